@@ -1,0 +1,15 @@
+//! The `Election` resource as the API server sees it, and the names that Podium writes.
+//!
+//! Doc comments on the fields of the spec and the status are the user manual: `kubectl explain election.spec` prints them.
+
+mod conditions;
+mod election;
+pub mod names;
+mod schema;
+mod selector;
+
+pub(crate) use conditions::whole_second;
+pub use conditions::{Reason, condition};
+pub use election::{Election, ElectionSpec, ElectionStatus, LeaderLabel};
+pub use schema::custom_resource_definition;
+pub use selector::{LabelSelector, Operator, Requirement};

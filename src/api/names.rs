@@ -1,0 +1,44 @@
+//! The names of labels and annotations that Podium reads and writes, and of itself.
+
+/// The API group of the `Election` resource.
+pub const GROUP: &str = "podium.dev";
+
+/// The field manager and reporting controller of every write.
+pub const MANAGER: &str = "podium";
+
+/// On a Lease: the holder, as `name/uid`. Absent while nobody holds it. Names repeat, UIDs do not.
+pub const HOLDER: &str = "podium.dev/holder";
+
+/// On a Lease: the present term, a decimal integer.
+pub const TERM: &str = "podium.dev/term";
+
+/// On a Lease: the UIDs, separated by commas, of former holders that are not known to be fenced.
+pub const UNFENCED: &str = "podium.dev/unfenced";
+
+/// On a Lease: the UID of the Election that it was written for.
+pub const INCARNATION: &str = "podium.dev/election";
+
+/// On a Lease: why the present term began, for people and for the Event.
+pub const REASON: &str = "podium.dev/reason";
+
+/// On a pod: `"false"` takes it out of every Election. Written by users.
+pub const CANDIDATE: &str = "podium.dev/candidate";
+
+/// On a pod: an integer; the higher one is elected first. It never preempts a healthy leader. Written by users.
+pub const PRIORITY: &str = "podium.dev/priority";
+
+/// What the name of a pod's claim annotation begins with: `term.podium.dev/<election>: "<term>"`.
+pub const CLAIM_PREFIX: &str = "term.podium.dev/";
+
+/// The name of the annotation by which an Election claims a pod. Its value is the term, and it is never removed or
+/// lowered on a living pod: it is the fence.
+///
+/// ```
+/// assert_eq!(podium::api::names::claim("web"), "term.podium.dev/web");
+/// ```
+pub fn claim(election: &str) -> String {
+    format!("{CLAIM_PREFIX}{election}")
+}
+
+/// The revision labels of ReplicaSets, and of StatefulSets and DaemonSets.
+pub const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];

@@ -1,0 +1,62 @@
+//! A change of leader, told to people: one line in the log and one Event object for each change.
+//!
+//! kube's recorder gathers Events of the same reason into a series and keeps only the first note: the very thing that differs.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use tracing::{debug, info};
+
+use super::act::now;
+use super::server::{Server, Write};
+use super::shared::Shared;
+use crate::api::names;
+use crate::election::plan::Announcement;
+use crate::election::snapshot::Election;
+
+/// Publishes the Event. A lost Event loses nothing but the Event: the change stands in the Lease and in the status.
+pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change: Announcement) {
+    let name = format!("{}/{}", election.namespace, election.name);
+    let Announcement { from, to, term, reason } = &change;
+    let (from, to) = (from.as_deref().unwrap_or("nobody"), to.as_deref().unwrap_or("nobody"));
+    info!(election = %name, from, to, term = term.number(), reason, "leader changed");
+    let event = event(election, &shared.instance, &change);
+    if let Err(refusal) = shared.server.write(&election.namespace, Write::CreateEvent(event)).await {
+        debug!(election = %name, %refusal, "failed to publish the Event");
+    }
+}
+
+fn event(election: &Election, instance: &str, change: &Announcement) -> Event {
+    let Announcement { from, to, term, reason } = change;
+    let (reason_word, action, kind) = match to {
+        Some(_) => ("LeaderElected", "Elect", "Normal"),
+        None => ("LeaderLost", "Vacate", "Warning"),
+    };
+    let name = |leader: &Option<String>| leader.clone().unwrap_or_else(|| "nobody".into());
+    let note = format!("from {} to {}, term {term}: {reason}", name(from), name(to));
+    let regarding = ObjectReference {
+        api_version: Some(format!("{}/v1", names::GROUP)),
+        kind: Some("Election".into()),
+        namespace: Some(election.namespace.clone()),
+        name: Some(election.name.clone()),
+        uid: Some(election.uid.to_string()),
+        ..ObjectReference::default()
+    };
+    Event {
+        metadata: ObjectMeta {
+            // One name for one term: whoever tells it twice is refused.
+            name: Some(format!("{}.{:x}", election.name, term.number())),
+            namespace: Some(election.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now())),
+        reporting_controller: Some(format!("{}/controller", names::GROUP)),
+        reporting_instance: Some(instance.into()),
+        action: Some(action.into()),
+        reason: Some(reason_word.into()),
+        regarding: Some(regarding),
+        note: Some(note.chars().take(1000).collect()),
+        type_: Some(kind.into()),
+        ..Event::default()
+    }
+}

@@ -1,0 +1,143 @@
+//! The controller: observe, decide, act.
+//!
+//! [`watch`] feeds the caches in [`observe`], which know whom a change concerns; [`queue`] gives out the Elections that are
+//! due; [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the
+//! one narrow door to the API server. [`sweep`] is a loop of its own.
+
+pub mod act;
+pub mod announce;
+pub mod observe;
+pub mod queue;
+pub mod reconcile;
+pub mod server;
+pub mod shared;
+pub mod sweep;
+pub mod watch;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Api, Client, Resource};
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::api::Election;
+use observe::cached::{self, PodObject};
+use observe::settings::LabelKeys;
+use observe::stream::Kind;
+use observe::world::{Key, Scope};
+use queue::{Outcome, Queue};
+use reconcile::Reconciler;
+use server::{KubeServer, Server};
+use shared::Shared;
+
+/// How many Elections are worked on at a time.
+const WORKERS: usize = 32;
+
+/// How long writes in flight may take to finish after the request to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a controller is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What it watches.
+    pub scope: Scope,
+    /// The label keys that it may write.
+    pub label_keys: LabelKeys,
+    /// Who it is, in Events.
+    pub instance: String,
+}
+
+/// Runs the controller until `stop` completes, and finishes what is in flight.
+///
+/// The client's own retries must be off.
+pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) {
+    let Options { scope, label_keys, instance } = options;
+    let server = KubeServer::new(client.clone(), label_keys.clone());
+    let shared = Arc::new(Shared::new(server, &scope, label_keys, instance));
+    let (synced, mut all_synced) = channel::channel(false);
+    let mut watches = start_watches(&client, &shared, &scope, synced);
+    let mut workers = JoinSet::new();
+
+    tokio::pin!(stop);
+    tokio::select! {
+        () = &mut stop => return,
+        // Before every cache has its first list, absence would look like loss.
+        _ = all_synced.wait_for(|synced| *synced) => {}
+        Some(ended) = watches.join_next() => error!("a watch ended: {ended:?}"),
+    }
+    info!("caches in sync, electing");
+    start_workers(&shared, &mut workers);
+
+    tokio::select! {
+        () = &mut stop => {}
+        Some(ended) = watches.join_next() => error!("a watch ended: {ended:?}"),
+    }
+    shared.elections.close();
+    shared.sweeps.close();
+    let finished = tokio::time::timeout(GRACE, async { while workers.join_next().await.is_some() {} }).await;
+    if finished.is_err() {
+        warn!("some requests were not answered within {} s and are given up", GRACE.as_secs());
+    }
+}
+
+/// The objects of one kind in the whole cluster or in one namespace.
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn start_watches(client: &Client, shared: &Arc<Shared<KubeServer>>, scope: &Scope, synced: channel::Sender<bool>) -> JoinSet<()> {
+    let synced = Arc::new(synced);
+    let mut watches = JoinSet::new();
+    for namespace in scope.watches() {
+        let namespace = namespace.as_deref();
+        let keys = shared.keys.clone();
+        let elections = api::<DeserializeGuard<Election>>(client, namespace);
+        let convert = move |election| cached::election(election, &keys);
+        watches.spawn(watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone()));
+        let leases = api::<Lease>(client, namespace);
+        watches.spawn(watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone()));
+        let pods = api::<PodObject>(client, namespace);
+        watches.spawn(watch::watch(shared.clone(), pods, Kind::Pods, cached::pod, synced.clone()));
+    }
+    watches
+}
+
+fn start_workers<S: Server>(shared: &Arc<Shared<S>>, workers: &mut JoinSet<()>) {
+    let reconciler = Arc::new(Reconciler::default());
+    for _ in 0..WORKERS {
+        let (queue, shared, reconciler) = (shared.elections.clone(), shared.clone(), reconciler.clone());
+        workers.spawn(work(queue, move |key| {
+            let (shared, reconciler) = (shared.clone(), reconciler.clone());
+            async move { reconciler.reconcile(&shared, &key).await }
+        }));
+    }
+    let (queue, shared) = (shared.sweeps.clone(), shared.clone());
+    workers.spawn(work(queue, move |key| {
+        let shared = shared.clone();
+        async move { sweep::sweep(&shared, &key).await }
+    }));
+}
+
+/// Takes from the queue what is due, until it is closed. A panic ends one piece of work, not the controller.
+async fn work<F: Future<Output = Outcome>>(queue: Arc<Queue<Key>>, each: impl Fn(Key) -> F) {
+    while let Some((key, _)) = queue.next().await {
+        let outcome = AssertUnwindSafe(each(key.clone())).catch_unwind().await.unwrap_or_else(|_| {
+            error!(election = %key, "a bug in Podium stopped the work on this Election; it is tried again later");
+            Outcome::Failed
+        });
+        queue.finish(key, outcome);
+    }
+}

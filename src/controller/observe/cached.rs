@@ -1,0 +1,227 @@
+//! What the caches keep of each object: less than the API server sends, in our own terms.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use serde::Deserialize;
+
+use super::stream::Kind;
+use super::settings::{LabelKeys, Parsed, parse};
+use crate::api::{Election, ElectionStatus, Reason, names};
+use crate::election::snapshot::{PodState, Problem};
+use crate::election::term::{NotAnInteger, ResourceVersion, Uid};
+use crate::lease::object;
+use crate::lease::record::Lease;
+
+/// A pod as it is read: only what elections need is deserialised.
+#[derive(kube::Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
+pub struct PodObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct PodStatus {
+    phase: Option<String>,
+    #[serde(default)]
+    conditions: Vec<PodCondition>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+    last_transition_time: Option<Time>,
+}
+
+/// Identity and version, as every cached object has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// `metadata.uid`
+    pub uid: Uid,
+    /// `metadata.resourceVersion`
+    pub resource_version: ResourceVersion,
+}
+
+impl Version {
+    fn of(metadata: &ObjectMeta) -> Result<Self, NotAnInteger> {
+        let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
+        Ok(Self { uid: metadata.uid.as_deref().unwrap_or_default().into(), resource_version })
+    }
+}
+
+/// A pod, independent of any Election.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachedPod {
+    /// Identity and version.
+    pub version: Version,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+    /// The values of its claims, by the name of the Election.
+    pub claims: BTreeMap<String, String>,
+    /// Where it is in its life.
+    pub state: PodState,
+    /// Since when it has been Ready, if it is.
+    pub ready_since: Option<Timestamp>,
+    /// `podium.dev/candidate: "false"`
+    pub opted_out: bool,
+    /// `podium.dev/priority`
+    pub priority: i64,
+    /// `metadata.creationTimestamp`
+    pub created: Timestamp,
+}
+
+/// A Lease, and the object to write back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachedLease {
+    /// What it says.
+    pub lease: Lease,
+    /// The object without managed fields: a PUT must give back what others wrote into it.
+    pub object: Arc<LeaseObject>,
+}
+
+impl CachedLease {
+    /// Identity and version.
+    pub fn version(&self) -> Version {
+        Version { uid: self.lease.uid.clone(), resource_version: self.lease.resource_version }
+    }
+}
+
+/// An Election.
+#[derive(Clone, Debug)]
+pub struct CachedElection {
+    /// Identity and version.
+    pub version: Version,
+    /// `metadata.generation`
+    pub generation: i64,
+    /// `metadata.creationTimestamp`
+    pub created: Timestamp,
+    /// The spec, or what is wrong with it.
+    pub parsed: Result<Arc<Parsed>, Problem>,
+    /// The status.
+    pub status: ElectionStatus,
+}
+
+/// One object of the three kinds that the controller watches.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A pod.
+    Pod(CachedPod),
+    /// A Lease.
+    Lease(CachedLease),
+    /// An Election.
+    Election(CachedElection),
+}
+
+/// An object with the namespace and the name that it was found under.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+    /// The object.
+    pub object: Object,
+}
+
+impl Object {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Pod(_) => Kind::Pods,
+            Self::Lease(_) => Kind::Leases,
+            Self::Election(_) => Kind::Elections,
+        }
+    }
+
+    /// Identity and version.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Pod(pod) => pod.version.clone(),
+            Self::Lease(lease) => lease.version(),
+            Self::Election(election) => election.version.clone(),
+        }
+    }
+}
+
+fn named(metadata: &ObjectMeta, object: Object) -> Named {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    Named { namespace: text(&metadata.namespace), name: text(&metadata.name), object }
+}
+
+fn created(metadata: &ObjectMeta) -> Timestamp {
+    metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// What is kept of a pod.
+///
+/// # Errors
+/// Where its resourceVersion is not an integer.
+pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
+    let PodObject { metadata, status } = object;
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let claims = annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(names::CLAIM_PREFIX)?.to_owned(), value.clone())));
+    let state = match status.phase.as_deref() {
+        Some("Failed") => PodState::Failed,
+        Some("Succeeded") => PodState::Succeeded,
+        _ if metadata.deletion_timestamp.is_some() => PodState::Terminating,
+        Some("Running") => PodState::Running,
+        _ => PodState::Pending,
+    };
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let pod = CachedPod {
+        version: Version::of(&metadata)?,
+        claims: claims.collect(),
+        state,
+        ready_since: ready.map(|ready| ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)),
+        opted_out: annotations.get(names::CANDIDATE).is_some_and(|value| value == "false"),
+        priority: annotations.get(names::PRIORITY).and_then(|value| value.parse().ok()).unwrap_or(0),
+        created: created(&metadata),
+        labels: metadata.labels.clone().unwrap_or_default(),
+    };
+    Ok(named(&metadata, Object::Pod(pod)))
+}
+
+/// What is kept of a Lease.
+///
+/// # Errors
+/// Where its resourceVersion is not an integer.
+pub fn lease(mut lease: LeaseObject) -> Result<Named, NotAnInteger> {
+    lease.metadata.managed_fields = None;
+    let metadata = lease.metadata.clone();
+    let cached = CachedLease { lease: object::read(&lease)?, object: Arc::new(lease) };
+    Ok(named(&metadata, Object::Lease(cached)))
+}
+
+/// What is kept of an Election; one that cannot be read is kept with the reason, so that it does not hinder the others.
+///
+/// # Errors
+/// Where its resourceVersion is not an integer.
+pub fn election(guard: DeserializeGuard<Election>, keys: &LabelKeys) -> Result<Named, NotAnInteger> {
+    let (metadata, parsed, status) = match guard.0 {
+        Ok(election) => {
+            let name = election.metadata.name.clone().unwrap_or_default();
+            (election.metadata, parse(&name, &election.spec, keys), election.status.unwrap_or_default())
+        }
+        Err(invalid) => {
+            let message = format!("the object cannot be read ({}): correct it and apply the CRD of this version", invalid.error);
+            (invalid.metadata, Err(Problem { reason: Reason::InvalidSpec, message }), ElectionStatus::default())
+        }
+    };
+    let election = CachedElection {
+        version: Version::of(&metadata)?,
+        generation: metadata.generation.unwrap_or(0),
+        created: created(&metadata),
+        parsed: parsed.map(Arc::new),
+        status,
+    };
+    Ok(named(&metadata, Object::Election(election)))
+}

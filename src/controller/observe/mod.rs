@@ -1,0 +1,9 @@
+//! Observe: from what the API server sends to what a decision looks at.
+
+pub mod cached;
+pub mod index;
+pub mod namespace;
+pub mod settings;
+pub mod snapshot;
+pub mod stream;
+pub mod world;

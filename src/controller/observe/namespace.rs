@@ -1,0 +1,278 @@
+//! The caches of one namespace, and who has to do with whom in it. An Election never looks beyond its namespace.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use kube::core::SelectorExt;
+
+use super::cached::{CachedElection, CachedLease, CachedPod, Object, Version};
+use super::index::SelectorIndex;
+use super::settings::LabelKeys;
+use super::stream::Kind;
+use crate::election::term::{ResourceVersion, Uid};
+use crate::lease::record::{Content, Lease};
+
+/// A cached object, and when it was stored, counted in changes of the cache.
+#[derive(Clone, Debug)]
+pub struct Seen<T> {
+    /// The object.
+    pub value: T,
+    /// The number of the change that stored it.
+    pub at: u64,
+}
+
+/// Names of Elections that may have to decide again.
+pub type Affected = BTreeSet<String>;
+
+/// Everything that is known about one namespace.
+#[derive(Debug, Default)]
+pub struct Namespace {
+    pub(super) elections: BTreeMap<String, Seen<CachedElection>>,
+    pub(super) leases: BTreeMap<String, Seen<CachedLease>>,
+    pub(super) pods: BTreeMap<String, Seen<CachedPod>>,
+    pub(super) pod_names: HashMap<Uid, String>,
+    /// By Election: the pods that match it or carry its claim.
+    pub(super) related: BTreeMap<String, BTreeSet<String>>,
+    /// By Election: UIDs of its former holders that are known to be gone for ever.
+    pub(super) gone: BTreeMap<String, BTreeSet<Uid>>,
+    /// By Lease: the Elections that name it.
+    lease_users: BTreeMap<String, BTreeSet<String>>,
+    selectors: SelectorIndex,
+}
+
+impl Namespace {
+    /// Whether there is nothing left to know.
+    pub fn is_empty(&self) -> bool {
+        self.elections.is_empty() && self.leases.is_empty() && self.pods.is_empty()
+    }
+
+    /// The version of the cached object of this kind and name.
+    pub fn version(&self, kind: Kind, name: &str) -> Option<Version> {
+        match kind {
+            Kind::Pods => Some(self.pods.get(name)?.value.version.clone()),
+            Kind::Leases => Some(self.leases.get(name)?.value.version()),
+            Kind::Elections => Some(self.elections.get(name)?.value.version.clone()),
+        }
+    }
+
+    /// The names and UIDs of all cached objects of this kind.
+    pub fn all(&self, kind: Kind) -> Vec<(String, Uid)> {
+        match kind {
+            Kind::Pods => self.pods.iter().map(|(name, seen)| (name.clone(), seen.value.version.uid.clone())).collect(),
+            Kind::Leases => self.leases.iter().map(|(name, seen)| (name.clone(), seen.value.lease.uid.clone())).collect(),
+            Kind::Elections => {
+                self.elections.iter().map(|(name, seen)| (name.clone(), seen.value.version.uid.clone())).collect()
+            }
+        }
+    }
+
+    /// Stores the object. Returns whom its difference from the one before concerns; a mere new version concerns nobody.
+    pub fn put(&mut self, name: &str, object: Object, at: u64) -> Affected {
+        match object {
+            Object::Pod(pod) => self.put_pod(name, pod, at),
+            Object::Lease(lease) => self.put_lease(name, lease, at),
+            Object::Election(election) => self.put_election(name, election, at),
+        }
+    }
+
+    /// Forgets the object. Returns whom that concerns.
+    pub fn remove(&mut self, kind: Kind, name: &str) -> Affected {
+        match kind {
+            Kind::Pods => self.remove_pod(name),
+            Kind::Leases => match self.leases.remove(name) {
+                Some(_) => self.users(name),
+                None => Affected::new(),
+            },
+            Kind::Elections => self.remove_election(name),
+        }
+    }
+
+    /// The Elections whose selector matches these labels.
+    pub fn matching<'a>(
+        &'a self,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = (&'a str, &'a CachedElection)> {
+        self.selectors.possible(labels).filter_map(|name| {
+            let election = &self.elections.get(name)?.value;
+            election.parsed.as_ref().is_ok_and(|parsed| parsed.selector.matches(labels)).then_some((name, election))
+        })
+    }
+
+    /// The pods that carry a claim of this Election, which is not in the cache, and the labels on them that may be its own:
+    /// under a key that we may write and that no other Election has on this pod.
+    pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
+        if self.elections.contains_key(election) {
+            return Vec::new();
+        }
+        let pods = self.related.get(election).into_iter().flatten().filter_map(|name| Some((name, &self.pods.get(name)?.value)));
+        pods.filter_map(|(name, pod)| {
+            let owned: BTreeSet<&str> = self
+                .matching(&pod.labels)
+                .filter_map(|(_, other)| Some(other.parsed.as_ref().ok()?.settings.label.key.as_str()))
+                .collect();
+            let labels = pod.labels.keys().filter(|key| keys.allow(key) && !owned.contains(key.as_str()));
+            let labels: Vec<String> = labels.cloned().collect();
+            (!labels.is_empty()).then(|| (name.clone(), pod.version.clone(), labels))
+        })
+        .collect()
+    }
+
+    /// Names of Elections that pods claim to belong to, and that are not in the cache: they may have been deleted.
+    pub fn orphaned(&self) -> BTreeSet<String> {
+        self.related.keys().filter(|election| !self.elections.contains_key(*election)).cloned().collect()
+    }
+
+    /// Remembers that these UIDs do not exist any more, as far as the Election will ask for them.
+    pub fn note_gone(&mut self, election: &str, uids: impl IntoIterator<Item = Uid>) {
+        let asked = self.former_holders(election);
+        let gone = self.gone.entry(election.into()).or_default();
+        gone.extend(uids);
+        gone.retain(|uid| asked.contains(uid));
+    }
+
+    /// The holder that the Election's Lease names and those that it lists as unfenced.
+    pub fn former_holders(&self, election: &str) -> BTreeSet<Uid> {
+        let lease = self.elections.get(election).and_then(|seen| seen.value.parsed.as_ref().ok());
+        let lease = lease.and_then(|parsed| self.leases.get(&parsed.settings.lease_name));
+        match lease.map(|seen| &seen.value.lease.content) {
+            Some(Content::Term(record)) => {
+                record.unfenced.iter().chain(record.holder.iter().map(|holder| &holder.uid)).cloned().collect()
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    fn put_pod(&mut self, name: &str, pod: CachedPod, at: u64) -> Affected {
+        let mut affected = Affected::new();
+        if let Some(before) = self.pods.get(name) {
+            if before.value.version.uid != pod.version.uid {
+                affected.extend(self.remove_pod(name));
+            } else if same_pod(&before.value, &pod) {
+                self.pods.insert(name.into(), Seen { value: pod, at });
+                return affected;
+            } else {
+                affected.extend(self.relations(name));
+            }
+        }
+        self.unrelate(name);
+        self.pod_names.insert(pod.version.uid.clone(), name.into());
+        let relations: BTreeSet<String> =
+            self.matching(&pod.labels).map(|(election, _)| election.to_owned()).chain(pod.claims.keys().cloned()).collect();
+        for election in &relations {
+            self.related.entry(election.clone()).or_default().insert(name.into());
+        }
+        self.pods.insert(name.into(), Seen { value: pod, at });
+        affected.extend(relations);
+        affected
+    }
+
+    fn remove_pod(&mut self, name: &str) -> Affected {
+        let Some(Seen { value: pod, .. }) = self.pods.get(name).cloned() else { return Affected::new() };
+        let relations = self.relations(name);
+        self.unrelate(name);
+        self.pods.remove(name);
+        self.pod_names.remove(&pod.version.uid);
+        for election in &relations {
+            self.note_gone(election, [pod.version.uid.clone()]);
+        }
+        relations
+    }
+
+    /// The Elections that a cached pod has to do with.
+    fn relations(&self, pod: &str) -> Affected {
+        let Some(Seen { value, .. }) = self.pods.get(pod) else { return Affected::new() };
+        self.matching(&value.labels).map(|(election, _)| election.to_owned()).chain(value.claims.keys().cloned()).collect()
+    }
+
+    fn unrelate(&mut self, pod: &str) {
+        for election in self.relations(pod) {
+            if let Some(pods) = self.related.get_mut(&election) {
+                pods.remove(pod);
+                if pods.is_empty() {
+                    self.related.remove(&election);
+                }
+            }
+        }
+    }
+
+    fn put_lease(&mut self, name: &str, lease: CachedLease, at: u64) -> Affected {
+        let before = self.leases.insert(name.into(), Seen { value: lease, at });
+        let after = &self.leases[name].value.lease;
+        let unchanged = before.is_some_and(|before| {
+            Lease { resource_version: after.resource_version, ..before.value.lease } == *after
+        });
+        if unchanged { Affected::new() } else { self.users(name) }
+    }
+
+    fn users(&self, lease: &str) -> Affected {
+        self.lease_users.get(lease).cloned().unwrap_or_default()
+    }
+
+    fn put_election(&mut self, name: &str, election: CachedElection, at: u64) -> Affected {
+        let before = self.elections.get(name).map(|seen| &seen.value);
+        let same_object = before.is_some_and(|before| before.version.uid == election.version.uid);
+        let same_spec = same_object && before.is_some_and(|before| before.generation == election.generation);
+        let same_status = before.is_some_and(|before| before.status == election.status);
+        if same_spec {
+            self.elections.insert(name.into(), Seen { value: election, at });
+            return if same_status { Affected::new() } else { [name.to_owned()].into() };
+        }
+        let mut affected = self.remove_election(name);
+        if let Ok(parsed) = &election.parsed {
+            self.selectors.insert(name, &parsed.anchors);
+            self.lease_users.entry(parsed.settings.lease_name.clone()).or_default().insert(name.into());
+        }
+        self.elections.insert(name.into(), Seen { value: election, at });
+        affected.extend(self.relate(name));
+        affected.insert(name.into());
+        affected
+    }
+
+    fn remove_election(&mut self, name: &str) -> Affected {
+        let Some(Seen { value: election, .. }) = self.elections.remove(name) else { return Affected::new() };
+        self.selectors.remove(name);
+        self.gone.remove(name);
+        if let Ok(parsed) = &election.parsed {
+            let lease = &parsed.settings.lease_name;
+            if let Some(users) = self.lease_users.get_mut(lease) {
+                users.remove(name);
+                if users.is_empty() {
+                    self.lease_users.remove(lease);
+                }
+            }
+        }
+        // Its pods are free for others now.
+        let mut affected: Affected = self.relate(name);
+        affected.insert(name.into());
+        affected
+    }
+
+    /// Finds the Election's pods anew. Returns the other Elections that have to do with any of them, now or before.
+    fn relate(&mut self, election: &str) -> Affected {
+        let before = self.related.remove(election).unwrap_or_default();
+        let selector = self.elections.get(election).and_then(|seen| seen.value.parsed.as_ref().ok());
+        let now: BTreeSet<String> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| {
+                let matches = selector.is_some_and(|parsed| parsed.selector.matches(&pod.value.labels));
+                matches || pod.value.claims.contains_key(election)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        let affected = before.union(&now).flat_map(|pod| self.relations(pod)).collect();
+        if !now.is_empty() {
+            self.related.insert(election.into(), now);
+        }
+        affected
+    }
+}
+
+/// Whether two versions of a pod are the same to every Election.
+fn same_pod(before: &CachedPod, after: &CachedPod) -> bool {
+    *before == CachedPod { version: before.version.clone(), ..after.clone() }
+}
+
+/// Whether an arriving version is older than the cached one of the same object.
+pub fn is_older(arriving: ResourceVersion, cached: Option<&Version>, uid: &Uid) -> bool {
+    cached.is_some_and(|cached| cached.uid == *uid && cached.resource_version > arriving)
+}

@@ -1,0 +1,96 @@
+//! A spec, parsed once: what comes out can be used without asking again.
+
+use k8s_openapi::jiff::SignedDuration;
+use kube::core::Selector;
+
+use super::index::Anchor;
+use crate::api::{ElectionSpec, Reason};
+use crate::election::snapshot::{Problem, Settings};
+
+/// The label keys that this controller may write: exact keys, or `*/name` for any prefix.
+#[derive(Clone, Debug)]
+pub struct LabelKeys(Vec<String>);
+
+impl LabelKeys {
+    /// The patterns as the `--label-keys` flag has them.
+    pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
+        Self(patterns.into_iter().collect())
+    }
+
+    /// Whether the key may be written.
+    pub fn allow(&self, key: &str) -> bool {
+        self.0.iter().any(|pattern| match pattern.strip_prefix("*/") {
+            Some(name) => key.split_once('/').is_some_and(|(_, own)| own == name),
+            None => pattern == key,
+        })
+    }
+
+    fn list(&self) -> String {
+        self.0.join(", ")
+    }
+}
+
+/// What a usable spec comes down to.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// What the core decides by.
+    pub settings: Settings,
+    /// Which pods take part.
+    pub selector: Selector,
+    /// Labels by which the index finds the Election from a pod.
+    pub anchors: Vec<Anchor>,
+}
+
+/// Parses the spec of the Election called `name`.
+///
+/// # Errors
+/// The condition's reason and a message that names the field and the remedy.
+pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed, Problem> {
+    let ElectionSpec { selector, label, lease_name, min_ready_seconds } = spec;
+    let problem = |reason, message: String| Err(Problem { reason, message });
+    if name.len() > 63 {
+        return problem(Reason::InvalidSpec, "metadata.name has more than 63 characters: create the Election with a shorter one".into());
+    }
+    if *min_ready_seconds < 0 {
+        return problem(Reason::InvalidSpec, "spec.minReadySeconds is negative: use 0 or more".into());
+    }
+    if !keys.allow(&label.key) {
+        let message = format!(
+            "spec.label.key {:?} is not one that this controller may write ({}): use one of these, or start the controller with --label-keys",
+            label.key,
+            keys.list(),
+        );
+        return problem(Reason::ForbiddenLabelKey, message);
+    }
+    let anchors = Anchor::of(selector);
+    let selector = match selector.parse() {
+        Ok(selector) => selector,
+        Err(message) => return problem(Reason::InvalidSelector, message),
+    };
+    let settings = Settings {
+        label: label.clone(),
+        lease_name: lease_name.clone().unwrap_or_else(|| name.to_owned()),
+        min_ready: SignedDuration::from_secs((*min_ready_seconds).into()),
+    };
+    Ok(Parsed { settings, selector, anchors })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LabelKeys;
+
+    #[test]
+    fn a_pattern_allows_any_prefix_but_no_other_name() {
+        let keys = LabelKeys::new(["leader".into(), "*/leader".into()]);
+        for (key, allowed) in [
+            ("leader", true),
+            ("example.com/leader", true),
+            ("app", false),
+            ("example.com/app", false),
+            ("leader/app", false),
+            ("*/leader", true),
+        ] {
+            assert_eq!(keys.allow(key), allowed, "{key}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! From the caches to what one decision looks at.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use kube::core::SelectorExt;
+
+use super::cached::{CachedElection, CachedLease, CachedPod};
+use super::namespace::{Namespace, Seen};
+use super::world::{Key, World};
+use crate::api::names;
+use crate::election::snapshot::{Election, Pod, Snapshot};
+use crate::election::term::{PodRef, ResourceVersion, Term};
+
+/// What this pass read from the server itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Consulted {
+    /// The revision of the Lease that was known before pods and Election were read.
+    pub read_after: Option<ResourceVersion>,
+    /// What the caches had taken in before the Lease was read, as a number of changes.
+    pub settled_at: u64,
+}
+
+impl World {
+    /// What a decision about this Election looks at, and its Lease as it must be written back. `None`: no such Election is
+    /// known.
+    pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
+        let cache = self.namespaces.get(&key.namespace)?;
+        let Seen { value: election, at } = cache.elections.get(&key.name)?;
+        let lease = election.parsed.as_ref().ok().and_then(|parsed| cache.leases.get(&parsed.settings.lease_name));
+        let lease = lease.map(|seen| seen.value.clone());
+
+        let related = cache.related.get(&key.name).into_iter().flatten().cloned();
+        let former = cache.former_holders(&key.name);
+        let former = former.iter().filter_map(|uid| cache.pod_names.get(uid).cloned());
+        let names: BTreeSet<String> = related.chain(former).collect();
+        let pods = names.iter().filter_map(|name| Some((name, cache.pods.get(name)?)));
+
+        let snapshot = Snapshot {
+            election: Election {
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                uid: election.version.uid.clone(),
+                resource_version: election.version.resource_version,
+                generation: election.generation,
+                settled: *at <= consulted.settled_at,
+                settings: election.parsed.as_ref().map(|parsed| parsed.settings.clone()).map_err(Clone::clone),
+                status: election.status.clone(),
+            },
+            lease: lease.as_ref().map(|cached| cached.lease.clone()),
+            pods: pods.map(|(name, pod)| seen_by(&key.name, election, cache, name, pod, consulted)).collect(),
+            gone: cache.gone.get(&key.name).cloned().unwrap_or_default(),
+            read_after: consulted.read_after,
+        };
+        Some((snapshot, lease))
+    }
+}
+
+/// The pod as this Election sees it.
+fn seen_by(
+    name: &str,
+    election: &CachedElection,
+    cache: &Namespace,
+    pod_name: &str,
+    Seen { value: pod, at }: &Seen<CachedPod>,
+    consulted: Consulted,
+) -> Pod {
+    let parsed = election.parsed.as_ref().ok();
+    let claim = pod.claims.get(name);
+    Pod {
+        id: PodRef { name: pod_name.into(), uid: pod.version.uid.clone() },
+        resource_version: pod.version.resource_version,
+        matches: parsed.is_some_and(|parsed| parsed.selector.matches(&pod.labels)),
+        label: parsed.and_then(|parsed| pod.labels.get(&parsed.settings.label.key).cloned()),
+        claimed: claim.is_some(),
+        term: claim.and_then(|claim| Term::parse(claim)),
+        settled: *at <= consulted.settled_at,
+        rival: rival(name, election, cache, pod),
+        state: pod.state,
+        ready_since: pod.ready_since,
+        opted_out: pod.opted_out,
+        priority: pod.priority,
+        created: pod.created,
+        revision: names::REVISION_LABELS.iter().find_map(|label| pod.labels.get(*label).cloned()),
+    }
+}
+
+/// The other Election that has the better right to the pod under the same label key: one that claims it before one that
+/// does not, then the older one.
+fn rival(name: &str, election: &CachedElection, cache: &Namespace, pod: &CachedPod) -> Option<String> {
+    let key = &election.parsed.as_ref().ok()?.settings.label.key;
+    let right = |name: &str, election: &CachedElection| {
+        (pod.claims.contains_key(name), Reverse((election.created, election.version.uid.clone())))
+    };
+    let own = right(name, election);
+    cache
+        .matching(&pod.labels)
+        .filter(|(other, _)| *other != name)
+        .filter(|(_, other)| other.parsed.as_ref().is_ok_and(|parsed| parsed.settings.label.key == *key))
+        .map(|(other_name, other)| (right(other_name, other), other_name))
+        .filter(|(right, _)| *right > own)
+        .max()
+        .map(|(_, other)| other.to_owned())
+}

@@ -1,0 +1,236 @@
+//! All caches together: fed by the watches and by the answers to our own requests, asked for snapshots.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use kube::runtime::watcher::Event;
+
+use super::cached::{Named, Version};
+use super::namespace::{Affected, Namespace, is_older};
+use super::settings::LabelKeys;
+use super::stream::{Kind, Stream, Ticket};
+use crate::election::term::Uid;
+
+/// An Election, by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a change of the caches asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Elections that may have to decide again.
+    pub affected: BTreeSet<Key>,
+    /// Names that pods claim to belong to without there being such an Election in the cache.
+    pub orphaned: BTreeSet<Key>,
+}
+
+/// What is watched: the whole cluster, or these namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All namespaces, one watch for each kind.
+    Cluster,
+    /// One watch for each kind and namespace.
+    Namespaces(BTreeSet<String>),
+}
+
+impl Scope {
+    /// The namespaces of the single watches; `None` is the whole cluster.
+    pub fn watches(&self) -> Vec<Option<String>> {
+        match self {
+            Self::Cluster => vec![None],
+            Self::Namespaces(names) => names.iter().cloned().map(Some).collect(),
+        }
+    }
+}
+
+/// The caches.
+#[derive(Debug)]
+pub struct World {
+    pub(super) namespaces: HashMap<String, Namespace>,
+    streams: BTreeMap<(Kind, Option<String>), Stream>,
+    cluster: bool,
+    /// Counts the changes: what was stored by which is known to have been seen before a request that began after it.
+    pub(super) changes: u64,
+}
+
+impl World {
+    /// Empty caches for these watches.
+    pub fn new(scope: &Scope) -> Self {
+        let kinds = [Kind::Pods, Kind::Leases, Kind::Elections];
+        let streams = scope.watches().into_iter().flat_map(|namespace| kinds.map(|kind| (kind, namespace.clone())));
+        Self {
+            namespaces: HashMap::new(),
+            streams: streams.map(|stream| (stream, Stream::default())).collect(),
+            cluster: *scope == Scope::Cluster,
+            changes: 0,
+        }
+    }
+
+    /// Whether every watch has delivered its first list: before that, absence means nothing at all.
+    pub fn is_synced(&self) -> bool {
+        self.streams.values().all(Stream::is_synced)
+    }
+
+    /// The number of the latest change.
+    pub fn now(&self) -> u64 {
+        self.changes
+    }
+
+    /// The mark of a request for objects of this kind in this namespace that begins now.
+    pub fn ticket(&mut self, kind: Kind, namespace: &str) -> Ticket {
+        self.stream(kind, namespace).ticket()
+    }
+
+    /// Takes in what a watch delivered. `namespace`: the one that it watches, if it does not watch the cluster.
+    pub fn watched(&mut self, kind: Kind, namespace: Option<&str>, event: Event<Named>) -> Changes {
+        let key = (kind, namespace.map(str::to_owned));
+        match event {
+            Event::Init => self.streams.entry(key).or_default().begin_list(),
+            Event::InitApply(item) => self.streams.entry(key).or_default().list_item(item),
+            Event::InitDone => {
+                let items = self.streams.entry(key).or_default().end_list();
+                return self.replace(kind, namespace, items);
+            }
+            Event::Apply(item) => {
+                self.streams.entry(key).or_default().advance(item.object.version().resource_version);
+                return self.store(item);
+            }
+            Event::Delete(Named { namespace, name, object }) => {
+                let version = object.version();
+                self.streams.entry(key).or_default().advance(version.resource_version);
+                return self.remove(kind, &namespace, &name, &version.uid);
+            }
+        }
+        Changes::default()
+    }
+
+    /// Takes in the answer to our own request, unless the watch knows better.
+    pub fn answered(&mut self, ticket: Ticket, item: Named) -> Changes {
+        let stream = self.stream(item.object.kind(), &item.namespace);
+        if stream.admits(ticket, item.object.version().resource_version) { self.store(item) } else { Changes::default() }
+    }
+
+    /// Takes in that the server does not know the object of this UID any more.
+    pub fn answered_gone(&mut self, kind: Kind, namespace: &str, name: &str, uid: &Uid) -> Changes {
+        self.remove(kind, namespace, name, uid)
+    }
+
+    /// Whether answers to requests since the ticket were taken in, or found known: no list came in between.
+    pub fn is_current(&mut self, kind: Kind, namespace: &str, ticket: Ticket) -> bool {
+        self.stream(kind, namespace).is_current(ticket)
+    }
+
+    /// The UID of the cached object.
+    pub fn uid(&self, kind: Kind, namespace: &str, name: &str) -> Option<Uid> {
+        Some(self.namespaces.get(namespace)?.version(kind, name)?.uid)
+    }
+
+    /// The holder that the Election's Lease names and those that it lists as unfenced.
+    pub fn former_holders(&self, key: &Key) -> BTreeSet<Uid> {
+        self.namespaces.get(&key.namespace).map(|cache| cache.former_holders(&key.name)).unwrap_or_default()
+    }
+
+    /// Takes in that these pods are gone for ever, as far as the Election's Lease names them.
+    pub fn note_gone(&mut self, key: &Key, uids: BTreeSet<Uid>) {
+        if let Some(cache) = self.namespaces.get_mut(&key.namespace) {
+            cache.note_gone(&key.name, uids);
+        }
+    }
+
+    /// See [`Namespace::leftovers`].
+    pub fn leftovers(&self, key: &Key, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
+        self.namespaces.get(&key.namespace).map(|cache| cache.leftovers(&key.name, keys)).unwrap_or_default()
+    }
+
+    fn stream(&mut self, kind: Kind, namespace: &str) -> &mut Stream {
+        let namespace = (!self.cluster).then(|| namespace.to_owned());
+        self.streams.entry((kind, namespace)).or_default()
+    }
+
+    fn store(&mut self, item: Named) -> Changes {
+        let Named { namespace, name, object } = item;
+        let version = object.version();
+        let kind = object.kind();
+        let cache = self.namespaces.entry(namespace.clone()).or_default();
+        if is_older(version.resource_version, cache.version(kind, &name).as_ref(), &version.uid) {
+            return Changes::default();
+        }
+        self.changes += 1;
+        let affected = cache.put(&name, object, self.changes);
+        self.changed(&namespace, affected)
+    }
+
+    fn remove(&mut self, kind: Kind, namespace: &str, name: &str, uid: &Uid) -> Changes {
+        let Some(cache) = self.namespaces.get_mut(namespace) else { return Changes::default() };
+        if cache.version(kind, name).is_none_or(|cached| cached.uid != *uid) {
+            return Changes::default();
+        }
+        self.changes += 1;
+        let affected = cache.remove(kind, name);
+        let changes = self.changed(namespace, affected);
+        if self.namespaces.get(namespace).is_some_and(Namespace::is_empty) {
+            self.namespaces.remove(namespace);
+        }
+        changes
+    }
+
+    /// Tells the Elections among the affected names from those that only pods know.
+    fn changed(&self, namespace: &str, affected: Affected) -> Changes {
+        let Some(cache) = self.namespaces.get(namespace) else { return Changes::default() };
+        let key = |name: String| Key { namespace: namespace.into(), name };
+        let (known, unknown): (Affected, Affected) =
+            affected.into_iter().partition(|name| cache.elections.contains_key(name));
+        Changes {
+            affected: known.into_iter().map(key).collect(),
+            orphaned: unknown.into_iter().filter(|name| cache.related.contains_key(name)).map(key).collect(),
+        }
+    }
+
+    /// A complete list of one kind: what is not in it is gone.
+    fn replace(&mut self, kind: Kind, scope: Option<&str>, items: Vec<Named>) -> Changes {
+        let listed: BTreeSet<(&str, &str, Uid)> = items
+            .iter()
+            .map(|item| (item.namespace.as_str(), item.name.as_str(), item.object.version().uid))
+            .collect();
+        let namespaces = self.namespaces.iter().filter(|(namespace, _)| scope.is_none_or(|scope| scope == *namespace));
+        let absent: Vec<(String, String, Uid)> = namespaces
+            .flat_map(|(namespace, cache)| cache.all(kind).into_iter().map(move |(name, uid)| (namespace.clone(), name, uid)))
+            .filter(|(namespace, name, uid)| !listed.contains(&(namespace.as_str(), name.as_str(), uid.clone())))
+            .collect();
+        let mut all = Changes::default();
+        for (namespace, name, uid) in absent {
+            all.add(self.remove(kind, &namespace, &name, &uid));
+        }
+        for item in items {
+            all.add(self.store(item));
+        }
+        all
+    }
+
+    /// All names that pods claim to belong to without there being such an Election in the cache.
+    pub fn orphaned(&self) -> BTreeSet<Key> {
+        let claims = |(namespace, cache): (&String, &Namespace)| {
+            let namespace = namespace.clone();
+            cache.orphaned().into_iter().map(move |name| Key { namespace: namespace.clone(), name })
+        };
+        self.namespaces.iter().flat_map(claims).collect()
+    }
+}
+
+impl Changes {
+    fn add(&mut self, other: Self) {
+        self.affected.extend(other.affected);
+        self.orphaned.extend(other.orphaned);
+    }
+}

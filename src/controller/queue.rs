@@ -1,0 +1,229 @@
+//! The work queue: what is due when. One item at a time for each key, the earliest time wins, deterministic order.
+//!
+//! kube's own scheduler keeps its items in hash maps with random seeds; a simulation must replay to the byte, and an item that
+//! fails needs its own growing delay.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// The first and the longest delay after failures.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(15));
+
+/// A work queue of keys.
+#[derive(Debug)]
+pub struct Queue<K> {
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    /// By due time, then by order of arrival.
+    due: BTreeMap<(Instant, u64), K>,
+    waiting: HashMap<K, (Instant, u64)>,
+    running: BTreeSet<K>,
+    /// Asked for while running.
+    again: HashMap<K, Instant>,
+    failures: HashMap<K, u32>,
+    arrivals: u64,
+    closed: bool,
+}
+
+/// How a piece of work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing more to do until somebody asks.
+    Done,
+    /// To be done again at this time.
+    Again(Instant),
+    /// To be tried again, each time after a longer while.
+    Failed,
+}
+
+impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        let state = State {
+            due: BTreeMap::new(),
+            waiting: HashMap::new(),
+            running: BTreeSet::new(),
+            again: HashMap::new(),
+            failures: HashMap::new(),
+            arrivals: 0,
+            closed: false,
+        };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// Asks for work on `key` at this time, or earlier if it is already due earlier.
+    pub fn add(&self, key: K, at: Instant) {
+        self.lock().add(key, at);
+        self.changed.notify_one();
+    }
+
+    /// The next key that is due, and the time at which it became due; waits for one. `None`: the queue is closed.
+    pub async fn next(&self) -> Option<(K, Instant)> {
+        loop {
+            let changed = self.changed.notified();
+            let first = {
+                let mut state = self.lock();
+                if state.closed {
+                    return None;
+                }
+                match state.due.first_key_value() {
+                    Some((&(at, _), _)) if at <= Instant::now() => {
+                        let taken = state.take_first();
+                        if !state.due.is_empty() {
+                            self.changed.notify_one();
+                        }
+                        return taken;
+                    }
+                    first => first.map(|(&(at, _), _)| at),
+                }
+            };
+            match first {
+                Some(at) => tokio::select! { () = changed => {}, () = sleep_until(at) => {} },
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Reports the end of the work that [`Queue::next`] gave out.
+    pub fn finish(&self, key: K, outcome: Outcome) {
+        let mut state = self.lock();
+        state.running.remove(&key);
+        let again = state.again.remove(&key);
+        let failures = match outcome {
+            Outcome::Failed => state.failures.get(&key).map_or(1, |failures| failures.saturating_add(1)),
+            Outcome::Done | Outcome::Again(_) => 0,
+        };
+        let own = match outcome {
+            Outcome::Done => None,
+            Outcome::Again(at) => Some(at),
+            Outcome::Failed => Some(Instant::now() + backoff(failures)),
+        };
+        if failures == 0 {
+            state.failures.remove(&key);
+        } else {
+            state.failures.insert(key.clone(), failures);
+        }
+        // After a failure the delay holds, whatever happened meanwhile.
+        let at = if failures > 0 { own } else { again.into_iter().chain(own).min() };
+        if let Some(at) = at {
+            state.add(key, at);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Gives out nothing more.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        // The state is whole between any two statements that can panic: there are none.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Ord + std::hash::Hash> Default for Queue<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Clone + Ord + std::hash::Hash> State<K> {
+    fn add(&mut self, key: K, at: Instant) {
+        if self.running.contains(&key) {
+            let again = self.again.entry(key).or_insert(at);
+            *again = at.min(*again);
+            return;
+        }
+        if let Some(place) = self.waiting.get(&key).copied() {
+            if place.0 <= at {
+                return;
+            }
+            self.due.remove(&place);
+        }
+        self.arrivals += 1;
+        let place = (at, self.arrivals);
+        self.waiting.insert(key.clone(), place);
+        self.due.insert(place, key);
+    }
+
+    fn take_first(&mut self) -> Option<(K, Instant)> {
+        let ((at, _), key) = self.due.pop_first()?;
+        self.waiting.remove(&key);
+        self.running.insert(key.clone());
+        Some((key, at))
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let (first, longest) = BACKOFF;
+    first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_given_out_once_at_its_earliest_time() {
+        let queue = Queue::new();
+        let start = Instant::now();
+        queue.add("a", start + Duration::from_secs(9));
+        queue.add("a", start + Duration::from_secs(2));
+        queue.add("b", start + Duration::from_secs(5));
+        assert_eq!(queue.next().await, Some(("a", start + Duration::from_secs(2))));
+        assert_eq!(queue.next().await, Some(("b", start + Duration::from_secs(5))));
+        assert_eq!(Instant::now(), start + Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_for_while_it_runs_runs_again_afterwards() {
+        let queue = Queue::new();
+        let start = Instant::now();
+        queue.add("a", start);
+        queue.next().await;
+        queue.add("a", start);
+        let waiting = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
+        assert!(waiting.is_err(), "one at a time");
+        queue.finish("a", Outcome::Done);
+        assert_eq!(queue.next().await.map(|(key, _)| key), Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_wait_longer_and_longer_up_to_a_bound() {
+        let queue = Queue::new();
+        queue.add("a", Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            let before = Instant::now();
+            queue.next().await;
+            waits.push(Instant::now() - before);
+            queue.finish("a", Outcome::Failed);
+        }
+        assert!(waits.is_sorted());
+        assert!(waits[1] < Duration::from_millis(60) && waits[11] < Duration::from_secs(16), "{waits:?}");
+        queue.next().await;
+        queue.finish("a", Outcome::Again(Instant::now()));
+        let before = Instant::now();
+        queue.next().await;
+        assert_eq!(Instant::now(), before, "success forgets the failures");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_queue_ends_its_waiters() {
+        let queue: Queue<&str> = Queue::new();
+        let (next, ()) = tokio::join!(queue.next(), async { queue.close() });
+        assert_eq!(next, None);
+    }
+}

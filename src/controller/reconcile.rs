@@ -1,0 +1,127 @@
+//! One pass over one Election: snapshot, decide, act, until there is nothing left to do.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::act::{Ended, act, now};
+use super::observe::snapshot::Consulted;
+use super::observe::world::Key;
+use super::queue::Outcome;
+use super::server::{Read, Refusal, Server};
+use super::shared::Shared;
+use crate::election::plan::{Plan, Then};
+use crate::election::snapshot::Snapshot;
+use crate::election::{ResourceVersion, decide};
+
+/// How many decisions one pass takes before it lets others have their turn.
+const DECISIONS: u32 = 12;
+
+/// How long mere counts may wait for more of them before the status is written.
+const COUNTS: Duration = Duration::from_secs(1);
+
+/// What a reconciler remembers: only when to write what can wait.
+#[derive(Debug, Default)]
+pub struct Reconciler {
+    counts_due: Mutex<HashMap<Key, Instant>>,
+}
+
+impl Reconciler {
+    /// Brings the Election to rest, or as far as it goes.
+    pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key) -> Outcome {
+        let mut consulted = Consulted::default();
+        for _ in 0..DECISIONS {
+            let seen = shared.world().snapshot(key, consulted);
+            let Some((snapshot, lease)) = seen else {
+                self.counts().remove(key);
+                return Outcome::Done;
+            };
+            let mut plan = decide(&snapshot, now());
+            let counts_due = self.postpone_counts(key, &mut plan);
+            match act(shared, &snapshot.election, lease, plan).await {
+                Ok(Then::DecideAgain) => {}
+                Ok(Then::Consult(why)) => {
+                    debug!(election = %key, why, "reading from the server");
+                    match consult(shared, key, &snapshot).await {
+                        Ok(fresh) => consulted = fresh,
+                        Err(refusal) => return failed(key, &refusal),
+                    }
+                }
+                Ok(Then::Rest) => return counts_due.map_or(Outcome::Done, Outcome::Again),
+                Ok(Then::LookAgain(at)) => {
+                    let wait = at.duration_since(now()).max(k8s_openapi::jiff::SignedDuration::ZERO);
+                    let at = Instant::now() + Duration::try_from(wait).unwrap_or(COUNTS);
+                    return Outcome::Again(counts_due.map_or(at, |due| due.min(at)));
+                }
+                Err(Ended { refusal, object }) => {
+                    if let Err(refusal) = read_again(shared, key, refusal, object).await {
+                        return failed(key, &refusal);
+                    }
+                }
+            }
+        }
+        debug!(election = %key, "the world changes faster than it can be followed");
+        Outcome::Failed
+    }
+
+    /// Takes out of the plan a status that may wait, and says when it is due.
+    fn postpone_counts(&self, key: &Key, plan: &mut Plan) -> Option<Instant> {
+        let mut counts = self.counts();
+        if !plan.status.as_ref().is_some_and(|status| status.can_wait) {
+            counts.remove(key);
+            return None;
+        }
+        let due = *counts.entry(key.clone()).or_insert_with(|| Instant::now() + COUNTS);
+        if due <= Instant::now() {
+            counts.remove(key);
+            return None;
+        }
+        plan.status = None;
+        Some(due)
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Instant>> {
+        self.counts_due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads pods, Election and Lease from the server, in this order: what rule 3 asks of a blank Lease, what rule 6 asks of an
+/// absent pod, and what tells a forged term from an old Lease.
+async fn consult<S: Server>(shared: &Shared<S>, key: &Key, snapshot: &Snapshot) -> Result<Consulted, Refusal> {
+    let read_after: Option<ResourceVersion> = snapshot.lease.as_ref().map(|lease| lease.resource_version);
+    let former = shared.world().former_holders(key);
+    let found = shared.read(&key.namespace, Read::Pods).await?;
+    shared.world().note_gone(key, former.difference(&found).cloned().collect());
+    shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
+    let settled_at = shared.world().now();
+    if let Ok(settings) = &snapshot.election.settings {
+        shared.read(&key.namespace, Read::Lease(settings.lease_name.clone())).await?;
+    }
+    Ok(Consulted { read_after, settled_at })
+}
+
+/// After a refusal or an unknown answer, the object is read before anything else is decided.
+///
+/// # Errors
+/// Where that does not help at once: somebody has to act, or the server has to recover.
+async fn read_again<S: Server>(shared: &Shared<S>, key: &Key, refusal: Refusal, object: Read) -> Result<(), Refusal> {
+    debug!(election = %key, %refusal, ?object, "a write was not acknowledged");
+    let helps = matches!(refusal, Refusal::Outdated(_) | Refusal::NotFound { named: true, .. });
+    if let Refusal::Denied(_) = refusal {
+        return Err(refusal);
+    }
+    shared.read(&key.namespace, object).await?;
+    if helps { Ok(()) } else { Err(refusal) }
+}
+
+fn failed(key: &Key, refusal: &Refusal) -> Outcome {
+    match refusal {
+        Refusal::Outdated(_) => debug!(election = %key, %refusal, "trying again"),
+        Refusal::Denied(_) => warn!(election = %key, "refused by the API server, trying again until somebody mends it: {refusal}"),
+        Refusal::NotFound { .. } | Refusal::Unknown(_) => warn!(election = %key, "trying again: {refusal}"),
+    }
+    Outcome::Failed
+}

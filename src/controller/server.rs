@@ -1,0 +1,194 @@
+//! The API server, as far as the controller uses it: every write and every read of a pass goes through [`Server`], one
+//! narrow interface, so that tests can stand between the two.
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, CustomResourceExt};
+use serde_json::Value;
+
+use super::observe::cached::{self, Named, PodObject};
+use super::observe::settings::LabelKeys;
+use crate::api::{Election, names};
+use crate::election::term::NotAnInteger;
+
+/// How long one request may take. Whatever is not answered by then may still be applied.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A write. Each is guarded: the server refuses it unless the object is as it was decided on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// POST of a blank Lease.
+    CreateLease(Lease),
+    /// PUT of a Lease with UID and resourceVersion.
+    ReplaceLease(Lease),
+    /// Merge PATCH of a pod's metadata, with UID and resourceVersion.
+    PatchPod {
+        /// The pod's name.
+        name: String,
+        /// The patch.
+        patch: Value,
+    },
+    /// Merge PATCH of an Election's status, with UID and resourceVersion.
+    PatchStatus {
+        /// The Election's name.
+        name: String,
+        /// The patch.
+        patch: Value,
+    },
+    /// POST of an Event.
+    CreateEvent(Event),
+}
+
+/// A read, at the most recent revision. Never from a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// All pods of the namespace.
+    Pods,
+    /// One pod.
+    Pod(String),
+    /// One Lease.
+    Lease(String),
+    /// One Election.
+    Election(String),
+}
+
+/// A request that was not answered with success, sorted by what to do next.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The object is not as it was decided on: read it and decide again.
+    #[error("the object changed meanwhile: {0}")]
+    Outdated(String),
+    /// There is no object of that name. `named`: the answer says so of the very object, not of something around it.
+    #[error("not found: {message}")]
+    NotFound {
+        /// The server's words.
+        message: String,
+        /// Whether the answer names the object.
+        named: bool,
+    },
+    /// No answer, or none that tells: a write may have been applied. Read again, later and later.
+    #[error("no answer: {0}")]
+    Unknown(String),
+    /// A person has to mend it.
+    #[error("{0}")]
+    Denied(String),
+}
+
+impl From<NotAnInteger> for Refusal {
+    fn from(error: NotAnInteger) -> Self {
+        Self::Denied(error.to_string())
+    }
+}
+
+/// What the controller asks of an API server.
+pub trait Server: Send + Sync + 'static {
+    /// Writes, and returns the object as the server has it now (Events have nothing to return).
+    fn write(&self, namespace: &str, write: Write) -> impl Future<Output = Result<Option<Named>, Refusal>> + Send;
+
+    /// Reads.
+    fn read(&self, namespace: &str, read: Read) -> impl Future<Output = Result<Vec<Named>, Refusal>> + Send;
+
+    /// Whether the Election resource itself is established and not about to be removed: only then does the absence of an
+    /// Election mean that it was deleted.
+    fn serves_elections(&self) -> impl Future<Output = Result<bool, Refusal>> + Send;
+}
+
+/// A real API server.
+#[derive(Clone)]
+pub struct KubeServer {
+    client: Client,
+    keys: LabelKeys,
+}
+
+impl KubeServer {
+    /// The server behind `client`, whose own retries must be off: a retried write hides whether the first was applied.
+    pub fn new(client: Client, keys: LabelKeys) -> Self {
+        Self { client, keys }
+    }
+
+    fn pods(&self, namespace: &str) -> Api<PodObject> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn leases(&self, namespace: &str) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn elections(&self, namespace: &str) -> Api<DeserializeGuard<Election>> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn election(&self, object: DeserializeGuard<Election>) -> Result<Named, Refusal> {
+        Ok(cached::election(object, &self.keys)?)
+    }
+}
+
+impl Server for KubeServer {
+    async fn write(&self, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
+        let create = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
+        let change = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+        Ok(Some(match write {
+            Write::CreateLease(lease) => cached::lease(within(self.leases(namespace).create(&create, &lease)).await?)?,
+            Write::ReplaceLease(lease) => {
+                let name = lease.metadata.name.clone().unwrap_or_default();
+                cached::lease(within(self.leases(namespace).replace(&name, &create, &lease)).await?)?
+            }
+            Write::PatchPod { name, patch } => {
+                cached::pod(within(self.pods(namespace).patch(&name, &change, &Patch::Merge(patch))).await?)?
+            }
+            Write::PatchStatus { name, patch } => {
+                self.election(within(self.elections(namespace).patch_status(&name, &change, &Patch::Merge(patch))).await?)?
+            }
+            Write::CreateEvent(event) => {
+                within(Api::<Event>::namespaced(self.client.clone(), namespace).create(&create, &event)).await?;
+                return Ok(None);
+            }
+        }))
+    }
+
+    async fn read(&self, namespace: &str, read: Read) -> Result<Vec<Named>, Refusal> {
+        Ok(match read {
+            Read::Pods => {
+                // No resourceVersion: the most recent state, not that of a cache of the server.
+                let list = within(self.pods(namespace).list(&ListParams::default())).await?;
+                list.items.into_iter().map(cached::pod).collect::<Result<_, _>>()?
+            }
+            Read::Pod(name) => vec![cached::pod(within(self.pods(namespace).get(&name)).await?)?],
+            Read::Lease(name) => vec![cached::lease(within(self.leases(namespace).get(&name)).await?)?],
+            Read::Election(name) => vec![self.election(within(self.elections(namespace).get(&name)).await?)?],
+        })
+    }
+
+    async fn serves_elections(&self) -> Result<bool, Refusal> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let definition = within(definitions.get(Election::crd_name())).await?;
+        let conditions = definition.status.and_then(|status| status.conditions).unwrap_or_default();
+        let holds = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
+        Ok(holds("Established") && !holds("Terminating") && definition.metadata.deletion_timestamp.is_none())
+    }
+}
+
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(classify),
+        Err(_) => Err(Refusal::Unknown(format!("the API server did not answer within {} s", TIMEOUT.as_secs()))),
+    }
+}
+
+fn classify(error: kube::Error) -> Refusal {
+    let kube::Error::Api(status) = error else { return Refusal::Unknown(error.to_string()) };
+    let message = status.message.clone();
+    match status.code {
+        // 410: a list that took too long. All of these leave things as they were.
+        409 | 410 => Refusal::Outdated(message),
+        404 => Refusal::NotFound { message, named: status.details.is_some_and(|details| !details.name.is_empty()) },
+        400 | 401 | 403 | 405 | 413 | 415 | 422 => Refusal::Denied(message),
+        _ => Refusal::Unknown(message),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the loops of one controller share: the caches, the queues, the server.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::observe::settings::LabelKeys;
+use super::observe::stream::Kind;
+use super::observe::world::{Changes, Key, Scope, World};
+use super::queue::Queue;
+use super::server::{Read, Refusal, Server, Write};
+use crate::election::term::Uid;
+
+/// The state of one controller.
+pub struct Shared<S> {
+    /// The API server.
+    pub server: S,
+    /// The label keys that may be written.
+    pub keys: LabelKeys,
+    /// Who this controller is, for Events.
+    pub instance: String,
+    /// Elections to decide about.
+    pub elections: Arc<Queue<Key>>,
+    /// Names of Elections whose leftovers are to be swept.
+    pub sweeps: Arc<Queue<Key>>,
+    world: Mutex<World>,
+}
+
+impl<S: Server> Shared<S> {
+    /// A controller that knows nothing yet.
+    pub fn new(server: S, scope: &Scope, keys: LabelKeys, instance: String) -> Self {
+        let world = Mutex::new(World::new(scope));
+        Self { server, keys, instance, elections: Arc::default(), sweeps: Arc::default(), world }
+    }
+
+    /// The caches. Never held across an await.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        // A panic while they were held ends the process; until then, others may still read.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues what a change of the caches asks for.
+    pub fn queue(&self, changes: Changes) {
+        let now = Instant::now();
+        for key in changes.affected {
+            self.elections.add(key, now);
+        }
+        for key in changes.orphaned {
+            self.sweeps.add(key, now);
+        }
+    }
+
+    /// Writes, and takes the answer into the caches.
+    ///
+    /// # Errors
+    /// Any answer but success. The caches are as before.
+    pub async fn write(&self, namespace: &str, kind: Kind, write: Write) -> Result<(), Refusal> {
+        let ticket = self.world().ticket(kind, namespace);
+        if let Some(item) = self.server.write(namespace, write).await? {
+            let changes = self.world().answered(ticket, item);
+            self.queue(changes);
+        }
+        Ok(())
+    }
+
+    /// Reads from the server, and takes the answer into the caches: afterwards they are at least as new as the answer.
+    /// Returns the UIDs that were found.
+    ///
+    /// # Errors
+    /// Any answer but success or a plain absence; also a list of the same kind that is arriving meanwhile, because
+    /// answers cannot be merged into it.
+    pub async fn read(&self, namespace: &str, read: Read) -> Result<BTreeSet<Uid>, Refusal> {
+        let (kind, name) = match &read {
+            Read::Pods => (Kind::Pods, None),
+            Read::Pod(name) => (Kind::Pods, Some(name.clone())),
+            Read::Lease(name) => (Kind::Leases, Some(name.clone())),
+            Read::Election(name) => (Kind::Elections, Some(name.clone())),
+        };
+        let (ticket, known) = {
+            let mut world = self.world();
+            (world.ticket(kind, namespace), name.as_deref().and_then(|name| world.uid(kind, namespace, name)))
+        };
+        let answer = self.server.read(namespace, read).await;
+        let mut world = self.world();
+        let (found, changes) = match (answer, name) {
+            (Ok(items), _) => {
+                let found = items.iter().map(|item| item.object.version().uid).collect();
+                (found, items.into_iter().map(|item| world.answered(ticket, item)).collect())
+            }
+            (Err(Refusal::NotFound { named: true, .. }), Some(name)) => {
+                let gone = known.map(|uid| world.answered_gone(kind, namespace, &name, &uid));
+                (BTreeSet::new(), gone.into_iter().collect::<Vec<_>>())
+            }
+            (Err(refusal), _) => return Err(refusal),
+        };
+        let current = world.is_current(kind, namespace, ticket);
+        drop(world);
+        changes.into_iter().for_each(|changes| self.queue(changes));
+        if current { Ok(found) } else { Err(Refusal::Outdated("the caches are being filled anew".into())) }
+    }
+}

@@ -1,0 +1,65 @@
+//! The sweep: labels left on pods by Elections that were deleted. Rule 11 of the safety protocol.
+//!
+//! The label goes, the term stays: it is the fence. That the Election is gone is the word of the server itself, about this
+//! very object, while it serves Elections at all; absence from a cache proves nothing.
+
+use serde_json::json;
+use tracing::{debug, info, warn};
+
+use super::observe::stream::Kind;
+use super::observe::world::Key;
+use super::queue::Outcome;
+use super::server::{Read, Refusal, Server, Write};
+use super::shared::Shared;
+
+/// Sweeps what the Election of this name left, if it is gone.
+pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
+    match try_sweep(shared, key).await {
+        Ok(()) => Outcome::Done,
+        Err(refusal) => {
+            warn!(election = %key, "failed to sweep the labels of a deleted Election, trying again: {refusal}");
+            Outcome::Failed
+        }
+    }
+}
+
+async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
+    if shared.world().leftovers(key, &shared.keys).is_empty() || !is_deleted(shared, key).await? {
+        return Ok(());
+    }
+    let leftovers = shared.world().leftovers(key, &shared.keys);
+    for (name, version, labels) in leftovers {
+        let labels: serde_json::Map<_, _> = labels.into_iter().map(|label| (label, json!(null))).collect();
+        let patch = json!({ "metadata": {
+            "uid": version.uid.as_ref(),
+            "resourceVersion": version.resource_version.to_string(),
+            "labels": labels,
+        }});
+        match shared.write(&key.namespace, Kind::Pods, Write::PatchPod { name: name.clone(), patch }).await {
+            Ok(()) => info!(election = %key, pod = name, "removed the label of a deleted Election"),
+            // The pod changed or went: it is looked at again.
+            Err(Refusal::Outdated(_) | Refusal::NotFound { named: true, .. }) => {
+                shared.read(&key.namespace, Read::Pod(name)).await?;
+                return Err(Refusal::Outdated("a pod changed meanwhile".into()));
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the server itself says that this Election does not exist, while the resource is served: first the Election, then
+/// the resource, so that a resource that goes away in between is noticed.
+async fn is_deleted<S: Server>(shared: &Shared<S>, key: &Key) -> Result<bool, Refusal> {
+    match shared.server.read(&key.namespace, Read::Election(key.name.clone())).await {
+        Ok(_) => return Ok(false),
+        Err(Refusal::NotFound { named: true, .. }) => {}
+        Err(refusal) => return Err(refusal),
+    }
+    let served = shared.server.serves_elections().await?;
+    if !served {
+        debug!(election = %key, "the Election resource is not served: its absence means nothing");
+        return Err(Refusal::Unknown("the Election resource is not served at present".into()));
+    }
+    Ok(true)
+}

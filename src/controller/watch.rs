@@ -1,0 +1,151 @@
+//! The watches: what the API server delivers goes into the caches, and whom it concerns into the queues.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::Api;
+use kube::Resource;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch::Sender;
+use tracing::{debug, error, info, warn};
+
+use super::observe::cached::Named;
+use super::observe::stream::Kind;
+use super::server::Server;
+use super::shared::Shared;
+use crate::election::term::NotAnInteger;
+
+/// The delays between attempts to reach the API server. Short, because nobody is elected meanwhile.
+const DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+
+/// Node heartbeats, one for each node every ten seconds, are the bulk of all Leases. No Election is served in their namespace.
+pub const NODE_LEASES: &str = "kube-node-lease";
+
+/// Watches one kind until the end of the process. `synced` learns when all caches have their first list.
+pub async fn watch<S, K>(
+    shared: Arc<Shared<S>>,
+    api: Api<K>,
+    kind: Kind,
+    convert: impl Fn(K) -> Result<Named, NotAnInteger>,
+    synced: Arc<Sender<bool>>,
+) where
+    S: Server,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let namespace = api.namespace().map(str::to_owned);
+    // A list without a resourceVersion: the most recent state, so that no cache ever goes back in time.
+    let mut config = watcher::Config::default();
+    if kind == Kind::Leases && namespace.is_none() {
+        config = config.fields(&format!("metadata.namespace!={NODE_LEASES}"));
+    }
+    let mut events = watcher(api, config).backoff(Delays::default()).boxed();
+    let mut trouble: Option<String> = None;
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                let what = explain(kind, namespace.as_deref(), &error);
+                if trouble.as_ref() != Some(&what) {
+                    warn!("{what}");
+                    trouble = Some(what);
+                }
+                continue;
+            }
+        };
+        if !matches!(event, Event::Init) && trouble.take().is_some() {
+            info!("watching {} again", plural(kind));
+        }
+        let Some(event) = convert_event(event, &convert) else { continue };
+        let complete = matches!(event, Event::InitDone);
+        let (changes, all_synced) = {
+            let mut world = shared.world();
+            let mut changes = world.watched(kind, namespace.as_deref(), event);
+            if complete {
+                // What was missed while not watching shows only in what is left.
+                changes.orphaned.extend(world.orphaned());
+            }
+            (changes, world.is_synced())
+        };
+        shared.queue(changes);
+        if complete {
+            debug!("{} are listed", plural(kind));
+            synced.send_if_modified(|synced| !std::mem::replace(synced, all_synced) && all_synced);
+        }
+    }
+}
+
+fn convert_event<K>(event: Event<K>, convert: impl Fn(K) -> Result<Named, NotAnInteger>) -> Option<Event<Named>> {
+    let convert = |object| convert(object).inspect_err(|error| error!("{error}")).ok();
+    Some(match event {
+        Event::Apply(object) => Event::Apply(convert(object)?),
+        Event::Delete(object) => Event::Delete(convert(object)?),
+        Event::InitApply(object) => Event::InitApply(convert(object)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pods => "pods",
+        Kind::Leases => "leases",
+        Kind::Elections => "elections",
+    }
+}
+
+/// What is wrong and what to do about it, in one sentence.
+fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> String {
+    let what = plural(kind);
+    let place = namespace.map_or_else(String::new, |namespace| format!(" in namespace {namespace}"));
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    };
+    match status.map(|status| (status.code, &status.message)) {
+        Some((404, _)) if kind == Kind::Elections => {
+            "the Election resource is not installed: run `podium crd | kubectl apply -f -`; waiting for it".into()
+        }
+        Some((401, message)) => format!("the API server does not accept our credentials ({message}): renew them; trying again"),
+        Some((403, message)) => {
+            format!("missing rights ({message}): grant get, list and watch on {what}{place} to the controller's account; trying again")
+        }
+        // The watch is too old to be continued: a new list follows at once.
+        Some((410, _)) => format!("the watch of {what}{place} expired; listing them anew"),
+        Some((code, message)) => format!("the API server cannot serve {what}{place} ({code}: {message}); trying again"),
+        None => format!("cannot reach the API server to watch {what}{place}: {error}; trying again"),
+    }
+}
+
+/// Growing delays with a bound.
+#[derive(Clone, Copy, Debug)]
+struct Delays(Duration);
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self(DELAYS.0)
+    }
+}
+
+impl Iterator for Delays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let delay = self.0;
+        self.0 = delay.saturating_mul(2).min(DELAYS.1);
+        Some(delay)
+    }
+}
+
+impl Backoff for Delays {
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}

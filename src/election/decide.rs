@@ -1,0 +1,269 @@
+//! The decision: what is seen in, the complete plan out.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::candidate::{Ineligible, eligible};
+use super::order;
+use super::plan::{Guard, LeaseWrite, Plan, Then};
+use super::project::project;
+use super::snapshot::{Pod, Settings, Snapshot};
+use super::status::{self, Leadership, Outlook};
+use super::term::{Term, Uid};
+use crate::api::Reason;
+use crate::lease::record::{Content, Lease, Record};
+
+/// As many pods as their UIDs fit into an annotation, with room to spare: the list of former holders may name all of them.
+pub const MOST_PODS: usize = 5_000;
+
+/// Decides what is to be done about one Election.
+///
+/// `now` is the local wall clock. It tunes stability (how long a pod has been Ready), never safety.
+pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
+    let settings = match &snapshot.election.settings {
+        Ok(settings) => settings,
+        Err(problem) => return stalled(snapshot, None, problem.reason, problem.message.clone(), now),
+    };
+    let matching = snapshot.pods.iter().filter(|pod| pod.matches).count();
+    if matching > MOST_PODS {
+        let message = format!("spec.selector matches {matching} pods, at most {MOST_PODS} are served: narrow it");
+        return stalled(snapshot, Some(settings), Reason::TooManyPods, message, now);
+    }
+    let Some(lease) = &snapshot.lease else {
+        return Plan { lease: Some(LeaseWrite::Create), then: Then::DecideAgain, ..Plan::default() };
+    };
+    if let Err(message) = ours(lease, snapshot, settings) {
+        return stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now);
+    }
+    let decision = Decision::new(snapshot, settings, lease, now);
+    match &lease.content {
+        Content::Damaged(why) => decision.blank(why),
+        _ if lease.incarnation.as_ref() != Some(&snapshot.election.uid) => decision.blank("it was written for a former Election of this name"),
+        Content::Blank => decision.fill(),
+        Content::Term(record) => decision.rule(record),
+    }
+}
+
+/// A Lease is written only if Podium created it for an Election of this name.
+fn ours(lease: &Lease, snapshot: &Snapshot, settings: &Settings) -> Result<(), String> {
+    let name = &settings.lease_name;
+    let remedy = "set spec.leaseName of a new Election to an unused name, or delete the Lease if nobody needs it";
+    match (&lease.owner, &lease.incarnation) {
+        (Some(owner), _) if *owner != snapshot.election.name => Err(format!("Lease {name} belongs to Election {owner}: {remedy}")),
+        (_, None) => {
+            let holder = lease.holder_identity.as_deref().filter(|holder| !holder.is_empty()).unwrap_or("nobody");
+            Err(format!("Lease {name} was not made by Podium (its holder is {holder}): {remedy}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stalled(snapshot: &Snapshot, settings: Option<&Settings>, reason: Reason, message: String, now: Timestamp) -> Plan {
+    Plan { status: status::stalled(snapshot, settings, (reason, message), now), ..Plan::default() }
+}
+
+/// One decision about a Lease that is ours.
+struct Decision<'a> {
+    snapshot: &'a Snapshot,
+    settings: &'a Settings,
+    lease: &'a Lease,
+    now: Timestamp,
+    /// The UID of the pod that leads, as far as the Lease says; where the Lease lost it, of the pod that still has the label.
+    incumbent: Option<Uid>,
+    eligible: Vec<&'a Pod>,
+    ineligible: Vec<(&'a Pod, Ineligible)>,
+}
+
+impl<'a> Decision<'a> {
+    fn new(snapshot: &'a Snapshot, settings: &'a Settings, lease: &'a Lease, now: Timestamp) -> Self {
+        let incumbent = match &lease.content {
+            Content::Term(Record { holder, .. }) => holder.as_ref().map(|holder| holder.uid.clone()),
+            Content::Blank | Content::Damaged(_) => {
+                let labelled = snapshot.pods.iter().filter(|pod| pod.is_labelled(&settings.label));
+                labelled.max_by_key(|pod| (pod.term_unless_forged(lease.resource_version), &pod.id)).map(|pod| pod.id.uid.clone())
+            }
+        };
+        let (mut can, mut cannot) = (Vec::new(), Vec::new());
+        for pod in &snapshot.pods {
+            match eligible(pod, settings, incumbent.as_ref() == Some(&pod.id.uid), now) {
+                Ok(()) => can.push(pod),
+                Err(why) => cannot.push((pod, why)),
+            }
+        }
+        Self { snapshot, settings, lease, now, incumbent, eligible: can, ineligible: cannot }
+    }
+
+    fn first(&self) -> Option<&'a Pod> {
+        order::first(&self.eligible, self.incumbent.as_ref(), order::newest_revision(&self.snapshot.pods))
+    }
+
+    /// Rule 3: what cannot be trusted is emptied first, so that a plan that somebody still holds on the old version fails.
+    fn blank(&self, why: &'static str) -> Plan {
+        Plan { lease: Some(LeaseWrite::Blank(self.guard(), why)), then: Then::DecideAgain, ..Plan::default() }
+    }
+
+    /// Rule 3: a blank Lease knows no former holders, so every pod that may be one is listed, as the server itself lists
+    /// them after the blank Lease was seen.
+    fn fill(&self) -> Plan {
+        let election = &self.snapshot.election;
+        let pods = &self.snapshot.pods;
+        let in_use = pods.iter().filter(|pod| pod.matches && pod.rival.is_none() && pod.label.is_some() && !pod.claimed);
+        let in_use: Vec<&str> = in_use.map(|pod| pod.id.name.as_str()).collect();
+        if election.status.term.is_none() && !in_use.is_empty() {
+            let message = format!(
+                "the label {} is in use on {} before the first election: remove it there, or choose another spec.label.key",
+                self.settings.label.key,
+                some_of(&in_use),
+            );
+            return stalled(self.snapshot, Some(self.settings), Reason::LabelConflict, message, self.now);
+        }
+        let holder = self.first();
+        if holder.is_none() && !pods.iter().any(|pod| pod.is_labelled(&self.settings.label)) {
+            return self.report(None);
+        }
+        if self.snapshot.read_after != Some(self.lease.resource_version) {
+            return consult("the Lease is blank");
+        }
+        let lost = election.status.term.is_some() || pods.iter().any(|pod| pod.claimed);
+        let reason = if lost { "the Lease was lost" } else { "first election" };
+        // A fence is a claim: a pod that a rival has, and that was never ours, is left alone.
+        let listed = pods.iter().filter(|pod| pod.rival.is_none() || pod.claimed);
+        self.elect(holder, listed.map(|pod| pod.id.uid.clone()).collect(), reason.into())
+    }
+
+    /// Rules 4 and 10 where the leader changes; rules 5 to 9 where it stays.
+    fn rule(&self, record: &Record) -> Plan {
+        if self.unsettled(record.term) {
+            return consult("a pod carries a term above the Lease's");
+        }
+        let first = self.first();
+        let reason = if let Some(pod) = self.superseding(record.term) {
+            format!("{} carries a term above the Lease's", pod.id.name)
+        } else if first.map(|pod| &pod.id.uid) == self.incumbent.as_ref() {
+            return self.uphold(record);
+        } else {
+            self.reason(record, first)
+        };
+        let holder = record.holder.iter().map(|holder| holder.uid.clone());
+        let unfenced = record.unfenced.iter().filter(|uid| !self.is_fenced(uid, record)).cloned();
+        self.elect(first, holder.chain(unfenced).collect(), reason)
+    }
+
+    /// Whether a term on a pod is above the Lease's, and only the server can tell whether it is the Lease that is old.
+    fn unsettled(&self, term: Term) -> bool {
+        let beyond = |pod: &Pod| pod.term.is_some_and(|own| own > term && own.is_beyond(self.lease.resource_version));
+        self.above(term).any(|pod| !pod.settled) || self.first().is_some_and(|pod| !pod.settled && beyond(pod))
+    }
+
+    /// A pod whose own term only a new term can overrule: rule 8, and its counterpart for a labelled pod.
+    fn superseding(&self, term: Term) -> Option<&'a Pod> {
+        self.above(term).next()
+    }
+
+    fn above(&self, term: Term) -> impl Iterator<Item = &'a Pod> {
+        let revision = self.lease.resource_version;
+        self.snapshot.pods.iter().filter(move |pod| {
+            let counts = self.incumbent.as_ref() == Some(&pod.id.uid) || pod.is_labelled(&self.settings.label);
+            counts && pod.term_unless_forged(revision) > Some(term)
+        })
+    }
+
+    /// Rule 4: an entry may be dropped only if its pod was seen unlabelled with a term at or above that of the Lease being
+    /// replaced, or is gone for ever.
+    fn is_fenced(&self, uid: &Uid, record: &Record) -> bool {
+        let seen_fenced = |pod: &Pod| {
+            let own = pod.term_unless_forged(self.lease.resource_version);
+            !pod.is_labelled(&self.settings.label) && own >= Some(record.term)
+        };
+        self.snapshot.gone.contains(uid) || self.snapshot.pod(uid).is_some_and(seen_fenced)
+    }
+
+    fn reason(&self, record: &Record, first: Option<&Pod>) -> String {
+        match (&record.holder, first) {
+            (None, Some(pod)) => format!("{} became eligible", pod.id.name),
+            (None, None) => "nobody is eligible".into(),
+            (Some(holder), _) => match self.ineligible.iter().find(|(pod, _)| pod.id.uid == holder.uid) {
+                Some((pod, why)) => format!("{} {why}", pod.id.name),
+                None => format!("{} is gone", holder.name),
+            },
+        }
+    }
+
+    /// The compare-and-swap, and what it means for the pods. The term is the revision that it replaces.
+    fn elect(&self, holder: Option<&Pod>, mut unfenced: BTreeSet<Uid>, reason: String) -> Plan {
+        if let Some(pod) = holder {
+            unfenced.remove(&pod.id.uid);
+        }
+        let term = Term::replacing(self.lease.resource_version);
+        let record = Record { holder: holder.map(|pod| pod.id.clone()), term, unfenced, reason };
+        // The API server stores microseconds.
+        let acquired = Timestamp::from_microsecond(self.now.as_microsecond()).unwrap_or(self.now);
+        let transitions = self.transitions(holder);
+        let mut plan = self.projected(&record, Leadership { record: &record, acquired: Some(acquired), transitions });
+        plan.lease = Some(LeaseWrite::Elect { guard: self.guard(), record, acquired, transitions });
+        plan
+    }
+
+    /// How often the leader changed, for people. Vacancies and new terms of the same leader do not count.
+    fn transitions(&self, holder: Option<&Pod>) -> i32 {
+        let status = &self.snapshot.election.status;
+        let blank = self.lease.content == Content::Blank;
+        // A Lease that was lost takes its count with it; the status still knows.
+        let so_far = if blank { self.lease.transitions.max(status.transitions) } else { self.lease.transitions };
+        let before = if blank { status.leader_uid.as_deref() } else { self.incumbent.as_ref().map(AsRef::as_ref) };
+        match (so_far, holder) {
+            (None, _) => 0,
+            (Some(count), Some(pod)) if before != Some(pod.id.uid.as_ref()) => count.saturating_add(1),
+            (Some(count), _) => count,
+        }
+    }
+
+    fn uphold(&self, record: &Record) -> Plan {
+        let Lease { acquired, transitions, .. } = *self.lease;
+        self.projected(record, Leadership { record, acquired, transitions: transitions.unwrap_or(0) })
+    }
+
+    fn projected(&self, record: &Record, leadership: Leadership<'_>) -> Plan {
+        let projection = project(self.snapshot, self.settings, record, self.lease.resource_version);
+        if projection.unaccounted {
+            return Plan { fence: projection.fence, then: Then::Consult("a former holder is not seen"), ..Plan::default() };
+        }
+        Plan { fence: projection.fence, label: projection.label, ..self.report(Some(leadership)) }
+    }
+
+    /// Rule 9, and when to look again.
+    fn report(&self, leadership: Option<Leadership<'_>>) -> Plan {
+        let outlook = Outlook { settings: self.settings, leadership, eligible: &self.eligible, ineligible: &self.ineligible };
+        let status = match self.status_may_be_newer() {
+            true => return consult("the status names a term above the Lease's"),
+            false => status::ruled(self.snapshot, outlook, self.now),
+        };
+        let later = self.ineligible.iter().filter_map(|(_, why)| match why {
+            Ineligible::ReadyTooShort(at) => Some(*at),
+            _ => None,
+        });
+        Plan { status, then: later.min().map_or(Then::Rest, Then::LookAgain), ..Plan::default() }
+    }
+
+    /// Rule 9: never to a lower term, unless the server itself shows that no Lease ever had the higher one.
+    fn status_may_be_newer(&self) -> bool {
+        let election = &self.snapshot.election;
+        let named = election.status.term;
+        !election.settled && named.is_some_and(|named| named >= Term::replacing(self.lease.resource_version).number())
+    }
+
+    fn guard(&self) -> Guard {
+        Guard { uid: self.lease.uid.clone(), resource_version: self.lease.resource_version }
+    }
+}
+
+fn consult(why: &'static str) -> Plan {
+    Plan { then: Then::Consult(why), ..Plan::default() }
+}
+
+/// The first three of the names, and how many more there are.
+pub(super) fn some_of(names: &[&str]) -> String {
+    let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
+}

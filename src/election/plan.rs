@@ -1,0 +1,116 @@
+//! What a decision results in: everything that is to be written, in the order in which it may be written.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::term::{PodRef, ResourceVersion, Term, Uid};
+use crate::api::ElectionStatus;
+use crate::lease::record::Record;
+
+/// The complete plan. Its parts are carried out in the order of the fields; the first refusal or unknown answer ends it.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[must_use]
+pub struct Plan {
+    /// The compare-and-swap. Nothing after it may start before it is acknowledged.
+    pub lease: Option<LeaseWrite>,
+    /// Pods to fence. All of them must be fenced before anybody is labelled.
+    pub fence: Vec<PodWrite>,
+    /// The pod to label.
+    pub label: Option<PodWrite>,
+    /// The status, and after it the Event.
+    pub status: Option<StatusWrite>,
+    /// What follows when all of that is done.
+    pub then: Then,
+}
+
+/// What follows on a plan that was carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing, until something changes.
+    #[default]
+    Rest,
+    /// Look again at this time, if nothing changes before.
+    LookAgain(Timestamp),
+    /// Decide again at once: the writes made the next step possible.
+    DecideAgain,
+    /// Read pods, Election and Lease from the server, in this order, and decide again: the caches cannot tell. Why.
+    Consult(&'static str),
+}
+
+/// What a compare-and-swap is guarded by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Without it, a PUT would re-create a deleted Lease.
+    pub uid: Uid,
+    /// The version that is replaced.
+    pub resource_version: ResourceVersion,
+}
+
+/// A write to the Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseWrite {
+    /// Create it, blank. A create never names a holder, not even the first.
+    Create,
+    /// Empty one that cannot be trusted. Why.
+    Blank(Guard, &'static str),
+    /// Begin a term.
+    Elect {
+        /// The version that is replaced; its revision is the new term.
+        guard: Guard,
+        /// The new term.
+        record: Record,
+        /// When it begins.
+        acquired: Timestamp,
+        /// How often the leader changed, this change included.
+        transitions: i32,
+    },
+}
+
+/// A write to one pod, guarded by its UID and resourceVersion: the claim with this term, and the label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodWrite {
+    /// The pod.
+    pub pod: PodRef,
+    /// The version that was decided on.
+    pub resource_version: ResourceVersion,
+    /// What happens to the label.
+    pub label: LabelChange,
+    /// The term that the claim says from then on.
+    pub term: Term,
+}
+
+/// What happens to the label of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelChange {
+    /// The pod becomes the leader.
+    Set,
+    /// The label goes.
+    Remove,
+    /// There is no label of ours; what is there stays.
+    Keep,
+}
+
+/// A write to the Election's status, guarded by its resourceVersion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusWrite {
+    /// The Election's UID and the version that was decided on.
+    pub guard: Guard,
+    /// The whole status.
+    pub status: ElectionStatus,
+    /// Mere counts and messages changed: the write may wait for more of them.
+    pub can_wait: bool,
+    /// The change of leader to announce once the status is written.
+    pub announce: Option<Announcement>,
+}
+
+/// A change of leader, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The leader before, as far as the status knew.
+    pub from: Option<String>,
+    /// The leader now; `None` is a vacancy.
+    pub to: Option<String>,
+    /// The term that began.
+    pub term: Term,
+    /// Why.
+    pub reason: String,
+}

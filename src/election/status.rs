@@ -1,0 +1,144 @@
+//! The status as it should read: a projection of the Lease, and of what is known about the pods.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::candidate::Ineligible;
+use super::decide::some_of;
+use super::plan::{Announcement, Guard, StatusWrite};
+use super::snapshot::{Pod, Settings, Snapshot};
+use crate::api::{ElectionStatus, Reason, condition, whole_second};
+use crate::lease::record::Record;
+
+/// A term that is in force.
+#[derive(Clone, Copy, Debug)]
+pub struct Leadership<'a> {
+    /// The term.
+    pub record: &'a Record,
+    /// When it began.
+    pub acquired: Option<Timestamp>,
+    /// How often the leader changed.
+    pub transitions: i32,
+}
+
+/// What there is to say about an Election that can be served.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    /// Its settings.
+    pub settings: &'a Settings,
+    /// The term, if there is one.
+    pub leadership: Option<Leadership<'a>>,
+    /// Who may lead.
+    pub eligible: &'a [&'a Pod],
+    /// Who may not, and why.
+    pub ineligible: &'a [(&'a Pod, Ineligible)],
+}
+
+/// The write that brings the status up to date, if it is not.
+pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Option<StatusWrite> {
+    let before = &snapshot.election.status;
+    let matching = snapshot.pods.iter().filter(|pod| pod.matches).count();
+    let mut status = before.clone();
+    status.leader = None;
+    status.leader_uid = None;
+    if let Some(Leadership { record, acquired, transitions }) = outlook.leadership {
+        status.leader = record.holder.as_ref().map(|holder| holder.name.clone());
+        status.leader_uid = record.holder.as_ref().map(|holder| holder.uid.to_string());
+        status.term = Some(record.term.number());
+        status.since = acquired.map(whole_second);
+        status.transitions = Some(transitions);
+    }
+    status.candidates = Some(i32::try_from(matching).unwrap_or(i32::MAX));
+    status.eligible = Some(format!("{}/{matching}", outlook.eligible.len()));
+    status.lease = Some(outlook.settings.lease_name.clone());
+
+    let ready = match (&status.leader, matching) {
+        (Some(leader), _) => (Reason::LeaderElected, format!("{leader} leads")),
+        (None, 0) => (Reason::NoPods, "no pod matches spec.selector".into()),
+        (None, _) => (Reason::NoEligiblePod, format!("none of the matching pods may lead: {}", obstacles(outlook.ineligible))),
+    };
+    let stalled = needs_a_person(snapshot, &outlook);
+    let announce = outlook.leadership.filter(|leadership| before.term != Some(leadership.record.term.number()));
+    let announce = announce.map(|Leadership { record, .. }| Announcement {
+        from: before.leader.clone(),
+        to: status.leader.clone(),
+        term: record.term,
+        reason: record.reason.clone(),
+    });
+    let write = conclude(snapshot, status, ready, stalled, now)?;
+    Some(StatusWrite { announce, ..write })
+}
+
+/// The write that says that nothing is done until a person acts. Leader and term stay as they are.
+pub fn stalled(snapshot: &Snapshot, settings: Option<&Settings>, why: (Reason, String), now: Timestamp) -> Option<StatusWrite> {
+    let mut status = snapshot.election.status.clone();
+    if let Some(settings) = settings {
+        status.lease = Some(settings.lease_name.clone());
+    }
+    conclude(snapshot, status, why.clone(), Some(why), now)
+}
+
+fn conclude(
+    snapshot: &Snapshot,
+    mut status: ElectionStatus,
+    ready: (Reason, String),
+    stalled: Option<(Reason, String)>,
+    now: Timestamp,
+) -> Option<StatusWrite> {
+    let election = &snapshot.election;
+    let before = &election.status;
+    let well = status.leader.is_some() || ready.0 == Reason::NoPods;
+    let (person, stalled) = match stalled {
+        Some(why) => (true, why),
+        None => (false, (Reason::AsDeclared, String::new())),
+    };
+    status.observed_generation = election.generation;
+    status.conditions = Some(vec![
+        condition(before.condition("Ready"), "Ready", well, ready, election.generation, now),
+        condition(before.condition("Stalled"), "Stalled", person, stalled, election.generation, now),
+    ]);
+    if status == *before {
+        return None;
+    }
+    let guard = Guard { uid: election.uid.clone(), resource_version: election.resource_version };
+    let can_wait = merely_counts(before, &status);
+    Some(StatusWrite { guard, status, can_wait, announce: None })
+}
+
+/// Whether nothing changed but counts and the wording of messages.
+fn merely_counts(before: &ElectionStatus, after: &ElectionStatus) -> bool {
+    let essence = |status: &ElectionStatus| {
+        let mut status = ElectionStatus { candidates: None, eligible: None, ..status.clone() };
+        status.conditions.iter_mut().flatten().for_each(|condition| condition.message.clear());
+        status
+    };
+    essence(before) == essence(after)
+}
+
+/// What a person must mend although the election goes on with the other pods.
+fn needs_a_person(snapshot: &Snapshot, outlook: &Outlook<'_>) -> Option<(Reason, String)> {
+    let foreign: Vec<&str> = outlook
+        .ineligible
+        .iter()
+        .filter(|(_, why)| matches!(why, Ineligible::ForeignLabel(_)))
+        .map(|(pod, _)| pod.id.name.as_str())
+        .collect();
+    let rival = snapshot.pods.iter().filter(|pod| pod.matches).find_map(|pod| Some((pod, pod.rival.as_ref()?)));
+    let key = &outlook.settings.label.key;
+    if let Some((pod, rival)) = rival {
+        let message = format!(
+            "Election {rival} has {} under the same label {key}: narrow spec.selector of one of them, or use another spec.label.key",
+            pod.id.name
+        );
+        return Some((Reason::OverlappingElections, message));
+    }
+    (!foreign.is_empty()).then(|| {
+        let message = format!("{} carries the label {key} with a foreign value: remove it", some_of(&foreign));
+        (Reason::LabelConflict, message)
+    })
+}
+
+fn obstacles(ineligible: &[(&Pod, Ineligible)]) -> String {
+    let matching = ineligible.iter().filter(|(pod, _)| pod.matches);
+    let each: Vec<String> = matching.map(|(pod, why)| format!("{} {why}", pod.id.name)).collect();
+    some_of(&each.iter().map(String::as_str).collect::<Vec<_>>())
+}

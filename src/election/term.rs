@@ -1,0 +1,107 @@
+//! Terms, revisions and identities: the newtypes that must not be mixed up.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A position in the API server's history of one resource type: `metadata.resourceVersion` as an integer.
+///
+/// Kubernetes defines resourceVersions of built-in types as comparable integers since 1.35, and they are integers on every
+/// storage in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceVersion(i64);
+
+/// A resourceVersion that is not an integer: Podium cannot work with such an API server.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("resourceVersion {0:?} is not a positive integer; Podium needs an API server whose resourceVersions are integers")]
+pub struct NotAnInteger(String);
+
+impl ResourceVersion {
+    /// The position as the number that it is.
+    ///
+    /// # Errors
+    /// [`NotAnInteger`] where the text is not a positive 63-bit integer.
+    pub fn parse(text: &str) -> Result<Self, NotAnInteger> {
+        match text.parse() {
+            Ok(number) if number > 0 => Ok(Self(number)),
+            _ => Err(NotAnInteger(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for ResourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The fencing token: the resourceVersion of the Lease that a change of leader replaced.
+///
+/// Two compare-and-swaps can never replace the same revision, so no two holders share a term; revisions only grow, so terms
+/// grow through the deletion of the Lease, the Election and the pods. No clock and no memory is involved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term(i64);
+
+impl Term {
+    /// The term that begins when the Lease at this revision is replaced.
+    pub fn replacing(revision: ResourceVersion) -> Self {
+        Self(revision.0)
+    }
+
+    /// A term as it is written in an annotation. `None` for anything that we would not have written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number: i64 = text.parse().ok()?;
+        (number > 0 && number.to_string() == text).then_some(Self(number))
+    }
+
+    /// The number, as the status carries it.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+
+    /// Whether a Lease at this revision can have named this term: it is then older than the revision.
+    pub fn precedes(self, revision: ResourceVersion) -> bool {
+        self.0 < revision.0
+    }
+
+    /// Whether this term is beyond everything that happened up to this revision.
+    pub fn is_beyond(self, revision: ResourceVersion) -> bool {
+        self.0 > revision.0
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `metadata.uid`: what identifies an object through re-creations under the same name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uid(Arc<str>);
+
+impl From<&str> for Uid {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl AsRef<str> for Uid {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One pod, by the name to write to and the UID to mean.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodRef {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: Uid,
+}

@@ -1,0 +1,4 @@
+//! The Lease: the truth of an election, and its write-ahead log.
+
+pub mod object;
+pub mod record;

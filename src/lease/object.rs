@@ -1,0 +1,108 @@
+//! Between the Kubernetes object and the record: reading it, and the bodies of the writes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
+
+use super::record::{Content, Lease, NEVER_EXPIRES, Parts, Record};
+use crate::api::names;
+use crate::election::term::{NotAnInteger, ResourceVersion};
+
+/// The Election that a Lease is written for.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// `metadata.name`
+    pub name: &'a str,
+    /// `metadata.uid`
+    pub uid: &'a str,
+}
+
+/// What the object says.
+///
+/// # Errors
+/// Where its resourceVersion is not an integer.
+pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
+    let metadata = &object.metadata;
+    let spec = object.spec.clone().unwrap_or_default();
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
+    let owner = metadata.owner_references.iter().flatten().find(|owner| is_election(owner));
+    let parts = Parts {
+        annotations: &annotations,
+        holder_identity: spec.holder_identity.as_deref(),
+        duration_seconds: spec.lease_duration_seconds,
+        resource_version,
+    };
+    Ok(Lease {
+        uid: metadata.uid.as_deref().unwrap_or_default().into(),
+        resource_version,
+        owner: owner.map(|owner| owner.name.clone()),
+        incarnation: annotations.get(names::INCARNATION).map(|uid| uid.as_str().into()),
+        content: Content::read(parts),
+        holder_identity: spec.holder_identity,
+        acquired: spec.acquire_time.map(|MicroTime(time)| time),
+        transitions: spec.lease_transitions,
+    })
+}
+
+fn is_election(owner: &OwnerReference) -> bool {
+    owner.kind == "Election" && owner.api_version.split('/').next() == Some(names::GROUP)
+}
+
+/// A new Lease: blank.
+pub fn blank(name: &str, owner: Owner<'_>) -> Object {
+    let mut object = Object { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, spec: None };
+    claim(&mut object, owner);
+    object
+}
+
+/// The Lease emptied: no holder, no term. How often the leader changed is kept.
+pub fn blanked(mut object: Object, owner: Owner<'_>) -> Object {
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    for name in [names::HOLDER, names::TERM, names::UNFENCED, names::REASON] {
+        annotations.remove(name);
+    }
+    let transitions = object.spec.take().and_then(|spec| spec.lease_transitions);
+    object.spec = Some(LeaseSpec { lease_transitions: transitions, ..LeaseSpec::default() });
+    claim(&mut object, owner);
+    object
+}
+
+/// The Lease with a new term. UID and resourceVersion stay those of `object`: the PUT is a compare-and-swap.
+pub fn elected(mut object: Object, owner: Owner<'_>, record: &Record, acquired: Timestamp, transitions: i32) -> Object {
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    for (name, value) in record.annotations() {
+        match value {
+            Some(value) => annotations.insert(name.into(), value),
+            None => annotations.remove(name),
+        };
+    }
+    object.spec = Some(LeaseSpec {
+        holder_identity: Some(record.holder.as_ref().map_or_else(String::new, |holder| holder.name.clone())),
+        acquire_time: Some(MicroTime(acquired)),
+        lease_duration_seconds: Some(NEVER_EXPIRES),
+        lease_transitions: Some(transitions),
+        ..LeaseSpec::default()
+    });
+    claim(&mut object, owner);
+    object
+}
+
+/// Marks the Lease as this Election's, in place of a former one of the same name; other owners stay.
+fn claim(object: &mut Object, owner: Owner<'_>) {
+    object.metadata.managed_fields = None;
+    let annotations: &mut BTreeMap<_, _> = object.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::INCARNATION.into(), owner.uid.into());
+    let owners = object.metadata.owner_references.get_or_insert_default();
+    owners.retain(|owner| !is_election(owner));
+    owners.push(OwnerReference {
+        api_version: format!("{}/v1", names::GROUP),
+        kind: "Election".into(),
+        name: owner.name.into(),
+        uid: owner.uid.into(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    });
+}

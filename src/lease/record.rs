@@ -1,0 +1,192 @@
+//! What a Lease says about an election, as plain data, and how that is written in annotations. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::names;
+use crate::election::term::{PodRef, ResourceVersion, Term, Uid};
+
+/// `leaseDurationSeconds` of a term without heartbeats. client-go takes an absent duration for an expired one, and a Lease
+/// with it; this one does not expire.
+pub const NEVER_EXPIRES: i32 = i32::MAX;
+
+/// A Lease as one reader saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// `metadata.uid`. A PUT must carry it: without it a PUT re-creates a deleted Lease.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`
+    pub resource_version: ResourceVersion,
+    /// The name of the Election that the owner references name, if they name one.
+    pub owner: Option<String>,
+    /// The UID of the Election that it was written for. `None`: Podium did not write it.
+    pub incarnation: Option<Uid>,
+    /// `spec.holderIdentity`, whoever wrote it.
+    pub holder_identity: Option<String>,
+    /// `spec.acquireTime`: when the present term began.
+    pub acquired: Option<Timestamp>,
+    /// `spec.leaseTransitions`
+    pub transitions: Option<i32>,
+    /// What our annotations make of it.
+    pub content: Content,
+}
+
+/// The state of a Lease that Podium wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// No term yet: created, or blanked because it could not be trusted.
+    Blank,
+    /// A term, with or without a holder.
+    Term(Record),
+    /// Its parts disagree: somebody edited it. Why.
+    Damaged(&'static str),
+}
+
+/// One term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The leader; `None` is a vacancy.
+    pub holder: Option<PodRef>,
+    /// The fencing token.
+    pub term: Term,
+    /// Former holders that were not known to be fenced when the term began.
+    pub unfenced: BTreeSet<Uid>,
+    /// Why the term began, a phrase for people.
+    pub reason: String,
+}
+
+/// The parts of a Lease that must agree with each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// `metadata.annotations`
+    pub annotations: &'a BTreeMap<String, String>,
+    /// `spec.holderIdentity`
+    pub holder_identity: Option<&'a str>,
+    /// `spec.leaseDurationSeconds`
+    pub duration_seconds: Option<i32>,
+    /// `metadata.resourceVersion`
+    pub resource_version: ResourceVersion,
+}
+
+impl Content {
+    /// Reads the parts. Anything that [`Record::annotations`] would not have written is [`Content::Damaged`].
+    pub fn read(parts: Parts<'_>) -> Self {
+        let Parts { annotations, holder_identity, duration_seconds, resource_version } = parts;
+        let text = |key: &str| annotations.get(key).map(String::as_str);
+        let identity = holder_identity.unwrap_or_default();
+        let Some(term) = text(names::TERM) else {
+            let empty = identity.is_empty() && text(names::HOLDER).is_none() && text(names::UNFENCED).is_none();
+            return if empty { Self::Blank } else { Self::Damaged("it has a holder but no term") };
+        };
+        let Some(term) = Term::parse(term) else { return Self::Damaged("its term is not a number") };
+        if !term.precedes(resource_version) {
+            return Self::Damaged("its term is beyond its own revision");
+        }
+        if duration_seconds != Some(NEVER_EXPIRES) {
+            return Self::Damaged("its duration was changed");
+        }
+        let holder = match text(names::HOLDER).map(parse_holder) {
+            None => None,
+            Some(Some(holder)) => Some(holder),
+            Some(None) => return Self::Damaged("its holder is not a pod's name and UID"),
+        };
+        if holder.as_ref().map_or("", |holder| &holder.name) != identity {
+            return Self::Damaged("its holderIdentity is not the holder");
+        }
+        let Some(unfenced) = text(names::UNFENCED).map_or(Some(BTreeSet::new()), parse_unfenced) else {
+            return Self::Damaged("its list of former holders is not a list of UIDs");
+        };
+        let reason = text(names::REASON).unwrap_or_default().to_owned();
+        Self::Term(Record { holder, term, unfenced, reason })
+    }
+}
+
+impl Record {
+    /// All of Podium's annotations that describe a term, each with its value, or `None` where it must not be there.
+    pub fn annotations(&self) -> [(&'static str, Option<String>); 4] {
+        let Self { holder, term, unfenced, reason } = self;
+        let unfenced: Vec<&str> = unfenced.iter().map(AsRef::as_ref).collect();
+        [
+            (names::HOLDER, holder.as_ref().map(|PodRef { name, uid }| format!("{name}/{uid}"))),
+            (names::TERM, Some(term.to_string())),
+            (names::UNFENCED, (!unfenced.is_empty()).then(|| unfenced.join(","))),
+            (names::REASON, Some(reason.clone())),
+        ]
+    }
+}
+
+fn parse_holder(text: &str) -> Option<PodRef> {
+    let (name, uid) = text.split_once('/')?;
+    (!name.is_empty() && !uid.is_empty()).then(|| PodRef { name: name.into(), uid: uid.into() })
+}
+
+fn parse_unfenced(text: &str) -> Option<BTreeSet<Uid>> {
+    let uid = |uid: &str| (!uid.trim().is_empty()).then(|| Uid::from(uid.trim()));
+    text.split(',').map(uid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            holder: Some(PodRef { name: "web-0".into(), uid: "u0".into() }),
+            term: Term::parse("41").unwrap(),
+            unfenced: ["u1".into(), "u2".into()].into(),
+            reason: "web-1 is terminating".into(),
+        }
+    }
+
+    fn written(record: &Record) -> BTreeMap<String, String> {
+        record.annotations().into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
+
+    fn read(annotations: &BTreeMap<String, String>, identity: &str) -> Content {
+        Content::read(Parts {
+            annotations,
+            holder_identity: Some(identity),
+            duration_seconds: Some(NEVER_EXPIRES),
+            resource_version: ResourceVersion::parse("42").unwrap(),
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let vacancy = Record { holder: None, unfenced: BTreeSet::new(), ..record() };
+        assert_eq!(read(&written(&record()), "web-0"), Content::Term(record()));
+        assert_eq!(read(&written(&vacancy), ""), Content::Term(vacancy));
+    }
+
+    #[test]
+    fn a_lease_without_our_term_is_blank_only_when_nothing_else_is_left() {
+        assert_eq!(read(&BTreeMap::new(), ""), Content::Blank);
+        assert!(matches!(read(&BTreeMap::new(), "somebody"), Content::Damaged(_)));
+        let holder = [(names::HOLDER.to_owned(), "web-0/u0".to_owned())].into();
+        assert!(matches!(read(&holder, ""), Content::Damaged(_)));
+    }
+
+    #[test]
+    fn each_part_that_disagrees_makes_it_damaged() {
+        let edits: [(&str, Option<&str>); 8] = [
+            (names::HOLDER, Some("web-0")),
+            (names::HOLDER, Some("web-1/u1")),
+            (names::HOLDER, None),
+            (names::TERM, Some("forty")),
+            (names::TERM, Some("-3")),
+            (names::TERM, Some("42")),
+            (names::TERM, None),
+            (names::UNFENCED, Some("u1,,u2")),
+        ];
+        for (key, value) in edits {
+            let mut annotations = written(&record());
+            match value {
+                Some(value) => annotations.insert(key.into(), value.into()),
+                None => annotations.remove(key),
+            };
+            assert!(matches!(read(&annotations, "web-0"), Content::Damaged(_)), "{key} = {value:?}");
+        }
+        assert!(matches!(read(&written(&record()), "web-1"), Content::Damaged(_)), "another identity");
+    }
+}

@@ -1,0 +1,9 @@
+//! The `podium` command: parse, run.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}
