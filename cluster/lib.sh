@@ -91,7 +91,8 @@ empty_state() {
 }
 
 # Runs kubectl or kwokctl with the cluster and nothing of the user's: no ~/.kube, ~/.kwok, KUBECONFIG or KWOK_ variables.
-# (KWOK_WORKDIR would be the obvious way to tell kwokctl its directory, but it ends at the first space.) The components descend from kwokctl; they must not hold our locks, nor a pipe that somebody reads to its end. So all that is
+# (KWOK_WORKDIR would be the obvious way to tell kwokctl its directory, but kwokctl takes it to end at the first space.)
+# The components descend from kwokctl; they must not hold our locks, nor a pipe that somebody reads to its end: all that is
 # inherited is closed.
 pinned() ( # PROGRAM ARGUMENT…
   for fd in /proc/self/fd/*; do

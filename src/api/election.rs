@@ -47,7 +47,11 @@ pub struct ElectionSpec {
 
     /// The name of the Lease in which the election is held. Default: the Election's name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"), with = "String")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
+        with = "String"
+    )]
     pub lease_name: Option<String>,
 
     /// How long a pod must have been Ready before it may become leader, in seconds. A leader that stays Ready is not asked again.
@@ -62,7 +66,10 @@ pub struct ElectionSpec {
 pub struct LeaderLabel {
     /// The label's key. The controller's `--label-keys` says which keys it may write; by default `leader` and `*/leader`.
     #[serde(default = "default_key")]
-    #[schemars(length(min = 1, max = 317), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+    )]
     pub key: String,
     /// The label's value on the leader.
     #[serde(default = "default_value")]

@@ -1,8 +1,6 @@
 //! The CustomResourceDefinition: what the derive generates, and the few things that it cannot say.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON, JSONSchemaProps};
 use kube::CustomResourceExt;
 use serde_json::json;
 
@@ -11,7 +9,8 @@ use super::Election;
 /// The CustomResourceDefinition of `Election`, as `podium crd` prints it and `crds/` holds it.
 pub fn custom_resource_definition() -> CustomResourceDefinition {
     let mut definition = Election::crd();
-    let schemas = definition.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    let schemas =
+        definition.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
     for schema in schemas {
         let Some(properties) = schema.properties.as_mut() else { continue };
         // The derive knows no metadata. The name becomes part of an annotation's key, which has room for 63 characters.

@@ -40,7 +40,10 @@ struct LabelValue(#[schemars(length(max = 63), regex(pattern = r"^([A-Za-z0-9]([
     .message("operators In and NotIn need at least one entry in values; Exists and DoesNotExist take none"))]
 pub struct Requirement {
     /// The label's key.
-    #[schemars(length(min = 1, max = 317), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+    )]
     pub key: String,
     /// In, NotIn, Exists or DoesNotExist.
     pub operator: Operator,
@@ -92,7 +95,9 @@ impl Requirement {
             (operator @ (Operator::In | Operator::NotIn), true) => {
                 Err(format!("spec.selector.matchExpressions: {operator:?} on {key} needs at least one entry in values"))
             }
-            (operator, false) => Err(format!("spec.selector.matchExpressions: {operator:?} on {key} takes no values: remove them")),
+            (operator, false) => {
+                Err(format!("spec.selector.matchExpressions: {operator:?} on {key} takes no values: remove them"))
+            }
         }
     }
 }

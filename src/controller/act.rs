@@ -3,6 +3,7 @@
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::announce;
 use super::observe::cached::CachedLease;
@@ -26,7 +27,8 @@ pub struct Ended {
     pub object: Read,
 }
 
-/// Carries out the plan for `election`, whose Lease was `lease` when it was decided. Returns what follows.
+/// Carries out the plan for `election`, whose Lease was `lease` when it was decided. Returns what follows. `since`: when the
+/// reason for all this was seen.
 ///
 /// # Errors
 /// The first write that was not answered with success. Nothing after it was sent, but fences beside it may have been.
@@ -35,12 +37,21 @@ pub async fn act<S: Server>(
     election: &Election,
     lease: Option<CachedLease>,
     plan: Plan,
+    since: Instant,
 ) -> Result<Then, Ended> {
     let Plan { lease: lease_write, fence, label, status, then } = plan;
     if let (Some(write), Ok(settings)) = (lease_write, &election.settings) {
         let name = settings.lease_name.clone();
         let write = lease_body(election, &name, lease, write);
-        shared.write(&election.namespace, Kind::Leases, write).await.map_err(|refusal| Ended { refusal, object: Read::Lease(name) })?;
+        shared
+            .write(&election.namespace, Kind::Leases, write)
+            .await
+            .map_err(|refusal| Ended { refusal, object: Read::Lease(name) })?;
+        // A pod that changed meanwhile would refuse what was decided on its former version.
+        let current = |write: &PodWrite| shared.world().has_version(&election.namespace, &write.pod, write.resource_version);
+        if !fence.iter().chain(&label).all(current) {
+            return Ok(Then::DecideAgain);
+        }
     }
     // Each one is fenced or the plan ends: nobody is labelled before.
     let fences = stream::iter(fence).map(|fence| patch_pod(shared, election, fence));
@@ -53,9 +64,12 @@ pub async fn act<S: Server>(
         let patch = status_patch(&guard.uid, guard.resource_version, &status);
         let name = election.name.clone();
         let write = Write::PatchStatus { name: name.clone(), patch };
-        shared.write(&election.namespace, Kind::Elections, write).await.map_err(|refusal| Ended { refusal, object: Read::Election(name) })?;
+        shared
+            .write(&election.namespace, Kind::Elections, write)
+            .await
+            .map_err(|refusal| Ended { refusal, object: Read::Election(name) })?;
         if let Some(change) = announce {
-            announce::publish(shared, election, change).await;
+            announce::publish(shared, election, change, since).await;
         }
     }
     Ok(then)
@@ -75,9 +89,11 @@ fn lease_body(election: &Election, name: &str, lease: Option<CachedLease>, write
     let before = lease.map(|lease| (*lease.object).clone()).unwrap_or_default();
     match write {
         LeaseWrite::Create => Write::CreateLease(object::blank(name, owner)),
-        LeaseWrite::Blank(guard, _) => {
-            Write::ReplaceLease(guarded(object::blanked(before, owner), guard.uid.as_ref(), guard.resource_version.to_string()))
-        }
+        LeaseWrite::Blank(guard, _) => Write::ReplaceLease(guarded(
+            object::blanked(before, owner),
+            guard.uid.as_ref(),
+            guard.resource_version.to_string(),
+        )),
         LeaseWrite::Elect { guard, record, acquired, transitions } => {
             let body = object::elected(before, owner, &record, acquired, transitions);
             Write::ReplaceLease(guarded(body, guard.uid.as_ref(), guard.resource_version.to_string()))

@@ -5,6 +5,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::act::now;
@@ -15,13 +16,14 @@ use crate::election::plan::Announcement;
 use crate::election::snapshot::Election;
 
 /// Publishes the Event. A lost Event loses nothing but the Event: the change stands in the Lease and in the status.
-pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change: Announcement) {
+pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change: Announcement, since: Instant) {
     let name = format!("{}/{}", election.namespace, election.name);
     let Announcement { from, to, term, reason } = &change;
     let (from, to) = (from.as_deref().unwrap_or("nobody"), to.as_deref().unwrap_or("nobody"));
-    info!(election = %name, from, to, term = term.number(), reason, "leader changed");
+    let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    info!(election = %name, from, to, term = term.number(), reason, took_ms, "leader changed");
     let event = event(election, &shared.instance, &change);
-    if let Err(refusal) = shared.server.write(&election.namespace, Write::CreateEvent(event)).await {
+    if let Err(refusal) = shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
         debug!(election = %name, %refusal, "failed to publish the Event");
     }
 }

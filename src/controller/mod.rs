@@ -14,6 +14,11 @@ pub mod shared;
 pub mod sweep;
 pub mod watch;
 
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,6 +30,7 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::api::Election;
@@ -98,7 +104,12 @@ where
     }
 }
 
-fn start_watches(client: &Client, shared: &Arc<Shared<KubeServer>>, scope: &Scope, synced: channel::Sender<bool>) -> JoinSet<()> {
+fn start_watches(
+    client: &Client,
+    shared: &Arc<Shared<KubeServer>>,
+    scope: &Scope,
+    synced: channel::Sender<bool>,
+) -> JoinSet<()> {
     let synced = Arc::new(synced);
     let mut watches = JoinSet::new();
     for namespace in scope.watches() {
@@ -119,22 +130,22 @@ fn start_workers<S: Server>(shared: &Arc<Shared<S>>, workers: &mut JoinSet<()>) 
     let reconciler = Arc::new(Reconciler::default());
     for _ in 0..WORKERS {
         let (queue, shared, reconciler) = (shared.elections.clone(), shared.clone(), reconciler.clone());
-        workers.spawn(work(queue, move |key| {
+        workers.spawn(work(queue, move |key, since| {
             let (shared, reconciler) = (shared.clone(), reconciler.clone());
-            async move { reconciler.reconcile(&shared, &key).await }
+            async move { reconciler.reconcile(&shared, &key, since).await }
         }));
     }
     let (queue, shared) = (shared.sweeps.clone(), shared.clone());
-    workers.spawn(work(queue, move |key| {
+    workers.spawn(work(queue, move |key, _| {
         let shared = shared.clone();
         async move { sweep::sweep(&shared, &key).await }
     }));
 }
 
 /// Takes from the queue what is due, until it is closed. A panic ends one piece of work, not the controller.
-async fn work<F: Future<Output = Outcome>>(queue: Arc<Queue<Key>>, each: impl Fn(Key) -> F) {
-    while let Some((key, _)) = queue.next().await {
-        let outcome = AssertUnwindSafe(each(key.clone())).catch_unwind().await.unwrap_or_else(|_| {
+async fn work<F: Future<Output = Outcome>>(queue: Arc<Queue<Key>>, each: impl Fn(Key, Instant) -> F) {
+    while let Some((key, since)) = queue.next().await {
+        let outcome = AssertUnwindSafe(each(key.clone(), since)).catch_unwind().await.unwrap_or_else(|_| {
             error!(election = %key, "a bug in Podium stopped the work on this Election; it is tried again later");
             Outcome::Failed
         });

@@ -30,8 +30,8 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Brings the Election to rest, or as far as it goes.
-    pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key) -> Outcome {
+    /// Brings the Election to rest, or as far as it goes. `since`: when it became due.
+    pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant) -> Outcome {
         let mut consulted = Consulted::default();
         for _ in 0..DECISIONS {
             let seen = shared.world().snapshot(key, consulted);
@@ -41,7 +41,7 @@ impl Reconciler {
             };
             let mut plan = decide(&snapshot, now());
             let counts_due = self.postpone_counts(key, &mut plan);
-            match act(shared, &snapshot.election, lease, plan).await {
+            match act(shared, &snapshot.election, lease, plan, since).await {
                 Ok(Then::DecideAgain) => {}
                 Ok(Then::Consult(why)) => {
                     debug!(election = %key, why, "reading from the server");
@@ -120,7 +120,9 @@ async fn read_again<S: Server>(shared: &Shared<S>, key: &Key, refusal: Refusal, 
 fn failed(key: &Key, refusal: &Refusal) -> Outcome {
     match refusal {
         Refusal::Outdated(_) => debug!(election = %key, %refusal, "trying again"),
-        Refusal::Denied(_) => warn!(election = %key, "refused by the API server, trying again until somebody mends it: {refusal}"),
+        Refusal::Denied(_) => {
+            warn!(election = %key, "refused by the API server, trying again until somebody mends it: {refusal}")
+        }
         Refusal::NotFound { .. } | Refusal::Unknown(_) => warn!(election = %key, "trying again: {refusal}"),
     }
     Outcome::Failed

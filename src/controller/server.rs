@@ -42,7 +42,7 @@ pub enum Write {
         patch: Value,
     },
     /// POST of an Event.
-    CreateEvent(Event),
+    CreateEvent(Box<Event>),
 }
 
 /// A read, at the most recent revision. Never from a cache.
@@ -146,7 +146,7 @@ impl Server for KubeServer {
                 self.election(within(self.elections(namespace).patch_status(&name, &change, &Patch::Merge(patch))).await?)?
             }
             Write::CreateEvent(event) => {
-                within(Api::<Event>::namespaced(self.client.clone(), namespace).create(&create, &event)).await?;
+                within(Api::<Event>::namespaced(self.client.clone(), namespace).create(&create, &*event)).await?;
                 return Ok(None);
             }
         }))

@@ -113,9 +113,13 @@ fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> Strin
         Some((404, _)) if kind == Kind::Elections => {
             "the Election resource is not installed: run `podium crd | kubectl apply -f -`; waiting for it".into()
         }
-        Some((401, message)) => format!("the API server does not accept our credentials ({message}): renew them; trying again"),
+        Some((401, message)) => {
+            format!("the API server does not accept our credentials ({message}): renew them; trying again")
+        }
         Some((403, message)) => {
-            format!("missing rights ({message}): grant get, list and watch on {what}{place} to the controller's account; trying again")
+            format!(
+                "missing rights ({message}): grant get, list and watch on {what}{place} to the controller's account; trying again"
+            )
         }
         // The watch is too old to be continued: a new list follows at once.
         Some((410, _)) => format!("the watch of {what}{place} expired; listing them anew"),

@@ -39,7 +39,9 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let decision = Decision::new(snapshot, settings, lease, now);
     match &lease.content {
         Content::Damaged(why) => decision.blank(why),
-        _ if lease.incarnation.as_ref() != Some(&snapshot.election.uid) => decision.blank("it was written for a former Election of this name"),
+        _ if lease.incarnation.as_ref() != Some(&snapshot.election.uid) => {
+            decision.blank("it was written for a former Election of this name")
+        }
         Content::Blank => decision.fill(),
         Content::Term(record) => decision.rule(record),
     }
@@ -50,7 +52,9 @@ fn ours(lease: &Lease, snapshot: &Snapshot, settings: &Settings) -> Result<(), S
     let name = &settings.lease_name;
     let remedy = "set spec.leaseName of a new Election to an unused name, or delete the Lease if nobody needs it";
     match (&lease.owner, &lease.incarnation) {
-        (Some(owner), _) if *owner != snapshot.election.name => Err(format!("Lease {name} belongs to Election {owner}: {remedy}")),
+        (Some(owner), _) if *owner != snapshot.election.name => {
+            Err(format!("Lease {name} belongs to Election {owner}: {remedy}"))
+        }
         (_, None) => {
             let holder = lease.holder_identity.as_deref().filter(|holder| !holder.is_empty()).unwrap_or("nobody");
             Err(format!("Lease {name} was not made by Podium (its holder is {holder}): {remedy}"))
@@ -81,7 +85,9 @@ impl<'a> Decision<'a> {
             Content::Term(Record { holder, .. }) => holder.as_ref().map(|holder| holder.uid.clone()),
             Content::Blank | Content::Damaged(_) => {
                 let labelled = snapshot.pods.iter().filter(|pod| pod.is_labelled(&settings.label));
-                labelled.max_by_key(|pod| (pod.term_unless_forged(lease.resource_version), &pod.id)).map(|pod| pod.id.uid.clone())
+                labelled
+                    .max_by_key(|pod| (pod.term_unless_forged(lease.resource_version), &pod.id))
+                    .map(|pod| pod.id.uid.clone())
             }
         };
         let (mut can, mut cannot) = (Vec::new(), Vec::new());
@@ -234,7 +240,8 @@ impl<'a> Decision<'a> {
 
     /// Rule 9, and when to look again.
     fn report(&self, leadership: Option<Leadership<'_>>) -> Plan {
-        let outlook = Outlook { settings: self.settings, leadership, eligible: &self.eligible, ineligible: &self.ineligible };
+        let outlook =
+            Outlook { settings: self.settings, leadership, eligible: &self.eligible, ineligible: &self.ineligible };
         let status = match self.status_may_be_newer() {
             true => return consult("the status names a term above the Lease's"),
             false => status::ruled(self.snapshot, outlook, self.now),

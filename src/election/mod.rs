@@ -16,8 +16,14 @@ pub mod snapshot;
 pub mod status;
 pub mod term;
 
-
 pub use decide::decide;
 pub use plan::Plan;
 pub use snapshot::Snapshot;
 pub use term::{ResourceVersion, Term};
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tables;

@@ -31,8 +31,8 @@ pub fn project(snapshot: &Snapshot, settings: &Settings, record: &Record, revisi
     });
     // The label is written only after every former holder was fenced. Where the holder has it with this very term,
     // absent ones were therefore accounted for.
-    let unaccounted = label.is_some()
-        && record.unfenced.iter().any(|uid| snapshot.pod(uid).is_none() && !snapshot.gone.contains(uid));
+    let unaccounted =
+        label.is_some() && record.unfenced.iter().any(|uid| snapshot.pod(uid).is_none() && !snapshot.gone.contains(uid));
     Projection { fence: fence.collect(), label, unaccounted }
 }
 
@@ -41,7 +41,8 @@ pub fn project(snapshot: &Snapshot, settings: &Settings, record: &Record, revisi
 fn fence(pod: &Pod, settings: &Settings, record: &Record, revision: ResourceVersion) -> Option<PodWrite> {
     let labelled = pod.is_labelled(&settings.label);
     let own = pod.term_unless_forged(revision);
-    let needed = if labelled { own <= Some(record.term) } else { record.unfenced.contains(&pod.id.uid) && own < Some(record.term) };
+    let needed =
+        if labelled { own <= Some(record.term) } else { record.unfenced.contains(&pod.id.uid) && own < Some(record.term) };
     needed.then(|| write(pod, if labelled { LabelChange::Remove } else { LabelChange::Keep }, record.term))
 }
 

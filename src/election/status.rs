@@ -54,7 +54,9 @@ pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Optio
     let ready = match (&status.leader, matching) {
         (Some(leader), _) => (Reason::LeaderElected, format!("{leader} leads")),
         (None, 0) => (Reason::NoPods, "no pod matches spec.selector".into()),
-        (None, _) => (Reason::NoEligiblePod, format!("none of the matching pods may lead: {}", obstacles(outlook.ineligible))),
+        (None, _) => {
+            (Reason::NoEligiblePod, format!("none of the matching pods may lead: {}", obstacles(outlook.ineligible)))
+        }
     };
     let stalled = needs_a_person(snapshot, &outlook);
     let announce = outlook.leadership.filter(|leadership| before.term != Some(leadership.record.term.number()));
@@ -69,7 +71,12 @@ pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Optio
 }
 
 /// The write that says that nothing is done until a person acts. Leader and term stay as they are.
-pub fn stalled(snapshot: &Snapshot, settings: Option<&Settings>, why: (Reason, String), now: Timestamp) -> Option<StatusWrite> {
+pub fn stalled(
+    snapshot: &Snapshot,
+    settings: Option<&Settings>,
+    why: (Reason, String),
+    now: Timestamp,
+) -> Option<StatusWrite> {
     let mut status = snapshot.election.status.clone();
     if let Some(settings) = settings {
         status.lease = Some(settings.lease_name.clone());

@@ -9,8 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use serde::Deserialize;
 
-use super::stream::Kind;
 use super::settings::{LabelKeys, Parsed, parse};
+use super::stream::Kind;
 use crate::api::{Election, ElectionStatus, Reason, names};
 use crate::election::snapshot::{PodState, Problem};
 use crate::election::term::{NotAnInteger, ResourceVersion, Uid};
@@ -102,6 +102,8 @@ pub struct CachedElection {
     pub version: Version,
     /// `metadata.generation`
     pub generation: i64,
+    /// Whether it has a deletionTimestamp.
+    pub terminating: bool,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
     /// The spec, or what is wrong with it.
@@ -168,7 +170,9 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     let PodObject { metadata, status } = object;
     let annotations = metadata.annotations.clone().unwrap_or_default();
-    let claims = annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(names::CLAIM_PREFIX)?.to_owned(), value.clone())));
+    let claims = annotations
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix(names::CLAIM_PREFIX)?.to_owned(), value.clone())));
     let state = match status.phase.as_deref() {
         Some("Failed") => PodState::Failed,
         Some("Succeeded") => PodState::Succeeded,
@@ -212,13 +216,15 @@ pub fn election(guard: DeserializeGuard<Election>, keys: &LabelKeys) -> Result<N
             (election.metadata, parse(&name, &election.spec, keys), election.status.unwrap_or_default())
         }
         Err(invalid) => {
-            let message = format!("the object cannot be read ({}): correct it and apply the CRD of this version", invalid.error);
+            let message =
+                format!("the object cannot be read ({}): correct it and apply the CRD of this version", invalid.error);
             (invalid.metadata, Err(Problem { reason: Reason::InvalidSpec, message }), ElectionStatus::default())
         }
     };
     let election = CachedElection {
         version: Version::of(&metadata)?,
         generation: metadata.generation.unwrap_or(0),
+        terminating: metadata.deletion_timestamp.is_some(),
         created: created(&metadata),
         parsed: parsed.map(Arc::new),
         status,

@@ -103,7 +103,8 @@ impl Namespace {
         if self.elections.contains_key(election) {
             return Vec::new();
         }
-        let pods = self.related.get(election).into_iter().flatten().filter_map(|name| Some((name, &self.pods.get(name)?.value)));
+        let pods =
+            self.related.get(election).into_iter().flatten().filter_map(|name| Some((name, &self.pods.get(name)?.value)));
         pods.filter_map(|(name, pod)| {
             let owned: BTreeSet<&str> = self
                 .matching(&pod.labels)
@@ -114,6 +115,12 @@ impl Namespace {
             (!labels.is_empty()).then(|| (name.clone(), pod.version.clone(), labels))
         })
         .collect()
+    }
+
+    /// The Elections that name this Lease.
+    pub fn lease_users(&self, lease: &str) -> impl Iterator<Item = (&str, &CachedElection)> {
+        let users = self.lease_users.get(lease).into_iter().flatten();
+        users.filter_map(|user| Some((user.as_str(), &self.elections.get(user)?.value)))
     }
 
     /// Names of Elections that pods claim to belong to, and that are not in the cache: they may have been deleted.
@@ -197,9 +204,8 @@ impl Namespace {
     fn put_lease(&mut self, name: &str, lease: CachedLease, at: u64) -> Affected {
         let before = self.leases.insert(name.into(), Seen { value: lease, at });
         let after = &self.leases[name].value.lease;
-        let unchanged = before.is_some_and(|before| {
-            Lease { resource_version: after.resource_version, ..before.value.lease } == *after
-        });
+        let unchanged =
+            before.is_some_and(|before| Lease { resource_version: after.resource_version, ..before.value.lease } == *after);
         if unchanged { Affected::new() } else { self.users(name) }
     }
 

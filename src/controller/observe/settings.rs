@@ -49,7 +49,10 @@ pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed
     let ElectionSpec { selector, label, lease_name, min_ready_seconds } = spec;
     let problem = |reason, message: String| Err(Problem { reason, message });
     if name.len() > 63 {
-        return problem(Reason::InvalidSpec, "metadata.name has more than 63 characters: create the Election with a shorter one".into());
+        return problem(
+            Reason::InvalidSpec,
+            "metadata.name has more than 63 characters: create the Election with a shorter one".into(),
+        );
     }
     if *min_ready_seconds < 0 {
         return problem(Reason::InvalidSpec, "spec.minReadySeconds is negative: use 0 or more".into());

@@ -23,12 +23,12 @@ pub struct Consulted {
 
 impl World {
     /// What a decision about this Election looks at, and its Lease as it must be written back. `None`: no such Election is
-    /// known.
+    /// known, or it is being deleted.
     pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
         let cache = self.namespaces.get(&key.namespace)?;
-        let Seen { value: election, at } = cache.elections.get(&key.name)?;
+        let Seen { value: election, at } = cache.elections.get(&key.name).filter(|seen| !seen.value.terminating)?;
         let lease = election.parsed.as_ref().ok().and_then(|parsed| cache.leases.get(&parsed.settings.lease_name));
-        let lease = lease.map(|seen| seen.value.clone());
+        let lease = lease.map(|seen| owned(&key.name, cache, seen.value.clone()));
 
         let related = cache.related.get(&key.name).into_iter().flatten().cloned();
         let former = cache.former_holders(&key.name);
@@ -54,6 +54,17 @@ impl World {
         };
         Some((snapshot, lease))
     }
+}
+
+/// The Lease, with its owner also where only the UID that it was written for tells.
+fn owned(election: &str, cache: &Namespace, mut lease: CachedLease) -> CachedLease {
+    if lease.lease.owner.is_none() {
+        let name = lease.object.metadata.name.clone().unwrap_or_default();
+        let mut users = cache.lease_users(&name).filter(|(name, _)| *name != election);
+        let owner = users.find(|(_, other)| Some(&other.version.uid) == lease.lease.incarnation.as_ref());
+        lease.lease.owner = owner.map(|(name, _)| name.to_owned());
+    }
+    lease
 }
 
 /// The pod as this Election sees it.

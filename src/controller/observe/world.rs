@@ -9,7 +9,7 @@ use super::cached::{Named, Version};
 use super::namespace::{Affected, Namespace, is_older};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
-use crate::election::term::Uid;
+use crate::election::term::{PodRef, ResourceVersion, Uid};
 
 /// An Election, by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +131,12 @@ impl World {
         self.stream(kind, namespace).is_current(ticket)
     }
 
+    /// Whether this is still the version of the pod that the caches have.
+    pub fn has_version(&self, namespace: &str, pod: &PodRef, resource_version: ResourceVersion) -> bool {
+        let version = self.namespaces.get(namespace).and_then(|cache| cache.version(Kind::Pods, &pod.name));
+        version.is_some_and(|version| version.uid == pod.uid && version.resource_version == resource_version)
+    }
+
     /// The UID of the cached object.
     pub fn uid(&self, kind: Kind, namespace: &str, name: &str) -> Option<Uid> {
         Some(self.namespaces.get(namespace)?.version(kind, name)?.uid)
@@ -199,13 +205,13 @@ impl World {
 
     /// A complete list of one kind: what is not in it is gone.
     fn replace(&mut self, kind: Kind, scope: Option<&str>, items: Vec<Named>) -> Changes {
-        let listed: BTreeSet<(&str, &str, Uid)> = items
-            .iter()
-            .map(|item| (item.namespace.as_str(), item.name.as_str(), item.object.version().uid))
-            .collect();
+        let listed: BTreeSet<(&str, &str, Uid)> =
+            items.iter().map(|item| (item.namespace.as_str(), item.name.as_str(), item.object.version().uid)).collect();
         let namespaces = self.namespaces.iter().filter(|(namespace, _)| scope.is_none_or(|scope| scope == *namespace));
         let absent: Vec<(String, String, Uid)> = namespaces
-            .flat_map(|(namespace, cache)| cache.all(kind).into_iter().map(move |(name, uid)| (namespace.clone(), name, uid)))
+            .flat_map(|(namespace, cache)| {
+                cache.all(kind).into_iter().map(move |(name, uid)| (namespace.clone(), name, uid))
+            })
             .filter(|(namespace, name, uid)| !listed.contains(&(namespace.as_str(), name.as_str(), uid.clone())))
             .collect();
         let mut all = Changes::default();

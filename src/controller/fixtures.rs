@@ -1,0 +1,135 @@
+//! A server that answers as it is told and remembers what it was asked, and caches to begin with.
+
+#![allow(missing_docs, reason = "test fixtures")]
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::observe::cached::{self, Named};
+use super::observe::settings::LabelKeys;
+use super::observe::stream::Kind;
+use super::observe::world::{Changes, Key, Scope, World};
+use super::server::{Read, Refusal, Server, Write};
+use super::shared::Shared;
+
+pub fn keys() -> LabelKeys {
+    LabelKeys::new(["leader".into(), "*/leader".into()])
+}
+
+pub fn key(name: &str) -> Key {
+    Key { namespace: "default".into(), name: name.into() }
+}
+
+fn metadata(name: &str, revision: i64) -> Value {
+    json!({ "namespace": "default", "name": name, "uid": format!("{name}-uid"), "resourceVersion": revision.to_string() })
+}
+
+/// An Election over `app: web`, named `name`.
+pub fn election(name: &str, revision: i64, change: impl FnOnce(&mut Value)) -> Named {
+    let mut object = json!({
+        "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": metadata(name, revision),
+        "spec": { "selector": { "matchLabels": { "app": "web" } } },
+    });
+    object["metadata"]["generation"] = json!(1);
+    change(&mut object);
+    let guard: DeserializeGuard<crate::api::Election> = serde_json::from_value(object).unwrap();
+    cached::election(guard, &keys()).unwrap()
+}
+
+/// A running pod with `app: web`, not Ready.
+pub fn pod(name: &str, revision: i64, change: impl FnOnce(&mut Value)) -> Named {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata(name, revision), "status": { "phase": "Running" },
+    });
+    object["metadata"]["labels"] = json!({ "app": "web" });
+    change(&mut object);
+    cached::pod(serde_json::from_value(object).unwrap()).unwrap()
+}
+
+pub fn ready(object: &mut Value) {
+    object["status"]["conditions"] =
+        json!([{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
+}
+
+/// The Lease of the Election `name` as Podium writes it, with this term and holder.
+pub fn lease(name: &str, revision: i64, holder: &str, term: i64) -> Named {
+    let mut object = json!({ "metadata": metadata(name, revision), "spec": {
+        "holderIdentity": holder, "leaseDurationSeconds": i32::MAX, "leaseTransitions": 0,
+    }});
+    object["metadata"]["uid"] = json!("lease-uid");
+    object["metadata"]["annotations"] = json!({
+        "podium.dev/election": format!("{name}-uid"), "podium.dev/term": term.to_string(),
+        "podium.dev/holder": format!("{holder}/{holder}-uid"),
+    });
+    cached::lease(serde_json::from_value(object).unwrap()).unwrap()
+}
+
+/// Caches in sync that hold these objects.
+pub fn world(items: impl IntoIterator<Item = Named>) -> World {
+    let mut world = World::new(&Scope::Cluster);
+    for kind in [Kind::Elections, Kind::Leases, Kind::Pods] {
+        world.watched(kind, None, Event::Init);
+        world.watched(kind, None, Event::InitDone);
+    }
+    for item in items {
+        apply(&mut world, item);
+    }
+    world
+}
+
+pub fn apply(world: &mut World, item: Named) -> Changes {
+    world.watched(item.object.kind(), None, Event::Apply(item))
+}
+
+pub fn delete(world: &mut World, item: Named) -> Changes {
+    world.watched(item.object.kind(), None, Event::Delete(item))
+}
+
+type Answer = Result<Vec<Named>, Refusal>;
+
+/// Answers in order, then with what was written where it can tell.
+#[derive(Default)]
+pub struct Script {
+    pub writes: Mutex<Vec<Write>>,
+    pub reads: Mutex<Vec<Read>>,
+    pub to_writes: Mutex<VecDeque<Answer>>,
+    pub to_reads: Mutex<VecDeque<Answer>>,
+    pub serves_elections: bool,
+}
+
+/// Answers in this order.
+pub fn answers<const N: usize>(answers: [Answer; N]) -> Mutex<VecDeque<Answer>> {
+    Mutex::new(answers.into())
+}
+
+impl Server for Script {
+    async fn write(&self, _: &str, write: Write) -> Result<Option<Named>, Refusal> {
+        self.writes.lock().unwrap().push(write);
+        let answer = self.to_writes.lock().unwrap().pop_front().unwrap_or(Ok(Vec::new()));
+        answer.map(|mut items| items.pop())
+    }
+
+    async fn read(&self, _: &str, read: Read) -> Answer {
+        self.reads.lock().unwrap().push(read);
+        self.to_reads.lock().unwrap().pop_front().unwrap_or(Ok(Vec::new()))
+    }
+
+    async fn serves_elections(&self) -> Result<bool, Refusal> {
+        Ok(self.serves_elections)
+    }
+}
+
+/// A controller with these caches in front of this server.
+pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<Script> {
+    let shared = Shared::new(script, &Scope::Cluster, keys(), "test".into());
+    *shared.world() = world(items);
+    shared
+}
+
+pub fn absent(named: bool) -> Refusal {
+    Refusal::NotFound { message: "not found".into(), named }
+}

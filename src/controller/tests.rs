@@ -1,0 +1,261 @@
+//! The shell against a server that answers as it is told: what it sends, in which order, and where it stops.
+
+use tokio::time::Instant;
+
+use super::act::act;
+use super::fixtures::*;
+use super::observe::cached::Named;
+use super::observe::snapshot::Consulted;
+use super::observe::world::{Changes, World};
+use super::queue::Outcome;
+use super::reconcile::Reconciler;
+use super::server::{Read, Refusal, Write};
+use super::shared::Shared;
+use super::sweep::sweep;
+use crate::api::names;
+use crate::election::plan::Plan;
+use crate::election::snapshot::Snapshot;
+
+fn plan(shared: &Shared<Script>) -> (Snapshot, Plan) {
+    let (snapshot, _) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
+    let plan = crate::election::decide(&snapshot, super::act::now());
+    (snapshot, plan)
+}
+
+/// The leader `a` is gone, `b` may lead, `c` carries a stray label: a plan with a compare-and-swap, a fence and a label.
+fn switch() -> Vec<Named> {
+    vec![
+        election("web", 10, |_| ()),
+        lease("web", 40, "a", 30),
+        pod("a", 41, |object| object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()),
+        pod("b", 42, ready),
+        pod("c", 43, |object| {
+            object["metadata"]["labels"]["leader"] = "true".into();
+            object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+        }),
+    ]
+}
+
+async fn run(shared: &Shared<Script>) -> (Vec<Write>, bool) {
+    let (snapshot, lease) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
+    let (_, plan) = plan(shared);
+    let done = act(shared, &snapshot.election, lease, plan, Instant::now()).await.is_ok();
+    (shared.server.writes.lock().unwrap().clone(), done)
+}
+
+#[tokio::test]
+async fn a_plan_is_carried_out_in_its_order_and_every_write_is_guarded() {
+    let shared = shared(Script::default(), switch());
+    let (writes, done) = run(&shared).await;
+    assert!(done);
+    let [
+        Write::ReplaceLease(lease),
+        Write::PatchPod { name: first, patch: fence },
+        Write::PatchPod { name: second, .. },
+        ..,
+    ] = &writes[..]
+    else {
+        panic!("{writes:#?}")
+    };
+    assert_eq!(lease.metadata.uid.as_deref(), Some("lease-uid"), "without the UID a PUT re-creates a deleted Lease");
+    assert_eq!(lease.metadata.resource_version.as_deref(), Some("40"));
+    assert_eq!(lease.metadata.annotations.as_ref().unwrap()[names::TERM], "40");
+    assert_eq!(lease.metadata.owner_references.as_ref().unwrap()[0].name, "web");
+    assert_eq!((first.as_str(), second.as_str()), ("a", "c"));
+    assert_eq!((&fence["metadata"]["uid"], &fence["metadata"]["resourceVersion"]), (&"a-uid".into(), &"41".into()));
+    let Write::PatchPod { name, patch } = &writes[3] else { panic!("{writes:#?}") };
+    assert_eq!((name.as_str(), &patch["metadata"]["resourceVersion"]), ("b", &"42".into()));
+    assert_eq!(patch["metadata"]["labels"]["leader"], "true");
+    assert_eq!(patch["metadata"]["annotations"][names::claim("web")], "40");
+    let Write::PatchStatus { patch, .. } = &writes[4] else { panic!("{writes:#?}") };
+    assert_eq!((&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]), (&"web-uid".into(), &"10".into()));
+    assert!(matches!(&writes[5..], [Write::CreateEvent(_)]));
+}
+
+#[tokio::test]
+async fn rule_5_nothing_follows_a_compare_and_swap_that_was_not_acknowledged() {
+    let refusals = [Refusal::Outdated("conflict".into()), Refusal::Unknown("timeout".into()), absent(true)];
+    for refusal in refusals {
+        let script = Script { to_writes: answers([Err(refusal)]), ..Script::default() };
+        let (writes, done) = run(&shared(script, switch())).await;
+        assert!(!done && writes.len() == 1, "{writes:#?}");
+    }
+}
+
+#[tokio::test]
+async fn rule_6_nobody_is_labelled_after_a_fence_that_was_not_acknowledged() {
+    for refusal in [Refusal::Outdated("conflict".into()), Refusal::Unknown("timeout".into()), absent(true)] {
+        let to_writes = answers([Ok(Vec::new()), Err(refusal)]);
+        let script = Script { to_writes, ..Script::default() };
+        let (writes, done) = run(&shared(script, switch())).await;
+        assert!(!done);
+        let labels = writes.iter().any(|write| matches!(write, Write::PatchPod { name, .. } if name == "b"));
+        assert!(!labels, "{writes:#?}");
+    }
+}
+
+#[tokio::test]
+async fn rule_9_no_status_is_written_before_the_label_was_acknowledged() {
+    let to_writes = answers([Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Err(Refusal::Unknown("timeout".into()))]);
+    let script = Script { to_writes, ..Script::default() };
+    let (writes, done) = run(&shared(script, switch())).await;
+    assert!(!done && !writes.iter().any(|write| matches!(write, Write::PatchStatus { .. })));
+}
+
+#[tokio::test]
+async fn a_refused_write_is_followed_by_a_read_of_the_same_object() {
+    let script = Script {
+        to_writes: answers([Err(Refusal::Unknown("timeout".into()))]),
+        to_reads: answers([Ok(vec![lease("web", 44, "b", 40)])]),
+        ..Script::default()
+    };
+    let shared = shared(script, switch());
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now()).await;
+    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(*shared.server.reads.lock().unwrap(), [Read::Lease("web".into())]);
+    let (_, plan) = plan(&shared);
+    assert_eq!(plan.lease, None, "the write had been applied, and that is seen now");
+}
+
+#[tokio::test]
+async fn a_right_world_costs_no_request_at_all() {
+    let shared = shared(Script::default(), switch());
+    run(&shared).await;
+    // What the server has now, as the watches bring it.
+    let leader = pod("b", 60, |object| {
+        ready(object);
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "40" });
+    });
+    let items = [election("web", 61, |_| ()), lease("web", 50, "b", 40), leader];
+    *shared.world() = world(items);
+    let (_, first) = plan(&shared);
+    let status = serde_json::to_value(first.status.unwrap().status).unwrap();
+    apply(&mut shared.world(), election("web", 62, |object| object["status"] = status));
+    shared.server.writes.lock().unwrap().clear();
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now()).await;
+    assert_eq!(outcome, Outcome::Done);
+    assert!(shared.server.writes.lock().unwrap().is_empty() && shared.server.reads.lock().unwrap().is_empty());
+}
+
+// ---- Rule 11: the sweep ----------------------------------------------------------------------------------------------------
+
+fn left_behind() -> Named {
+    pod("a", 41, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    })
+}
+
+async fn swept(answer: Result<Vec<Named>, Refusal>, serves_elections: bool) -> Vec<Write> {
+    let script = Script { to_reads: answers([answer]), serves_elections, ..Script::default() };
+    let shared = shared(script, [left_behind()]);
+    sweep(&shared, &key("web")).await;
+    shared.server.writes.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn rule_11_the_label_of_a_deleted_election_goes_and_the_term_stays() {
+    let writes = swept(Err(absent(true)), true).await;
+    let [Write::PatchPod { name, patch }] = &writes[..] else { panic!("{writes:#?}") };
+    assert_eq!(name, "a");
+    let metadata = serde_json::json!({ "uid": "a-uid", "resourceVersion": "41", "labels": { "leader": null } });
+    assert_eq!(patch["metadata"], metadata);
+}
+
+#[tokio::test]
+async fn rule_11_nothing_is_swept_without_the_servers_word_about_this_very_election() {
+    assert!(swept(Ok(vec![election("web", 50, |_| ())]), true).await.is_empty(), "it exists");
+    assert!(swept(Err(absent(false)), true).await.is_empty(), "something else was not found");
+    assert!(swept(Err(absent(true)), false).await.is_empty(), "the resource is not served");
+    assert!(swept(Err(Refusal::Unknown("timeout".into())), true).await.is_empty(), "no answer");
+}
+
+#[tokio::test]
+async fn a_label_that_another_election_has_on_the_pod_is_not_swept() {
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [left_behind(), election("other", 12, |_| ())]);
+    sweep(&shared, &key("web")).await;
+    assert!(shared.server.writes.lock().unwrap().is_empty());
+}
+
+// ---- The caches ------------------------------------------------------------------------------------------------------------
+
+fn names_of(changes: Changes) -> Vec<String> {
+    changes.affected.into_iter().map(|key| key.name).collect()
+}
+
+#[test]
+fn a_pod_concerns_the_elections_that_match_it_now_or_did_before_and_no_others() {
+    let other = election("db", 11, |object| object["spec"]["selector"]["matchLabels"] = serde_json::json!({ "app": "db" }));
+    let mut world = world([election("web", 10, |_| ()), other]);
+    assert_eq!(names_of(apply(&mut world, pod("a", 20, |_| ()))), ["web"]);
+    assert_eq!(names_of(apply(&mut world, pod("a", 21, |_| ()))), [""; 0], "a mere new version");
+    let moved = |object: &mut serde_json::Value| object["metadata"]["labels"]["app"] = "db".into();
+    assert_eq!(names_of(apply(&mut world, pod("a", 22, moved))), ["db", "web"]);
+    assert_eq!(names_of(delete(&mut world, pod("a", 23, moved))), ["db"]);
+}
+
+#[test]
+fn an_old_version_never_replaces_a_newer_one() {
+    let mut world = world([election("web", 10, |_| ())]);
+    apply(&mut world, pod("a", 30, ready));
+    assert_eq!(names_of(apply(&mut world, pod("a", 29, |_| ()))), [""; 0]);
+    let (snapshot, _) = world.snapshot(&key("web"), Consulted::default()).unwrap();
+    assert!(snapshot.pods[0].ready_since.is_some());
+}
+
+#[test]
+fn an_election_with_a_new_selector_sees_its_new_pods() {
+    let mut world = world([pod("a", 20, |_| ()), pod("b", 21, |object| object["metadata"]["labels"]["app"] = "db".into())]);
+    apply(&mut world, election("web", 30, |_| ()));
+    let seen = |world: &World| {
+        let (snapshot, _) = world.snapshot(&key("web"), Consulted::default()).unwrap();
+        snapshot.pods.into_iter().filter(|pod| pod.matches).map(|pod| pod.id.name).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&world), ["a"]);
+    let changed = election("web", 31, |object| {
+        object["metadata"]["generation"] = 2.into();
+        object["spec"]["selector"]["matchLabels"] = serde_json::json!({ "app": "db" });
+    });
+    apply(&mut world, changed);
+    assert_eq!(seen(&world), ["b"]);
+}
+
+#[test]
+fn a_deleted_former_holder_is_known_to_be_gone_and_an_unseen_one_is_not() {
+    let mut world = world([election("web", 10, |_| ()), lease("web", 40, "a", 30), pod("a", 41, |_| ())]);
+    let gone = |world: &World| world.snapshot(&key("web"), Consulted::default()).unwrap().0.gone.contains(&"a-uid".into());
+    assert!(!gone(&world));
+    delete(&mut world, pod("a", 50, |_| ()));
+    assert!(gone(&world));
+}
+
+#[test]
+fn an_election_that_cannot_be_read_does_not_hinder_the_others() {
+    let bad = election("bad", 11, |object| object["spec"] = serde_json::json!({ "selector": 7 }));
+    let empty = election("empty", 12, |object| object["spec"]["selector"] = serde_json::json!({}));
+    let world = world([bad, empty, election("web", 13, |_| ()), pod("a", 20, ready)]);
+    let settings = |name: &str| world.snapshot(&key(name), Consulted::default()).unwrap().0.election.settings;
+    assert!(settings("bad").unwrap_err().message.contains("cannot be read"));
+    assert!(settings("empty").unwrap_err().message.contains("spec.selector is empty"));
+    assert!(settings("web").is_ok());
+}
+
+#[test]
+fn of_two_elections_with_one_label_key_the_one_that_claims_the_pod_has_it_then_the_older() {
+    let at =
+        |time: &'static str| move |object: &mut serde_json::Value| object["metadata"]["creationTimestamp"] = time.into();
+    let old = election("old", 10, at("2026-01-01T00:00:00Z"));
+    let young = election("young", 11, at("2026-02-01T00:00:00Z"));
+    let claimed = pod("b", 21, |object| {
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("young"): "15" });
+    });
+    let world = world([old, young, pod("a", 20, |_| ()), claimed]);
+    let rivals = |name: &str| {
+        let (snapshot, _) = world.snapshot(&key(name), Consulted::default()).unwrap();
+        snapshot.pods.into_iter().map(|pod| pod.rival).collect::<Vec<_>>()
+    };
+    assert_eq!(rivals("old"), [None, Some("young".into())]);
+    assert_eq!(rivals("young"), [Some("old".into()), None]);
+}

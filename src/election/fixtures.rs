@@ -1,0 +1,245 @@
+//! Worlds to decide about, and a server that carries out plans to the letter.
+
+#![allow(missing_docs, reason = "test fixtures")]
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
+use super::snapshot::{Election, Pod, PodState, Settings, Snapshot};
+use super::term::{PodRef, ResourceVersion, Term, Uid};
+use super::{decide, plan};
+use crate::api::{ElectionStatus, LeaderLabel};
+use crate::lease::record::{Content, Lease, Record};
+
+/// The wall clock of all tables, in seconds.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// The time at which tables decide.
+pub fn now() -> Timestamp {
+    at(1_000)
+}
+
+pub fn revision(number: i64) -> ResourceVersion {
+    ResourceVersion::parse(&number.to_string()).unwrap()
+}
+
+pub fn term(number: i64) -> Term {
+    Term::parse(&number.to_string()).unwrap()
+}
+
+pub fn uids<const N: usize>(uids: [&str; N]) -> BTreeSet<Uid> {
+    uids.map(Uid::from).into()
+}
+
+/// An Election named `web` with a Lease at revision 100 and no pods.
+pub fn world(content: Content) -> Snapshot {
+    Snapshot {
+        election: Election {
+            namespace: "default".into(),
+            name: "web".into(),
+            uid: "election".into(),
+            resource_version: revision(90),
+            generation: 1,
+            settled: false,
+            settings: Ok(settings()),
+            status: ElectionStatus::default(),
+        },
+        lease: Some(Lease {
+            uid: "lease".into(),
+            resource_version: revision(100),
+            owner: Some("web".into()),
+            incarnation: Some("election".into()),
+            holder_identity: None,
+            acquired: Some(at(500)),
+            transitions: Some(4),
+            content,
+        }),
+        pods: Vec::new(),
+        gone: BTreeSet::new(),
+        read_after: None,
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings { label: LeaderLabel::default(), lease_name: "web".into(), min_ready: SignedDuration::ZERO }
+}
+
+/// A term with this holder (`""`: a vacancy) and this list of unfenced.
+pub fn reign<const N: usize>(holder: &str, number: i64, unfenced: [&str; N]) -> Content {
+    let holder = (!holder.is_empty()).then(|| pod(holder).id);
+    Content::Term(Record { holder, term: term(number), unfenced: uids(unfenced), reason: "a reason".into() })
+}
+
+/// A healthy, unclaimed pod. Its UID is its name with `-uid`.
+pub fn pod(name: &str) -> Pod {
+    Pod {
+        id: PodRef { name: name.into(), uid: format!("{name}-uid").as_str().into() },
+        resource_version: revision(80),
+        matches: true,
+        label: None,
+        claimed: false,
+        term: None,
+        settled: false,
+        rival: None,
+        state: PodState::Running,
+        ready_since: Some(at(600)),
+        opted_out: false,
+        priority: 0,
+        created: at(400),
+        revision: None,
+    }
+}
+
+impl Pod {
+    pub fn labelled(mut self) -> Self {
+        self.label = Some("true".into());
+        self
+    }
+
+    pub fn term(mut self, number: i64) -> Self {
+        self.claimed = true;
+        self.term = Some(term(number));
+        self
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+impl Snapshot {
+    pub fn pods<const N: usize>(mut self, pods: [Pod; N]) -> Self {
+        self.pods = pods.into();
+        self
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// As after reading pods, Election and Lease from the server: what is seen is all there is.
+    pub fn consulted(mut self) -> Self {
+        self.read_after = self.lease.as_ref().map(|lease| lease.resource_version);
+        self.election.settled = true;
+        let mut former = BTreeSet::new();
+        if let Some(Lease { content: Content::Term(record), .. }) = &self.lease {
+            former.extend(record.unfenced.iter().chain(record.holder.iter().map(|holder| &holder.uid)).cloned());
+        }
+        self.gone.extend(former.into_iter().filter(|uid| self.pods.iter().all(|pod| pod.id.uid != *uid)));
+        self.pods.iter_mut().for_each(|pod| pod.settled = true);
+        self
+    }
+
+    pub fn plan(&self) -> Plan {
+        decide(self, now())
+    }
+}
+
+/// The names in a list of pod writes, with their terms and what happens to the label.
+pub fn writes(writes: &[PodWrite]) -> Vec<(&str, i64, LabelChange)> {
+    writes.iter().map(|write| (write.pod.name.as_str(), write.term.number(), write.label)).collect()
+}
+
+/// What a plan begins: the holder's name (`""`: a vacancy), the term and the unfenced. Panics where it begins nothing.
+pub fn elected(plan: &Plan) -> (&str, i64, BTreeSet<Uid>) {
+    match &plan.lease {
+        Some(LeaseWrite::Elect { record, .. }) => {
+            (record.holder.as_ref().map_or("", |holder| &holder.name), record.term.number(), record.unfenced.clone())
+        }
+        other => panic!("no election but {other:?}"),
+    }
+}
+
+/// A server that never fails and hides nothing. Counts its revisions from beyond those of the tables.
+pub struct PerfectServer {
+    revision: i64,
+    /// How many labels there were after each write.
+    pub most_labels: usize,
+}
+
+impl PerfectServer {
+    pub fn new() -> Self {
+        Self { revision: 10_000, most_labels: 0 }
+    }
+
+    fn next(&mut self) -> ResourceVersion {
+        self.revision += 1;
+        revision(self.revision)
+    }
+
+    /// Carries out plans until there is nothing left to do. Returns the world at rest and the number of decisions.
+    pub fn settle(&mut self, mut world: Snapshot) -> (Snapshot, usize) {
+        for decisions in 0..20 {
+            let plan = world.plan();
+            let idle = plan.lease.is_none() && plan.fence.is_empty() && plan.label.is_none() && plan.status.is_none();
+            let then = plan.then.clone();
+            world = self.carry_out(plan, world);
+            match then {
+                Then::Rest | Then::LookAgain(_) if idle => return (world, decisions),
+                Then::Consult(_) => world = world.consulted(),
+                Then::Rest | Then::LookAgain(_) | Then::DecideAgain => {}
+            }
+        }
+        panic!("no rest after 20 decisions: {:#?}", world.plan());
+    }
+
+    fn carry_out(&mut self, plan: Plan, mut world: Snapshot) -> Snapshot {
+        let Plan { lease, fence, label, status, then: _ } = plan;
+        if let Some(write) = lease {
+            let resource_version = self.next();
+            let before = world.lease.take();
+            world.lease = Some(written(write, before, resource_version, &world.election.uid));
+        }
+        for write in fence.into_iter().chain(label) {
+            let resource_version = self.next();
+            let pod = world.pods.iter_mut().find(|pod| pod.id == write.pod).expect("a pod that exists");
+            assert_eq!(pod.resource_version, write.resource_version, "guarded by the version that was seen");
+            *pod = Pod { resource_version, claimed: true, term: Some(write.term), ..pod.clone() };
+            match write.label {
+                plan::LabelChange::Set => pod.label = Some("true".into()),
+                plan::LabelChange::Remove => pod.label = None,
+                plan::LabelChange::Keep => {}
+            }
+            let labels = world.pods.iter().filter(|pod| pod.is_labelled(&LeaderLabel::default())).count();
+            self.most_labels = self.most_labels.max(labels);
+        }
+        if let Some(StatusWrite { status, .. }) = status {
+            world.election.resource_version = self.next();
+            world.election.status = status;
+        }
+        world
+    }
+}
+
+fn written(write: LeaseWrite, before: Option<Lease>, resource_version: ResourceVersion, election: &Uid) -> Lease {
+    let blank = Lease {
+        uid: "lease".into(),
+        resource_version,
+        owner: Some("web".into()),
+        incarnation: Some(election.clone()),
+        holder_identity: None,
+        acquired: None,
+        transitions: before.as_ref().and_then(|lease| lease.transitions),
+        content: Content::Blank,
+    };
+    match write {
+        LeaseWrite::Create | LeaseWrite::Blank(..) => blank,
+        LeaseWrite::Elect { guard, record, acquired, transitions } => {
+            assert_eq!(before.map(|lease| lease.resource_version), Some(guard.resource_version), "a compare-and-swap");
+            let holder_identity = record.holder.as_ref().map(|holder| holder.name.clone());
+            Lease {
+                acquired: Some(acquired),
+                transitions: Some(transitions),
+                holder_identity,
+                content: Content::Term(record),
+                ..blank
+            }
+        }
+    }
+}

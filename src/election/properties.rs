@@ -1,0 +1,155 @@
+//! What holds for every world, however strange.
+
+use proptest::prelude::*;
+
+use super::fixtures::*;
+use super::plan::LeaseWrite;
+use super::snapshot::{Pod, PodState, Snapshot};
+use crate::lease::record::{Content, Record};
+
+fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
+    let state = prop_oneof![
+        6 => Just(PodState::Running),
+        1 => Just(PodState::Terminating),
+        1 => Just(PodState::Failed),
+        1 => Just(PodState::Pending),
+    ];
+    let label = prop_oneof![3 => Just(None), 2 => Just(Some("true".to_owned())), 1 => Just(Some("foreign".to_owned()))];
+    let own = prop_oneof![Just(None), (80_i64..110).prop_map(Some), Just(Some(999_999))];
+    let rival = prop_oneof![6 => Just(None), 1 => Just(Some("db".to_owned()))];
+    let rest = (any::<bool>(), 0..3_i64, 590..1_010_i64, prop::bool::weighted(0.9), prop::bool::weighted(0.9));
+    (prop::bool::weighted(0.85), state, label, own, rival, rest).prop_map(
+        move |(exists, state, label, own, rival, (claimed, priority, since, ready, matches))| {
+            exists.then(|| {
+                pod(name).with(|pod| {
+                    (pod.state, pod.label, pod.rival, pod.priority) = (state, label, rival, priority);
+                    pod.term = own.map(term);
+                    pod.claimed = claimed || own.is_some();
+                    pod.ready_since = ready.then(|| at(since));
+                    // What is neither selected nor claimed is not seen.
+                    pod.matches = matches || !pod.claimed;
+                })
+            })
+        },
+    )
+}
+
+fn any_content() -> impl Strategy<Value = Content> {
+    let holder = prop_oneof![Just(None), Just(Some("a")), Just(Some("b")), Just(Some("absent"))];
+    let unfenced = prop::collection::btree_set(prop_oneof![Just("a-uid"), Just("c-uid"), Just("lost-uid")], 0..3);
+    let reign = (holder, 80_i64..100, unfenced).prop_map(|(holder, number, unfenced)| {
+        let unfenced = unfenced.into_iter().map(Into::into).collect();
+        Content::Term(Record {
+            holder: holder.map(|name| pod(name).id),
+            term: term(number),
+            unfenced,
+            reason: String::new(),
+        })
+    });
+    prop_oneof![1 => Just(Content::Blank), 1 => Just(Content::Damaged("an edit")), 4 => reign]
+}
+
+fn any_world() -> impl Strategy<Value = Snapshot> {
+    let status_term = prop_oneof![3 => Just(None), 2 => (80_i64..120).prop_map(Some), 1 => Just(Some(999_999))];
+    (any_content(), any_pod("a"), any_pod("b"), any_pod("c"), status_term, any::<bool>(), any::<bool>()).prop_map(
+        |(content, a, b, c, status_term, lease, consulted)| {
+            let mut world = world(content);
+            world.pods = [a, b, c].into_iter().flatten().collect();
+            world.election.status.term = status_term;
+            if !lease {
+                world.lease = None;
+            }
+            if consulted { world.consulted() } else { world }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// Whatever is found, the plans lead to rest in a few steps, and then at most the holder is labelled, with its term.
+    #[test]
+    fn every_world_comes_to_rest_with_the_holder_labelled_and_nobody_else(world in any_world()) {
+        let (rest, _) = PerfectServer::new().settle(world);
+        let labelled: Vec<&Pod> = rest.pods.iter().filter(|pod| pod.is_labelled(&settings().label)).collect();
+        let status = &rest.election.status;
+        let stalled = status.condition("Stalled").is_some_and(|condition| condition.reason == "LabelConflict");
+        match &rest.lease.as_ref().unwrap().content {
+            Content::Term(record) => {
+                let holders: Vec<_> = record.holder.iter().collect();
+                prop_assert_eq!(labelled.iter().map(|pod| &pod.id).collect::<Vec<_>>(), holders);
+                prop_assert!(labelled.iter().all(|pod| pod.term == Some(record.term)));
+                prop_assert_eq!(&status.leader, &record.holder.as_ref().map(|holder| holder.name.clone()));
+                prop_assert_eq!(status.term, Some(record.term.number()));
+            }
+            Content::Blank => prop_assert!(labelled.is_empty() || stalled, "{:?}", labelled),
+            Content::Damaged(_) => prop_assert!(false, "a damaged Lease is not left so"),
+        }
+    }
+
+    /// If somebody may lead, somebody does.
+    #[test]
+    fn an_eligible_pod_means_a_leader(world in any_world()) {
+        let (rest, _) = PerfectServer::new().settle(world);
+        let healthy = |pod: &Pod| {
+            let label = pod.label.as_deref().is_none_or(|value| value == "true");
+            pod.matches && pod.state == PodState::Running && pod.ready_since.is_some() && pod.rival.is_none() && label
+        };
+        let status = &rest.election.status;
+        let stalled = rest.lease.as_ref().unwrap().content == Content::Blank
+            && status.condition("Stalled").is_some_and(|condition| condition.reason == "LabelConflict");
+        if rest.pods.iter().any(healthy) && !stalled {
+            prop_assert!(status.leader.is_some());
+        }
+    }
+
+    /// Nobody is labelled by a plan that does not also account for everybody who may still be.
+    #[test]
+    fn a_plan_that_labels_fences_whoever_else_is_labelled_or_listed(world in any_world()) {
+        let plan = world.plan();
+        let Some(label) = &plan.label else { return Ok(()) };
+        let lease = world.lease.as_ref().unwrap();
+        let unfenced = match (&plan.lease, &lease.content) {
+            (Some(LeaseWrite::Elect { record, .. }), _) | (None, Content::Term(record)) => record.unfenced.clone(),
+            other => panic!("labelled under {other:?}"),
+        };
+        for pod in world.pods.iter().filter(|pod| pod.id != label.pod) {
+            let fenced = plan.fence.iter().any(|fence| fence.pod == pod.id && fence.term == label.term);
+            let own = pod.term_unless_forged(lease.resource_version);
+            let harmless = !pod.is_labelled(&settings().label) && (own >= Some(label.term) || !unfenced.contains(&pod.id.uid));
+            prop_assert!(fenced || harmless, "{} is neither fenced nor harmless", pod.id.name);
+        }
+        for uid in unfenced {
+            prop_assert!(world.pod(&uid).is_some() || world.gone.contains(&uid), "{} is not accounted for", uid);
+        }
+    }
+
+    /// No write lowers a term that may be ours.
+    #[test]
+    fn no_write_lowers_a_term_that_is_not_proven_forged(world in any_world()) {
+        let plan = world.plan();
+        let revision = world.lease.as_ref().map_or(revision(1), |lease| lease.resource_version);
+        for write in plan.fence.iter().chain(&plan.label) {
+            let own = world.pod(&write.pod.uid).unwrap().term_unless_forged(revision);
+            prop_assert!(own <= Some(write.term));
+        }
+        if let Some(LeaseWrite::Elect { guard, record, .. }) = &plan.lease {
+            prop_assert_eq!(record.term, super::Term::replacing(guard.resource_version));
+            if let Content::Term(before) = &world.lease.as_ref().unwrap().content {
+                prop_assert!(record.term > before.term);
+            }
+        }
+    }
+
+    /// The order in which pods are seen makes no difference.
+    #[test]
+    fn the_same_world_in_another_order_gives_the_same_choice(world in any_world()) {
+        let mut reversed = world.clone();
+        reversed.pods.reverse();
+        let holder = |plan: super::Plan| match plan.lease {
+            Some(LeaseWrite::Elect { record, .. }) => record.holder,
+            _ => None,
+        };
+        prop_assert_eq!(holder(world.plan()), holder(reversed.plan()));
+    }
+}

@@ -1,0 +1,22 @@
+//! The pure core stays pure: its sources name no Kubernetes client, no async runtime and no clock.
+
+use std::path::Path;
+
+/// What the sources of the core must not contain. `api` and `lease::record` are plain data.
+const FORBIDDEN: [&str; 9] =
+    ["kube::", "tokio", "futures", "async ", "SystemTime", "Instant", "::now()", "crate::controller", "lease::object"];
+
+#[test]
+fn the_core_knows_no_client_no_runtime_and_no_clock() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let core = std::fs::read_dir(root.join("election")).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = core.chain([root.join("lease/record.rs")]).collect();
+    assert!(files.len() > 8, "{files:?}");
+    for file in files {
+        let source = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in source.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            let found = FORBIDDEN.iter().find(|word| line.contains(*word));
+            assert_eq!(found, None, "{}:{}: {line}", file.display(), number + 1);
+        }
+    }
+}
