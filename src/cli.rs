@@ -90,8 +90,7 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     let result = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
-        controller::run(client().await?, options, stop).await;
-        Ok(())
+        controller::run(client().await?, options, stop).await.map_err(|error| error.to_string())
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result

@@ -6,10 +6,11 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use super::act::now;
-use super::server::{Server, Write};
+use super::observe::world::Key;
+use super::server::{Refusal, Server, Write};
 use super::shared::Shared;
 use crate::api::names;
 use crate::election::plan::Announcement;
@@ -24,7 +25,16 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
     info!(election = %name, from, to, term = term.number(), reason, took_ms, "leader changed");
     let event = event(election, &shared.instance, &change);
     if let Err(refusal) = shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
-        debug!(election = %name, %refusal, "failed to publish the Event");
+        complain(shared, election, &refusal);
+    }
+}
+
+/// The Event of a term that was told before is refused, rightly. Anything else is said once.
+fn complain<S: Server>(shared: &Shared<S>, election: &Election, refusal: &Refusal) {
+    let key = Key { namespace: election.namespace.clone(), name: election.name.clone() };
+    let told = matches!(refusal, Refusal::Outdated(_));
+    if !told && shared.complaints.is_news(&key, "publishing Events", &refusal.to_string()) {
+        warn!(election = %key, "failed to publish the Event: {refusal}");
     }
 }
 

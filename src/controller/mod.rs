@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod announce;
+pub mod complaints;
 pub mod observe;
 pub mod queue;
 pub mod reconcile;
@@ -60,10 +61,18 @@ pub struct Options {
     pub instance: String,
 }
 
+/// A watch ended, which it never should: there is a bug, and the process is of no use any more.
+#[derive(Debug, thiserror::Error)]
+#[error("a watch ended: this is a bug in Podium; start it again")]
+pub struct WatchEnded;
+
 /// Runs the controller until `stop` completes, and finishes what is in flight.
 ///
 /// The client's own retries must be off.
-pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) {
+///
+/// # Errors
+/// [`WatchEnded`]. Everything that the API server does is waited out instead.
+pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), WatchEnded> {
     let Options { scope, label_keys, instance } = options;
     let server = KubeServer::new(client.clone(), label_keys.clone());
     let shared = Arc::new(Shared::new(server, &scope, label_keys, instance));
@@ -73,24 +82,25 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
 
     tokio::pin!(stop);
     tokio::select! {
-        () = &mut stop => return,
+        () = &mut stop => return Ok(()),
         // Before every cache has its first list, absence would look like loss.
         _ = all_synced.wait_for(|synced| *synced) => {}
-        Some(ended) = watches.join_next() => error!("a watch ended: {ended:?}"),
+        _ = watches.join_next() => return Err(WatchEnded),
     }
     info!("caches in sync, electing");
     start_workers(&shared, &mut workers);
 
-    tokio::select! {
-        () = &mut stop => {}
-        Some(ended) = watches.join_next() => error!("a watch ended: {ended:?}"),
-    }
+    let ended = tokio::select! {
+        () = &mut stop => Ok(()),
+        _ = watches.join_next() => Err(WatchEnded),
+    };
     shared.elections.close();
     shared.sweeps.close();
     let finished = tokio::time::timeout(GRACE, async { while workers.join_next().await.is_some() {} }).await;
     if finished.is_err() {
         warn!("some requests were not answered within {} s and are given up", GRACE.as_secs());
     }
+    ended
 }
 
 /// The objects of one kind in the whole cluster or in one namespace.

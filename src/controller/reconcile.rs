@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::act::{Ended, act, now};
 use super::observe::snapshot::Consulted;
@@ -23,6 +23,9 @@ const DECISIONS: u32 = 12;
 /// How long mere counts may wait for more of them before the status is written.
 const COUNTS: Duration = Duration::from_secs(1);
 
+/// What this work is called among the complaints.
+const WORK: &str = "electing";
+
 /// What a reconciler remembers: only when to write what can wait.
 #[derive(Debug, Default)]
 pub struct Reconciler {
@@ -32,12 +35,24 @@ pub struct Reconciler {
 impl Reconciler {
     /// Brings the Election to rest, or as far as it goes. `since`: when it became due.
     pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant) -> Outcome {
+        match self.pass(shared, key, since).await {
+            Ok(outcome) => {
+                if shared.complaints.settle(key, WORK) {
+                    info!(election = %key, "going on");
+                }
+                outcome
+            }
+            Err(refusal) => failed(shared, key, &refusal),
+        }
+    }
+
+    async fn pass<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant) -> Result<Outcome, Refusal> {
         let mut consulted = Consulted::default();
         for _ in 0..DECISIONS {
             let seen = shared.world().snapshot(key, consulted);
             let Some((snapshot, lease)) = seen else {
                 self.counts().remove(key);
-                return Outcome::Done;
+                return Ok(Outcome::Done);
             };
             let mut plan = decide(&snapshot, now());
             let counts_due = self.postpone_counts(key, &mut plan);
@@ -45,26 +60,19 @@ impl Reconciler {
                 Ok(Then::DecideAgain) => {}
                 Ok(Then::Consult(why)) => {
                     debug!(election = %key, why, "reading from the server");
-                    match consult(shared, key, &snapshot).await {
-                        Ok(fresh) => consulted = fresh,
-                        Err(refusal) => return failed(key, &refusal),
-                    }
+                    consulted = consult(shared, key, &snapshot).await?;
                 }
-                Ok(Then::Rest) => return counts_due.map_or(Outcome::Done, Outcome::Again),
+                Ok(Then::Rest) => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
                 Ok(Then::LookAgain(at)) => {
-                    let wait = at.duration_since(now()).max(k8s_openapi::jiff::SignedDuration::ZERO);
-                    let at = Instant::now() + Duration::try_from(wait).unwrap_or(COUNTS);
-                    return Outcome::Again(counts_due.map_or(at, |due| due.min(at)));
+                    let wait = Duration::try_from(at.duration_since(now())).unwrap_or_default();
+                    let at = Instant::now() + wait;
+                    return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }
-                Err(Ended { refusal, object }) => {
-                    if let Err(refusal) = read_again(shared, key, refusal, object).await {
-                        return failed(key, &refusal);
-                    }
-                }
+                Err(Ended { refusal, object }) => read_again(shared, key, refusal, object).await?,
             }
         }
         debug!(election = %key, "the world changes faster than it can be followed");
-        Outcome::Failed
+        Ok(Outcome::Failed)
     }
 
     /// Takes out of the plan a status that may wait, and says when it is due.
@@ -117,9 +125,11 @@ async fn read_again<S: Server>(shared: &Shared<S>, key: &Key, refusal: Refusal, 
     if helps { Ok(()) } else { Err(refusal) }
 }
 
-fn failed(key: &Key, refusal: &Refusal) -> Outcome {
+fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {
     match refusal {
         Refusal::Outdated(_) => debug!(election = %key, %refusal, "trying again"),
+        // Said already, and still so.
+        _ if !shared.complaints.is_news(key, WORK, &refusal.to_string()) => {}
         Refusal::Denied(_) => {
             warn!(election = %key, "refused by the API server, trying again until somebody mends it: {refusal}")
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::complaints::Complaints;
 use super::observe::settings::LabelKeys;
 use super::observe::stream::Kind;
 use super::observe::world::{Changes, Key, Scope, World};
@@ -24,6 +25,8 @@ pub struct Shared<S> {
     pub elections: Arc<Queue<Key>>,
     /// Names of Elections whose leftovers are to be swept.
     pub sweeps: Arc<Queue<Key>>,
+    /// What was already logged.
+    pub complaints: Complaints,
     world: Mutex<World>,
 }
 
@@ -31,7 +34,15 @@ impl<S: Server> Shared<S> {
     /// A controller that knows nothing yet.
     pub fn new(server: S, scope: &Scope, keys: LabelKeys, instance: String) -> Self {
         let world = Mutex::new(World::new(scope));
-        Self { server, keys, instance, elections: Arc::default(), sweeps: Arc::default(), world }
+        Self {
+            server,
+            keys,
+            instance,
+            elections: Arc::default(),
+            sweeps: Arc::default(),
+            complaints: Complaints::default(),
+            world,
+        }
     }
 
     /// The caches. Never held across an await.

@@ -12,11 +12,20 @@ use super::queue::Outcome;
 use super::server::{Read, Refusal, Server, Write};
 use super::shared::Shared;
 
+/// What this work is called among the complaints.
+const WORK: &str = "sweeping";
+
 /// Sweeps what the Election of this name left, if it is gone.
 pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
     match try_sweep(shared, key).await {
-        Ok(()) => Outcome::Done,
+        Ok(()) => {
+            shared.complaints.settle(key, WORK);
+            Outcome::Done
+        }
         Err(refusal) => {
+            if !shared.complaints.is_news(key, WORK, &refusal.to_string()) {
+                return Outcome::Failed;
+            }
             warn!(election = %key, "failed to sweep the labels of a deleted Election, trying again: {refusal}");
             Outcome::Failed
         }

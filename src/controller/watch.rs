@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch::Sender;
 use tracing::{debug, error, info, warn};
 
-use super::observe::cached::Named;
+use super::observe::cached::{NODE_LEASES, Named};
 use super::observe::stream::Kind;
 use super::server::Server;
 use super::shared::Shared;
@@ -22,9 +22,6 @@ use crate::election::term::NotAnInteger;
 
 /// The delays between attempts to reach the API server. Short, because nobody is elected meanwhile.
 const DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-
-/// Node heartbeats, one for each node every ten seconds, are the bulk of all Leases. No Election is served in their namespace.
-pub const NODE_LEASES: &str = "kube-node-lease";
 
 /// Watches one kind until the end of the process. `synced` learns when all caches have their first list.
 pub async fn watch<S, K>(

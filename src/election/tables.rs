@@ -158,6 +158,14 @@ fn rule_5_a_pod_with_a_higher_term_is_never_fenced() {
 }
 
 #[test]
+fn rule_5_a_labelled_pod_with_a_higher_term_is_never_fenced_either() {
+    let late = pod("b").labelled().term(999);
+    let world = world(Content::Blank).pods([pod("a").labelled().term(1_000), late]);
+    let plan = world.with(|world| world.read_after = Some(revision(100))).plan();
+    assert_eq!((elected(&plan).0, writes(&plan.fence), plan.label.as_ref()), ("a", vec![], None));
+}
+
+#[test]
 fn rule_5_a_foreign_value_under_the_key_is_left_alone() {
     let foreign = pod("a").with(|pod| pod.label = Some("false".into()));
     let plan = world(reign("b", 90, ["a-uid"])).pods([foreign, pod("b")]).plan();
@@ -230,6 +238,14 @@ fn rule_8_the_label_and_the_term_are_one_write_to_the_version_that_was_seen() {
     let plan = world(reign("b", 90, [])).pods([pod("b").with(|pod| pod.resource_version = revision(83))]).plan();
     let label = plan.label.unwrap();
     assert_eq!((label.resource_version, label.term, label.label), (revision(83), term(90), SET));
+}
+
+#[test]
+fn rule_8_a_holder_with_a_higher_term_is_never_labelled() {
+    // Seen after the look at the server, so that nobody can say yet whether the term is forged.
+    let late = pod("a").term(999);
+    let plan = world(Content::Blank).pods([late]).with(|world| world.read_after = Some(revision(100))).plan();
+    assert_eq!((elected(&plan).0, plan.label.as_ref()), ("a", None));
 }
 
 #[test]

@@ -106,3 +106,62 @@ fn claim(object: &mut Object, owner: Owner<'_>) {
         block_owner_deletion: None,
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::term::{PodRef, Term};
+
+    const OWNER: Owner<'_> = Owner { name: "web", uid: "election-uid" };
+
+    /// As the server has it after the write.
+    fn stored(mut object: Object) -> Lease {
+        object.metadata.uid = Some("lease-uid".into());
+        object.metadata.resource_version = Some("42".into());
+        read(&object).unwrap()
+    }
+
+    fn record() -> Record {
+        let holder = Some(PodRef { name: "web-0".into(), uid: "u0".into() });
+        let term = Term::parse("41").unwrap();
+        Record { holder, term, unfenced: ["u1".into()].into(), reason: "web-1 is terminating".into() }
+    }
+
+    #[test]
+    fn rule_2_a_new_lease_is_blank_and_belongs_to_its_election() {
+        let lease = stored(blank("web", OWNER));
+        assert_eq!((lease.content, lease.holder_identity, lease.transitions), (Content::Blank, None, None));
+        assert_eq!(lease.owner.as_deref(), Some("web"));
+        assert_eq!(lease.incarnation, Some("election-uid".into()));
+    }
+
+    #[test]
+    fn a_term_is_read_back_as_it_was_written_and_never_expires() {
+        let acquired = Timestamp::from_microsecond(1_700_000_000_123_456).unwrap();
+        let object = elected(blank("web", OWNER), OWNER, &record(), acquired, 3);
+        let spec = object.spec.clone().unwrap();
+        assert_eq!((spec.lease_duration_seconds, spec.renew_time), (Some(NEVER_EXPIRES), None));
+        let lease = stored(object);
+        assert_eq!(lease.content, Content::Term(record()));
+        assert_eq!((lease.acquired, lease.transitions), (Some(acquired), Some(3)));
+    }
+
+    #[test]
+    fn rule_3_a_blanked_lease_keeps_only_the_count_and_what_others_wrote() {
+        let mut object = elected(blank("web", Owner { uid: "former", ..OWNER }), OWNER, &record(), Timestamp::UNIX_EPOCH, 3);
+        object.metadata.annotations.get_or_insert_default().insert("example.com/note".into(), "kept".into());
+        let object = blanked(object, OWNER);
+        assert_eq!(object.metadata.annotations.as_ref().unwrap()["example.com/note"], "kept");
+        let owners = object.metadata.owner_references.as_ref().unwrap();
+        assert_eq!(owners.iter().map(|owner| owner.uid.as_str()).collect::<Vec<_>>(), ["election-uid"]);
+        let lease = stored(object);
+        assert_eq!((lease.content, lease.transitions), (Content::Blank, Some(3)));
+    }
+
+    #[test]
+    fn a_lease_that_somebody_else_made_is_nobodys_of_ours() {
+        let lease = stored(Object::default());
+        assert_eq!((lease.owner, lease.incarnation), (None, None));
+        assert!(read(&Object::default()).is_err(), "no resourceVersion");
+    }
+}

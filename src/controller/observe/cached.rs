@@ -154,6 +154,18 @@ impl Object {
     }
 }
 
+/// The namespace of node heartbeats: one Lease for each node, renewed every ten seconds. They are the bulk of all Leases of a
+/// cluster and are not watched.
+pub const NODE_LEASES: &str = "kube-node-lease";
+
+fn served(metadata: &ObjectMeta) -> Result<(), Problem> {
+    if metadata.namespace.as_deref() != Some(NODE_LEASES) {
+        return Ok(());
+    }
+    let message = format!("Elections are not served in the namespace {NODE_LEASES}: create it in another one");
+    Err(Problem { reason: Reason::InvalidSpec, message })
+}
+
 fn named(metadata: &ObjectMeta, object: Object) -> Named {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     Named { namespace: text(&metadata.namespace), name: text(&metadata.name), object }
@@ -213,7 +225,8 @@ pub fn election(guard: DeserializeGuard<Election>, keys: &LabelKeys) -> Result<N
     let (metadata, parsed, status) = match guard.0 {
         Ok(election) => {
             let name = election.metadata.name.clone().unwrap_or_default();
-            (election.metadata, parse(&name, &election.spec, keys), election.status.unwrap_or_default())
+            let parsed = served(&election.metadata).and_then(|()| parse(&name, &election.spec, keys));
+            (election.metadata, parsed, election.status.unwrap_or_default())
         }
         Err(invalid) => {
             let message =

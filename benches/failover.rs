@@ -1,0 +1,249 @@
+//! Failover by graceful deletion, next to what the API server needs for it in the same run.
+//!
+//! `PODIUM_KUBECONFIG=$(cluster/up bench) cargo bench --bench failover`
+//!
+//! Measured from the deletion's acknowledgment, as a client sees it: to the new leader's label, and to the EndpointSlice with
+//! its address only. The floor is the latency of a watch plus three sequential writes (a Lease, and two pods), because that
+//! is what the protocol cannot do without: compare-and-swap, fence, label.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, wait::await_condition, wait::conditions, watcher};
+use kube::{Api, Client, ResourceExt};
+use podium::api::{Election, custom_resource_definition};
+use serde_json::json;
+
+const NAMESPACE: &str = "bench-failover";
+const RUNS: usize = 20;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let path = std::env::var("PODIUM_KUBECONFIG").map_err(
+        |_| "set PODIUM_KUBECONFIG to the kubeconfig of a cluster for benchmarks, for example $(cluster/up bench)",
+    )?;
+    let kubeconfig = kube::config::Kubeconfig::read_from(&path)?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    config.default_retry = false;
+    let client = Client::try_from(config)?;
+    prepare(&client).await?;
+    let controller = Controller::start(&path)?;
+    let result = measure(&client).await;
+    drop(controller);
+    Api::<Namespace>::all(client).delete(NAMESPACE, &DeleteParams::default()).await?;
+    result
+}
+
+async fn measure(client: &Client) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let elections: Api<Election> = Api::namespaced(client.clone(), NAMESPACE);
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
+    let (mut to_label, mut to_slice, mut watch, mut writes) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..RUNS {
+        let leader = settled(&pods, &elections, &slices).await?;
+        watch.push(watch_latency(&pods, &leader).await?);
+        writes.push(three_writes(client, &leader).await?);
+        let leader = settled(&pods, &elections, &slices).await?;
+        let mut labels = watcher(pods.clone(), watcher::Config::default().labels("leader=true")).applied_objects().boxed();
+        let mut addresses = watcher(slices.clone(), watcher::Config::default()).applied_objects().boxed();
+        labels.try_next().await?;
+        addresses.try_next().await?;
+        pods.delete(&leader, &DeleteParams::default()).await?;
+        let begun = Instant::now();
+        let label = first(&mut labels, |pod: &Pod| pod.name_any() != leader && pod.metadata.deletion_timestamp.is_none());
+        let slice = first(&mut addresses, |slice: &EndpointSlice| {
+            !slice.endpoints.is_empty() && targets(slice).iter().all(|target| *target != leader)
+        });
+        let (label, slice) = futures::future::try_join(label, slice).await?;
+        to_label.push(label.duration_since(begun));
+        to_slice.push(slice.duration_since(begun));
+    }
+    report("deletion to label", &mut to_label);
+    report("deletion to EndpointSlice", &mut to_slice);
+    report("latency of a watch", &mut watch);
+    report("three sequential writes", &mut writes);
+    let floor = watch[RUNS / 2] + writes[RUNS / 2];
+    println!(
+        "median to the label / (watch latency + three writes): {:.2}",
+        to_label[RUNS / 2].as_secs_f64() / floor.as_secs_f64()
+    );
+    idle(client).await
+}
+
+fn report(what: &str, times: &mut [Duration]) {
+    times.sort();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    println!(
+        "{what:28} median {:7.1} ms   worst {:7.1} ms   of {}",
+        ms(times[times.len() / 2]),
+        ms(times[times.len() - 1]),
+        times.len()
+    );
+}
+
+/// Counts whatever is written to the namespace's Elections, Leases and pods in an idle minute.
+async fn idle(client: &Client) -> Result<()> {
+    settled(
+        &Api::namespaced(client.clone(), NAMESPACE),
+        &Api::namespaced(client.clone(), NAMESPACE),
+        &Api::namespaced(client.clone(), NAMESPACE),
+    )
+    .await?;
+    async fn changes<K>(api: Api<K>) -> Result<usize>
+    where
+        K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        let version = api.list(&Default::default()).await?.metadata.resource_version.unwrap_or_default();
+        let changes = api.watch(&kube::api::WatchParams::default().timeout(60), &version).await?;
+        Ok(changes
+            .filter(|event| {
+                futures::future::ready(matches!(event, Ok(event) if !matches!(event, kube::api::WatchEvent::Bookmark(_))))
+            })
+            .count()
+            .await)
+    }
+    let (elections, leases, pods) = tokio::try_join!(
+        changes::<Election>(Api::namespaced(client.clone(), NAMESPACE)),
+        changes::<Lease>(Api::namespaced(client.clone(), NAMESPACE)),
+        changes::<Pod>(Api::namespaced(client.clone(), NAMESPACE)),
+    )?;
+    println!("writes in an idle minute      to Elections {elections}, to Leases {leases}, to pods {pods}");
+    Ok(())
+}
+
+/// Waits until three pods are there, one is labelled, the status and the EndpointSlice name it. Returns its name.
+async fn settled(pods: &Api<Pod>, elections: &Api<Election>, slices: &Api<EndpointSlice>) -> Result<String> {
+    let deadline = Instant::now() + DEADLINE;
+    while Instant::now() < deadline {
+        let status = elections.get("web").await?.status.unwrap_or_default();
+        let all = pods.list(&Default::default()).await?.items;
+        let quiet = all.len() == 3 && all.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
+        let slices = slices.list(&Default::default()).await?.items;
+        let served: Vec<String> = slices.iter().flat_map(targets).collect();
+        match status.leader {
+            Some(leader) if quiet && status.eligible.as_deref() == Some("3/3") && served == [leader.clone()] => {
+                return Ok(leader);
+            }
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    Err("no leader with an EndpointSlice within the deadline".into())
+}
+
+fn targets(slice: &EndpointSlice) -> Vec<String> {
+    slice.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect()
+}
+
+/// The time at which the first object arrives that fulfils the condition.
+async fn first<K>(
+    objects: &mut (impl Stream<Item = std::result::Result<K, watcher::Error>> + Unpin),
+    fulfils: impl Fn(&K) -> bool,
+) -> Result<Instant> {
+    let found = async {
+        while let Some(object) = objects.try_next().await? {
+            if fulfils(&object) {
+                return Ok(Instant::now());
+            }
+        }
+        Err("the watch ended".into())
+    };
+    tokio::time::timeout(DEADLINE, found).await?
+}
+
+/// From the acknowledgment of a write to its arrival on a watch; zero where the watch was first.
+async fn watch_latency(pods: &Api<Pod>, pod: &str) -> Result<Duration> {
+    let mark = format!("{:?}", Instant::now());
+    let mut events =
+        watcher(pods.clone(), watcher::Config::default().fields(&format!("metadata.name={pod}"))).applied_objects().boxed();
+    events.try_next().await?;
+    let patch = json!({ "metadata": { "annotations": { "bench.example/mark": mark } } });
+    let arrival = first(&mut events, |pod: &Pod| pod.annotations().get("bench.example/mark") == Some(&mark));
+    let write = async {
+        pods.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(Instant::now())
+    };
+    let (written, arrived) = futures::future::try_join(write, arrival).await?;
+    Ok(arrived.saturating_duration_since(written))
+}
+
+/// What the protocol writes, by a plain client: a Lease, a pod, a pod.
+async fn three_writes(client: &Client, pod: &str) -> Result<Duration> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut lease = match leases.get_opt("floor").await? {
+        Some(lease) => lease,
+        None => {
+            leases
+                .create(&PostParams::default(), &serde_json::from_value(json!({ "metadata": { "name": "floor" } }))?)
+                .await?
+        }
+    };
+    let mark = format!("{:?}", Instant::now());
+    lease.metadata.annotations = Some(BTreeMap::from([("bench.example/mark".to_owned(), mark.clone())]));
+    let patch = |number: u8| {
+        Patch::Merge(json!({ "metadata": { "annotations": { "bench.example/mark": format!("{mark}{number}") } } }))
+    };
+    let begun = Instant::now();
+    leases.replace("floor", &PostParams::default(), &lease).await?;
+    pods.patch(pod, &PatchParams::default(), &patch(1)).await?;
+    pods.patch(pod, &PatchParams::default(), &patch(2)).await?;
+    Ok(begun.elapsed())
+}
+
+async fn prepare(client: &Client) -> Result<()> {
+    let apply = PatchParams::apply("bench").force();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions.patch("elections.podium.dev", &apply, &Patch::Apply(custom_resource_definition())).await?;
+    let established = await_condition(definitions, "elections.podium.dev", conditions::is_crd_established());
+    tokio::time::timeout(DEADLINE, established).await??;
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
+    Api::<Namespace>::all(client.clone()).patch(NAMESPACE, &apply, &Patch::Apply(namespace)).await?;
+    let labels = json!({ "app": "web" });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": { "replicas": 3, "selector": { "matchLabels": labels }, "template": {
+            "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "web", "image": "web" }] },
+        }},
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+        "spec": { "selector": { "app": "web", "leader": "true" }, "ports": [{ "port": 80 }] },
+    });
+    let election = json!({
+        "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": "web" },
+        "spec": { "selector": { "matchLabels": labels } },
+    });
+    Api::<Deployment>::namespaced(client.clone(), NAMESPACE).patch("web", &apply, &Patch::Apply(deployment)).await?;
+    Api::<Service>::namespaced(client.clone(), NAMESPACE).patch("web", &apply, &Patch::Apply(service)).await?;
+    Api::<Election>::namespaced(client.clone(), NAMESPACE).patch("web", &apply, &Patch::Apply(election)).await?;
+    Ok(())
+}
+
+/// The controller's process; killed on drop.
+struct Controller(Child);
+
+impl Controller {
+    fn start(kubeconfig: &str) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
+        command.args(["controller", "--namespaces", NAMESPACE, "--log", "warn"]).env("KUBECONFIG", kubeconfig);
+        Ok(Self(command.stdout(Stdio::null()).spawn()?))
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
