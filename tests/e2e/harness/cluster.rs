@@ -1,0 +1,115 @@
+//! The clusters that the tests use: only those that they are told of or that they make themselves, never the user's.
+
+use std::path::Path;
+use std::process::Command;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use podium::api::{Election, custom_resource_definition};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use super::waiting::eventually;
+
+/// Names the kubeconfig of the cluster that most tests share.
+const VARIABLE: &str = "PODIUM_KUBECONFIG";
+
+/// A cluster, as an administrator sees it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// How to reach it.
+    pub kubeconfig: Kubeconfig,
+    /// A client of it. Belongs to the runtime of one test.
+    pub client: Client,
+}
+
+/// A cluster that one test made for itself. It is gone when this is dropped.
+pub struct OwnCluster {
+    /// The cluster.
+    pub cluster: Cluster,
+    name: String,
+    /// One at a time: each is an entire control plane.
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// The cluster that `PODIUM_KUBECONFIG` names, with the Election resource installed.
+    ///
+    /// # Panics
+    /// Without the variable: a test that was not run must not pass.
+    pub async fn shared() -> Self {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
+        let path =
+            path.unwrap_or_else(|| panic!("no cluster to test on: run `make test`, or set {VARIABLE} to a kubeconfig file"));
+        let cluster = Self::at(Path::new(&path)).await;
+        INSTALLED.get_or_init(|| cluster.install(custom_resource_definition())).await;
+        cluster
+    }
+
+    async fn at(path: &Path) -> Self {
+        let kubeconfig =
+            Kubeconfig::read_from(path).unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()));
+        Self { client: client(&kubeconfig).await, kubeconfig }
+    }
+
+    /// Applies the definition, and waits until Elections can be listed.
+    pub async fn install(&self, definition: CustomResourceDefinition) {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        let how = PatchParams::apply("podium-e2e").force();
+        definitions
+            .patch(&name, &how, &Patch::Apply(definition))
+            .await
+            .expect("the API server takes the CustomResourceDefinition");
+        eventually("the Election resource is established", async || {
+            let found = definitions.get(&name).await.map_err(|error| error.to_string())?;
+            let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
+            let established =
+                conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
+            established.then_some(()).ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await;
+        let elections: Api<Election> = Api::all(self.client.clone());
+        eventually("Elections are served", async || {
+            elections.list_metadata(&<_>::default()).await.map(drop).map_err(|e| e.to_string())
+        })
+        .await;
+    }
+}
+
+impl OwnCluster {
+    /// A new cluster without the Election resource.
+    pub async fn start() -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
+        let name = format!("e2e-own-{}", std::process::id());
+        let mut up = script("up", &name);
+        let output = tokio::task::spawn_blocking(move || up.output()).await.expect("no panic").expect("cluster/up runs");
+        assert!(output.status.success(), "cluster/up {name} failed: {}", String::from_utf8_lossy(&output.stderr));
+        let path = String::from_utf8(output.stdout).expect("a path");
+        Self { cluster: Cluster::at(Path::new(path.trim())).await, name, _turn: turn }
+    }
+}
+
+impl Drop for OwnCluster {
+    fn drop(&mut self) {
+        match script("down", &self.name).output() {
+            Ok(output) if output.status.success() => {}
+            failed => eprintln!("cluster/down {} failed: {failed:?}", self.name),
+        }
+    }
+}
+
+fn script(script: &str, name: &str) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster").join(script));
+    command.arg(name);
+    command
+}
+
+/// A client of the cluster in `kubeconfig`, and of no other.
+pub async fn client(kubeconfig: &Kubeconfig) -> Client {
+    let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("a usable kubeconfig")).expect("a usable kubeconfig")
+}

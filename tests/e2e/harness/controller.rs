@@ -1,0 +1,81 @@
+//! `podium controller` as a process of its own, as users run it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use kube::config::Kubeconfig;
+
+use super::waiting::eventually;
+
+/// A running controller. It is killed when this is dropped.
+pub struct Controller {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Controller {
+    /// Starts `podium controller` with these arguments, in an environment that holds nothing but the kubeconfig. What it
+    /// prints goes to `<directory>/<name>.log`.
+    pub fn start(directory: &Path, name: &str, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Self {
+        let path = |extension: &str| directory.join(format!("{name}.{extension}"));
+        fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
+            .expect("a writable directory");
+        let log = File::create(path("log")).expect("a writable directory");
+        let child = Command::new(env!("CARGO_BIN_EXE_podium"))
+            .arg("controller")
+            .args(arguments)
+            .env_clear()
+            .env("KUBECONFIG", path("kubeconfig"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("podium runs");
+        Self { child, log: path("log") }
+    }
+
+    /// What it has printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits for a line that contains all of these words, and returns it.
+    pub async fn says(&self, words: &[&str]) -> String {
+        eventually(&format!("the controller says {words:?}"), async || {
+            let log = self.log();
+            let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+            line.map(str::to_owned).ok_or(log)
+        })
+        .await
+    }
+
+    /// Waits until its caches are filled and it elects.
+    pub async fn elects(&self) {
+        self.says(&["electing"]).await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        self.child.wait().expect("our own child");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
+        eventually("the controller ends on SIGTERM", async || {
+            self.child.try_wait().expect("our own child").ok_or_else(|| "it runs".into())
+        })
+        .await
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,145 @@
+//! Elections, and who leads.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{ListParams, PostParams};
+use podium::api::{Election, ElectionStatus};
+use serde_json::{Value, json};
+
+use super::checker::Watched;
+use super::scenario::Scenario;
+use super::waiting::eventually;
+
+/// Who leads, as status, Lease and pods say with one voice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The pod's name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The fencing token.
+    pub term: i64,
+    /// How often the leader changed.
+    pub transitions: i32,
+}
+
+impl Scenario {
+    /// Creates an Election of the pods labelled `app: web`.
+    pub async fn election(&self, name: &str) -> Election {
+        self.election_with(name, json!({})).await
+    }
+
+    /// Creates an Election of the pods labelled `app: web` with these further fields of the spec, and has it checked.
+    pub async fn election_with(&self, name: &str, fields: Value) -> Election {
+        let mut spec = json!({ "selector": { "matchLabels": { "app": "web" } } });
+        for (key, value) in fields.as_object().expect("fields") {
+            spec[key] = value.clone();
+        }
+        let election = self.try_election(name, spec).await.expect("the Election is accepted");
+        let label = &election.spec.label;
+        let lease = election.spec.lease_name.clone().unwrap_or_else(|| name.into());
+        self.watch(Watched { election: name.into(), key: label.key.clone(), value: label.value.clone(), lease });
+        election
+    }
+
+    /// Asks the API server to create an Election with exactly this spec.
+    pub async fn try_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
+        let object =
+            json!({ "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
+        // As bytes: the type would refuse some of what the API server is to refuse.
+        let request = kube::core::Request::new(self.api::<Election>().resource_url());
+        let body = serde_json::to_vec(&object).expect("JSON");
+        self.cluster.client.request(request.create(&PostParams::default(), body).expect("a request")).await
+    }
+
+    /// The Election's status.
+    pub async fn status(&self, election: &str) -> Result<ElectionStatus, String> {
+        let election = self.api::<Election>().get(election).await.map_err(|error| error.to_string())?;
+        let status = election.status.clone().unwrap_or_default();
+        let current = election.metadata.generation == Some(status.observed_generation);
+        current.then_some(status).ok_or_else(|| "the status is of an older generation".into())
+    }
+
+    /// Waits until the Election has a leader.
+    pub async fn leader(&self, election: &str) -> Leader {
+        self.leader_when(election, "there is a leader", |_| true).await
+    }
+
+    /// Waits until this pod leads.
+    pub async fn leader_is(&self, election: &str, pod: &str) -> Leader {
+        self.leader_when(election, &format!("{pod} leads"), |leader| leader.name == pod).await
+    }
+
+    /// Waits until a later term than that of `former` has a leader.
+    pub async fn leader_after(&self, election: &str, former: &Leader) -> Leader {
+        self.leader_when(election, "a later term has a leader", |leader| leader.term > former.term).await
+    }
+
+    /// Waits for a leader that fulfils the condition and on whom status, Lease and pods agree.
+    pub async fn leader_when(&self, election: &str, what: &str, wanted: impl Fn(&Leader) -> bool) -> Leader {
+        eventually(&format!("{election}: {what}"), async || {
+            let leader = self.look(election).await?;
+            if wanted(&leader) { Ok(leader) } else { Err(format!("{leader:?}")) }
+        })
+        .await
+    }
+
+    /// Waits for a vacancy: nobody is labelled, the Lease names nobody, and the status is not Ready. Returns the status.
+    pub async fn vacancy(&self, election: &str) -> ElectionStatus {
+        eventually(&format!("{election}: nobody leads"), async || {
+            let (status, labelled, holder) = self.gather(election).await?;
+            let ready = status.condition("Ready").is_some_and(|condition| condition.status == "False");
+            let vacant = status.leader.is_none() && labelled.is_empty() && holder.is_none() && ready;
+            vacant.then(|| status.clone()).ok_or_else(|| format!("{status:?}, labelled: {labelled:?}, holder: {holder:?}"))
+        })
+        .await
+    }
+
+    /// Waits until the condition of this type has this status and reason. Returns its message.
+    pub async fn condition(&self, election: &str, kind: &str, status: &str, reason: &str) -> String {
+        eventually(&format!("{election}: {kind}={status} with reason {reason}"), async || {
+            let seen = self.status(election).await?;
+            let condition =
+                seen.condition(kind).filter(|condition| condition.status == status && condition.reason == reason);
+            condition.map(|condition| condition.message.clone()).ok_or_else(|| format!("{seen:?}"))
+        })
+        .await
+    }
+
+    async fn look(&self, election: &str) -> Result<Leader, String> {
+        let (status, labelled, holder) = self.gather(election).await?;
+        let seen = || format!("{status:?}, labelled: {labelled:?}, holder: {holder:?}");
+        let (Some(name), Some(uid), Some(term)) = (&status.leader, &status.leader_uid, status.term) else {
+            return Err(seen());
+        };
+        let ready = status.condition("Ready").is_some_and(|condition| condition.status == "True");
+        let expected = (format!("{name}/{uid}"), term.to_string());
+        if !ready || labelled != [expected.clone()] || holder != Some(expected) {
+            return Err(seen());
+        }
+        let (name, uid, transitions) = (name.clone(), uid.clone(), status.transitions.ok_or_else(seen)?);
+        Ok(Leader { name, uid, term, transitions })
+    }
+
+    /// The status; the labelled pods and the Lease's holder, each as `name/uid` with its term.
+    async fn gather(
+        &self,
+        election: &str,
+    ) -> Result<(ElectionStatus, Vec<(String, String)>, Option<(String, String)>), String> {
+        let text = |error: kube::Error| error.to_string();
+        let object = self.api::<Election>().get(election).await.map_err(text)?;
+        let label = format!("{}={}", object.spec.label.key, object.spec.label.value);
+        let labelled = self.api::<Pod>().list_metadata(&ListParams::default().labels(&label)).await.map_err(text)?;
+        let labelled = labelled.items.iter().map(|pod| {
+            let claim = pod.annotations().get(&format!("term.podium.dev/{election}")).cloned().unwrap_or_default();
+            (format!("{}/{}", pod.name_any(), pod.uid().unwrap_or_default()), claim)
+        });
+        let lease = object.spec.lease_name.as_deref().unwrap_or(election);
+        let lease = self.api::<Lease>().get_metadata_opt(lease).await.map_err(text)?;
+        let annotations = lease.map(|lease| lease.annotations().clone()).unwrap_or_default();
+        let part = |name: &str| annotations.get(name).cloned();
+        let holder = part("podium.dev/holder").zip(part("podium.dev/term"));
+        Ok((self.status(election).await?, labelled.collect(), holder))
+    }
+}

@@ -1,0 +1,144 @@
+//! One test: a namespace of its own, everything that happens in it on record, and the promises checked at the end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{DeleteParams, PostParams};
+use kube::config::Kubeconfig;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::checker::{Watched, violations};
+use super::cluster::Cluster;
+use super::controller::Controller;
+use super::history::Recorder;
+use super::waiting::eventually;
+
+/// The world of one test.
+pub struct Scenario {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The test's own namespace.
+    pub namespace: String,
+    /// Where the logs of its controllers go.
+    directory: PathBuf,
+    controllers: Mutex<usize>,
+    watched: Mutex<Vec<Watched>>,
+    forged: Mutex<BTreeSet<i64>>,
+}
+
+/// Runs `test` on the shared cluster.
+pub async fn scenario(test: impl AsyncFnOnce(&Scenario)) {
+    scenario_on(Cluster::shared().await, test).await;
+}
+
+/// Runs `test` in a new namespace of `cluster` with every revision on record, and then checks all of them, whether the test
+/// passed or not. If anything failed, prints what the controllers said.
+pub async fn scenario_on(cluster: Cluster, test: impl AsyncFnOnce(&Scenario)) {
+    let client = cluster.client.clone();
+    let scenario = Scenario::new(cluster).await;
+    let recorder = Recorder::start(&client, &scenario.namespace).await;
+    // The controllers belong to the test's frame: when it is over, they are dead.
+    let outcome = AssertUnwindSafe(test(&scenario)).catch_unwind().await;
+    let checked = AssertUnwindSafe(scenario.check(recorder)).catch_unwind().await;
+    if outcome.is_err() || checked.is_err() {
+        scenario.print_logs();
+    } else {
+        let _ = fs::remove_dir_all(&scenario.directory);
+    }
+    let namespaces: Api<Namespace> = Api::all(client);
+    let _ = namespaces.delete(&scenario.namespace, &DeleteParams::background()).await;
+    for failure in [outcome, checked] {
+        failure.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+}
+
+impl Scenario {
+    async fn new(cluster: Cluster) -> Self {
+        let namespace = new_namespace(&cluster.client).await;
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&namespace);
+        fs::create_dir_all(&directory).expect("a writable target directory");
+        Self {
+            cluster,
+            namespace,
+            directory,
+            controllers: Mutex::default(),
+            watched: Mutex::default(),
+            forged: Mutex::default(),
+        }
+    }
+
+    /// The objects of one kind in the test's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    /// Starts a controller for the namespace.
+    pub fn controller(&self) -> Controller {
+        self.controller_with(&self.cluster.kubeconfig, &[])
+    }
+
+    /// Starts a controller for the namespace with another kubeconfig and more arguments.
+    pub fn controller_with(&self, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Controller {
+        let mut number = lock(&self.controllers);
+        *number += 1;
+        let arguments = [&["--namespaces", &self.namespace, "--log", "info,podium=debug"], arguments].concat();
+        Controller::start(&self.directory, &format!("controller-{number}"), kubeconfig, &arguments)
+    }
+
+    /// Makes the checker watch an Election.
+    pub fn watch(&self, watched: Watched) {
+        lock(&self.watched).push(watched);
+    }
+
+    /// Declares that the object as it is at this revision was written by the test to deceive Podium.
+    pub fn forged(&self, object: &impl ResourceExt) {
+        let version = object.resource_version().and_then(|version| version.parse().ok());
+        lock(&self.forged).insert(version.expect("resourceVersions are integers"));
+    }
+
+    async fn check(&self, recorder: Recorder) {
+        let history = recorder.finish().await;
+        let (watched, forged) = (lock(&self.watched), lock(&self.forged));
+        let found: Vec<_> = watched.iter().flat_map(|watched| violations(&history, watched, &forged)).collect();
+        assert!(found.is_empty(), "promises broken in {}:\n{}", self.namespace, found.join("\n"));
+    }
+
+    fn print_logs(&self) {
+        let mut files: Vec<_> =
+            fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|file| file.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        files.sort();
+        for path in files {
+            println!("--- {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default());
+        }
+    }
+}
+
+/// A namespace named after the test, in which pods can be created.
+async fn new_namespace(client: &Client) -> String {
+    let test = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().replace('_', "-");
+    let prefix: String = test.chars().take(40).collect();
+    let namespace = json!({ "metadata": { "generateName": format!("{prefix}-") } });
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = serde_json::from_value(namespace).expect("a namespace");
+    let name = namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace").name_any();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
+    eventually("the namespace has its ServiceAccount", async || {
+        accounts.get("default").await.map(drop).map_err(|e| e.to_string())
+    })
+    .await;
+    name
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,139 @@
+//! Pods on fake nodes, and what happens to pods.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::scenario::Scenario;
+use super::waiting::eventually;
+
+impl Scenario {
+    /// Creates pods labelled `app: web`, one after the other, and waits until each is Ready.
+    pub async fn pods<const N: usize>(&self, names: [&str; N]) -> [Pod; N] {
+        let mut pods = Vec::new();
+        for name in names {
+            pods.push(self.pod(name, json!({})).await);
+        }
+        pods.try_into().expect("as many as there are names")
+    }
+
+    /// Creates a pod labelled `app: web` with this metadata merged in, and waits until it is Ready.
+    pub async fn pod(&self, name: &str, metadata: Value) -> Pod {
+        let mut pod = json!({
+            "metadata": { "name": name, "labels": { "app": "web" } },
+            "spec": pod_spec(),
+        });
+        merge(&mut pod["metadata"], metadata);
+        let pod = serde_json::from_value(pod).expect("a pod");
+        self.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created");
+        self.ready(name).await
+    }
+
+    /// Waits until the pod is Ready.
+    pub async fn ready(&self, name: &str) -> Pod {
+        eventually(&format!("{name} is Ready"), async || {
+            let pod = self.api::<Pod>().get(name).await.map_err(|error| error.to_string())?;
+            let ready = condition(&pod, "Ready").is_some_and(|status| status == "True");
+            ready.then(|| pod.clone()).ok_or_else(|| format!("{:?}", pod.status))
+        })
+        .await
+    }
+
+    /// Makes the pod Ready or not, as a kubelet would.
+    pub async fn set_ready(&self, name: &str, ready: bool) {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).expect("a time");
+        let status = if ready { "True" } else { "False" };
+        let ready = json!({ "type": "Ready", "status": status, "lastTransitionTime": now.to_string() });
+        self.patch_pod_status(name, json!({ "conditions": [ready] })).await;
+    }
+
+    /// Ends the pod as an eviction by the kubelet does.
+    pub async fn evict(&self, name: &str) {
+        let ready = json!({ "type": "Ready", "status": "False", "reason": "PodFailed" });
+        self.patch_pod_status(name, json!({ "phase": "Failed", "reason": "Evicted", "conditions": [ready] })).await;
+    }
+
+    async fn patch_pod_status(&self, name: &str, status: Value) {
+        let patch = Patch::Strategic(json!({ "status": status }));
+        self.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is patched");
+    }
+
+    /// Merges into the pod's metadata.
+    pub async fn patch_pod(&self, name: &str, metadata: Value) -> Pod {
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        self.api::<Pod>().patch(name, &PatchParams::default(), &patch).await.expect("the pod is patched")
+    }
+
+    /// As [`Self::patch_pod`], to deceive Podium.
+    pub async fn forge_pod(&self, name: &str, metadata: Value) -> Pod {
+        let pod = self.patch_pod(name, metadata).await;
+        self.forged(&pod);
+        pod
+    }
+
+    /// Deletes the pod gracefully.
+    pub async fn delete_pod(&self, name: &str) {
+        self.api::<Pod>().delete(name, &DeleteParams::default()).await.expect("the pod is deleted");
+    }
+
+    /// Deletes the pod by force: it is gone at once, whatever its node thinks.
+    pub async fn force_delete_pod(&self, name: &str) {
+        self.api::<Pod>().delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
+    }
+
+    /// Creates a workload of pods labelled `app: web`, with these fields of its spec.
+    pub async fn workload<K>(&self, name: &str, spec: Value)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let labels = json!({ "app": "web" });
+        let mut workload = json!({ "metadata": { "name": name }, "spec": {
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": pod_spec() },
+        }});
+        merge(&mut workload["spec"], spec);
+        let workload = serde_json::from_value(workload).expect("a workload");
+        self.api::<K>().create(&PostParams::default(), &workload).await.expect("the workload is created");
+    }
+
+    /// Changes the Deployment's pod template, so that all its pods are replaced.
+    pub async fn roll_out(&self, deployment: &str) {
+        let patch = json!({ "spec": { "template": { "metadata": { "annotations": { "e2e.example/revision": "2" } } } } });
+        let deployments = self.api::<Deployment>();
+        deployments
+            .patch(deployment, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .expect("the Deployment is patched");
+    }
+}
+
+/// What runs in the pods: nothing, as their nodes are fake.
+pub fn pod_spec() -> Value {
+    json!({ "terminationGracePeriodSeconds": 1, "containers": [{ "name": "app", "image": "app" }] })
+}
+
+/// The status of the pod's condition of this type.
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+}
+
+/// JSON merge patch, without deletions.
+fn merge(target: &mut Value, patch: Value) {
+    match (target, patch) {
+        (Value::Object(target), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (target, patch) => *target = patch,
+    }
+}

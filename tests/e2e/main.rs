@@ -1,0 +1,10 @@
+//! End-to-end tests: `podium controller` as a process against a real API server.
+//!
+//! `PODIUM_KUBECONFIG` names the kubeconfig of a cluster with fake nodes; `make test` brings up one of its own. Each test has
+//! a namespace, in which every revision of every pod and Lease is recorded and checked against the promises.
+
+mod harness;
+
+mod elects;
+mod repairs;
+mod replaces;

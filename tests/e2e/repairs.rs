@@ -1,0 +1,160 @@
+//! What others change by accident or on purpose, and how it heals.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::harness::{Leader, Scenario, eventually, scenario};
+
+/// Two pods, of which `web-0` leads.
+async fn led(world: &Scenario) -> Leader {
+    world.pods(["web-0", "web-1"]).await;
+    world.election("web").await;
+    world.leader_is("web", "web-0").await
+}
+
+#[tokio::test]
+async fn a_deleted_lease_comes_back_with_the_same_leader_and_a_higher_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let first = led(world).await;
+        world.api::<Lease>().delete("web", &DeleteParams::default()).await.expect("the Lease is deleted");
+        let second = world.leader_after("web", &first).await;
+        assert_eq!((&second.uid, second.transitions), (&first.uid, first.transitions), "the leader did not change");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_edited_lease_is_replaced_by_a_consistent_one_with_a_higher_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let mut leader = led(world).await;
+        let edits = [
+            json!({ "spec": { "holderIdentity": "web-1" } }),
+            json!({ "metadata": { "annotations": { "podium.dev/term": "9223372036854775807" } } }),
+            json!({ "metadata": { "annotations": { "podium.dev/holder": "nonsense" } } }),
+            json!({ "metadata": { "annotations": { "podium.dev/term": null } } }),
+        ];
+        for edit in edits {
+            let edited = world.api::<Lease>().patch("web", &PatchParams::default(), &Patch::Merge(&edit)).await;
+            world.forged(&edited.expect("the Lease is edited"));
+            let after = world.leader_after("web", &leader).await;
+            assert_eq!(after.uid, leader.uid, "the leader stays after {edit}");
+            leader = after;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_label_stripped_by_hand_comes_back() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let leader = led(world).await;
+        let stripped = world.forge_pod("web-0", json!({ "labels": { "leader": null } })).await;
+        assert!(!stripped.labels().contains_key("leader"));
+        assert_eq!(world.leader("web").await, leader, "neither the leader nor the term changed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_label_forged_on_a_follower_is_removed() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let leader = led(world).await;
+        world.forge_pod("web-1", json!({ "labels": { "leader": "true" } })).await;
+        assert_eq!(world.leader("web").await, leader, "neither the leader nor the term changed");
+    })
+    .await;
+}
+
+/// Terms that the controller cannot have written.
+const FORGED: [&str; 4] = ["9223372036854775807", "99999999999999999999999", "-1", "garbage"];
+
+#[tokio::test]
+async fn a_term_forged_on_the_leader_heals() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        led(world).await;
+        for forged in FORGED {
+            world.forge_pod("web-0", json!({ "annotations": { "term.podium.dev/web": forged } })).await;
+            world.leader_is("web", "web-0").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_term_forged_on_a_follower_does_not_keep_it_from_leading() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let mut leader = led(world).await;
+        for forged in FORGED {
+            let follower = if leader.name == "web-0" { "web-1" } else { "web-0" };
+            world.forge_pod(follower, json!({ "annotations": { "term.podium.dev/web": forged } })).await;
+            world.set_ready(&leader.name, false).await;
+            let next = world.leader_is("web", follower).await;
+            assert!(next.term > leader.term);
+            world.set_ready(&leader.name, true).await;
+            world.ready(&leader.name).await;
+            leader = next;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_status_wiped_or_forged_by_hand_is_written_again() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let leader = led(world).await;
+        let forged = json!({ "status": { "leader": "web-1", "term": leader.term + 1, "transitions": 99 } });
+        for status in [json!({ "status": null }), forged] {
+            let elections = world.api::<podium::api::Election>();
+            elections
+                .patch_status("web", &PatchParams::default(), &Patch::Merge(status))
+                .await
+                .expect("the status is patched");
+            assert_eq!(world.leader("web").await, leader);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_labels_no_longer_match_loses_the_label() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        led(world).await;
+        world.patch_pod("web-0", json!({ "labels": { "app": "other" } })).await;
+        world.leader_is("web", "web-1").await;
+        let former = world.api::<Pod>().get("web-0").await.expect("the pod is there");
+        assert!(!former.labels().contains_key("leader"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_label_in_use_before_the_first_election_is_a_conflict_that_is_named_and_goes_on_once_it_is_removed() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pod("web-0", json!({ "labels": { "leader": "maybe" } })).await;
+        world.pods(["web-1"]).await;
+        world.election("web").await;
+        let message = world.condition("web", "Stalled", "True", "LabelConflict").await;
+        assert!(message.contains("web-0") && message.contains("remove it"), "{message}");
+        world.patch_pod("web-0", json!({ "labels": { "leader": null } })).await;
+        world.leader("web").await;
+        eventually("it is no longer stalled", async || {
+            let status = world.status("web").await?;
+            let stalled = status.condition("Stalled").is_none_or(|condition| condition.status != "False");
+            if stalled { Err(format!("{status:?}")) } else { Ok(()) }
+        })
+        .await;
+    })
+    .await;
+}

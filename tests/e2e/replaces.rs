@@ -1,0 +1,167 @@
+//! Leaders that go or fail, and who follows them.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::harness::{Scenario, eventually, scenario};
+
+#[tokio::test]
+async fn a_leader_that_is_deleted_gracefully_is_replaced() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let first = world.leader_is("web", "web-0").await;
+        world.delete_pod("web-0").await;
+        let second = world.leader_is("web", "web-1").await;
+        assert!(second.term > first.term);
+        assert_eq!(second.transitions, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_still_terminating_is_replaced_at_once() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        // As long as its finalizer stays, the pod is there.
+        world.pod("web-0", json!({ "finalizers": ["e2e.example/hold"] })).await;
+        world.pods(["web-1"]).await;
+        world.election("web").await;
+        world.leader_is("web", "web-0").await;
+        world.delete_pod("web-0").await;
+        let second = world.leader_is("web", "web-1").await;
+        let former = world.patch_pod("web-0", json!({ "finalizers": null })).await;
+        assert!(former.metadata.deletion_timestamp.is_some());
+        let fence = &former.annotations()["term.podium.dev/web"];
+        assert_eq!(*fence, second.term.to_string(), "the former leader is fenced with the new term");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_deleted_by_force_is_replaced() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let first = world.leader_is("web", "web-0").await;
+        world.force_delete_pod("web-0").await;
+        assert!(world.leader_is("web", "web-1").await.term > first.term);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_not_ready_is_replaced_and_does_not_come_back_when_it_recovers() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        world.leader_is("web", "web-0").await;
+        world.set_ready("web-0", false).await;
+        let second = world.leader_is("web", "web-1").await;
+        world.set_ready("web-0", true).await;
+        // The controller has seen the recovery when it counts the pod again.
+        eventually("web-0 is eligible again", async || {
+            let eligible = world.status("web").await?.eligible;
+            (eligible.as_deref() == Some("2/2")).then_some(()).ok_or_else(|| format!("{eligible:?}"))
+        })
+        .await;
+        assert_eq!(world.leader("web").await, second);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_was_evicted_is_replaced() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        world.leader_is("web", "web-0").await;
+        world.evict("web-0").await;
+        world.leader_is("web", "web-1").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_a_stateful_set_made_anew_leads_with_another_uid_and_another_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.workload::<StatefulSet>("web", json!({ "serviceName": "web", "replicas": 1 })).await;
+        world.election("web").await;
+        let first = world.leader_is("web", "web-0").await;
+        world.delete_pod("web-0").await;
+        let second = world.leader_when("web", "the new web-0 leads", |leader| leader.uid != first.uid).await;
+        assert_eq!(second.name, "web-0");
+        assert!(second.term > first.term);
+        assert_eq!(second.transitions, first.transitions + 1, "the same name is not the same pod");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rollout_ends_with_a_leader_of_the_new_revision() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.workload::<Deployment>("web", json!({ "replicas": 3 })).await;
+        world.election("web").await;
+        let old = revision_of_leader(world).await;
+        world.roll_out("web").await;
+        eventually("the rollout is complete", async || {
+            let deployment = world.api::<Deployment>().get("web").await.map_err(|error| error.to_string())?;
+            let status = deployment.status.unwrap_or_default();
+            let complete = status.observed_generation == deployment.metadata.generation
+                && (status.updated_replicas, status.replicas) == (Some(3), Some(3));
+            complete.then_some(()).ok_or_else(|| format!("{status:?}"))
+        })
+        .await;
+        assert_ne!(revision_of_leader(world).await, old);
+    })
+    .await;
+}
+
+async fn revision_of_leader(world: &Scenario) -> String {
+    let leader = world.leader("web").await;
+    let pod = world.api::<Pod>().get(&leader.name).await.expect("the leader is there");
+    pod.labels()["pod-template-hash"].clone()
+}
+
+#[tokio::test]
+async fn with_nobody_eligible_there_is_a_vacancy_with_a_term_of_its_own_until_somebody_is() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        let first = world.leader_is("web", "web-0").await;
+        world.set_ready("web-0", false).await;
+        let vacancy = world.vacancy("web").await;
+        assert!(vacancy.term > Some(first.term), "{vacancy:?}");
+        let message = world.condition("web", "Ready", "False", "NoEligiblePod").await;
+        assert!(message.contains("web-0 is not Ready"), "{message}");
+        world.set_ready("web-0", true).await;
+        let second = world.leader("web").await;
+        assert_eq!(second.uid, first.uid);
+        assert!(Some(second.term) > vacancy.term);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_election_whose_pods_all_went_is_ready_without_a_leader() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        world.leader("web").await;
+        world.delete_pod("web-0").await;
+        world.condition("web", "Ready", "True", "NoPods").await;
+        let status = world.status("web").await.expect("a current status");
+        assert_eq!((status.leader, status.eligible.as_deref()), (None, Some("0/0")));
+    })
+    .await;
+}
