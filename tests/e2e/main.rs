@@ -5,6 +5,12 @@
 
 mod harness;
 
+mod checks;
 mod elects;
+mod lives;
+mod obstacles;
+mod refuses;
 mod repairs;
 mod replaces;
+mod restarts;
+mod tells;

@@ -27,14 +27,25 @@ impl Scenario {
 
     /// Creates a pod labelled `app: web` with this metadata merged in, and waits until it is Ready.
     pub async fn pod(&self, name: &str, metadata: Value) -> Pod {
+        self.new_pod(name, metadata).await;
+        self.ready(name).await
+    }
+
+    /// As [`Self::pod`], to deceive Podium.
+    pub async fn forged_pod(&self, name: &str, metadata: Value) -> Pod {
+        let pod = self.new_pod(name, metadata).await;
+        self.forged(&pod);
+        self.ready(name).await
+    }
+
+    async fn new_pod(&self, name: &str, metadata: Value) -> Pod {
         let mut pod = json!({
             "metadata": { "name": name, "labels": { "app": "web" } },
             "spec": pod_spec(),
         });
         merge(&mut pod["metadata"], metadata);
         let pod = serde_json::from_value(pod).expect("a pod");
-        self.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created");
-        self.ready(name).await
+        self.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created")
     }
 
     /// Waits until the pod is Ready.
