@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 use serde_json::json;
 
 use crate::harness::scenario;
+use crate::harness::workloads::{last_write, transition};
 
 #[tokio::test]
 async fn one_of_the_ready_pods_is_elected() {
@@ -42,27 +43,13 @@ async fn a_pod_leads_only_after_it_has_been_ready_for_min_ready_seconds() {
         world.election_with("web", json!({ "minReadySeconds": 3 })).await;
         let pod = world.pod("web-0", json!({})).await;
         let leader = world.leader("web").await;
-        let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
-        let ready = conditions
-            .iter()
-            .find(|condition| condition.type_ == "Ready")
-            .and_then(|ready| ready.last_transition_time.clone());
         // Both of these times are the server's or the kubelet's, in whole seconds.
         let elected = last_write(&world.api::<Lease>().get("web").await.expect("the Lease is there"));
         let labelled = last_write(&world.api::<Pod>().get(&leader.name).await.expect("the pod is there"));
-        let due = ready.expect("it is Ready").0 + SignedDuration::from_secs(3);
+        let due = transition(&pod, "Ready") + SignedDuration::from_secs(3);
         assert!(elected >= due && labelled >= due, "due {due}, elected {elected}, labelled {labelled}");
     })
     .await;
-}
-
-/// When the API server took the last write of Podium to this object.
-fn last_write(object: &impl ResourceExt) -> Timestamp {
-    let ours = object
-        .managed_fields()
-        .iter()
-        .filter(|entry| entry.manager.as_deref().is_some_and(|name| name.starts_with("podium")));
-    ours.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max().expect("Podium wrote it")
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use podium::api::Election;
 use serde_json::json;
 
@@ -80,11 +80,10 @@ async fn a_changed_selector_moves_the_leadership_to_the_pods_that_it_matches() {
         world.pod("db-0", json!({ "labels": { "app": "db" } })).await;
         world.election("web").await;
         world.leader_is("web", "web-0").await;
-        let selector = json!({ "spec": { "selector": { "matchLabels": null, "matchExpressions": [
+        let selector = json!({ "matchLabels": null, "matchExpressions": [
             { "key": "app", "operator": "In", "values": ["db", "cache"] },
-        ] } } });
-        let elections = world.api::<Election>();
-        elections.patch("web", &PatchParams::default(), &Patch::Merge(selector)).await.expect("the selector is changed");
+        ] });
+        world.patch_election("web", json!({ "selector": selector })).await.expect("the selector is changed");
         world.leader_is("web", "db-0").await;
     })
     .await;

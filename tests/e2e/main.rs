@@ -14,3 +14,4 @@ mod repairs;
 mod replaces;
 mod restarts;
 mod tells;
+mod tunes;

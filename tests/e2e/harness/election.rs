@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use podium::api::{Election, ElectionStatus};
 use serde_json::{Value, json};
@@ -110,6 +110,11 @@ impl Scenario {
             condition.map(|condition| condition.message.clone()).ok_or_else(|| format!("{seen:?}"))
         })
         .await
+    }
+
+    /// Changes the Election's spec.
+    pub async fn patch_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
+        self.api::<Election>().patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await
     }
 
     /// Waits until the controller has counted so many eligible pods, as `"2/3"`.
