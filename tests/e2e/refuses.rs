@@ -1,6 +1,5 @@
 //! What the API server refuses, in words that name the field and the remedy.
 
-use kube::api::{Patch, PatchParams};
 use podium::api::Election;
 use serde_json::{Value, json};
 
@@ -63,9 +62,9 @@ async fn a_requirement_that_cannot_be_evaluated_is_refused() {
 #[tokio::test]
 async fn a_label_that_no_pod_can_carry_is_refused() {
     scenario(async |world| {
-        let long = "x".repeat(64);
+        let (long, prefix) = ("x".repeat(64), format!("{}/leader", "x".repeat(254)));
         let key = |key: &str| with("label", json!({ "key": key }));
-        for bad in ["no spaces", "-leader", "Example.com/leader", "", "a/b/c", &long] {
+        for bad in ["no spaces", "-leader", "Example.com/leader", "", "a/b/c", &long, &prefix] {
             assert_refused(world, "web", key(bad), &["spec.label.key"]).await;
         }
         for bad in ["no spaces", "", "-", &long] {
@@ -115,8 +114,7 @@ async fn label_and_lease_name_cannot_be_changed() {
             ("named", json!({ "leaseName": null }), &lease),
         ];
         for (name, change, words) in cases {
-            let patch = Patch::Merge(json!({ "spec": change }));
-            let answer = world.api::<Election>().patch(name, &PatchParams::default(), &patch).await;
+            let answer = world.patch_election(name, change.clone()).await;
             assert_message(answer, &change, words);
         }
     })
@@ -130,8 +128,7 @@ async fn what_says_the_same_as_before_is_accepted() {
         let changes =
             [json!({ "leaseName": "web" }), json!({ "minReadySeconds": 5 }), json!({ "label": { "key": "leader" } })];
         for change in changes {
-            let patch = Patch::Merge(json!({ "spec": change }));
-            world.api::<Election>().patch("web", &PatchParams::default(), &patch).await.expect("nothing immutable changes");
+            world.patch_election("web", change).await.expect("nothing immutable changes");
         }
     })
     .await;
