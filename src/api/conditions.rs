@@ -12,6 +12,10 @@ pub enum Reason {
     NoPods,
     /// Not Ready: pods match, but none of them may lead.
     NoEligiblePod,
+    /// Ready: a leader that is not Ready itself is kept, because there is no other or because the delay is not over.
+    LeaderHeld,
+    /// Elections are suspended and there is no leader.
+    Suspended,
     /// Not Stalled: nothing here needs a person.
     AsDeclared,
     /// Stalled: the selector cannot be used.

@@ -54,10 +54,48 @@ pub struct ElectionSpec {
     )]
     pub lease_name: Option<String>,
 
+    /// The pod condition that makes a candidate: `Ready`, or a readiness gate of your own, such as `example.com/in-sync`.
+    #[serde(default = "ready")]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+    )]
+    pub ready_condition: String,
+
     /// How long a pod must have been Ready before it may become leader, in seconds. A leader that stays Ready is not asked again.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: i32,
+
+    /// What becomes of a leader that is no longer Ready while no other pod may lead. Clear: it loses the label, and a Service
+    /// on the label has no address. Hold: it keeps the label, until its pod is deleted, fails or goes.
+    #[serde(default)]
+    pub when_no_candidate: WhenNoCandidate,
+
+    /// How long a leader whose Ready turned False keeps the podium, in seconds: for probes that flap. A leader that is
+    /// deleted, evicted or failed is replaced at once, always.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 86400))]
+    pub failover_delay_seconds: i32,
+
+    /// Stops elections: no new term begins, whatever happens to the leader. A change that has begun is finished, and labels
+    /// are still repaired.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// What becomes of a leader that is no longer Ready while no other pod may lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum WhenNoCandidate {
+    /// It loses the label.
+    #[default]
+    Clear,
+    /// It keeps the label, until its pod is deleted, fails or goes.
+    Hold,
+}
+
+fn ready() -> String {
+    "Ready".into()
 }
 
 /// The label that marks the leader.

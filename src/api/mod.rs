@@ -10,6 +10,6 @@ mod selector;
 
 pub(crate) use conditions::whole_second;
 pub use conditions::{Reason, condition};
-pub use election::{Election, ElectionSpec, ElectionStatus, LeaderLabel};
+pub use election::{Election, ElectionSpec, ElectionStatus, LeaderLabel, WhenNoCandidate};
 pub use schema::custom_resource_definition;
 pub use selector::{LabelSelector, Operator, Requirement};

@@ -1,7 +1,7 @@
 //! Act: the writes of a plan, in the plan's order. The only code that writes on behalf of an Election.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -10,8 +10,8 @@ use super::observe::cached::CachedLease;
 use super::observe::stream::Kind;
 use super::server::{Read, Refusal, Server, Write};
 use super::shared::Shared;
-use crate::api::{LeaderLabel, names};
-use crate::election::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
+use crate::api::{ElectionStatus, LeaderLabel, names};
+use crate::election::plan::{Guard, LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use crate::election::snapshot::Election;
 use crate::lease::object::{self, Owner};
 
@@ -61,7 +61,7 @@ pub async fn act<S: Server>(
     }
     if let Some(status) = status {
         let StatusWrite { guard, status, can_wait: _, announce } = status;
-        let patch = status_patch(&guard.uid, guard.resource_version, &status);
+        let patch = status_patch(&guard, &status);
         let name = election.name.clone();
         let write = Write::PatchStatus { name: name.clone(), patch };
         shared
@@ -89,24 +89,18 @@ fn lease_body(election: &Election, name: &str, lease: Option<CachedLease>, write
     let before = lease.map(|lease| (*lease.object).clone()).unwrap_or_default();
     match write {
         LeaseWrite::Create => Write::CreateLease(object::blank(name, owner)),
-        LeaseWrite::Blank(guard, _) => Write::ReplaceLease(guarded(
-            object::blanked(before, owner),
-            guard.uid.as_ref(),
-            guard.resource_version.to_string(),
-        )),
+        LeaseWrite::Blank(guard, _) => Write::ReplaceLease(guarded(object::blanked(before, owner), &guard)),
         LeaseWrite::Elect { guard, record, acquired, transitions } => {
             let body = object::elected(before, owner, &record, acquired, transitions);
-            Write::ReplaceLease(guarded(body, guard.uid.as_ref(), guard.resource_version.to_string()))
+            Write::ReplaceLease(guarded(body, &guard))
         }
     }
 }
 
-type LeaseObject = k8s_openapi::api::coordination::v1::Lease;
-
 /// The guard is what the plan says, not what the object happens to carry.
-fn guarded(mut body: LeaseObject, uid: &str, resource_version: String) -> LeaseObject {
-    body.metadata.uid = Some(uid.into());
-    body.metadata.resource_version = Some(resource_version);
+fn guarded(mut body: LeaseObject, guard: &Guard) -> LeaseObject {
+    body.metadata.uid = Some(guard.uid.to_string());
+    body.metadata.resource_version = Some(guard.resource_version.to_string());
     body
 }
 
@@ -127,12 +121,9 @@ fn pod_patch(election: &str, label: &LeaderLabel, write: PodWrite) -> Value {
 }
 
 /// The merge patch of a status: a field that is not set is removed.
-fn status_patch(
-    uid: &crate::election::term::Uid,
-    resource_version: crate::election::ResourceVersion,
-    status: &crate::api::ElectionStatus,
-) -> Value {
-    let crate::api::ElectionStatus {
+fn status_patch(guard: &Guard, status: &ElectionStatus) -> Value {
+    let Guard { uid, resource_version } = guard;
+    let ElectionStatus {
         observed_generation,
         leader,
         leader_uid,
@@ -159,9 +150,4 @@ fn status_patch(
             "conditions": conditions,
         },
     })
-}
-
-/// The wall clock, read in one place.
-pub fn now() -> Timestamp {
-    Timestamp::now()
 }

@@ -5,10 +5,10 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::act::now;
 use super::observe::world::Key;
 use super::server::{Refusal, Server, Write};
 use super::shared::Shared;
@@ -23,7 +23,7 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
     let (from, to) = (from.as_deref().unwrap_or("nobody"), to.as_deref().unwrap_or("nobody"));
     let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
     info!(election = %name, from, to, term = term.number(), reason, took_ms, "leader changed");
-    let event = event(election, &shared.instance, &change);
+    let event = event(election, &shared.instance, &change, (shared.clock)());
     if let Err(refusal) = shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
         complain(shared, election, &refusal);
     }
@@ -38,7 +38,7 @@ fn complain<S: Server>(shared: &Shared<S>, election: &Election, refusal: &Refusa
     }
 }
 
-fn event(election: &Election, instance: &str, change: &Announcement) -> Event {
+fn event(election: &Election, instance: &str, change: &Announcement, now: Timestamp) -> Event {
     let Announcement { from, to, term, reason } = change;
     let (reason_word, action, kind) = match to {
         Some(_) => ("LeaderElected", "Elect", "Normal"),
@@ -61,7 +61,7 @@ fn event(election: &Election, instance: &str, change: &Announcement) -> Event {
             namespace: Some(election.namespace.clone()),
             ..ObjectMeta::default()
         },
-        event_time: Some(MicroTime(now())),
+        event_time: Some(MicroTime(now)),
         reporting_controller: Some(format!("{}/controller", names::GROUP)),
         reporting_instance: Some(instance.into()),
         action: Some(action.into()),

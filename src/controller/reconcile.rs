@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::act::{Ended, act, now};
+use super::act::{Ended, act};
 use super::observe::snapshot::Consulted;
 use super::observe::world::Key;
 use super::queue::Outcome;
@@ -54,7 +54,7 @@ impl Reconciler {
                 self.counts().remove(key);
                 return Ok(Outcome::Done);
             };
-            let mut plan = decide(&snapshot, now());
+            let mut plan = decide(&snapshot, (shared.clock)());
             let counts_due = self.postpone_counts(key, &mut plan);
             match act(shared, &snapshot.election, lease, plan, since).await {
                 Ok(Then::DecideAgain) => {}
@@ -64,7 +64,7 @@ impl Reconciler {
                 }
                 Ok(Then::Rest) => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
                 Ok(Then::LookAgain(at)) => {
-                    let wait = Duration::try_from(at.duration_since(now())).unwrap_or_default();
+                    let wait = Duration::try_from(at.duration_since((shared.clock)())).unwrap_or_default();
                     let at = Instant::now() + wait;
                     return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }

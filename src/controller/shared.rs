@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::complaints::Complaints;
@@ -19,6 +20,8 @@ pub struct Shared<S> {
     pub server: S,
     /// The label keys that may be written.
     pub keys: LabelKeys,
+    /// The wall clock: it tunes stability and dates Events, never safety.
+    pub clock: fn() -> Timestamp,
     /// Who this controller is, for Events.
     pub instance: String,
     /// Elections to decide about.
@@ -37,6 +40,7 @@ impl<S: Server> Shared<S> {
         Self {
             server,
             keys,
+            clock: Timestamp::now,
             instance,
             elections: Arc::default(),
             sweeps: Arc::default(),

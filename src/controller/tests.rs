@@ -18,7 +18,7 @@ use crate::election::snapshot::Snapshot;
 
 fn plan(shared: &Shared<Script>) -> (Snapshot, Plan) {
     let (snapshot, _) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
-    let plan = crate::election::decide(&snapshot, super::act::now());
+    let plan = crate::election::decide(&snapshot, (shared.clock)());
     (snapshot, plan)
 }
 

@@ -38,6 +38,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     }
     let decision = Decision::new(snapshot, settings, lease, now);
     match &lease.content {
+        _ if settings.suspend && !matches!(lease.content, Content::Term(_)) => decision.fill(),
         Content::Damaged(why) => decision.blank(why),
         _ if lease.incarnation.as_ref() != Some(&snapshot.election.uid) => {
             decision.blank("it was written for a former Election of this name")
@@ -125,7 +126,8 @@ impl<'a> Decision<'a> {
             return stalled(self.snapshot, Some(self.settings), Reason::LabelConflict, message, self.now);
         }
         let holder = self.first();
-        if holder.is_none() && !pods.iter().any(|pod| pod.is_labelled(&self.settings.label)) {
+        let idle = holder.is_none() && !pods.iter().any(|pod| pod.is_labelled(&self.settings.label));
+        if idle || self.settings.suspend {
             return self.report(None);
         }
         if self.snapshot.read_after != Some(self.lease.resource_version) {
@@ -144,9 +146,12 @@ impl<'a> Decision<'a> {
             return consult("a pod carries a term above the Lease's");
         }
         let first = self.first();
+        if self.settings.suspend {
+            return self.uphold(record);
+        }
         let reason = if let Some(pod) = self.superseding(record.term) {
             format!("{} carries a term above the Lease's", pod.id.name)
-        } else if first.map(|pod| &pod.id.uid) == self.incumbent.as_ref() {
+        } else if first.map(|pod| &pod.id.uid) == self.incumbent.as_ref() || self.is_kept(first) {
             return self.uphold(record);
         } else {
             self.reason(record, first)
@@ -154,6 +159,24 @@ impl<'a> Decision<'a> {
         let holder = record.holder.iter().map(|holder| holder.uid.clone());
         let unfenced = record.unfenced.iter().filter(|uid| !self.is_fenced(uid, record)).cloned();
         self.elect(first, holder.chain(unfenced).collect(), reason)
+    }
+
+    /// Whether the holder stays although it may not lead now: because it is merely not Ready, and either the delay is not
+    /// over or there is no other and it is to be held.
+    fn is_kept(&self, first: Option<&Pod>) -> bool {
+        let patient = self.patience().is_some_and(|until| until > self.now);
+        patient || (self.settings.hold && first.is_none() && self.unready_holder().is_some())
+    }
+
+    fn unready_holder(&self) -> Option<&'a Pod> {
+        let unready = self.ineligible.iter().filter(|(_, why)| *why == Ineligible::NotReady);
+        unready.map(|(pod, _)| *pod).find(|pod| self.incumbent.as_ref() == Some(&pod.id.uid))
+    }
+
+    /// Until when a holder that is not Ready any more is given time. A time in the future counts as now.
+    fn patience(&self) -> Option<Timestamp> {
+        let since = self.unready_holder()?.unready_since?.min(self.now);
+        Some(since.saturating_add(self.settings.failover_delay).unwrap_or(Timestamp::MAX))
     }
 
     /// Whether a term on a pod is above the Lease's, and only the server can tell whether it is the Lease that is old.
@@ -250,6 +273,7 @@ impl<'a> Decision<'a> {
             Ineligible::ReadyTooShort(at) => Some(*at),
             _ => None,
         });
+        let later = later.chain(self.patience()).filter(|at| *at > self.now);
         Plan { status, then: later.min().map_or(Then::Rest, Then::LookAgain), ..Plan::default() }
     }
 

@@ -65,7 +65,15 @@ pub fn world(content: Content) -> Snapshot {
 }
 
 pub fn settings() -> Settings {
-    Settings { label: LeaderLabel::default(), lease_name: "web".into(), min_ready: SignedDuration::ZERO }
+    Settings {
+        label: LeaderLabel::default(),
+        lease_name: "web".into(),
+        ready_condition: "Ready".into(),
+        min_ready: SignedDuration::ZERO,
+        hold: false,
+        failover_delay: SignedDuration::ZERO,
+        suspend: false,
+    }
 }
 
 /// A term with this holder (`""`: a vacancy) and this list of unfenced.
@@ -87,6 +95,7 @@ pub fn pod(name: &str) -> Pod {
         rival: None,
         state: PodState::Running,
         ready_since: Some(at(600)),
+        unready_since: None,
         opted_out: false,
         priority: 0,
         created: at(400),

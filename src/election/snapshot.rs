@@ -51,8 +51,16 @@ pub struct Settings {
     pub label: LeaderLabel,
     /// The Lease's name, defaulted.
     pub lease_name: String,
+    /// The pod condition that makes a candidate.
+    pub ready_condition: String,
     /// How long a pod must have been Ready before it may become leader.
     pub min_ready: SignedDuration,
+    /// A leader that is merely not Ready keeps the label while there is no other candidate.
+    pub hold: bool,
+    /// How long a leader whose readiness turned false keeps the podium.
+    pub failover_delay: SignedDuration,
+    /// No new term.
+    pub suspend: bool,
 }
 
 /// Why a spec cannot be used: a condition's reason, and a message that names the field and the remedy.
@@ -86,8 +94,10 @@ pub struct Pod {
     pub rival: Option<String>,
     /// `status.phase` and what belongs to it.
     pub state: PodState,
-    /// Since when the Ready condition has been true. `None`: it is not.
+    /// Since when the condition that makes a candidate has been true. `None`: it is not.
     pub ready_since: Option<Timestamp>,
+    /// Since when that condition has been there without being true.
+    pub unready_since: Option<Timestamp>,
     /// `podium.dev/candidate: "false"`
     pub opted_out: bool,
     /// `podium.dev/priority`, 0 by default.

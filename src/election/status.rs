@@ -51,8 +51,18 @@ pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Optio
     status.eligible = Some(format!("{}/{matching}", outlook.eligible.len()));
     status.lease = Some(outlook.settings.lease_name.clone());
 
+    let holder = outlook.leadership.and_then(|leadership| leadership.record.holder.as_ref());
+    let obstacle = outlook.ineligible.iter().find(|(pod, _)| Some(&pod.id) == holder);
+    let suspended = outlook.settings.suspend;
     let ready = match (&status.leader, matching) {
-        (Some(leader), _) => (Reason::LeaderElected, format!("{leader} leads")),
+        (Some(leader), _) if holder.is_none_or(|holder| snapshot.pod(&holder.uid).is_none()) => {
+            (Reason::Suspended, format!("spec.suspend is true: {leader} is gone and nobody follows it"))
+        }
+        (Some(leader), _) => match obstacle {
+            Some((_, why)) => (Reason::LeaderHeld, format!("{leader} {why}, and keeps the label")),
+            None => (Reason::LeaderElected, format!("{leader} leads")),
+        },
+        (None, _) if suspended => (Reason::Suspended, "spec.suspend is true: nobody is elected".into()),
         (None, 0) => (Reason::NoPods, "no pod matches spec.selector".into()),
         (None, _) => {
             (Reason::NoEligiblePod, format!("none of the matching pods may lead: {}", obstacles(outlook.ineligible)))
@@ -93,7 +103,11 @@ fn conclude(
 ) -> Option<StatusWrite> {
     let election = &snapshot.election;
     let before = &election.status;
-    let well = status.leader.is_some() || ready.0 == Reason::NoPods;
+    let well = match ready.0 {
+        Reason::NoPods => true,
+        Reason::Suspended | Reason::NoEligiblePod => false,
+        _ => status.leader.is_some(),
+    };
     let (person, stalled) = match stalled {
         Some(why) => (true, why),
         None => (false, (Reason::AsDeclared, String::new())),

@@ -471,3 +471,71 @@ fn a_world_that_is_right_is_left_alone() {
     let restarted = rest.with(|world| (world.gone, world.read_after) = (uids([]), None));
     assert_eq!(restarted.plan(), super::Plan::default(), "nothing that matters is only in memory");
 }
+
+// ---- Fields that keep a leader -----------------------------------------------------------------------------------------------
+
+fn unready_at(name: &str, second: i64) -> super::snapshot::Pod {
+    pod(name).with(|pod| (pod.ready_since, pod.unready_since) = (None, Some(at(second))))
+}
+
+fn with_settings(change: fn(&mut super::snapshot::Settings)) -> impl FnOnce(&mut super::Snapshot) {
+    move |world| change(world.election.settings.as_mut().unwrap())
+}
+
+fn ready_reason(plan: &super::Plan) -> (String, String) {
+    let status = &plan.status.as_ref().unwrap().status;
+    let ready = status.condition("Ready").unwrap();
+    (ready.status.clone(), ready.reason.clone())
+}
+
+#[test]
+fn hold_keeps_a_leader_that_is_merely_not_ready_while_there_is_no_other() {
+    let hold = || with_settings(|settings| settings.hold = true);
+    let leader = || unready_at("a", 990).labelled().term(90);
+    let plan = world(reign("a", 90, [])).pods([leader()]).with(hold()).plan();
+    assert_eq!((plan.lease.clone(), plan.fence.len()), (None, 0));
+    assert_eq!(ready_reason(&plan), ("True".into(), "LeaderHeld".into()));
+    let plan = world(reign("a", 90, [])).pods([leader(), pod("b")]).with(hold()).plan();
+    assert_eq!(elected(&plan).0, "b", "there is another");
+    for state in [PodState::Terminating, PodState::Failed, PodState::Succeeded] {
+        let gone = leader().with(|pod| pod.state = state);
+        let plan = world(reign("a", 90, [])).pods([gone]).with(hold()).plan();
+        assert_eq!((elected(&plan).0, writes(&plan.fence)), ("", vec![("a", 100, REMOVE)]), "{state:?}");
+    }
+    let absent = world(reign("a", 90, [])).with(hold()).plan();
+    assert_eq!(elected(&absent).0, "", "gone");
+}
+
+#[test]
+fn a_failover_delay_gives_time_to_a_leader_that_turned_unready_and_to_no_other() {
+    let delay = || with_settings(|settings| settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(30));
+    let of = |leader| world(reign("a", 90, [])).pods([leader, pod("b")]).with(delay()).plan();
+    let early = of(unready_at("a", 971).labelled().term(90));
+    assert_eq!((early.lease.clone(), early.then.clone()), (None, Then::LookAgain(at(1_001))));
+    assert_eq!(ready_reason(&early), ("True".into(), "LeaderHeld".into()));
+    assert_eq!(elected(&of(unready_at("a", 970).labelled().term(90))).0, "b", "the time is over");
+    for state in [PodState::Terminating, PodState::Failed] {
+        let gone = unready_at("a", 999).labelled().term(90).with(|pod| pod.state = state);
+        assert_eq!(elected(&of(gone)).0, "b", "{state:?} is never delayed");
+    }
+    let ahead = of(unready_at("a", 5_000).labelled().term(90));
+    assert_eq!(ahead.then, Then::LookAgain(at(1_030)), "a time in the future counts as now");
+}
+
+#[test]
+fn a_suspended_election_begins_no_term_and_repairs_labels() {
+    let suspend = || with_settings(|settings| settings.suspend = true);
+    let terminating = pod("a").term(90).with(|pod| pod.state = PodState::Terminating);
+    let stray = pod("c").labelled();
+    let plan =
+        world(reign("a", 90, ["d-uid"])).pods([terminating, pod("b"), stray, pod("d").term(80)]).with(suspend()).plan();
+    assert_eq!(plan.lease, None);
+    assert_eq!(writes(&plan.fence), [("c", 90, REMOVE), ("d", 90, KEEP)], "what began is finished");
+    assert_eq!(writes(plan.label.as_slice()), [("a", 90, SET)]);
+    let gone = world(reign("a", 90, [])).pods([pod("b")]).with(suspend()).plan();
+    assert_eq!((gone.lease.clone(), ready_reason(&gone)), (None, ("False".into(), "Suspended".into())));
+    for content in [Content::Blank, Content::Damaged("an edit")] {
+        let plan = world(content).pods([pod("b")]).with(suspend()).consulted().plan();
+        assert_eq!((plan.lease.clone(), ready_reason(&plan)), (None, ("False".into(), "Suspended".into())));
+    }
+}

@@ -69,8 +69,8 @@ pub struct CachedPod {
     pub claims: BTreeMap<String, String>,
     /// Where it is in its life.
     pub state: PodState,
-    /// Since when it has been Ready, if it is.
-    pub ready_since: Option<Timestamp>,
+    /// Its conditions: whether each is true, and since when it has been or has not been.
+    pub conditions: BTreeMap<String, (bool, Timestamp)>,
     /// `podium.dev/candidate: "false"`
     pub opted_out: bool,
     /// `podium.dev/priority`
@@ -192,12 +192,14 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
         Some("Running") => PodState::Running,
         _ => PodState::Pending,
     };
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let conditions = status.conditions.into_iter().map(|PodCondition { type_, status, last_transition_time }| {
+        (type_, (status == "True", last_transition_time.map_or(Timestamp::UNIX_EPOCH, |time| time.0)))
+    });
     let pod = CachedPod {
         version: Version::of(&metadata)?,
         claims: claims.collect(),
         state,
-        ready_since: ready.map(|ready| ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)),
+        conditions: conditions.collect(),
         opted_out: annotations.get(names::CANDIDATE).is_some_and(|value| value == "false"),
         priority: annotations.get(names::PRIORITY).and_then(|value| value.parse().ok()).unwrap_or(0),
         created: created(&metadata),

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
 
 use super::index::Anchor;
-use crate::api::{ElectionSpec, Reason};
+use crate::api::{ElectionSpec, Reason, WhenNoCandidate};
 use crate::election::snapshot::{Problem, Settings};
 
 /// The label keys that this controller may write: exact keys, or `*/name` for any prefix.
@@ -46,7 +46,16 @@ pub struct Parsed {
 /// # Errors
 /// The condition's reason and a message that names the field and the remedy.
 pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed, Problem> {
-    let ElectionSpec { selector, label, lease_name, min_ready_seconds } = spec;
+    let ElectionSpec {
+        selector,
+        label,
+        lease_name,
+        ready_condition,
+        min_ready_seconds,
+        when_no_candidate,
+        failover_delay_seconds,
+        suspend,
+    } = spec;
     let problem = |reason, message: String| Err(Problem { reason, message });
     if name.len() > 63 {
         return problem(
@@ -54,8 +63,10 @@ pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed
             "metadata.name has more than 63 characters: create the Election with a shorter one".into(),
         );
     }
-    if *min_ready_seconds < 0 {
-        return problem(Reason::InvalidSpec, "spec.minReadySeconds is negative: use 0 or more".into());
+    for (field, seconds) in [("minReadySeconds", min_ready_seconds), ("failoverDelaySeconds", failover_delay_seconds)] {
+        if *seconds < 0 {
+            return problem(Reason::InvalidSpec, format!("spec.{field} is negative: use 0 or more"));
+        }
     }
     if !keys.allow(&label.key) {
         let message = format!(
@@ -73,7 +84,11 @@ pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed
     let settings = Settings {
         label: label.clone(),
         lease_name: lease_name.clone().unwrap_or_else(|| name.to_owned()),
+        ready_condition: ready_condition.clone(),
         min_ready: SignedDuration::from_secs((*min_ready_seconds).into()),
+        hold: *when_no_candidate == WhenNoCandidate::Hold,
+        failover_delay: SignedDuration::from_secs((*failover_delay_seconds).into()),
+        suspend: *suspend,
     };
     Ok(Parsed { settings, selector, anchors })
 }

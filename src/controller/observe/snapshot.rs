@@ -78,6 +78,7 @@ fn seen_by(
 ) -> Pod {
     let parsed = election.parsed.as_ref().ok();
     let claim = pod.claims.get(name);
+    let ready = parsed.and_then(|parsed| pod.conditions.get(&parsed.settings.ready_condition).copied());
     Pod {
         id: PodRef { name: pod_name.into(), uid: pod.version.uid.clone() },
         resource_version: pod.version.resource_version,
@@ -88,7 +89,8 @@ fn seen_by(
         settled: *at <= consulted.settled_at,
         rival: rival(name, election, cache, pod),
         state: pod.state,
-        ready_since: pod.ready_since,
+        ready_since: ready.filter(|(holds, _)| *holds).map(|(_, since)| since),
+        unready_since: ready.filter(|(holds, _)| !*holds).map(|(_, since)| since),
         opted_out: pod.opted_out,
         priority: pod.priority,
         created: pod.created,
