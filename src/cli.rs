@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use podium::controller::observe::settings::LabelKeys;
 use podium::controller::observe::world::Scope;
 use podium::controller::{self, Options};
@@ -78,7 +79,9 @@ fn print_crd() -> Result<(), String> {
 
 fn run_controller(args: ControllerArgs) -> Result<(), String> {
     let ControllerArgs { namespaces, label_keys, log_format, log } = args;
-    let filter = EnvFilter::try_new(&log).map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
+    // What goes wrong with requests is said by the controller, once and with the remedy; the client would say it again.
+    let filter = EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{log}"))
+        .map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match log_format {
         LogFormat::Text => subscriber.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
@@ -98,12 +101,26 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
 
 /// A client without retries of its own: they would hide whether the first write was applied.
 async fn client() -> Result<Client, String> {
-    let mut config = kube::Config::infer().await.map_err(|error| {
+    // Named or none: the current context of whoever starts this may be any cluster.
+    let config = match Kubeconfig::from_env() {
+        Ok(Some(kubeconfig)) => Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await,
+        Ok(None) => return in_cluster(),
+        Err(error) => Err(error),
+    };
+    client_of(config.map_err(|error| format!("the file that KUBECONFIG names cannot be used: {error}"))?)
+}
+
+fn in_cluster() -> Result<Client, String> {
+    let config = Config::incluster().map_err(|error| {
         format!("no cluster to work with: set KUBECONFIG to a kubeconfig file, or run inside a cluster ({error})")
     })?;
+    client_of(config)
+}
+
+fn client_of(mut config: Config) -> Result<Client, String> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config).map_err(|error| format!("the kubeconfig cannot be used: {error}"))
+    Client::try_from(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))
 }
 
 /// Completes on SIGTERM or SIGINT.

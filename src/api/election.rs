@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
+use super::selector::{DNS_NAME, LABEL_KEY};
 
 /// What is wanted: which pods take part, and how the leader is marked.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -30,7 +31,7 @@ use super::LabelSelector;
     printcolumn(name = "Lease", type_ = "string", json_path = ".status.lease", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
     validation = Rule::new("self.spec.label == oldSelf.spec.label")
-        .message("spec.label is immutable, because pods carry it: delete the Election and create one with the new label")
+        .message("spec.label is immutable, because pods carry it: delete the Election, wait until its label is gone from them, and create one with the new label")
         .field_path(".spec.label"),
     validation = Rule::new("(has(self.spec.leaseName) ? self.spec.leaseName : self.metadata.name) == (has(oldSelf.spec.leaseName) ? oldSelf.spec.leaseName : oldSelf.metadata.name)")
         .message("spec.leaseName is immutable, because the Lease holds the term: delete the Election and create one with the new name")
@@ -49,7 +50,7 @@ pub struct ElectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
+        regex(pattern = DNS_NAME),
         with = "String"
     )]
     pub lease_name: Option<String>,
@@ -58,7 +59,7 @@ pub struct ElectionSpec {
     #[serde(default = "ready")]
     #[schemars(
         length(min = 1, max = 317),
-        regex(pattern = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+        regex(pattern = LABEL_KEY)
     )]
     pub ready_condition: String,
 
@@ -106,7 +107,7 @@ pub struct LeaderLabel {
     #[serde(default = "default_key")]
     #[schemars(
         length(min = 1, max = 317),
-        regex(pattern = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+        regex(pattern = LABEL_KEY)
     )]
     pub key: String,
     /// The label's value on the leader.

@@ -8,6 +8,13 @@ use kube::core::{Expression, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// A DNS subdomain: what Leases are called, and what a label key's prefix is.
+pub(super) const DNS_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// A label key, which is also the form of a pod condition's type: a name, with or without a DNS subdomain as prefix.
+pub(super) const LABEL_KEY: &str =
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+
 /// Which pods take part. Both parts must match, as everywhere in Kubernetes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -17,7 +24,7 @@ pub struct LabelSelector {
     /// Labels that a pod must carry, each with exactly this value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 32), with = "BTreeMap<String, LabelValue>")]
-    #[x_kube(validation = Rule::new("self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))")
+    #[x_kube(validation = Rule::new(format!("self.all(key, key.matches('{}'))", LABEL_KEY.replace('\\', "\\\\")))
         .message("a key of matchLabels is not a valid label key: use [prefix/]name, where name has at most 63 letters, digits, '-', '_' or '.'"))]
     pub match_labels: Option<BTreeMap<String, String>>,
 
@@ -42,7 +49,7 @@ pub struct Requirement {
     /// The label's key.
     #[schemars(
         length(min = 1, max = 317),
-        regex(pattern = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+        regex(pattern = LABEL_KEY)
     )]
     pub key: String,
     /// In, NotIn, Exists or DoesNotExist.

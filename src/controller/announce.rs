@@ -16,6 +16,9 @@ use crate::api::names;
 use crate::election::plan::Announcement;
 use crate::election::snapshot::Election;
 
+/// What this work is called among the complaints.
+const WORK: &str = "publishing Events";
+
 /// Publishes the Event. A lost Event loses nothing but the Event: the change stands in the Lease and in the status.
 pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change: Announcement, since: Instant) {
     let name = format!("{}/{}", election.namespace, election.name);
@@ -24,17 +27,16 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
     let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
     info!(election = %name, from, to, term = term.number(), reason, took_ms, "leader changed");
     let event = event(election, &shared.instance, &change, (shared.clock)());
-    if let Err(refusal) = shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
-        complain(shared, election, &refusal);
-    }
-}
-
-/// The Event of a term that was told before is refused, rightly. Anything else is said once.
-fn complain<S: Server>(shared: &Shared<S>, election: &Election, refusal: &Refusal) {
     let key = Key { namespace: election.namespace.clone(), name: election.name.clone() };
-    let told = matches!(refusal, Refusal::Outdated(_));
-    if !told && shared.complaints.is_news(&key, "publishing Events", &refusal.to_string()) {
-        warn!(election = %key, "failed to publish the Event: {refusal}");
+    match shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
+        // The Event of a term that was told before is refused, rightly.
+        Ok(_) | Err(Refusal::Outdated(_)) => {
+            shared.complaints.settle(&key, WORK);
+        }
+        Err(refusal) if shared.complaints.is_news(&key, WORK, &refusal.to_string()) => {
+            warn!(election = %key, "failed to publish the Event: {refusal}");
+        }
+        Err(_) => {}
     }
 }
 
@@ -63,7 +65,7 @@ fn event(election: &Election, instance: &str, change: &Announcement, now: Timest
         },
         event_time: Some(MicroTime(now)),
         reporting_controller: Some(format!("{}/controller", names::GROUP)),
-        reporting_instance: Some(instance.into()),
+        reporting_instance: Some(instance.chars().take(128).collect()),
         action: Some(action.into()),
         reason: Some(reason_word.into()),
         regarding: Some(regarding),

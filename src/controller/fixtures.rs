@@ -57,6 +57,11 @@ pub fn ready(object: &mut Value) {
 
 /// The Lease of the Election `name` as Podium writes it, with this term and holder.
 pub fn lease(name: &str, revision: i64, holder: &str, term: i64) -> Named {
+    lease_after(name, revision, holder, term, None)
+}
+
+/// The same with these UIDs on the list of former holders.
+pub fn lease_after(name: &str, revision: i64, holder: &str, term: i64, unfenced: Option<&str>) -> Named {
     let mut object = json!({ "metadata": metadata(name, revision), "spec": {
         "holderIdentity": holder, "leaseDurationSeconds": i32::MAX, "leaseTransitions": 0,
     }});
@@ -65,6 +70,9 @@ pub fn lease(name: &str, revision: i64, holder: &str, term: i64) -> Named {
         "podium.dev/election": format!("{name}-uid"), "podium.dev/term": term.to_string(),
         "podium.dev/holder": format!("{holder}/{holder}-uid"),
     });
+    if let Some(unfenced) = unfenced {
+        object["metadata"]["annotations"]["podium.dev/unfenced"] = unfenced.into();
+    }
     cached::lease(serde_json::from_value(object).unwrap()).unwrap()
 }
 

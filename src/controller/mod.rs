@@ -18,6 +18,8 @@ pub mod watch;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::future::Future;

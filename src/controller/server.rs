@@ -134,19 +134,26 @@ impl Server for KubeServer {
         let create = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
         let change = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         Ok(Some(match write {
-            Write::CreateLease(lease) => cached::lease(within(self.leases(namespace).create(&create, &lease)).await?)?,
+            Write::CreateLease(lease) => {
+                let name = lease.metadata.name.as_deref().unwrap_or_default();
+                cached::lease(within((LEASES, name), self.leases(namespace).create(&create, &lease)).await?)?
+            }
             Write::ReplaceLease(lease) => {
-                let name = lease.metadata.name.clone().unwrap_or_default();
-                cached::lease(within(self.leases(namespace).replace(&name, &create, &lease)).await?)?
+                let name = lease.metadata.name.as_deref().unwrap_or_default();
+                cached::lease(within((LEASES, name), self.leases(namespace).replace(name, &create, &lease)).await?)?
             }
             Write::PatchPod { name, patch } => {
-                cached::pod(within(self.pods(namespace).patch(&name, &change, &Patch::Merge(patch))).await?)?
+                let (pods, patch) = (self.pods(namespace), Patch::Merge(patch));
+                cached::pod(within((PODS, &name), pods.patch(&name, &change, &patch)).await?)?
             }
             Write::PatchStatus { name, patch } => {
-                self.election(within(self.elections(namespace).patch_status(&name, &change, &Patch::Merge(patch))).await?)?
+                let (elections, patch) = (self.elections(namespace), Patch::Merge(patch));
+                self.election(within((ELECTIONS, &name), elections.patch_status(&name, &change, &patch)).await?)?
             }
             Write::CreateEvent(event) => {
-                within(Api::<Event>::namespaced(self.client.clone(), namespace).create(&create, &*event)).await?;
+                let name = event.metadata.name.as_deref().unwrap_or_default();
+                let events = Api::<Event>::namespaced(self.client.clone(), namespace);
+                within(("events", name), events.create(&create, &*event)).await?;
                 return Ok(None);
             }
         }))
@@ -156,38 +163,53 @@ impl Server for KubeServer {
         Ok(match read {
             Read::Pods => {
                 // No resourceVersion: the most recent state, not that of a cache of the server.
-                let list = within(self.pods(namespace).list(&ListParams::default())).await?;
+                let list = within((PODS, ""), self.pods(namespace).list(&ListParams::default())).await?;
                 list.items.into_iter().map(cached::pod).collect::<Result<_, _>>()?
             }
-            Read::Pod(name) => vec![cached::pod(within(self.pods(namespace).get(&name)).await?)?],
-            Read::Lease(name) => vec![cached::lease(within(self.leases(namespace).get(&name)).await?)?],
-            Read::Election(name) => vec![self.election(within(self.elections(namespace).get(&name)).await?)?],
+            Read::Pod(name) => vec![cached::pod(within((PODS, &name), self.pods(namespace).get(&name)).await?)?],
+            Read::Lease(name) => vec![cached::lease(within((LEASES, &name), self.leases(namespace).get(&name)).await?)?],
+            Read::Election(name) => {
+                vec![self.election(within((ELECTIONS, &name), self.elections(namespace).get(&name)).await?)?]
+            }
         })
     }
 
     async fn serves_elections(&self) -> Result<bool, Refusal> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let definition = within(definitions.get(Election::crd_name())).await?;
+        let name = Election::crd_name();
+        let definition = within(("customresourcedefinitions", name), definitions.get(name)).await?;
         let conditions = definition.status.and_then(|status| status.conditions).unwrap_or_default();
         let holds = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
         Ok(holds("Established") && !holds("Terminating") && definition.metadata.deletion_timestamp.is_none())
     }
 }
 
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+// What the server calls the resources where it names an object in an error.
+const PODS: &str = "pods";
+const LEASES: &str = "leases";
+const ELECTIONS: &str = "elections";
+
+/// Waits for the answer, for so long. `about`: what the request is about, as an error would name it.
+async fn within<T>(about: About<'_>, request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
     match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(answer) => answer.map_err(classify),
+        Ok(answer) => answer.map_err(|error| classify(about, error)),
         Err(_) => Err(Refusal::Unknown(format!("the API server did not answer within {} s", TIMEOUT.as_secs()))),
     }
 }
 
-fn classify(error: kube::Error) -> Refusal {
+/// The resource, in the plural, and the name of an object.
+type About<'a> = (&'static str, &'a str);
+
+fn classify((resource, name): About<'_>, error: kube::Error) -> Refusal {
     let kube::Error::Api(status) = error else { return Refusal::Unknown(error.to_string()) };
     let message = status.message.clone();
     match status.code {
         // 410: a list that took too long. All of these leave things as they were.
         409 | 410 => Refusal::Outdated(message),
-        404 => Refusal::NotFound { message, named: status.details.is_some_and(|details| !details.name.is_empty()) },
+        404 => Refusal::NotFound {
+            message,
+            named: status.details.is_some_and(|details| details.kind == resource && details.name == name),
+        },
         400 | 401 | 403 | 405 | 413 | 415 | 422 => Refusal::Denied(message),
         _ => Refusal::Unknown(message),
     }

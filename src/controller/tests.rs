@@ -206,6 +206,39 @@ fn an_old_version_never_replaces_a_newer_one() {
 }
 
 #[test]
+fn a_watch_that_lags_does_not_bring_back_the_predecessor_of_a_re_created_pod() {
+    let named = |uid: &'static str| move |object: &mut serde_json::Value| object["metadata"]["uid"] = uid.into();
+    let mut world = world([election("web", 10, |_| ()), lease("web", 20, "a", 15), pod("a", 30, named("old"))]);
+    // Our own read sees the new one before the watch does.
+    let ticket = world.ticket(super::observe::stream::Kind::Pods, "default");
+    world.answered(ticket, pod("a", 70, named("a-uid")));
+    apply(&mut world, pod("a", 50, named("old")));
+    delete(&mut world, pod("a", 60, named("old")));
+    let (snapshot, _) = world.snapshot(&key("web"), Consulted::default()).unwrap();
+    assert_eq!(snapshot.pods.iter().map(|pod| pod.id.uid.as_ref()).collect::<Vec<_>>(), ["a-uid"]);
+    assert!(snapshot.gone.is_empty(), "the leader is not gone");
+}
+
+#[test]
+fn the_election_that_matches_a_pod_has_the_better_right_than_one_that_only_claims_it() {
+    let moved = pod("a", 20, |object| {
+        object["metadata"]["labels"] = serde_json::json!({ "app": "db", "leader": "true" });
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "15" });
+    });
+    let db = election("db", 11, |object| object["spec"]["selector"]["matchLabels"] = serde_json::json!({ "app": "db" }));
+    let world = world([election("web", 10, |_| ()), db, moved]);
+    let rival = |name: &str| world.snapshot(&key(name), Consulted::default()).unwrap().0.pods[0].rival.clone();
+    assert_eq!((rival("web"), rival("db")), (Some("db".into()), None));
+}
+
+#[test]
+fn an_election_that_shares_a_lease_looks_again_when_the_other_goes() {
+    let lease_named = |object: &mut serde_json::Value| object["spec"]["leaseName"] = "shared".into();
+    let mut world = world([election("one", 10, lease_named), election("two", 11, lease_named)]);
+    assert_eq!(names_of(delete(&mut world, election("one", 20, lease_named))), ["two"]);
+}
+
+#[test]
 fn an_election_with_a_new_selector_sees_its_new_pods() {
     let mut world = world([pod("a", 20, |_| ()), pod("b", 21, |object| object["metadata"]["labels"]["app"] = "db".into())]);
     apply(&mut world, election("web", 30, |_| ()));

@@ -7,11 +7,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::Api;
 use kube::Resource;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::Sender;
+use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::observe::cached::{NODE_LEASES, Named};
@@ -40,8 +39,9 @@ pub async fn watch<S, K>(
     if kind == Kind::Leases && namespace.is_none() {
         config = config.fields(&format!("metadata.namespace!={NODE_LEASES}"));
     }
-    let mut events = watcher(api, config).backoff(Delays::default()).boxed();
+    let mut events = watcher(api, config).boxed();
     let mut trouble: Option<String> = None;
+    let mut delay = DELAYS.0;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -51,11 +51,17 @@ pub async fn watch<S, K>(
                     warn!("{what}");
                     trouble = Some(what);
                 }
+                sleep(delay).await;
+                delay = delay.saturating_mul(2).min(DELAYS.1);
                 continue;
             }
         };
-        if !matches!(event, Event::Init) && trouble.take().is_some() {
-            info!("watching {} again", plural(kind));
+        // That a list is about to be asked for is no success yet.
+        if !matches!(event, Event::Init) {
+            delay = DELAYS.0;
+            if trouble.take().is_some() {
+                info!("watching {} again", plural(kind));
+            }
         }
         let Some(event) = convert_event(event, &convert) else { continue };
         let complete = matches!(event, Event::InitDone);
@@ -122,31 +128,5 @@ fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> Strin
         Some((410, _)) => format!("the watch of {what}{place} expired; listing them anew"),
         Some((code, message)) => format!("the API server cannot serve {what}{place} ({code}: {message}); trying again"),
         None => format!("cannot reach the API server to watch {what}{place}: {error}; trying again"),
-    }
-}
-
-/// Growing delays with a bound.
-#[derive(Clone, Copy, Debug)]
-struct Delays(Duration);
-
-impl Default for Delays {
-    fn default() -> Self {
-        Self(DELAYS.0)
-    }
-}
-
-impl Iterator for Delays {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let delay = self.0;
-        self.0 = delay.saturating_mul(2).min(DELAYS.1);
-        Some(delay)
-    }
-}
-
-impl Backoff for Delays {
-    fn reset(&mut self) {
-        *self = Self::default();
     }
 }

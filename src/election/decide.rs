@@ -37,14 +37,14 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
         return stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now);
     }
     let decision = Decision::new(snapshot, settings, lease, now);
+    let of_this_election = lease.incarnation.as_ref() == Some(&snapshot.election.uid);
     match &lease.content {
-        _ if settings.suspend && !matches!(lease.content, Content::Term(_)) => decision.fill(),
+        Content::Term(record) if of_this_election => decision.rule(record),
+        // To empty a Lease is to end its term, to fill it is to begin one.
+        _ if settings.suspend => Plan { status: status::suspended(snapshot, now), ..Plan::default() },
         Content::Damaged(why) => decision.blank(why),
-        _ if lease.incarnation.as_ref() != Some(&snapshot.election.uid) => {
-            decision.blank("it was written for a former Election of this name")
-        }
-        Content::Blank => decision.fill(),
-        Content::Term(record) => decision.rule(record),
+        Content::Blank if of_this_election => decision.fill(),
+        Content::Blank | Content::Term(_) => decision.blank("it was written for a former Election of this name"),
     }
 }
 
@@ -125,47 +125,56 @@ impl<'a> Decision<'a> {
             );
             return stalled(self.snapshot, Some(self.settings), Reason::LabelConflict, message, self.now);
         }
-        let holder = self.first();
-        let idle = holder.is_none() && !pods.iter().any(|pod| pod.is_labelled(&self.settings.label));
-        if idle || self.settings.suspend {
+        let holder = self.successor();
+        if holder.is_none() && !pods.iter().any(|pod| pod.is_labelled(&self.settings.label)) {
             return self.report(None);
+        }
+        // A fence is a claim, and a pod that a rival has is not ours to claim. It may nevertheless be a former holder that
+        // was never labelled: nobody can be elected beside it.
+        if let Some(pod) = pods.iter().find(|pod| pod.matches && pod.rival.is_some() && !pod.claimed) {
+            let (reason, message) = status::overlap(pod, self.settings);
+            return stalled(self.snapshot, Some(self.settings), reason, message, self.now);
         }
         if self.snapshot.read_after != Some(self.lease.resource_version) {
             return consult("the Lease is blank");
         }
         let lost = election.status.term.is_some() || pods.iter().any(|pod| pod.claimed);
         let reason = if lost { "the Lease was lost" } else { "first election" };
-        // A fence is a claim: a pod that a rival has, and that was never ours, is left alone.
-        let listed = pods.iter().filter(|pod| pod.rival.is_none() || pod.claimed);
-        self.elect(holder, listed.map(|pod| pod.id.uid.clone()).collect(), reason.into())
+        self.elect(holder, pods.iter().map(|pod| pod.id.uid.clone()).collect(), reason.into())
     }
 
     /// Rules 4 and 10 where the leader changes; rules 5 to 9 where it stays.
     fn rule(&self, record: &Record) -> Plan {
-        if self.unsettled(record.term) {
+        if self.unsettled(record) {
             return consult("a pod carries a term above the Lease's");
         }
-        let first = self.first();
         if self.settings.suspend {
             return self.uphold(record);
         }
-        let reason = if let Some(pod) = self.superseding(record.term) {
+        if self.incumbent.as_ref().is_some_and(|uid| self.snapshot.pod(uid).is_none() && !self.snapshot.gone.contains(uid)) {
+            return consult("the holder is not seen");
+        }
+        let successor = self.successor();
+        let reason = if let Some(pod) = self.above(record.term).next() {
             format!("{} carries a term above the Lease's", pod.id.name)
-        } else if first.map(|pod| &pod.id.uid) == self.incumbent.as_ref() || self.is_kept(first) {
+        } else if self.status_is_above(record.term) {
+            "the status names a term above the Lease's".into()
+        } else if successor.map(|pod| &pod.id.uid) == self.incumbent.as_ref() {
             return self.uphold(record);
         } else {
-            self.reason(record, first)
+            self.reason(record, successor)
         };
         let holder = record.holder.iter().map(|holder| holder.uid.clone());
         let unfenced = record.unfenced.iter().filter(|uid| !self.is_fenced(uid, record)).cloned();
-        self.elect(first, holder.chain(unfenced).collect(), reason)
+        self.elect(successor, holder.chain(unfenced).collect(), reason)
     }
 
-    /// Whether the holder stays although it may not lead now: because it is merely not Ready, and either the delay is not
-    /// over or there is no other and it is to be held.
-    fn is_kept(&self, first: Option<&Pod>) -> bool {
+    /// Who leads from now on. A holder that is merely not Ready stays while its delay is not over, and, if it is to be held,
+    /// while there is no other.
+    fn successor(&self) -> Option<&'a Pod> {
         let patient = self.patience().is_some_and(|until| until > self.now);
-        patient || (self.settings.hold && first.is_none() && self.unready_holder().is_some())
+        let first = self.first().filter(|_| !patient);
+        first.or_else(|| self.unready_holder().filter(|_| patient || self.settings.hold))
     }
 
     fn unready_holder(&self) -> Option<&'a Pod> {
@@ -179,17 +188,16 @@ impl<'a> Decision<'a> {
         Some(since.saturating_add(self.settings.failover_delay).unwrap_or(Timestamp::MAX))
     }
 
-    /// Whether a term on a pod is above the Lease's, and only the server can tell whether it is the Lease that is old.
-    fn unsettled(&self, term: Term) -> bool {
-        let beyond = |pod: &Pod| pod.term.is_some_and(|own| own > term && own.is_beyond(self.lease.resource_version));
-        self.above(term).any(|pod| !pod.settled) || self.first().is_some_and(|pod| !pod.settled && beyond(pod))
+    /// Whether a term that matters is above the Lease's, and only the server can tell whether it is the Lease that is old.
+    fn unsettled(&self, record: &Record) -> bool {
+        let beyond = |pod: &Pod| !pod.settled && pod.term.is_some_and(|own| own.is_beyond(self.lease.resource_version));
+        let former = |pod: &&Pod| record.unfenced.contains(&pod.id.uid);
+        self.above(record.term).any(|pod| !pod.settled)
+            || self.successor().is_some_and(beyond)
+            || self.snapshot.pods.iter().filter(former).any(beyond)
     }
 
-    /// A pod whose own term only a new term can overrule: rule 8, and its counterpart for a labelled pod.
-    fn superseding(&self, term: Term) -> Option<&'a Pod> {
-        self.above(term).next()
-    }
-
+    /// Pods whose own term only a new term can overrule: rule 8, and its counterpart for a labelled pod.
     fn above(&self, term: Term) -> impl Iterator<Item = &'a Pod> {
         let revision = self.lease.resource_version;
         self.snapshot.pods.iter().filter(move |pod| {
@@ -275,6 +283,12 @@ impl<'a> Decision<'a> {
         });
         let later = later.chain(self.patience()).filter(|at| *at > self.now);
         Plan { status, then: later.min().map_or(Then::Rest, Then::LookAgain), ..Plan::default() }
+    }
+
+    /// Rule 9: a status with a higher term that a Lease up to this revision may have had is followed by a still higher one.
+    fn status_is_above(&self, term: Term) -> bool {
+        let revision = Term::replacing(self.lease.resource_version).number();
+        self.snapshot.election.status.term.is_some_and(|named| named > term.number() && named <= revision)
     }
 
     /// Rule 9: never to a lower term, unless the server itself shows that no Lease ever had the higher one.

@@ -168,13 +168,11 @@ pub fn elected(plan: &Plan) -> (&str, i64, BTreeSet<Uid>) {
 /// A server that never fails and hides nothing. Counts its revisions from beyond those of the tables.
 pub struct PerfectServer {
     revision: i64,
-    /// How many labels there were after each write.
-    pub most_labels: usize,
 }
 
 impl PerfectServer {
     pub fn new() -> Self {
-        Self { revision: 10_000, most_labels: 0 }
+        Self { revision: 10_000 }
     }
 
     fn next(&mut self) -> ResourceVersion {
@@ -215,8 +213,6 @@ impl PerfectServer {
                 plan::LabelChange::Remove => pod.label = None,
                 plan::LabelChange::Keep => {}
             }
-            let labels = world.pods.iter().filter(|pod| pod.is_labelled(&LeaderLabel::default())).count();
-            self.most_labels = self.most_labels.max(labels);
         }
         if let Some(StatusWrite { status, .. }) = status {
             world.election.resource_version = self.next();

@@ -131,9 +131,14 @@ impl Snapshot {
 }
 
 impl Pod {
-    /// Whether it carries the Election's label with the leader's value, and the label is this Election's to judge.
+    /// Whether it carries the leader's value under the Election's label key, whoever wrote it.
+    pub fn has_value(&self, label: &LeaderLabel) -> bool {
+        self.label.as_deref() == Some(label.value.as_str())
+    }
+
+    /// Whether it carries the Election's label, and the label is this Election's to judge.
     pub fn is_labelled(&self, label: &LeaderLabel) -> bool {
-        self.rival.is_none() && self.label.as_deref() == Some(label.value.as_str())
+        self.rival.is_none() && self.has_value(label)
     }
 
     /// The term in the claim, unless the Lease at `revision` proves it forged: then it counts as none.

@@ -95,6 +95,12 @@ pub fn stalled(
     conclude(snapshot, status, why.clone(), Some(why), now)
 }
 
+/// The write that says that elections are suspended and the Lease was lost. Leader and term stay as they are.
+pub fn suspended(snapshot: &Snapshot, now: Timestamp) -> Option<StatusWrite> {
+    let why = (Reason::Suspended, "spec.suspend is true: there is no Lease to go by, and nobody is elected".into());
+    conclude(snapshot, snapshot.election.status.clone(), why, None, now)
+}
+
 fn conclude(
     snapshot: &Snapshot,
     mut status: ElectionStatus,
@@ -136,6 +142,17 @@ fn merely_counts(before: &ElectionStatus, after: &ElectionStatus) -> bool {
     essence(before) == essence(after)
 }
 
+/// That another Election has the better right to this pod, and what to do about it.
+pub fn overlap(pod: &Pod, settings: &Settings) -> (Reason, String) {
+    let message = format!(
+        "Election {} has {} under the same label {}: narrow spec.selector of one of them, or use another spec.label.key",
+        pod.rival.as_deref().unwrap_or_default(),
+        pod.id.name,
+        settings.label.key,
+    );
+    (Reason::OverlappingElections, message)
+}
+
 /// What a person must mend although the election goes on with the other pods.
 fn needs_a_person(snapshot: &Snapshot, outlook: &Outlook<'_>) -> Option<(Reason, String)> {
     let foreign: Vec<&str> = outlook
@@ -144,14 +161,10 @@ fn needs_a_person(snapshot: &Snapshot, outlook: &Outlook<'_>) -> Option<(Reason,
         .filter(|(_, why)| matches!(why, Ineligible::ForeignLabel(_)))
         .map(|(pod, _)| pod.id.name.as_str())
         .collect();
-    let rival = snapshot.pods.iter().filter(|pod| pod.matches).find_map(|pod| Some((pod, pod.rival.as_ref()?)));
+    let overlapping = snapshot.pods.iter().find(|pod| pod.matches && pod.rival.is_some());
     let key = &outlook.settings.label.key;
-    if let Some((pod, rival)) = rival {
-        let message = format!(
-            "Election {rival} has {} under the same label {key}: narrow spec.selector of one of them, or use another spec.label.key",
-            pod.id.name
-        );
-        return Some((Reason::OverlappingElections, message));
+    if let Some(pod) = overlapping {
+        return Some(overlap(pod, outlook.settings));
     }
     (!foreign.is_empty()).then(|| {
         let message = format!("{} carries the label {key} with a foreign value: remove it", some_of(&foreign));

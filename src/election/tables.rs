@@ -94,7 +94,7 @@ fn a_label_left_from_a_lost_lease_goes_even_if_nobody_may_lead() {
 
 #[test]
 fn rule_4_the_term_is_the_revision_that_is_replaced() {
-    let plan = world(reign("a", 90, [])).pods([pod("b")]).plan();
+    let plan = world(reign("a", 90, [])).pods([pod("b")]).consulted().plan();
     let (holder, term, _) = elected(&plan);
     assert_eq!((holder, term), ("b", 100));
     let Some(LeaseWrite::Elect { guard: by, .. }) = plan.lease else { unreachable!() };
@@ -108,7 +108,6 @@ fn rule_4_the_old_holder_is_listed_labelled_or_not_seen_or_not() {
         world(reign("a", 90, [])).pods([pod("a").labelled().term(90).with(terminating), pod("b")]),
         world(reign("a", 90, [])).pods([pod("a").with(terminating), pod("b")]),
         world(reign("a", 90, [])).pods([pod("a").term(90).with(terminating), pod("b")]),
-        world(reign("a", 90, [])).pods([pod("b")]),
         world(reign("a", 90, [])).pods([pod("b")]).with(|world| world.gone = uids(["a-uid"])),
     ];
     for world in worlds {
@@ -117,28 +116,36 @@ fn rule_4_the_old_holder_is_listed_labelled_or_not_seen_or_not() {
 }
 
 #[test]
+fn a_holder_that_is_not_seen_is_not_deposed_before_the_server_was_asked() {
+    let plan = world(reign("a", 90, [])).pods([pod("b")]).plan();
+    assert_eq!(plan.lease, None);
+    assert!(matches!(plan.then, Then::Consult(_)));
+    assert_eq!(elected(&world(reign("a", 90, [])).pods([pod("b")]).consulted().plan()).0, "b");
+}
+
+#[test]
 fn rule_4_an_old_entry_stays_until_its_pod_was_seen_unlabelled_with_the_term() {
     let drops = |world: super::Snapshot| !elected(&world.plan()).2.contains(&"x-uid".into());
-    let base = || world(reign("a", 90, ["x-uid"]));
+    let base = || world(reign("a", 90, ["x-uid"])).with(|world| world.gone = uids(["a-uid"]));
     assert!(drops(base().pods([pod("b"), pod("x").term(90)])), "fenced");
     assert!(drops(base().pods([pod("b"), pod("x").term(95)])), "fenced by a later term");
     assert!(!drops(base().pods([pod("b"), pod("x").term(89)])), "fenced by an earlier term");
     assert!(!drops(base().pods([pod("b"), pod("x")])), "never fenced");
     assert!(!drops(base().pods([pod("b"), pod("x").labelled().term(90)])), "labelled");
     assert!(!drops(base().pods([pod("b")])), "not seen: absence proves nothing");
-    assert!(drops(base().pods([pod("b")]).with(|world| world.gone = uids(["x-uid"]))), "gone for ever");
+    assert!(drops(base().pods([pod("b")]).with(|world| world.gone = uids(["a-uid", "x-uid"]))), "gone for ever");
 }
 
 #[test]
 fn rule_4_the_new_holder_is_not_on_the_list() {
-    let plan = world(reign("a", 90, ["b-uid"])).pods([pod("b").term(80)]).plan();
+    let plan = world(reign("a", 90, ["b-uid"])).pods([pod("b").term(80)]).consulted().plan();
     assert_eq!(elected(&plan), ("b", 100, uids(["a-uid"])));
 }
 
 #[test]
 fn names_do_not_identify_a_re_created_pod() {
     let again = pod("a").with(|pod| pod.id.uid = "another".into());
-    let plan = world(reign("a", 90, [])).pods([again]).plan();
+    let plan = world(reign("a", 90, [])).pods([again]).consulted().plan();
     assert_eq!(elected(&plan), ("a", 100, uids(["a-uid"])));
 }
 
@@ -226,10 +233,32 @@ fn the_label_of_a_rival_is_not_ours_to_judge() {
 }
 
 #[test]
-fn a_pod_that_a_rival_has_is_not_claimed_by_filling_a_lease() {
+fn rule_3_nobody_is_elected_beside_a_pod_that_a_rival_has_and_that_cannot_be_listed() {
     let theirs = pod("c").with(|pod| pod.rival = Some("db".into()));
-    let plan = world(Content::Blank).pods([pod("a"), theirs]).consulted().plan();
-    assert_eq!(elected(&plan), ("a", 100, uids([])));
+    let (reason, message) = stalled(&world(Content::Blank).pods([pod("a"), theirs.clone()]).consulted());
+    assert_eq!(reason, "OverlappingElections");
+    assert!(message.contains("Election db has c") && message.contains("spec.selector"), "{message}");
+    let claimed = theirs.term(70);
+    let plan = world(Content::Blank).pods([pod("a"), claimed]).consulted().plan();
+    assert_eq!(elected(&plan), ("a", 100, uids(["c-uid"])));
+}
+
+#[test]
+fn rule_5_a_former_holder_loses_the_label_also_where_a_rival_has_it_by_now() {
+    let former = pod("a").labelled().term(30).with(|pod| pod.rival = Some("db".into()));
+    let plan = world(reign("a", 90, [])).pods([former.clone(), pod("b")]).plan();
+    assert_eq!(writes(&plan.fence), [("a", 100, REMOVE)]);
+    let fenced = former.term(90);
+    let plan = world(reign("b", 90, ["a-uid"])).pods([fenced, pod("b").labelled().term(90)]).plan();
+    assert_eq!(writes(&plan.fence), [], "once: what it carries from then on is the rival's");
+}
+
+#[test]
+fn rule_6_a_former_holder_with_a_term_beyond_everything_is_not_taken_for_fenced() {
+    let forged = || world(reign("b", 90, ["a-uid"])).pods([pod("a").term(999), pod("b")]);
+    assert_eq!(forged().plan().label, None);
+    assert!(matches!(forged().plan().then, Then::Consult(_)));
+    assert_eq!(writes(&forged().consulted().plan().fence), [("a", 90, KEEP)]);
 }
 
 // ---- Rule 8: the label -----------------------------------------------------------------------------------------------------
@@ -294,13 +323,15 @@ fn rule_9_the_status_never_goes_back_to_a_lower_term() {
     let plan = world.plan();
     assert_eq!(plan.status, None);
     assert!(matches!(plan.then, Then::Consult(_)));
-    let forged = world.consulted().plan().status.expect("a forged status is mended");
-    assert_eq!(forged.status.term, Some(90));
+    let forged = world.clone().with(|world| world.election.status.term = Some(999)).consulted().plan();
+    assert_eq!(forged.status.expect("a forged status is mended").status.term, Some(90));
+    let restored = world.consulted().plan();
+    assert_eq!(elected(&restored), ("b", 100, uids([])), "a term that there may have been is followed by a higher one");
 }
 
 #[test]
 fn rule_9_a_change_of_leader_is_announced_with_the_status_that_tells_it_first() {
-    let plan = world(reign("a", 90, [])).pods([pod("b")]).with(|world| world.gone = uids(["a-uid"])).plan();
+    let plan = world(reign("a", 90, [])).pods([pod("b")]).consulted().plan();
     let status = plan.status.unwrap();
     assert_eq!(status.status.leader.as_deref(), Some("b"));
     assert_eq!(status.status.leader_uid.as_deref(), Some("b-uid"));
@@ -503,8 +534,19 @@ fn hold_keeps_a_leader_that_is_merely_not_ready_while_there_is_no_other() {
         let plan = world(reign("a", 90, [])).pods([gone]).with(hold()).plan();
         assert_eq!((elected(&plan).0, writes(&plan.fence)), ("", vec![("a", 100, REMOVE)]), "{state:?}");
     }
-    let absent = world(reign("a", 90, [])).with(hold()).plan();
+    let absent = world(reign("a", 90, [])).with(hold()).consulted().plan();
     assert_eq!(elected(&absent).0, "", "gone");
+}
+
+#[test]
+fn hold_and_the_delay_hold_also_when_the_lease_was_lost() {
+    let leader = || unready_at("a", 990).labelled().term(90);
+    let hold = with_settings(|settings| settings.hold = true);
+    let plan = world(Content::Blank).pods([leader()]).with(hold).consulted().plan();
+    assert_eq!((elected(&plan).0, plan.fence.len()), ("a", 0));
+    let delay = with_settings(|settings| settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(30));
+    let plan = world(Content::Blank).pods([leader(), pod("b")]).with(delay).consulted().plan();
+    assert_eq!(elected(&plan).0, "a");
 }
 
 #[test]
@@ -535,6 +577,13 @@ fn a_suspended_election_begins_no_term_and_repairs_labels() {
     assert_eq!(writes(plan.label.as_slice()), [("a", 90, SET)]);
     let gone = world(reign("a", 90, [])).pods([pod("b")]).with(suspend()).plan();
     assert_eq!((gone.lease.clone(), ready_reason(&gone)), (None, ("False".into(), "Suspended".into())));
+    let higher = pod("c").labelled().term(95);
+    let plan = world(reign("b", 90, [])).pods([pod("b"), higher]).with(suspend()).consulted().plan();
+    assert_eq!((writes(&plan.fence), plan.label), (vec![], None), "nobody is labelled beside a higher term");
+    for strange in [pod("b").with(|pod| pod.rival = Some("db".into())), pod("b").with(|pod| pod.label = Some("x".into()))] {
+        let plan = world(reign("b", 90, [])).pods([strange]).with(suspend()).plan();
+        assert_eq!(plan.label, None, "what is not ours is not labelled");
+    }
     for content in [Content::Blank, Content::Damaged("an edit")] {
         let plan = world(content).pods([pod("b")]).with(suspend()).consulted().plan();
         assert_eq!((plan.lease.clone(), ready_reason(&plan)), (None, ("False".into(), "Suspended".into())));

@@ -102,7 +102,8 @@ fn claim(object: &mut Object, owner: Owner<'_>) {
         kind: "Election".into(),
         name: owner.name.into(),
         uid: owner.uid.into(),
-        controller: Some(true),
+        // Not as its controller, of which there can be one only: garbage collection does without.
+        controller: None,
         block_owner_deletion: None,
     });
 }

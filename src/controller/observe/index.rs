@@ -41,7 +41,7 @@ impl Anchor {
 type Bucket = (String, Option<String>);
 
 /// The Elections of one namespace by the labels that their pods must carry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SelectorIndex {
     buckets: BTreeMap<Bucket, BTreeSet<String>>,
     /// Elections without an anchor: they have to be tried for every pod.

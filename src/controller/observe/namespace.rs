@@ -24,7 +24,7 @@ pub struct Seen<T> {
 pub type Affected = BTreeSet<String>;
 
 /// Everything that is known about one namespace.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Namespace {
     pub(super) elections: BTreeMap<String, Seen<CachedElection>>,
     pub(super) leases: BTreeMap<String, Seen<CachedLease>>,
@@ -131,6 +131,10 @@ impl Namespace {
     /// Remembers that these UIDs do not exist any more, as far as the Election will ask for them.
     pub fn note_gone(&mut self, election: &str, uids: impl IntoIterator<Item = Uid>) {
         let asked = self.former_holders(election);
+        if asked.is_empty() {
+            self.gone.remove(election);
+            return;
+        }
         let gone = self.gone.entry(election.into()).or_default();
         gone.extend(uids);
         gone.retain(|uid| asked.contains(uid));
@@ -226,6 +230,7 @@ impl Namespace {
         if let Ok(parsed) = &election.parsed {
             self.selectors.insert(name, &parsed.anchors);
             self.lease_users.entry(parsed.settings.lease_name.clone()).or_default().insert(name.into());
+            affected.extend(self.users(&parsed.settings.lease_name));
         }
         self.elections.insert(name.into(), Seen { value: election, at });
         affected.extend(self.relate(name));
@@ -246,8 +251,9 @@ impl Namespace {
                 }
             }
         }
-        // Its pods are free for others now.
+        // Its pods and its Lease are free for others now.
         let mut affected: Affected = self.relate(name);
+        affected.extend(election.parsed.iter().flat_map(|parsed| self.users(&parsed.settings.lease_name)));
         affected.insert(name.into());
         affected
     }
@@ -278,7 +284,8 @@ fn same_pod(before: &CachedPod, after: &CachedPod) -> bool {
     *before == CachedPod { version: before.version.clone(), ..after.clone() }
 }
 
-/// Whether an arriving version is older than the cached one of the same object.
-pub fn is_older(arriving: ResourceVersion, cached: Option<&Version>, uid: &Uid) -> bool {
-    cached.is_some_and(|cached| cached.uid == *uid && cached.resource_version > arriving)
+/// Whether an arriving version tells nothing that the cached one does not. The name decides, not the UID: what is re-created
+/// under a name has a later version, and a watch that lags may still deliver its predecessor.
+pub fn is_known(arriving: ResourceVersion, cached: Option<&Version>) -> bool {
+    cached.is_some_and(|cached| cached.resource_version >= arriving)
 }

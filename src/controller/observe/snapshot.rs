@@ -98,12 +98,13 @@ fn seen_by(
     }
 }
 
-/// The other Election that has the better right to the pod under the same label key: one that claims it before one that
-/// does not, then the older one.
+/// The other Election that has the better right to the pod under the same label key: one that matches it before one that does
+/// not any more, then one that claims it, then the older one.
 fn rival(name: &str, election: &CachedElection, cache: &Namespace, pod: &CachedPod) -> Option<String> {
     let key = &election.parsed.as_ref().ok()?.settings.label.key;
     let right = |name: &str, election: &CachedElection| {
-        (pod.claims.contains_key(name), Reverse((election.created, election.version.uid.clone())))
+        let matches = election.parsed.as_ref().is_ok_and(|parsed| parsed.selector.matches(&pod.labels));
+        (matches, pod.claims.contains_key(name), Reverse((election.created, election.version.uid.clone())))
     };
     let own = right(name, election);
     cache

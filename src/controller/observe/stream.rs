@@ -1,5 +1,7 @@
 //! How far one watch has come, so that answers to our own requests can be merged into what it delivers, and never undo it.
 
+use std::collections::BTreeMap;
+
 use super::cached::Named;
 use crate::election::term::ResourceVersion;
 
@@ -15,12 +17,15 @@ pub enum Kind {
 }
 
 /// One watch of one kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Stream {
     /// The newest revision that it delivered. Everything of its kind up to here is in the cache, deletions included.
     position: Option<ResourceVersion>,
     /// The list that is arriving, while one is.
     relist: Option<Vec<Named>>,
+    /// By namespace and name: objects that an answer showed to be gone, with the version that was known then. What the watch
+    /// still delivers up to there is the past.
+    gone: BTreeMap<(String, String), ResourceVersion>,
     /// Counts beginnings and ends of lists.
     lists: u64,
     synced: bool,
@@ -56,6 +61,21 @@ impl Stream {
         self.synced && self.relist.is_none() && ticket.lists == self.lists
     }
 
+    /// An answer showed that the object, last known at this revision, is gone.
+    pub fn note_gone(&mut self, namespace: &str, name: &str, revision: ResourceVersion) {
+        self.gone.insert((namespace.into(), name.into()), revision);
+    }
+
+    /// Whether an event about an object tells of a time before an answer showed it to be gone.
+    pub fn is_past(&mut self, namespace: &str, name: &str, revision: ResourceVersion) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let past = self.gone.get(&key).is_some_and(|gone| revision <= *gone);
+        if !past {
+            self.gone.remove(&key);
+        }
+        past
+    }
+
     /// An event arrived.
     pub fn advance(&mut self, revision: ResourceVersion) {
         self.position = self.position.max(Some(revision));
@@ -76,6 +96,7 @@ impl Stream {
     /// The list is complete: what it held.
     pub fn end_list(&mut self) -> Vec<Named> {
         self.synced = true;
+        self.gone.clear();
         self.lists += 1;
         self.relist.take().unwrap_or_default()
     }

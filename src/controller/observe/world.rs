@@ -6,7 +6,7 @@ use std::fmt;
 use kube::runtime::watcher::Event;
 
 use super::cached::Named;
-use super::namespace::{Affected, Namespace, is_older};
+use super::namespace::{Affected, Namespace, is_known};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
 use crate::election::term::{Uid, Version};
@@ -55,7 +55,7 @@ impl Scope {
 }
 
 /// The caches.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     pub(super) namespaces: HashMap<String, Namespace>,
     streams: BTreeMap<(Kind, Option<String>), Stream>,
@@ -103,12 +103,19 @@ impl World {
                 return self.replace(kind, namespace, items);
             }
             Event::Apply(item) => {
-                self.streams.entry(key).or_default().advance(item.object.version().resource_version);
+                let revision = item.object.version().resource_version;
+                let stream = self.streams.entry(key).or_default();
+                stream.advance(revision);
+                if stream.is_past(&item.namespace, &item.name, revision) {
+                    return Changes::default();
+                }
                 return self.store(item);
             }
             Event::Delete(Named { namespace, name, object }) => {
                 let version = object.version();
-                self.streams.entry(key).or_default().advance(version.resource_version);
+                let stream = self.streams.entry(key).or_default();
+                stream.advance(version.resource_version);
+                stream.is_past(&namespace, &name, version.resource_version);
                 return self.remove(kind, &namespace, &name, &version.uid);
             }
         }
@@ -123,6 +130,9 @@ impl World {
 
     /// Takes in that the server does not know the object of this UID any more.
     pub fn answered_gone(&mut self, kind: Kind, namespace: &str, name: &str, uid: &Uid) -> Changes {
+        if let Some(known) = self.version(kind, namespace, name).filter(|known| known.uid == *uid) {
+            self.stream(kind, namespace).note_gone(namespace, name, known.resource_version);
+        }
         self.remove(kind, namespace, name, uid)
     }
 
@@ -163,7 +173,7 @@ impl World {
         let version = object.version();
         let kind = object.kind();
         let cache = self.namespaces.entry(namespace.clone()).or_default();
-        if is_older(version.resource_version, cache.version(kind, &name).as_ref(), &version.uid) {
+        if is_known(version.resource_version, cache.version(kind, &name).as_ref()) {
             return Changes::default();
         }
         self.changes += 1;
