@@ -1,6 +1,6 @@
 //! The pure core: one Election, its pods, its Lease and the time in; the complete plan out.
 //!
-//! Nothing in here knows a Kubernetes client, an async runtime or a clock, so that the same [`decide`] runs in the
+//! Nothing in here knows a Kubernetes client, an async runtime or a clock, so that the same [`decide()`] runs in the
 //! controller, in a model checker and in a simulation. A test reads the sources of this folder and proves it.
 //!
 //! Read in this order: [`term`] (what a term is), [`snapshot`] (what is seen), [`candidate`] (who may lead),

@@ -5,6 +5,13 @@
 
 mod harness;
 
+mod checks;
 mod elects;
+mod lives;
+mod obstacles;
+mod refuses;
 mod repairs;
 mod replaces;
+mod restarts;
+mod tells;
+mod tunes;

@@ -65,11 +65,7 @@ async fn a_leader_that_is_not_ready_is_replaced_and_does_not_come_back_when_it_r
         let second = world.leader_is("web", "web-1").await;
         world.set_ready("web-0", true).await;
         // The controller has seen the recovery when it counts the pod again.
-        eventually("web-0 is eligible again", async || {
-            let eligible = world.status("web").await?.eligible;
-            (eligible.as_deref() == Some("2/2")).then_some(()).ok_or_else(|| format!("{eligible:?}"))
-        })
-        .await;
+        world.eligible("web", "2/2").await;
         assert_eq!(world.leader("web").await, second);
     })
     .await;

@@ -3,6 +3,7 @@
 //! It reads labels and annotations by itself and knows nothing of the code that writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use super::history::{Kind, Revision};
 
@@ -20,112 +21,146 @@ pub struct Watched {
 }
 
 /// Everything in the history that breaks a promise:
-/// 1. at no revision do two pods carry the label;
-/// 2. a labelled pod carries a term with which the Lease named it before;
-/// 3. the Lease's terms only grow, and no two holders share one;
+/// 1. at no revision do two pods carry an Election's label;
+/// 2. a labelled pod carries a term with which a Lease named it before;
+/// 3. a Lease's terms only grow, and no two holders share one;
 /// 4. the term on a living pod is never lowered or removed.
 ///
+/// Several Elections may use the same label on pods of their own: a label belongs to the Election whose Lease named the pod.
 /// `forged`: the revisions that the test itself wrote to deceive Podium. They break nothing, and a label that was forged
-/// counts only once the Lease names its pod.
-pub fn violations(history: &[Revision], watched: &Watched, forged: &BTreeSet<i64>) -> Vec<String> {
-    let mut fold = Fold { watched, pods: BTreeMap::new(), terms: BTreeMap::new(), found: Vec::new() };
+/// counts only once a Lease names its pod.
+pub fn violations(history: &[Revision], watched: &[Watched], forged: &BTreeSet<i64>) -> Vec<String> {
+    let elections = watched.iter().map(|watched| (watched.clone(), BTreeMap::new())).collect();
+    let mut fold = Fold { elections, pods: BTreeMap::new(), found: Vec::new() };
     for revision in history {
         let forged = forged.contains(&revision.version);
         match revision.kind {
-            Kind::Lease if revision.name == watched.lease && !revision.gone && !forged => fold.lease(revision),
-            Kind::Lease => {}
+            Kind::Lease if revision.gone || forged => {}
+            Kind::Lease => fold.lease(revision),
+            Kind::Pod if revision.gone => drop(fold.pods.remove(&revision.uid)),
             Kind::Pod => fold.pod(revision, forged),
         }
     }
     fold.found
 }
 
+/// All terms of a Lease, with the holder as `name/uid`; "" is nobody.
+type Terms = BTreeMap<i64, String>;
+
+/// A pod as it stands towards one Election.
 #[derive(Clone, Debug, Default)]
-struct Pod {
+struct Stand {
     name: String,
     labelled: bool,
     label_is_forged: bool,
     claim: Option<String>,
     claim_is_forged: bool,
+    /// It carries the label as this Election's leader.
+    leads: bool,
 }
 
-struct Fold<'a> {
-    watched: &'a Watched,
-    pods: BTreeMap<String, Pod>,
-    /// Every term of the Lease, and its holder as `name/uid`; "" is nobody.
-    terms: BTreeMap<i64, String>,
+struct Fold {
+    elections: Vec<(Watched, Terms)>,
+    /// By UID: how the pod stands towards each of the Elections.
+    pods: BTreeMap<String, Vec<Stand>>,
     found: Vec<String>,
 }
 
-impl Fold<'_> {
-    fn violation(&mut self, revision: &Revision, what: impl std::fmt::Display) {
-        self.found.push(format!("Election {}, revision {}: {what}", self.watched.election, revision.version));
+impl Fold {
+    fn violation(&mut self, revision: &Revision, what: impl Display) {
+        self.found.push(format!("revision {}: {what}", revision.version));
     }
 
     fn lease(&mut self, revision: &Revision) {
+        let Some(election) = self.elections.iter().position(|(watched, _)| watched.lease == revision.name) else { return };
         let Some(term) = revision.annotations.get("podium.dev/term") else { return };
         let holder = revision.annotations.get("podium.dev/holder").cloned().unwrap_or_default();
         let Ok(term) = term.parse::<i64>() else {
             return self.violation(revision, format_args!("the Lease's term {term:?} is not a number"));
         };
-        if let Some((&highest, _)) = self.terms.last_key_value().filter(|(highest, _)| **highest > term) {
+        let terms = &mut self.elections[election].1;
+        let highest = terms.last_key_value().map_or(term, |(highest, _)| *highest);
+        let first = terms.entry(term).or_insert_with(|| holder.clone()).clone();
+        if highest > term {
             self.violation(revision, format_args!("the Lease's term went back from {highest} to {term}"));
         }
-        let first = self.terms.entry(term).or_insert_with(|| holder.clone()).clone();
         if first != holder {
             self.violation(revision, format_args!("the holders {first:?} and {holder:?} share the term {term}"));
         }
     }
 
     fn pod(&mut self, revision: &Revision, forged: bool) {
-        if revision.gone {
-            self.pods.remove(&revision.uid);
-            return;
-        }
-        let Watched { election, key, value, .. } = self.watched;
-        let before = self.pods.get(&revision.uid).cloned().unwrap_or_default();
-        let mut pod = Pod {
+        let before = self.pods.remove(&revision.uid).unwrap_or_else(|| vec![Stand::default(); self.elections.len()]);
+        let read = self.elections.iter().map(|(watched, _)| Stand {
             name: revision.name.clone(),
-            labelled: revision.labels.get(key) == Some(value),
-            claim: revision.annotations.get(&format!("term.podium.dev/{election}")).cloned(),
-            ..Pod::default()
-        };
-        let same_claim = pod.claim == before.claim;
-        if forged {
-            pod.label_is_forged = pod.labelled && (before.label_is_forged || !before.labelled);
-            pod.claim_is_forged = before.claim_is_forged || !same_claim;
-        } else {
-            pod.claim_is_forged = before.claim_is_forged && same_claim;
-            let named = self.is_named(&pod, &revision.uid);
-            pod.label_is_forged = pod.labelled && before.label_is_forged && !named;
-            if pod.labelled && (!before.labelled || !same_claim) && !pod.label_is_forged && !named {
-                let what =
-                    format!("{} is labelled with term {:?}, with which the Lease never named it", pod.name, pod.claim);
+            labelled: revision.labels.get(&watched.key) == Some(&watched.value),
+            claim: revision.annotations.get(&format!("term.podium.dev/{}", watched.election)).cloned(),
+            ..Stand::default()
+        });
+        let mut now: Vec<Stand> = read.collect();
+        let named: Vec<bool> =
+            (0..now.len()).map(|election| self.is_named(election, &now[election], &revision.uid)).collect();
+        for (election, (before, now)) in before.iter().zip(&mut now).enumerate() {
+            now.follow(before, named[election], forged);
+            let gained = now.labelled && (!before.labelled || now.claim != before.claim);
+            let justified = now.label_is_forged || forged || self.same_label(election).any(|other| named[other]);
+            if gained && !justified {
+                let what = format!("{} is labelled with term {:?}, with which no Lease named it", now.name, now.claim);
                 self.violation(revision, what);
             }
-            if lowered(&before, &pod) {
+            if !forged && lowered(before, now) {
                 self.violation(
                     revision,
-                    format_args!("the term of {} went from {:?} to {:?}", pod.name, before.claim, pod.claim),
+                    format_args!("the term of {} went from {:?} to {:?}", now.name, before.claim, now.claim),
                 );
             }
         }
-        self.pods.insert(revision.uid.clone(), pod);
-        let leaders: Vec<_> =
-            self.pods.values().filter(|pod| pod.labelled && !pod.label_is_forged).map(|pod| &pod.name).collect();
-        if leaders.len() > 1 {
-            let what = format!("several pods carry the label: {leaders:?}");
-            self.violation(revision, what);
+        self.pods.insert(revision.uid.clone(), now);
+        self.count_leaders(revision);
+    }
+
+    fn count_leaders(&mut self, revision: &Revision) {
+        for election in 0..self.elections.len() {
+            let stands = self.pods.values().map(|stands| &stands[election]);
+            let leaders: Vec<_> = stands.filter(|stand| stand.leads).map(|stand| stand.name.clone()).collect();
+            if leaders.len() > 1 {
+                self.violation(revision, format_args!("several pods carry the label: {leaders:?}"));
+            }
         }
     }
 
-    fn is_named(&self, pod: &Pod, uid: &str) -> bool {
-        let term = pod.claim.as_ref().and_then(|claim| claim.parse::<i64>().ok());
-        term.and_then(|term| self.terms.get(&term)).is_some_and(|holder| *holder == format!("{}/{uid}", pod.name))
+    fn is_named(&self, election: usize, stand: &Stand, uid: &str) -> bool {
+        let holder = number(stand).and_then(|term| self.elections[election].1.get(&term));
+        holder.is_some_and(|holder| *holder == format!("{}/{uid}", stand.name))
+    }
+
+    /// The Elections that use the same label as this one.
+    fn same_label(&self, election: usize) -> impl Iterator<Item = usize> {
+        let label = |index: usize| (&self.elections[index].0.key, &self.elections[index].0.value);
+        (0..self.elections.len()).filter(move |other| label(*other) == label(election))
     }
 }
 
-fn lowered(before: &Pod, after: &Pod) -> bool {
-    let number = |pod: &Pod| pod.claim.as_ref().and_then(|claim| claim.parse::<i64>().ok());
-    !before.claim_is_forged && before.claim.is_some() && number(after) < number(before)
+impl Stand {
+    /// What follows from what was before, from whether the Lease named the pod with its claim, and from who wrote this.
+    fn follow(&mut self, before: &Self, named: bool, forged: bool) {
+        let same_claim = self.claim == before.claim;
+        if forged {
+            self.label_is_forged = self.labelled && (before.label_is_forged || !before.labelled);
+            self.claim_is_forged = before.claim_is_forged || !same_claim;
+        } else {
+            self.label_is_forged = self.labelled && before.label_is_forged && !named;
+            self.claim_is_forged = before.claim_is_forged && same_claim;
+        }
+        let led = before.leads && self.claim_is_forged;
+        self.leads = self.labelled && !self.label_is_forged && (named || led);
+    }
+}
+
+fn lowered(before: &Stand, now: &Stand) -> bool {
+    !before.claim_is_forged && before.claim.is_some() && number(now) < number(before)
+}
+
+fn number(stand: &Stand) -> Option<i64> {
+    stand.claim.as_ref()?.parse().ok()
 }

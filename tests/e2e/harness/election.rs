@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use podium::api::{Election, ElectionStatus};
 use serde_json::{Value, json};
 
@@ -47,10 +47,15 @@ impl Scenario {
     pub async fn try_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
         let object =
             json!({ "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
-        // As bytes: the type would refuse some of what the API server is to refuse.
-        let request = kube::core::Request::new(self.api::<Election>().resource_url());
-        let body = serde_json::to_vec(&object).expect("JSON");
-        self.cluster.client.request(request.create(&PostParams::default(), body).expect("a request")).await
+        // As it is: the type would refuse some of what the API server is to judge.
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let created = self.raw_elections().create(&PostParams::default(), &object).await?;
+        created.try_parse().map_err(|error| panic!("{error}"))
+    }
+
+    /// Elections as the API server has them, also those that the type cannot hold.
+    pub fn raw_elections(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.cluster.client.clone(), &self.namespace, &ApiResource::erase::<Election>(&()))
     }
 
     /// The Election's status.
@@ -107,6 +112,20 @@ impl Scenario {
         .await
     }
 
+    /// Changes the Election's spec.
+    pub async fn patch_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
+        self.api::<Election>().patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await
+    }
+
+    /// Waits until the controller has counted so many eligible pods, as `"2/3"`.
+    pub async fn eligible(&self, election: &str, count: &str) {
+        eventually(&format!("{election}: {count} pods are eligible"), async || {
+            let eligible = self.status(election).await?.eligible;
+            if eligible.as_deref() == Some(count) { Ok(()) } else { Err(format!("{eligible:?}")) }
+        })
+        .await;
+    }
+
     async fn look(&self, election: &str) -> Result<Leader, String> {
         let (status, labelled, holder) = self.gather(election).await?;
         let seen = || format!("{status:?}, labelled: {labelled:?}, holder: {holder:?}");
@@ -131,9 +150,14 @@ impl Scenario {
         let object = self.api::<Election>().get(election).await.map_err(text)?;
         let label = format!("{}={}", object.spec.label.key, object.spec.label.value);
         let labelled = self.api::<Pod>().list_metadata(&ListParams::default().labels(&label)).await.map_err(text)?;
-        let labelled = labelled.items.iter().map(|pod| {
-            let claim = pod.annotations().get(&format!("term.podium.dev/{election}")).cloned().unwrap_or_default();
-            (format!("{}/{}", pod.name_any(), pod.uid().unwrap_or_default()), claim)
+        // Other Elections may use the same label for their own pods.
+        let is_others =
+            |claim: &str| claim.starts_with("term.podium.dev/") && claim != format!("term.podium.dev/{election}");
+        let labelled = labelled.items.iter().filter_map(|pod| {
+            let claim = pod.annotations().get(&format!("term.podium.dev/{election}")).cloned();
+            let elsewhere = claim.is_none() && pod.annotations().keys().any(|key| is_others(key));
+            (!elsewhere)
+                .then(|| (format!("{}/{}", pod.name_any(), pod.uid().unwrap_or_default()), claim.unwrap_or_default()))
         });
         let lease = object.spec.lease_name.as_deref().unwrap_or(election);
         let lease = self.api::<Lease>().get_metadata_opt(lease).await.map_err(text)?;

@@ -1,15 +1,16 @@
 //! What the tests stand on: a cluster, a namespace for each test, controllers as processes, and the history of it all.
 
+pub mod access;
 pub mod checker;
 pub mod cluster;
 pub mod controller;
+pub mod door;
 pub mod election;
 pub mod history;
 pub mod scenario;
 pub mod waiting;
 pub mod workloads;
 
-pub use controller::Controller;
 pub use election::Leader;
 pub use scenario::{Scenario, scenario};
 pub use waiting::eventually;

@@ -108,7 +108,7 @@ impl Scenario {
     async fn check(&self, recorder: Recorder) {
         let history = recorder.finish().await;
         let (watched, forged) = (lock(&self.watched), lock(&self.forged));
-        let found: Vec<_> = watched.iter().flat_map(|watched| violations(&history, watched, &forged)).collect();
+        let found = violations(&history, &watched, &forged);
         assert!(found.is_empty(), "promises broken in {}:\n{}", self.namespace, found.join("\n"));
     }
 

@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
-use kube::Resource;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -27,32 +27,48 @@ impl Scenario {
 
     /// Creates a pod labelled `app: web` with this metadata merged in, and waits until it is Ready.
     pub async fn pod(&self, name: &str, metadata: Value) -> Pod {
+        self.new_pod(name, metadata).await;
+        self.ready(name).await
+    }
+
+    /// As [`Self::pod`], to deceive Podium.
+    pub async fn forged_pod(&self, name: &str, metadata: Value) -> Pod {
+        let pod = self.new_pod(name, metadata).await;
+        self.forged(&pod);
+        self.ready(name).await
+    }
+
+    async fn new_pod(&self, name: &str, metadata: Value) -> Pod {
         let mut pod = json!({
             "metadata": { "name": name, "labels": { "app": "web" } },
             "spec": pod_spec(),
         });
         merge(&mut pod["metadata"], metadata);
         let pod = serde_json::from_value(pod).expect("a pod");
-        self.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created");
-        self.ready(name).await
+        self.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created")
     }
 
     /// Waits until the pod is Ready.
     pub async fn ready(&self, name: &str) -> Pod {
         eventually(&format!("{name} is Ready"), async || {
             let pod = self.api::<Pod>().get(name).await.map_err(|error| error.to_string())?;
-            let ready = condition(&pod, "Ready").is_some_and(|status| status == "True");
+            let ready = condition(&pod, "Ready").is_some_and(|condition| condition.status == "True");
             ready.then(|| pod.clone()).ok_or_else(|| format!("{:?}", pod.status))
         })
         .await
     }
 
     /// Makes the pod Ready or not, as a kubelet would.
-    pub async fn set_ready(&self, name: &str, ready: bool) {
+    pub async fn set_ready(&self, name: &str, ready: bool) -> Pod {
+        self.set_condition(name, "Ready", ready).await
+    }
+
+    /// Sets a condition of the pod.
+    pub async fn set_condition(&self, name: &str, kind: &str, holds: bool) -> Pod {
         let now = Timestamp::from_second(Timestamp::now().as_second()).expect("a time");
-        let status = if ready { "True" } else { "False" };
-        let ready = json!({ "type": "Ready", "status": status, "lastTransitionTime": now.to_string() });
-        self.patch_pod_status(name, json!({ "conditions": [ready] })).await;
+        let status = if holds { "True" } else { "False" };
+        let condition = json!({ "type": kind, "status": status, "lastTransitionTime": now.to_string() });
+        self.patch_pod_status(name, json!({ "conditions": [condition] })).await
     }
 
     /// Ends the pod as an eviction by the kubelet does.
@@ -61,9 +77,9 @@ impl Scenario {
         self.patch_pod_status(name, json!({ "phase": "Failed", "reason": "Evicted", "conditions": [ready] })).await;
     }
 
-    async fn patch_pod_status(&self, name: &str, status: Value) {
+    async fn patch_pod_status(&self, name: &str, status: Value) -> Pod {
         let patch = Patch::Strategic(json!({ "status": status }));
-        self.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is patched");
+        self.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is patched")
     }
 
     /// Merges into the pod's metadata.
@@ -120,10 +136,23 @@ pub fn pod_spec() -> Value {
     json!({ "terminationGracePeriodSeconds": 1, "containers": [{ "name": "app", "image": "app" }] })
 }
 
-/// The status of the pod's condition of this type.
-pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a str> {
+/// The pod's condition of this type.
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Since when the pod's condition is as it is.
+pub fn transition(pod: &Pod, kind: &str) -> Timestamp {
+    let time = condition(pod, kind).and_then(|condition| condition.last_transition_time.as_ref());
+    time.expect("the condition has a time").0
+}
+
+/// When the API server took the last write of Podium to this object, in whole seconds.
+pub fn last_write(object: &impl ResourceExt) -> Timestamp {
+    let entries = object.managed_fields().iter();
+    let ours = entries.filter(|entry| entry.manager.as_deref().is_some_and(|name| name.starts_with("podium")));
+    ours.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max().expect("Podium wrote it")
 }
 
 /// JSON merge patch, without deletions.

@@ -1,0 +1,35 @@
+# What there is to do here, one line each. Anything longer than that is a script.
+
+.DEFAULT_GOAL := help
+.PHONY: help build generate fmt lint unit e2e test demo
+.NOTPARALLEL:
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## builds the optimised binary, target/release/podium
+	cargo build --release --locked
+
+generate: ## renews the files that are made from the code: crds/
+	cargo run --quiet --locked -- crd >crds/elections.podium.dev.yaml.new
+	mv crds/elections.podium.dev.yaml.new crds/elections.podium.dev.yaml
+
+fmt: ## formats the code
+	cargo fmt
+
+lint: ## formatting, clippy and documentation, with warnings denied
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+unit: ## the tests that need no cluster
+	cargo test --locked --lib --bins --test crd --test purity
+	cargo test --locked --doc
+
+e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG
+	tests/e2e/run
+
+test: lint unit e2e ## everything
+
+demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
+	examples/demo/run

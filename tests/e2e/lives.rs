@@ -1,0 +1,90 @@
+//! Elections that are deleted, and that come back.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use podium::api::Election;
+use serde_json::json;
+
+use crate::harness::{Scenario, eventually, scenario};
+
+async fn delete_election(world: &Scenario, name: &str) {
+    world.api::<Election>().delete(name, &DeleteParams::default()).await.expect("the Election is deleted");
+}
+
+#[tokio::test]
+async fn a_deleted_election_takes_label_and_lease_with_it_and_leaves_the_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        let leader = world.leader("web").await;
+        delete_election(world, "web").await;
+        eventually("the label is gone", async || {
+            let pod = world.api::<Pod>().get("web-0").await.map_err(|error| error.to_string())?;
+            let claim = pod.annotations().get("term.podium.dev/web");
+            assert_eq!(claim, Some(&leader.term.to_string()), "the term is the fence");
+            if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(()) }
+        })
+        .await;
+        eventually("the Lease is garbage-collected", async || match world.api::<Lease>().get_opt("web").await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_label_left_by_an_election_that_was_deleted_without_a_controller_is_removed_by_the_next_one() {
+    scenario(async |world| {
+        let mut controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        world.leader("web").await;
+        controller.kill();
+        delete_election(world, "web").await;
+        let _controller = world.controller();
+        eventually("the label is gone", async || {
+            let pod = world.api::<Pod>().get("web-0").await.map_err(|error| error.to_string())?;
+            if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(()) }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_election_that_is_deleted_and_made_again_at_once_continues_with_a_higher_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let mut former = world.leader("web").await;
+        for _ in 0..5 {
+            delete_election(world, "web").await;
+            world.election("web").await;
+            former = world.leader_after("web", &former).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_changed_selector_moves_the_leadership_to_the_pods_that_it_matches() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.pod("db-0", json!({ "labels": { "app": "db" } })).await;
+        world.election("web").await;
+        world.leader_is("web", "web-0").await;
+        let selector = json!({ "matchLabels": null, "matchExpressions": [
+            { "key": "app", "operator": "In", "values": ["db", "cache"] },
+        ] });
+        world.patch_election("web", json!({ "selector": selector })).await.expect("the selector is changed");
+        world.leader_is("web", "db-0").await;
+    })
+    .await;
+}

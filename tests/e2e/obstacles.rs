@@ -1,0 +1,175 @@
+//! What is missing when a controller starts: it says so with the remedy, and goes on by itself when it is mended.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use kube::Api;
+use kube::api::DeleteParams;
+use podium::api::custom_resource_definition;
+use serde_json::json;
+
+use crate::harness::access::RIGHTS;
+use crate::harness::cluster::OwnCluster;
+use crate::harness::door::Door;
+use crate::harness::scenario::scenario_on;
+use crate::harness::{eventually, scenario};
+
+#[tokio::test]
+async fn without_an_api_server_it_says_so_and_goes_on_when_there_is_one() {
+    scenario(async |world| {
+        let mut door = Door::closed(&world.cluster.kubeconfig).await;
+        let controller = world.controller_with(&door.through(&world.cluster.kubeconfig), &[]);
+        controller.says(&["cannot reach the API server", "trying again"]).await;
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        door.open().await;
+        world.leader("web").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_goes_and_comes_back_moves_no_leader() {
+    scenario(async |world| {
+        let mut door = Door::closed(&world.cluster.kubeconfig).await;
+        door.open().await;
+        let controller = world.controller_with(&door.through(&world.cluster.kubeconfig), &[]);
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let leader = world.leader("web").await;
+        door.close().await;
+        controller.says(&["cannot reach the API server", "trying again"]).await;
+        assert_eq!(world.leader("web").await, leader);
+        door.open().await;
+        world.pods(["web-2"]).await;
+        world.eligible("web", "3/3").await;
+        assert_eq!(world.leader("web").await, leader);
+        // What happens meanwhile is seen afterwards.
+        door.close().await;
+        world.force_delete_pod(&leader.name).await;
+        door.open().await;
+        world.leader_after("web", &leader).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_read_it_says_which_one_is_missing_and_goes_on_when_it_is_granted() {
+    scenario(async |world| {
+        let account = world.account("podium").await;
+        world
+            .grant(
+                "podium",
+                &RIGHTS.map(|(group, resource, verbs)| (group, if resource == "pods" { "none" } else { resource }, verbs)),
+            )
+            .await;
+        let controller = world.controller_with(&account, &[]);
+        controller.says(&["missing rights", "pods", "grant get, list and watch on pods", &world.namespace]).await;
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        world.grant("podium", &RIGHTS).await;
+        world.leader("web").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_write_it_says_which_one_is_missing_and_goes_on_when_it_is_granted() {
+    scenario(async |world| {
+        let account = world.account("podium").await;
+        let reading = RIGHTS.map(|(group, resource, _)| (group, resource, ["get", "list", "watch"].as_slice()));
+        world.grant("podium", &reading).await;
+        let controller = world.controller_with(&account, &[]);
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        controller.says(&["WARN", "cannot create resource", "leases"]).await;
+        world.grant("podium", &RIGHTS).await;
+        world.leader("web").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_the_election_resource_it_says_how_to_install_it_and_goes_on_when_it_is_there() {
+    let own = OwnCluster::start().await;
+    scenario_on(own.cluster.clone(), async |world| {
+        let controller = world.controller();
+        controller.says(&["the Election resource is not installed", "podium crd | kubectl apply -f -"]).await;
+        world.pods(["web-0", "web-1"]).await;
+        world.cluster.install(custom_resource_definition()).await;
+        world.election("web").await;
+        let leader = world.leader("web").await;
+
+        // Nor does it take a resource that was removed for Elections that were deleted: the leader stays labelled.
+        let definitions: Api<CustomResourceDefinition> = Api::all(world.cluster.client.clone());
+        definitions.delete("elections.podium.dev", &DeleteParams::default()).await.expect("the resource is removed");
+        eventually("the controller misses the resource again", async || {
+            let log = controller.log();
+            if log.matches("the Election resource is not installed").count() > 1 { Ok(()) } else { Err(log) }
+        })
+        .await;
+        let pod = world.api::<Pod>().get(&leader.name).await.expect("the pod is there");
+        assert_eq!(pod.metadata.labels.and_then(|labels| labels.get("leader").cloned()).as_deref(), Some("true"));
+        world.cluster.install(custom_resource_definition()).await;
+        world.election("web").await;
+        world.leader_after("web", &leader).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invalid_election_that_an_older_resource_lets_through_does_not_stop_the_others() {
+    let own = OwnCluster::start().await;
+    scenario_on(own.cluster.clone(), async |world| {
+        world.cluster.install(without_validations(custom_resource_definition())).await;
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        let invalid = [
+            ("empty", json!({ "selector": {} }), "InvalidSelector"),
+            (
+                "operator",
+                json!({ "selector": { "matchExpressions": [{ "key": "app", "operator": "In" }] } }),
+                "InvalidSelector",
+            ),
+            ("number", json!({ "selector": { "matchLabels": { "app": 7 } } }), "InvalidSpec"),
+            ("nothing", json!({}), "InvalidSpec"),
+        ];
+        for (name, spec, _) in &invalid {
+            let object =
+                json!({ "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
+            let object = serde_json::from_value(object).expect("an object");
+            world.raw_elections().create(&<_>::default(), &object).await.expect("this API server takes anything");
+        }
+        world.election("web").await;
+        let leader = world.leader("web").await;
+        for (name, spec, reason) in invalid {
+            eventually(&format!("{name} is stalled for {reason}: {spec}"), async || {
+                let election = world.raw_elections().get(name).await.map_err(|error| error.to_string())?;
+                let status = &election.data["status"];
+                let stalled = status["conditions"].as_array().into_iter().flatten().any(|condition| {
+                    condition["type"] == "Stalled" && condition["status"] == "True" && condition["reason"] == reason
+                });
+                stalled.then_some(()).ok_or_else(|| status.to_string())
+            })
+            .await;
+        }
+        assert_eq!(world.leader("web").await, leader);
+    })
+    .await;
+}
+
+/// The definition as one might have been that checks nothing.
+fn without_validations(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut definition.spec.versions {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let schema = schema.expect("a schema");
+        schema.x_kubernetes_validations = None;
+        schema.required = None;
+        let anything = JSONSchemaProps {
+            type_: Some("object".into()),
+            x_kubernetes_preserve_unknown_fields: Some(true),
+            ..JSONSchemaProps::default()
+        };
+        schema.properties.as_mut().expect("properties").insert("spec".into(), anything);
+    }
+    definition
+}

@@ -1,0 +1,135 @@
+//! What the API server refuses, in words that name the field and the remedy.
+
+use podium::api::Election;
+use serde_json::{Value, json};
+
+use crate::harness::{Scenario, scenario};
+
+/// Asserts that the API server refuses an Election with this spec, and that its message contains all of these.
+async fn assert_refused(world: &Scenario, name: &str, spec: Value, words: &[&str]) {
+    let refused = world.try_election(name, spec.clone()).await;
+    assert_message(refused, &spec, words);
+}
+
+fn assert_message(answer: kube::Result<Election>, what: &Value, words: &[&str]) {
+    let Err(kube::Error::Api(status)) = answer else { panic!("accepted, or no answer at all: {what}: {answer:?}") };
+    for word in words {
+        assert!(status.message.contains(word), "{what}: no {word:?} in {:?}", status.message);
+    }
+    assert_eq!(status.code, 422, "{}", status.message);
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut spec = json!({ "selector": { "matchLabels": { "app": "web" } } });
+    spec[field] = value;
+    spec
+}
+
+#[tokio::test]
+async fn a_selector_that_would_match_everything_is_refused() {
+    scenario(async |world| {
+        for selector in [json!({}), json!({ "matchLabels": {} }), json!({ "matchExpressions": [] })] {
+            let words = ["spec.selector", "give matchLabels or matchExpressions"];
+            assert_refused(world, "web", json!({ "selector": selector }), &words).await;
+        }
+        assert_refused(world, "web", json!({}), &["spec.selector", "Required value"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_requirement_that_cannot_be_evaluated_is_refused() {
+    scenario(async |world| {
+        let values = ["spec.selector.matchExpressions[0]", "In and NotIn need at least one entry in values"];
+        let cases: [(Value, &[&str]); 6] = [
+            (json!({ "key": "app", "operator": "In" }), &values),
+            (json!({ "key": "app", "operator": "NotIn", "values": [] }), &values),
+            (json!({ "key": "app", "operator": "Exists", "values": ["web"] }), &values),
+            (json!({ "key": "app", "operator": "Gt", "values": ["1"] }), &["operator", "supported values", "NotIn"]),
+            (json!({ "key": "a b", "operator": "Exists" }), &["matchExpressions[0].key", "should match"]),
+            (
+                json!({ "key": "app", "operator": "In", "values": ["a b"] }),
+                &["matchExpressions[0].values[0]", "should match"],
+            ),
+        ];
+        for (requirement, words) in cases {
+            assert_refused(world, "web", json!({ "selector": { "matchExpressions": [requirement] } }), words).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_label_that_no_pod_can_carry_is_refused() {
+    scenario(async |world| {
+        let (long, prefix) = ("x".repeat(64), format!("{}/leader", "x".repeat(254)));
+        let key = |key: &str| with("label", json!({ "key": key }));
+        for bad in ["no spaces", "-leader", "Example.com/leader", "", "a/b/c", &long, &prefix] {
+            assert_refused(world, "web", key(bad), &["spec.label.key"]).await;
+        }
+        for bad in ["no spaces", "", "-", &long] {
+            assert_refused(world, "web", with("label", json!({ "value": bad })), &["spec.label.value"]).await;
+        }
+        let selector = json!({ "matchLabels": { "not a key": "web" } });
+        assert_refused(world, "web", json!({ "selector": selector }), &["spec.selector.matchLabels", "valid label key"])
+            .await;
+        let selector = json!({ "matchLabels": { "app": "not a value" } });
+        assert_refused(world, "web", json!({ "selector": selector }), &["spec.selector.matchLabels", "should match"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn names_and_numbers_out_of_bounds_are_refused() {
+    scenario(async |world| {
+        let valid = with("minReadySeconds", json!(0));
+        assert_refused(world, &"x".repeat(64), valid, &["metadata.name", "63"]).await;
+        assert_refused(world, "web", with("leaseName", json!("Not_A_Name")), &["spec.leaseName", "should match"]).await;
+        assert_refused(world, "web", with("leaseName", json!("x".repeat(254))), &["spec.leaseName", "253"]).await;
+        assert_refused(
+            world,
+            "web",
+            with("minReadySeconds", json!(-1)),
+            &["spec.minReadySeconds", "greater than or equal to 0"],
+        )
+        .await;
+        assert_refused(world, "web", with("minReadySeconds", json!(86401)), &["spec.minReadySeconds", "86400"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn label_and_lease_name_cannot_be_changed() {
+    scenario(async |world| {
+        world.election_with("plain", json!({})).await;
+        world.election_with("named", json!({ "leaseName": "lease" })).await;
+        let label = ["spec.label", "immutable", "delete the Election and create one with the new label"];
+        let lease = ["spec.leaseName", "immutable", "delete the Election and create one with the new name"];
+        let cases: [(&str, Value, &[&str]); 6] = [
+            ("plain", json!({ "label": { "key": "other.example/leader" } }), &label),
+            ("plain", json!({ "label": { "value": "yes" } }), &label),
+            ("named", json!({ "label": { "value": "yes" } }), &label),
+            ("plain", json!({ "leaseName": "other" }), &lease),
+            ("named", json!({ "leaseName": "other" }), &lease),
+            ("named", json!({ "leaseName": null }), &lease),
+        ];
+        for (name, change, words) in cases {
+            let answer = world.patch_election(name, change.clone()).await;
+            assert_message(answer, &change, words);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_says_the_same_as_before_is_accepted() {
+    scenario(async |world| {
+        world.election("web").await;
+        let changes =
+            [json!({ "leaseName": "web" }), json!({ "minReadySeconds": 5 }), json!({ "label": { "key": "leader" } })];
+        for change in changes {
+            world.patch_election("web", change).await.expect("nothing immutable changes");
+        }
+    })
+    .await;
+}

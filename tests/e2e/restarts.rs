@@ -1,0 +1,165 @@
+//! Controllers that end, come back, or are several.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
+use podium::api::Election;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::harness::{Scenario, scenario};
+
+/// The resourceVersions of everything that has to do with the Election `web`.
+async fn versions(world: &Scenario) -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::new();
+    collect::<Pod>(world, &mut versions).await;
+    collect::<Lease>(world, &mut versions).await;
+    collect::<Election>(world, &mut versions).await;
+    collect::<Event>(world, &mut versions).await;
+    versions
+}
+
+async fn collect<K>(world: &Scenario, versions: &mut BTreeMap<String, String>)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    for object in world.api::<K>().list_metadata(&ListParams::default()).await.expect("objects can be listed") {
+        let name = object.name_any();
+        // The first dot begins the number of an Event.
+        if name.split('.').next().is_some_and(|name| name == "web" || name.starts_with("web-")) {
+            versions.insert(format!("{} {name}", K::kind(&())), object.resource_version().unwrap_or_default());
+        }
+    }
+}
+
+/// Proof without waiting: by the time the controller has served a new Election, it has looked at the one that was there.
+async fn serve_another(world: &Scenario, name: &str) {
+    world.pod(&format!("{name}-0"), json!({ "labels": { "app": name } })).await;
+    world.election_with(name, json!({ "selector": { "matchLabels": { "app": name } } })).await;
+    world.leader(name).await;
+}
+
+#[tokio::test]
+async fn a_controller_that_starts_over_a_correct_world_writes_nothing() {
+    scenario(async |world| {
+        let mut controller = world.controller();
+        world.pods(["web-0", "web-1", "web-2"]).await;
+        world.election("web").await;
+        world.leader("web").await;
+        // A change, so that there is a former holder, too.
+        world.set_ready("web-0", false).await;
+        world.leader_is("web", "web-1").await;
+        serve_another(world, "first").await;
+        controller.kill();
+        let before = versions(world).await;
+
+        let mut controller = world.controller();
+        serve_another(world, "second").await;
+        assert_eq!(versions(world).await, before, "after SIGKILL and a restart");
+
+        assert!(controller.terminate().await.success(), "SIGTERM is a request, not a failure");
+        let _controller = world.controller();
+        serve_another(world, "third").await;
+        assert_eq!(versions(world).await, before, "after SIGTERM and a restart");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_goes_while_no_controller_runs_is_replaced_when_one_comes() {
+    scenario(async |world| {
+        let mut controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let first = world.leader_is("web", "web-0").await;
+        controller.kill();
+        world.force_delete_pod("web-0").await;
+        let _controller = world.controller();
+        assert!(world.leader_is("web", "web-1").await.term > first.term);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn everything_that_changes_while_no_controller_runs_is_put_right_when_one_comes() {
+    scenario(async |world| {
+        let mut controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let first = world.leader_is("web", "web-0").await;
+        controller.kill();
+        world.force_delete_pod("web-0").await;
+        // Another pod under the name of the leader, with the leader's label.
+        world.forged_pod("web-0", json!({ "labels": { "leader": "true" } })).await;
+        world.api::<Lease>().delete("web", &DeleteParams::default()).await.expect("the Lease is deleted");
+        let _controller = world.controller();
+        world.leader_after("web", &first).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_survives_an_outage_of_the_controller() {
+    scenario(async |world| {
+        let mut controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let leader = world.leader("web").await;
+        for _ in 0..3 {
+            controller.kill();
+            assert_eq!(world.leader("web").await, leader);
+            controller = world.controller();
+            controller.elects().await;
+            assert_eq!(world.leader("web").await, leader);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_controllers_at_once_do_no_harm() {
+    scenario(async |world| {
+        let (_one, _other) = (world.controller(), world.controller());
+        world.pods(["web-0", "web-1", "web-2"]).await;
+        world.election("web").await;
+        let mut leader = world.leader("web").await;
+        for _ in 0..4 {
+            world.set_ready(&leader.name, false).await;
+            let next = world.leader_after("web", &leader).await;
+            assert_ne!(next.name, leader.name);
+            world.set_ready(&leader.name, true).await;
+            leader = next;
+        }
+        world.api::<Lease>().delete("web", &DeleteParams::default()).await.expect("the Lease is deleted");
+        let leader = world.leader_after("web", &leader).await;
+        world.delete_pod(&leader.name).await;
+        world.leader_after("web", &leader).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn controllers_that_are_killed_at_any_moment_leave_a_world_that_the_next_one_finishes() {
+    scenario(async |world| {
+        world.pods(["web-0", "web-1", "web-2"]).await;
+        world.election("web").await;
+        let mut controller = world.controller();
+        let mut leader = world.leader("web").await;
+        for _ in 0..6 {
+            world.set_ready(&leader.name, false).await;
+            // It is somewhere between seeing this and having finished.
+            controller.kill();
+            controller = world.controller();
+            let next = world.leader_after("web", &leader).await;
+            world.set_ready(&leader.name, true).await;
+            leader = next;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,110 @@
+//! Fields that tune when the leadership moves.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::harness::workloads::{last_write, transition};
+use crate::harness::{eventually, scenario};
+
+#[tokio::test]
+async fn a_condition_of_the_users_own_makes_the_candidate() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election_with("web", json!({ "readyCondition": "example.com/in-sync" })).await;
+        world.condition("web", "Ready", "False", "NoEligiblePod").await;
+        world.set_condition("web-1", "example.com/in-sync", true).await;
+        let leader = world.leader_is("web", "web-1").await;
+        world.set_condition("web-0", "example.com/in-sync", true).await;
+        world.set_ready("web-1", false).await;
+        world.eligible("web", "2/2").await;
+        assert_eq!(world.leader("web").await, leader, "Ready is not asked for");
+        world.set_condition("web-1", "example.com/in-sync", false).await;
+        world.leader_is("web", "web-0").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_held_leader_keeps_the_label_until_another_pod_may_lead_or_its_own_goes() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.election_with("web", json!({ "whenNoCandidate": "Hold" })).await;
+        let first = world.leader_is("web", "web-0").await;
+        world.set_ready("web-0", false).await;
+        world.condition("web", "Ready", "True", "LeaderHeld").await;
+        assert_eq!(world.leader("web").await, first);
+        world.pods(["web-1"]).await;
+        world.leader_is("web", "web-1").await;
+        world.set_ready("web-1", false).await;
+        world.condition("web", "Ready", "True", "LeaderHeld").await;
+        world.delete_pod("web-1").await;
+        world.vacancy("web").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_not_ready_keeps_the_podium_for_the_failover_delay() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election_with("web", json!({ "failoverDelaySeconds": 3 })).await;
+        world.leader_is("web", "web-0").await;
+        let unready = world.set_ready("web-0", false).await;
+        world.leader_is("web", "web-1").await;
+        let elected = last_write(&world.api::<Lease>().get("web").await.expect("the Lease is there"));
+        let due = transition(&unready, "Ready") + SignedDuration::from_secs(3);
+        assert!(elected >= due, "due {due}, elected {elected}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_recovers_within_the_failover_delay_stays_and_one_that_is_deleted_is_replaced_at_once() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election_with("web", json!({ "failoverDelaySeconds": 86400 })).await;
+        let first = world.leader_is("web", "web-0").await;
+        world.set_ready("web-0", false).await;
+        world.eligible("web", "1/2").await;
+        assert_eq!(world.leader("web").await, first);
+        world.set_ready("web-0", true).await;
+        world.eligible("web", "2/2").await;
+        assert_eq!(world.leader("web").await, first);
+        world.delete_pod("web-0").await;
+        world.leader_is("web", "web-1").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspended_election_repairs_labels_and_begins_no_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let first = world.leader_is("web", "web-0").await;
+        world.patch_election("web", json!({ "suspend": true })).await.expect("it may be suspended");
+        world.forge_pod("web-1", json!({ "labels": { "leader": "true" } })).await;
+        world.forge_pod("web-0", json!({ "labels": { "leader": null } })).await;
+        assert_eq!(world.leader("web").await, first);
+        world.force_delete_pod("web-0").await;
+        world.condition("web", "Ready", "False", "Suspended").await;
+        let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
+        assert_eq!(lease.annotations().get("podium.dev/term"), Some(&first.term.to_string()));
+        eventually("nobody is labelled", async || {
+            let pod = world.api::<Pod>().get("web-1").await.map_err(|error| error.to_string())?;
+            if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(()) }
+        })
+        .await;
+        world.patch_election("web", json!({ "suspend": false })).await.expect("it may go on");
+        world.leader_is("web", "web-1").await;
+    })
+    .await;
+}
