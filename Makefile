@@ -23,7 +23,7 @@ lint: ## formatting, clippy and documentation, with warnings denied
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
 unit: ## the tests that need no cluster
-	cargo test --locked --lib --bins --test crd
+	cargo test --locked --lib --bins --test crd --test purity
 	cargo test --locked --doc
 
 e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG

@@ -8,23 +8,24 @@ use tokio::time::Instant;
 use super::announce;
 use super::observe::cached::CachedLease;
 use super::observe::stream::Kind;
-use super::server::{Read, Refusal, Server, Write};
-use super::shared::Shared;
+use super::server::{Refusal, Server, Write};
+use super::shared::{Shared, Target};
 use crate::api::{ElectionStatus, LeaderLabel, names};
-use crate::election::plan::{Guard, LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
+use crate::election::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use crate::election::snapshot::Election;
+use crate::election::term::Version;
 use crate::lease::object::{self, Owner};
 
 /// How many pods of one Election are fenced at a time.
 const FENCES_AT_ONCE: usize = 16;
 
-/// A write that ended the plan, and the object to read again before the next decision.
+/// A write that ended the plan.
 #[derive(Debug)]
 pub struct Ended {
     /// The answer.
     pub refusal: Refusal,
     /// What was to be written.
-    pub object: Read,
+    pub target: Target,
 }
 
 /// Carries out the plan for `election`, whose Lease was `lease` when it was decided. Returns what follows. `since`: when the
@@ -40,16 +41,15 @@ pub async fn act<S: Server>(
     since: Instant,
 ) -> Result<Then, Ended> {
     let Plan { lease: lease_write, fence, label, status, then } = plan;
-    if let (Some(write), Ok(settings)) = (lease_write, &election.settings) {
+    let namespace = &election.namespace;
+    if let (Some(lease_write), Ok(settings)) = (lease_write, &election.settings) {
         let name = settings.lease_name.clone();
-        let write = lease_body(election, &name, lease, write);
-        shared
-            .write(&election.namespace, Kind::Leases, write)
-            .await
-            .map_err(|refusal| Ended { refusal, object: Read::Lease(name) })?;
+        let decided_on = lease.as_ref().map(CachedLease::version);
+        let target = Target { kind: Kind::Leases, namespace: namespace.clone(), name, decided_on };
+        write(shared, target, lease_body(election, &settings.lease_name, lease, lease_write)).await?;
         // A pod that changed meanwhile would refuse what was decided on its former version.
-        let current = |write: &PodWrite| shared.world().has_version(&election.namespace, &write.pod, write.resource_version);
-        if !fence.iter().chain(&label).all(current) {
+        let outdated = |write: &PodWrite| shared.knows_better(&pod_target(namespace, write));
+        if fence.iter().chain(&label).any(outdated) {
             return Ok(Then::DecideAgain);
         }
     }
@@ -61,13 +61,11 @@ pub async fn act<S: Server>(
     }
     if let Some(status) = status {
         let StatusWrite { guard, status, can_wait: _, announce } = status;
-        let patch = status_patch(&guard, &status);
         let name = election.name.clone();
-        let write = Write::PatchStatus { name: name.clone(), patch };
-        shared
-            .write(&election.namespace, Kind::Elections, write)
-            .await
-            .map_err(|refusal| Ended { refusal, object: Read::Election(name) })?;
+        let patch = status_patch(&guard, &status);
+        let target =
+            Target { kind: Kind::Elections, namespace: namespace.clone(), name: name.clone(), decided_on: Some(guard) };
+        write(shared, target, Write::PatchStatus { name, patch }).await?;
         if let Some(change) = announce {
             announce::publish(shared, election, change, since).await;
         }
@@ -75,12 +73,20 @@ pub async fn act<S: Server>(
     Ok(then)
 }
 
-async fn patch_pod<S: Server>(shared: &Shared<S>, election: &Election, write: PodWrite) -> Result<(), Ended> {
+async fn write<S: Server>(shared: &Shared<S>, target: Target, write: Write) -> Result<(), Ended> {
+    shared.write(&target, write).await.map_err(|refusal| Ended { refusal, target })
+}
+
+async fn patch_pod<S: Server>(shared: &Shared<S>, election: &Election, pod: PodWrite) -> Result<(), Ended> {
     let Ok(settings) = &election.settings else { return Ok(()) };
-    let name = write.pod.name.clone();
-    let patch = pod_patch(&election.name, &settings.label, write);
-    let result = shared.write(&election.namespace, Kind::Pods, Write::PatchPod { name: name.clone(), patch }).await;
-    result.map_err(|refusal| Ended { refusal, object: Read::Pod(name) })
+    let target = pod_target(&election.namespace, &pod);
+    let name = pod.pod.name.clone();
+    write(shared, target, Write::PatchPod { name, patch: pod_patch(&election.name, &settings.label, pod) }).await
+}
+
+fn pod_target(namespace: &str, PodWrite { pod, resource_version, .. }: &PodWrite) -> Target {
+    let decided_on = Some(Version { uid: pod.uid.clone(), resource_version: *resource_version });
+    Target { kind: Kind::Pods, namespace: namespace.into(), name: pod.name.clone(), decided_on }
 }
 
 fn lease_body(election: &Election, name: &str, lease: Option<CachedLease>, write: LeaseWrite) -> Write {
@@ -98,7 +104,7 @@ fn lease_body(election: &Election, name: &str, lease: Option<CachedLease>, write
 }
 
 /// The guard is what the plan says, not what the object happens to carry.
-fn guarded(mut body: LeaseObject, guard: &Guard) -> LeaseObject {
+fn guarded(mut body: LeaseObject, guard: &Version) -> LeaseObject {
     body.metadata.uid = Some(guard.uid.to_string());
     body.metadata.resource_version = Some(guard.resource_version.to_string());
     body
@@ -121,8 +127,8 @@ fn pod_patch(election: &str, label: &LeaderLabel, write: PodWrite) -> Value {
 }
 
 /// The merge patch of a status: a field that is not set is removed.
-fn status_patch(guard: &Guard, status: &ElectionStatus) -> Value {
-    let Guard { uid, resource_version } = guard;
+fn status_patch(guard: &Version, status: &ElectionStatus) -> Value {
+    let Version { uid, resource_version } = guard;
     let ElectionStatus {
         observed_generation,
         leader,

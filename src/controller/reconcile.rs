@@ -9,6 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::act::{Ended, act};
 use super::observe::snapshot::Consulted;
+use super::observe::stream::Kind;
 use super::observe::world::Key;
 use super::queue::Outcome;
 use super::server::{Read, Refusal, Server};
@@ -68,7 +69,7 @@ impl Reconciler {
                     let at = Instant::now() + wait;
                     return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }
-                Err(Ended { refusal, object }) => read_again(shared, key, refusal, object).await?,
+                Err(ended) => see_again(shared, key, ended).await?,
             }
         }
         debug!(election = %key, "the world changes faster than it can be followed");
@@ -111,18 +112,27 @@ async fn consult<S: Server>(shared: &Shared<S>, key: &Key, snapshot: &Snapshot) 
     Ok(Consulted { read_after, settled_at })
 }
 
-/// After a refusal or an unknown answer, the object is read before anything else is decided.
+/// After a refusal or an unknown answer, the object is seen anew before anything else is decided.
 ///
 /// # Errors
 /// Where that does not help at once: somebody has to act, or the server has to recover.
-async fn read_again<S: Server>(shared: &Shared<S>, key: &Key, refusal: Refusal, object: Read) -> Result<(), Refusal> {
-    debug!(election = %key, %refusal, ?object, "a write was not acknowledged");
-    let helps = matches!(refusal, Refusal::Outdated(_) | Refusal::NotFound { named: true, .. });
+async fn see_again<S: Server>(shared: &Shared<S>, key: &Key, Ended { refusal, target }: Ended) -> Result<(), Refusal> {
+    debug!(election = %key, %refusal, ?target, "a write was not acknowledged");
+    let changed = matches!(refusal, Refusal::Outdated(_) | Refusal::NotFound { named: true, .. });
+    // The answer itself, or a watch, has shown it meanwhile.
+    if changed && shared.knows_better(&target) {
+        return Ok(());
+    }
     if let Refusal::Denied(_) = refusal {
         return Err(refusal);
     }
-    shared.read(&key.namespace, object).await?;
-    if helps { Ok(()) } else { Err(refusal) }
+    let read = match target.kind {
+        Kind::Pods => Read::Pod(target.name),
+        Kind::Leases => Read::Lease(target.name),
+        Kind::Elections => Read::Election(target.name),
+    };
+    shared.read(&key.namespace, read).await?;
+    if changed { Ok(()) } else { Err(refusal) }
 }
 
 fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {

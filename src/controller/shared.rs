@@ -12,7 +12,7 @@ use super::observe::stream::Kind;
 use super::observe::world::{Changes, Key, Scope, World};
 use super::queue::Queue;
 use super::server::{Read, Refusal, Server, Write};
-use crate::election::term::Uid;
+use crate::election::term::{Uid, Version};
 
 /// The state of one controller.
 pub struct Shared<S> {
@@ -31,6 +31,19 @@ pub struct Shared<S> {
     /// What was already logged.
     pub complaints: Complaints,
     world: Mutex<World>,
+}
+
+/// What a write is about.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it is.
+    pub namespace: String,
+    /// What it is called.
+    pub name: String,
+    /// The version that the decision saw. `None`: none, it is to be created.
+    pub decided_on: Option<Version>,
 }
 
 impl<S: Server> Shared<S> {
@@ -69,14 +82,26 @@ impl<S: Server> Shared<S> {
     /// Writes, and takes the answer into the caches.
     ///
     /// # Errors
-    /// Any answer but success. The caches are as before.
-    pub async fn write(&self, namespace: &str, kind: Kind, write: Write) -> Result<(), Refusal> {
-        let ticket = self.world().ticket(kind, namespace);
-        if let Some(item) = self.server.write(namespace, write).await? {
-            let changes = self.world().answered(ticket, item);
-            self.queue(changes);
-        }
-        Ok(())
+    /// Any answer but success. Where the server says that there is no object of this name, the caches know it too.
+    pub async fn write(&self, target: &Target, write: Write) -> Result<(), Refusal> {
+        let Target { kind, namespace, name, decided_on } = target;
+        let ticket = self.world().ticket(*kind, namespace);
+        let answer = self.server.write(namespace, write).await;
+        let changes = match (&answer, decided_on) {
+            (Ok(Some(item)), _) => self.world().answered(ticket, item.clone()),
+            (Err(Refusal::NotFound { named: true, .. }), Some(version)) => {
+                self.world().answered_gone(*kind, namespace, name, &version.uid)
+            }
+            _ => Changes::default(),
+        };
+        self.queue(changes);
+        answer.map(|_| ())
+    }
+
+    /// Whether the caches have come beyond the version that was decided on.
+    pub fn knows_better(&self, target: &Target) -> bool {
+        let Target { kind, namespace, name, decided_on } = target;
+        self.world().version(*kind, namespace, name) != *decided_on
     }
 
     /// Reads from the server, and takes the answer into the caches: afterwards they are at least as new as the answer.
@@ -94,7 +119,7 @@ impl<S: Server> Shared<S> {
         };
         let (ticket, known) = {
             let mut world = self.world();
-            (world.ticket(kind, namespace), name.as_deref().and_then(|name| world.uid(kind, namespace, name)))
+            (world.ticket(kind, namespace), name.as_deref().and_then(|name| world.version(kind, namespace, name)))
         };
         let answer = self.server.read(namespace, read).await;
         let mut world = self.world();
@@ -104,7 +129,7 @@ impl<S: Server> Shared<S> {
                 (found, items.into_iter().map(|item| world.answered(ticket, item)).collect())
             }
             (Err(Refusal::NotFound { named: true, .. }), Some(name)) => {
-                let gone = known.map(|uid| world.answered_gone(kind, namespace, &name, &uid));
+                let gone = known.map(|known| world.answered_gone(kind, namespace, &name, &known.uid));
                 (BTreeSet::new(), gone.into_iter().collect::<Vec<_>>())
             }
             (Err(refusal), _) => return Err(refusal),

@@ -10,7 +10,7 @@ use super::observe::stream::Kind;
 use super::observe::world::Key;
 use super::queue::Outcome;
 use super::server::{Read, Refusal, Server, Write};
-use super::shared::Shared;
+use super::shared::{Shared, Target};
 
 /// What this work is called among the complaints.
 const WORK: &str = "sweeping";
@@ -44,7 +44,9 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
             "resourceVersion": version.resource_version.to_string(),
             "labels": labels,
         }});
-        match shared.write(&key.namespace, Kind::Pods, Write::PatchPod { name: name.clone(), patch }).await {
+        let (kind, namespace, decided_on) = (Kind::Pods, key.namespace.clone(), Some(version));
+        let target = Target { kind, namespace, name: name.clone(), decided_on };
+        match shared.write(&target, Write::PatchPod { name: name.clone(), patch }).await {
             Ok(()) => info!(election = %key, pod = name, "removed the label of a deleted Election"),
             // The pod changed or went: it is looked at again.
             Err(Refusal::Outdated(_) | Refusal::NotFound { named: true, .. }) => {

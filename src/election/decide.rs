@@ -6,11 +6,11 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::candidate::{Ineligible, eligible};
 use super::order;
-use super::plan::{Guard, LeaseWrite, Plan, Then};
+use super::plan::{LeaseWrite, Plan, Then};
 use super::project::project;
 use super::snapshot::{Pod, Settings, Snapshot};
 use super::status::{self, Leadership, Outlook};
-use super::term::{Term, Uid};
+use super::term::{Term, Uid, Version};
 use crate::api::Reason;
 use crate::lease::record::{Content, Lease, Record};
 
@@ -284,8 +284,8 @@ impl<'a> Decision<'a> {
         !election.settled && named.is_some_and(|named| named >= Term::replacing(self.lease.resource_version).number())
     }
 
-    fn guard(&self) -> Guard {
-        Guard { uid: self.lease.uid.clone(), resource_version: self.lease.resource_version }
+    fn guard(&self) -> Version {
+        Version { uid: self.lease.uid.clone(), resource_version: self.lease.resource_version }
     }
 }
 

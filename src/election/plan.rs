@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::term::{PodRef, ResourceVersion, Term, Uid};
+use super::term::{PodRef, ResourceVersion, Term, Version};
 use crate::api::ElectionStatus;
 use crate::lease::record::Record;
 
@@ -36,26 +36,17 @@ pub enum Then {
     Consult(&'static str),
 }
 
-/// What a compare-and-swap is guarded by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
-    /// Without it, a PUT would re-create a deleted Lease.
-    pub uid: Uid,
-    /// The version that is replaced.
-    pub resource_version: ResourceVersion,
-}
-
 /// A write to the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseWrite {
     /// Create it, blank. A create never names a holder, not even the first.
     Create,
     /// Empty one that cannot be trusted. Why.
-    Blank(Guard, &'static str),
+    Blank(Version, &'static str),
     /// Begin a term.
     Elect {
         /// The version that is replaced; its revision is the new term.
-        guard: Guard,
+        guard: Version,
         /// The new term.
         record: Record,
         /// When it begins.
@@ -93,7 +84,7 @@ pub enum LabelChange {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusWrite {
     /// The Election's UID and the version that was decided on.
-    pub guard: Guard,
+    pub guard: Version,
     /// The whole status.
     pub status: ElectionStatus,
     /// Mere counts and messages changed: the write may wait for more of them.

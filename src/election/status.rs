@@ -4,8 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::candidate::Ineligible;
 use super::decide::some_of;
-use super::plan::{Announcement, Guard, StatusWrite};
+use super::plan::{Announcement, StatusWrite};
 use super::snapshot::{Pod, Settings, Snapshot};
+use super::term::Version;
 use crate::api::{ElectionStatus, Reason, condition, whole_second};
 use crate::lease::record::Record;
 
@@ -120,7 +121,7 @@ fn conclude(
     if status == *before {
         return None;
     }
-    let guard = Guard { uid: election.uid.clone(), resource_version: election.resource_version };
+    let guard = Version { uid: election.uid.clone(), resource_version: election.resource_version };
     let can_wait = merely_counts(before, &status);
     Some(StatusWrite { guard, status, can_wait, announce: None })
 }

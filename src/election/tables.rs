@@ -2,8 +2,9 @@
 //! fail when the rule is removed; the names say which rule.
 
 use super::fixtures::*;
-use super::plan::{Guard, LabelChange, LeaseWrite, Then};
+use super::plan::{LabelChange, LeaseWrite, Then};
 use super::snapshot::PodState;
+use super::term::Version;
 use crate::api::Reason;
 use crate::lease::record::Content;
 
@@ -11,8 +12,8 @@ const REMOVE: LabelChange = LabelChange::Remove;
 const KEEP: LabelChange = LabelChange::Keep;
 const SET: LabelChange = LabelChange::Set;
 
-fn guard() -> Guard {
-    Guard { uid: "lease".into(), resource_version: revision(100) }
+fn guard() -> Version {
+    Version { uid: "lease".into(), resource_version: revision(100) }
 }
 
 // ---- Rule 2: a create never names a holder -------------------------------------------------------------------------------

@@ -97,6 +97,15 @@ impl fmt::Display for Uid {
     }
 }
 
+/// One version of one object: what a write is guarded by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// `metadata.uid`. Without it a PUT of a Lease would re-create a deleted one.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`
+    pub resource_version: ResourceVersion,
+}
+
 /// One pod, by the name to write to and the UID to mean.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodRef {

@@ -13,7 +13,7 @@ use super::settings::{LabelKeys, Parsed, parse};
 use super::stream::Kind;
 use crate::api::{Election, ElectionStatus, Reason, names};
 use crate::election::snapshot::{PodState, Problem};
-use crate::election::term::{NotAnInteger, ResourceVersion, Uid};
+use crate::election::term::{NotAnInteger, ResourceVersion, Version};
 use crate::lease::object;
 use crate::lease::record::Lease;
 
@@ -42,20 +42,10 @@ struct PodCondition {
     last_transition_time: Option<Time>,
 }
 
-/// Identity and version, as every cached object has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    /// `metadata.uid`
-    pub uid: Uid,
-    /// `metadata.resourceVersion`
-    pub resource_version: ResourceVersion,
-}
-
-impl Version {
-    fn of(metadata: &ObjectMeta) -> Result<Self, NotAnInteger> {
-        let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
-        Ok(Self { uid: metadata.uid.as_deref().unwrap_or_default().into(), resource_version })
-    }
+/// Identity and version, as every object has them.
+fn version(metadata: &ObjectMeta) -> Result<Version, NotAnInteger> {
+    let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
+    Ok(Version { uid: metadata.uid.as_deref().unwrap_or_default().into(), resource_version })
 }
 
 /// A pod, independent of any Election.
@@ -196,7 +186,7 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
         (type_, (status == "True", last_transition_time.map_or(Timestamp::UNIX_EPOCH, |time| time.0)))
     });
     let pod = CachedPod {
-        version: Version::of(&metadata)?,
+        version: version(&metadata)?,
         claims: claims.collect(),
         state,
         conditions: conditions.collect(),
@@ -237,7 +227,7 @@ pub fn election(guard: DeserializeGuard<Election>, keys: &LabelKeys) -> Result<N
         }
     };
     let election = CachedElection {
-        version: Version::of(&metadata)?,
+        version: version(&metadata)?,
         generation: metadata.generation.unwrap_or(0),
         terminating: metadata.deletion_timestamp.is_some(),
         created: created(&metadata),

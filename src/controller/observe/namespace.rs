@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kube::core::SelectorExt;
 
-use super::cached::{CachedElection, CachedLease, CachedPod, Object, Version};
+use super::cached::{CachedElection, CachedLease, CachedPod, Object};
 use super::index::SelectorIndex;
 use super::settings::LabelKeys;
 use super::stream::Kind;
-use crate::election::term::{ResourceVersion, Uid};
+use crate::election::term::{ResourceVersion, Uid, Version};
 use crate::lease::record::{Content, Lease};
 
 /// A cached object, and when it was stored, counted in changes of the cache.

@@ -5,11 +5,11 @@ use std::fmt;
 
 use kube::runtime::watcher::Event;
 
-use super::cached::{Named, Version};
+use super::cached::Named;
 use super::namespace::{Affected, Namespace, is_older};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
-use crate::election::term::{PodRef, ResourceVersion, Uid};
+use crate::election::term::{Uid, Version};
 
 /// An Election, by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,15 +131,9 @@ impl World {
         self.stream(kind, namespace).is_current(ticket)
     }
 
-    /// Whether this is still the version of the pod that the caches have.
-    pub fn has_version(&self, namespace: &str, pod: &PodRef, resource_version: ResourceVersion) -> bool {
-        let version = self.namespaces.get(namespace).and_then(|cache| cache.version(Kind::Pods, &pod.name));
-        version.is_some_and(|version| version.uid == pod.uid && version.resource_version == resource_version)
-    }
-
-    /// The UID of the cached object.
-    pub fn uid(&self, kind: Kind, namespace: &str, name: &str) -> Option<Uid> {
-        Some(self.namespaces.get(namespace)?.version(kind, name)?.uid)
+    /// The version of the object that the caches have.
+    pub fn version(&self, kind: Kind, namespace: &str, name: &str) -> Option<Version> {
+        self.namespaces.get(namespace)?.version(kind, name)
     }
 
     /// The holder that the Election's Lease names and those that it lists as unfenced.
