@@ -71,9 +71,15 @@ pub async fn watch<S, K>(
         shared.queue(changes);
         if complete {
             debug!("{} are listed", plural(kind));
-            synced.send_if_modified(|synced| !std::mem::replace(synced, all_synced) && all_synced);
+            note_synced(&synced, all_synced);
         }
     }
+}
+
+/// Tells that all caches have their first list, once it is so. Watches run side by side, and one that saw that some list was
+/// still missing may get to tell it last: it takes nothing back, or the controller would wait for ever.
+fn note_synced(synced: &Sender<bool>, all_synced: bool) {
+    synced.send_if_modified(|synced| all_synced && !std::mem::replace(synced, true));
 }
 
 fn convert_event<K>(event: Event<K>, convert: impl Fn(K) -> Result<Named, NotAnInteger>) -> Option<Event<Named>> {
@@ -148,5 +154,22 @@ impl Iterator for Delays {
 impl Backoff for Delays {
     fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::note_synced;
+
+    #[test]
+    fn a_watch_that_is_late_to_tell_that_lists_were_missing_takes_nothing_back() {
+        let (synced, mut seen) = tokio::sync::watch::channel(false);
+        note_synced(&synced, false);
+        assert!(!seen.has_changed().unwrap(), "nothing to tell");
+        note_synced(&synced, true);
+        note_synced(&synced, false);
+        assert!(*seen.borrow_and_update());
+        note_synced(&synced, true);
+        assert!(!seen.has_changed().unwrap(), "told once");
     }
 }
