@@ -77,9 +77,15 @@ pub async fn watch<S, K>(
         shared.queue(changes);
         if complete {
             debug!("{} are listed", plural(kind));
-            synced.send_if_modified(|synced| !std::mem::replace(synced, all_synced) && all_synced);
+            note_synced(&synced, all_synced);
         }
     }
+}
+
+/// Tells that all caches have their first list, once it is so. Watches run side by side, and one that saw that some list was
+/// still missing may get to tell it last: it takes nothing back, or the controller would wait for ever.
+fn note_synced(synced: &Sender<bool>, all_synced: bool) {
+    synced.send_if_modified(|synced| all_synced && !std::mem::replace(synced, true));
 }
 
 fn convert_event<K>(event: Event<K>, convert: impl Fn(K) -> Result<Named, NotAnInteger>) -> Option<Event<Named>> {
@@ -128,5 +134,22 @@ fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> Strin
         Some((410, _)) => format!("the watch of {what}{place} expired; listing them anew"),
         Some((code, message)) => format!("the API server cannot serve {what}{place} ({code}: {message}); trying again"),
         None => format!("cannot reach the API server to watch {what}{place}: {error}; trying again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::note_synced;
+
+    #[test]
+    fn a_watch_that_is_late_to_tell_that_lists_were_missing_takes_nothing_back() {
+        let (synced, mut seen) = tokio::sync::watch::channel(false);
+        note_synced(&synced, false);
+        assert!(!seen.has_changed().unwrap(), "nothing to tell");
+        note_synced(&synced, true);
+        note_synced(&synced, false);
+        assert!(*seen.borrow_and_update());
+        note_synced(&synced, true);
+        assert!(!seen.has_changed().unwrap(), "told once");
     }
 }

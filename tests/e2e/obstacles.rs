@@ -33,9 +33,7 @@ async fn an_api_server_that_goes_and_comes_back_moves_no_leader() {
         let mut door = Door::closed(&world.cluster.kubeconfig).await;
         door.open().await;
         let controller = world.controller_with(&door.through(&world.cluster.kubeconfig), &[]);
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        let leader = world.leader("web").await;
+        let leader = world.led().await;
         door.close().await;
         controller.says(&["cannot reach the API server", "trying again"]).await;
         assert_eq!(world.leader("web").await, leader);

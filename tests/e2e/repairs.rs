@@ -6,20 +6,13 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::harness::{Leader, Scenario, eventually, scenario};
-
-/// Two pods, of which `web-0` leads.
-async fn led(world: &Scenario) -> Leader {
-    world.pods(["web-0", "web-1"]).await;
-    world.election("web").await;
-    world.leader_is("web", "web-0").await
-}
+use crate::harness::{eventually, scenario};
 
 #[tokio::test]
 async fn a_deleted_lease_comes_back_with_the_same_leader_and_a_higher_term() {
     scenario(async |world| {
         let _controller = world.controller();
-        let first = led(world).await;
+        let first = world.led().await;
         world.api::<Lease>().delete("web", &DeleteParams::default()).await.expect("the Lease is deleted");
         let second = world.leader_after("web", &first).await;
         assert_eq!((&second.uid, second.transitions), (&first.uid, first.transitions), "the leader did not change");
@@ -31,7 +24,7 @@ async fn a_deleted_lease_comes_back_with_the_same_leader_and_a_higher_term() {
 async fn an_edited_lease_is_replaced_by_a_consistent_one_with_a_higher_term() {
     scenario(async |world| {
         let _controller = world.controller();
-        let mut leader = led(world).await;
+        let mut leader = world.led().await;
         let edits = [
             json!({ "spec": { "holderIdentity": "web-1" } }),
             json!({ "metadata": { "annotations": { "podium.dev/term": "9223372036854775807" } } }),
@@ -53,7 +46,7 @@ async fn an_edited_lease_is_replaced_by_a_consistent_one_with_a_higher_term() {
 async fn a_label_stripped_by_hand_comes_back() {
     scenario(async |world| {
         let _controller = world.controller();
-        let leader = led(world).await;
+        let leader = world.led().await;
         let stripped = world.forge_pod("web-0", json!({ "labels": { "leader": null } })).await;
         assert!(!stripped.labels().contains_key("leader"));
         assert_eq!(world.leader("web").await, leader, "neither the leader nor the term changed");
@@ -65,7 +58,7 @@ async fn a_label_stripped_by_hand_comes_back() {
 async fn a_label_forged_on_a_follower_is_removed() {
     scenario(async |world| {
         let _controller = world.controller();
-        let leader = led(world).await;
+        let leader = world.led().await;
         world.forge_pod("web-1", json!({ "labels": { "leader": "true" } })).await;
         assert_eq!(world.leader("web").await, leader, "neither the leader nor the term changed");
     })
@@ -79,7 +72,7 @@ const FORGED: [&str; 4] = ["9223372036854775807", "99999999999999999999999", "-1
 async fn a_term_forged_on_the_leader_heals() {
     scenario(async |world| {
         let _controller = world.controller();
-        led(world).await;
+        world.led().await;
         for forged in FORGED {
             world.forge_pod("web-0", json!({ "annotations": { "term.podium.dev/web": forged } })).await;
             world.leader_is("web", "web-0").await;
@@ -92,7 +85,7 @@ async fn a_term_forged_on_the_leader_heals() {
 async fn a_term_forged_on_a_follower_does_not_keep_it_from_leading() {
     scenario(async |world| {
         let _controller = world.controller();
-        let mut leader = led(world).await;
+        let mut leader = world.led().await;
         for forged in FORGED {
             let follower = if leader.name == "web-0" { "web-1" } else { "web-0" };
             world.forge_pod(follower, json!({ "annotations": { "term.podium.dev/web": forged } })).await;
@@ -111,7 +104,7 @@ async fn a_term_forged_on_a_follower_does_not_keep_it_from_leading() {
 async fn a_status_wiped_or_forged_by_hand_is_written_again() {
     scenario(async |world| {
         let _controller = world.controller();
-        let leader = led(world).await;
+        let leader = world.led().await;
         let forged = json!({ "status": { "leader": "web-1", "term": leader.term + 1, "transitions": 99 } });
         for status in [json!({ "status": null }), forged] {
             let elections = world.api::<podium::api::Election>();
@@ -129,7 +122,7 @@ async fn a_status_wiped_or_forged_by_hand_is_written_again() {
 async fn a_leader_whose_labels_no_longer_match_loses_the_label() {
     scenario(async |world| {
         let _controller = world.controller();
-        led(world).await;
+        world.led().await;
         world.patch_pod("web-0", json!({ "labels": { "app": "other" } })).await;
         world.leader_is("web", "web-1").await;
         let former = world.api::<Pod>().get("web-0").await.expect("the pod is there");

@@ -11,9 +11,7 @@ use crate::harness::{Scenario, eventually, scenario};
 async fn a_leader_that_is_deleted_gracefully_is_replaced() {
     scenario(async |world| {
         let _controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        let first = world.leader_is("web", "web-0").await;
+        let first = world.led().await;
         world.delete_pod("web-0").await;
         let second = world.leader_is("web", "web-1").await;
         assert!(second.term > first.term);
@@ -45,9 +43,7 @@ async fn a_leader_that_is_still_terminating_is_replaced_at_once() {
 async fn a_leader_that_is_deleted_by_force_is_replaced() {
     scenario(async |world| {
         let _controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        let first = world.leader_is("web", "web-0").await;
+        let first = world.led().await;
         world.force_delete_pod("web-0").await;
         assert!(world.leader_is("web", "web-1").await.term > first.term);
     })
@@ -58,9 +54,7 @@ async fn a_leader_that_is_deleted_by_force_is_replaced() {
 async fn a_leader_that_is_not_ready_is_replaced_and_does_not_come_back_when_it_recovers() {
     scenario(async |world| {
         let _controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        world.leader_is("web", "web-0").await;
+        world.led().await;
         world.set_ready("web-0", false).await;
         let second = world.leader_is("web", "web-1").await;
         world.set_ready("web-0", true).await;
@@ -75,9 +69,7 @@ async fn a_leader_that_is_not_ready_is_replaced_and_does_not_come_back_when_it_r
 async fn a_leader_that_was_evicted_is_replaced() {
     scenario(async |world| {
         let _controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        world.leader_is("web", "web-0").await;
+        world.led().await;
         world.evict("web-0").await;
         world.leader_is("web", "web-1").await;
     })

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use futures::future::join;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::NamespaceResourceScope;
+use kube::runtime::wait::await_condition;
 use kube::{Resource, ResourceExt};
 use podium::api::Election;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::harness::{Scenario, scenario};
+use crate::harness::{Leader, Scenario, scenario};
 
 /// The resourceVersions of everything that has to do with the Election `web`.
 async fn versions(world: &Scenario) -> BTreeMap<String, String> {
@@ -71,15 +73,19 @@ async fn a_controller_that_starts_over_a_correct_world_writes_nothing() {
     .await;
 }
 
+/// A leader that was deleted, by force, when no controller ran any more.
+async fn leader_lost_unseen(world: &Scenario) -> Leader {
+    let mut controller = world.controller();
+    let leader = world.led().await;
+    controller.kill();
+    world.force_delete_pod(&leader.name).await;
+    leader
+}
+
 #[tokio::test]
 async fn a_leader_that_goes_while_no_controller_runs_is_replaced_when_one_comes() {
     scenario(async |world| {
-        let mut controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        let first = world.leader_is("web", "web-0").await;
-        controller.kill();
-        world.force_delete_pod("web-0").await;
+        let first = leader_lost_unseen(world).await;
         let _controller = world.controller();
         assert!(world.leader_is("web", "web-1").await.term > first.term);
     })
@@ -89,12 +95,7 @@ async fn a_leader_that_goes_while_no_controller_runs_is_replaced_when_one_comes(
 #[tokio::test]
 async fn everything_that_changes_while_no_controller_runs_is_put_right_when_one_comes() {
     scenario(async |world| {
-        let mut controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        let first = world.leader_is("web", "web-0").await;
-        controller.kill();
-        world.force_delete_pod("web-0").await;
+        let first = leader_lost_unseen(world).await;
         // Another pod under the name of the leader, with the leader's label.
         world.forged_pod("web-0", json!({ "labels": { "leader": "true" } })).await;
         world.api::<Lease>().delete("web", &DeleteParams::default()).await.expect("the Lease is deleted");
@@ -108,9 +109,7 @@ async fn everything_that_changes_while_no_controller_runs_is_put_right_when_one_
 async fn a_leader_survives_an_outage_of_the_controller() {
     scenario(async |world| {
         let mut controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        let leader = world.leader("web").await;
+        let leader = world.led().await;
         for _ in 0..3 {
             controller.kill();
             assert_eq!(world.leader("web").await, leader);
@@ -145,15 +144,23 @@ async fn two_controllers_at_once_do_no_harm() {
 }
 
 #[tokio::test]
-async fn controllers_that_are_killed_at_any_moment_leave_a_world_that_the_next_one_finishes() {
+async fn a_change_that_a_controller_died_in_is_finished_by_the_next_one() {
     scenario(async |world| {
         world.pods(["web-0", "web-1", "web-2"]).await;
         world.election("web").await;
         let mut controller = world.controller();
         let mut leader = world.leader("web").await;
-        for _ in 0..6 {
-            world.set_ready(&leader.name, false).await;
-            // It is somewhere between seeing this and having finished.
+        for number in 0..9 {
+            let (pod, term) = (leader.name.clone(), leader.term);
+            let elected = move |lease: Option<&Lease>| lease.is_some_and(|lease| annotated_term(lease) > term);
+            let fenced = |pod: Option<&Pod>| pod.is_some_and(|pod| !pod.labels().contains_key("leader"));
+            let unready = world.set_ready(&pod, false);
+            // Right after it saw the change, began the new term, or fenced the former leader.
+            match number % 3 {
+                0 => drop(unready.await),
+                1 => drop(join(await_condition(world.api(), "web", elected), unready).await),
+                _ => drop(join(await_condition(world.api(), &pod, fenced), unready).await),
+            }
             controller.kill();
             controller = world.controller();
             let next = world.leader_after("web", &leader).await;
@@ -162,4 +169,8 @@ async fn controllers_that_are_killed_at_any_moment_leave_a_world_that_the_next_o
         }
     })
     .await;
+}
+
+fn annotated_term(lease: &Lease) -> i64 {
+    lease.annotations().get("podium.dev/term").and_then(|term| term.parse().ok()).unwrap_or_default()
 }

@@ -9,9 +9,7 @@ use crate::harness::{Leader, Scenario, eventually, scenario};
 
 /// An election, a change of leader and a vacancy: the terms of all three.
 async fn three_changes(world: &Scenario) -> (Leader, Leader, i64) {
-    world.pods(["web-0", "web-1"]).await;
-    world.election("web").await;
-    let first = world.leader_is("web", "web-0").await;
+    let first = world.led().await;
     world.set_ready("web-0", false).await;
     let second = world.leader_is("web", "web-1").await;
     world.set_ready("web-1", false).await;

@@ -52,9 +52,7 @@ async fn a_held_leader_keeps_the_label_until_another_pod_may_lead_or_its_own_goe
 async fn a_leader_that_is_not_ready_keeps_the_podium_for_the_failover_delay() {
     scenario(async |world| {
         let _controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election_with("web", json!({ "failoverDelaySeconds": 3 })).await;
-        world.leader_is("web", "web-0").await;
+        world.led_with(json!({ "failoverDelaySeconds": 3 })).await;
         let unready = world.set_ready("web-0", false).await;
         world.leader_is("web", "web-1").await;
         let elected = last_write(&world.api::<Lease>().get("web").await.expect("the Lease is there"));
@@ -68,9 +66,7 @@ async fn a_leader_that_is_not_ready_keeps_the_podium_for_the_failover_delay() {
 async fn a_leader_that_recovers_within_the_failover_delay_stays_and_one_that_is_deleted_is_replaced_at_once() {
     scenario(async |world| {
         let _controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election_with("web", json!({ "failoverDelaySeconds": 86400 })).await;
-        let first = world.leader_is("web", "web-0").await;
+        let first = world.led_with(json!({ "failoverDelaySeconds": 86400 })).await;
         world.set_ready("web-0", false).await;
         world.eligible("web", "1/2").await;
         assert_eq!(world.leader("web").await, first);
@@ -87,9 +83,7 @@ async fn a_leader_that_recovers_within_the_failover_delay_stays_and_one_that_is_
 async fn a_suspended_election_repairs_labels_and_begins_no_term() {
     scenario(async |world| {
         let _controller = world.controller();
-        world.pods(["web-0", "web-1"]).await;
-        world.election("web").await;
-        let first = world.leader_is("web", "web-0").await;
+        let first = world.led().await;
         world.patch_election("web", json!({ "suspend": true })).await.expect("it may be suspended");
         world.forge_pod("web-1", json!({ "labels": { "leader": "true" } })).await;
         world.forge_pod("web-0", json!({ "labels": { "leader": null } })).await;

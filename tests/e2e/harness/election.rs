@@ -25,6 +25,18 @@ pub struct Leader {
 }
 
 impl Scenario {
+    /// Two pods and the Election `web`, in which `web-0` leads.
+    pub async fn led(&self) -> Leader {
+        self.led_with(json!({})).await
+    }
+
+    /// As [`Self::led`], with these further fields of the spec.
+    pub async fn led_with(&self, fields: Value) -> Leader {
+        self.pods(["web-0", "web-1"]).await;
+        self.election_with("web", fields).await;
+        self.leader_is("web", "web-0").await
+    }
+
     /// Creates an Election of the pods labelled `app: web`.
     pub async fn election(&self, name: &str) -> Election {
         self.election_with(name, json!({})).await
