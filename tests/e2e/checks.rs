@@ -136,3 +136,14 @@ fn elections_that_use_the_same_label_are_told_apart_by_the_lease_that_named_the_
     let found = violations(&history, &both, &BTreeSet::new());
     assert_eq!(found, [r#"revision 15: several pods carry the label: ["c", "d"]"#]);
 }
+
+#[test]
+fn an_election_that_was_made_again_with_another_label_is_told_from_the_former_one() {
+    let mut history = proper();
+    let other = [("a.example/leader".into(), "true".into())].into();
+    history.push(pod(11, "b", None, Some("7")));
+    history.push(lease(13, "12", "a/uid-a"));
+    history.push(Revision { labels: other, ..pod(14, "a", None, Some("12")) });
+    let again = Watched { key: "a.example/leader".into(), ..watched("web") };
+    assert_eq!(violations(&history, &[watched("web"), again], &BTreeSet::new()), [""; 0]);
+}

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use super::history::{Kind, Revision};
 
 /// What a history is checked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
     /// The Election's name.
     pub election: String,
@@ -72,15 +72,23 @@ impl Fold {
     }
 
     fn lease(&mut self, revision: &Revision) {
-        let Some(election) = self.elections.iter().position(|(watched, _)| watched.lease == revision.name) else { return };
         let Some(term) = revision.annotations.get("podium.dev/term") else { return };
         let holder = revision.annotations.get("podium.dev/holder").cloned().unwrap_or_default();
         let Ok(term) = term.parse::<i64>() else {
             return self.violation(revision, format_args!("the Lease's term {term:?} is not a number"));
         };
+        // An Election that was made again with another label has the Lease's name in common with the former one.
+        for election in 0..self.elections.len() {
+            if self.elections[election].0.lease == revision.name {
+                self.begin(election, revision, term, &holder);
+            }
+        }
+    }
+
+    fn begin(&mut self, election: usize, revision: &Revision, term: i64, holder: &str) {
         let terms = &mut self.elections[election].1;
         let highest = terms.last_key_value().map_or(term, |(highest, _)| *highest);
-        let first = terms.entry(term).or_insert_with(|| holder.clone()).clone();
+        let first = terms.entry(term).or_insert_with(|| holder.into()).clone();
         if highest > term {
             self.violation(revision, format_args!("the Lease's term went back from {highest} to {term}"));
         }

@@ -96,7 +96,10 @@ impl Scenario {
 
     /// Makes the checker watch an Election.
     pub fn watch(&self, watched: Watched) {
-        lock(&self.watched).push(watched);
+        let mut all = lock(&self.watched);
+        if !all.contains(&watched) {
+            all.push(watched);
+        }
     }
 
     /// Declares that the object as it is at this revision was written by the test to deceive Podium.
