@@ -105,6 +105,7 @@ fn ready() -> String {
 pub struct LeaderLabel {
     /// The label's key. The controller's `--label-keys` says which keys it may write; by default `leader` and `*/leader`.
     #[serde(default = "default_key")]
+    #[x_kube(validation = Rule::new("self.indexOf('/') <= 253").message("a label key's prefix has at most 253 characters: shorten it"))]
     #[schemars(
         length(min = 1, max = 317),
         regex(pattern = LABEL_KEY)

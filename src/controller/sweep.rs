@@ -33,7 +33,11 @@ pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
 }
 
 async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
-    if shared.world().leftovers(key, &shared.keys).is_empty() || !is_deleted(shared, key).await? {
+    if shared.world().leftovers(key, &shared.keys).is_empty() {
+        shared.world().swept(key);
+        return Ok(());
+    }
+    if !is_deleted(shared, key).await? {
         return Ok(());
     }
     let leftovers = shared.world().leftovers(key, &shared.keys);
@@ -56,14 +60,17 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
             Err(refusal) => return Err(refusal),
         }
     }
+    shared.world().swept(key);
     Ok(())
 }
 
 /// Whether the server itself says that this Election does not exist, while the resource is served: first the Election, then
 /// the resource, so that a resource that goes away in between is noticed.
 async fn is_deleted<S: Server>(shared: &Shared<S>, key: &Key) -> Result<bool, Refusal> {
+    let retired = shared.world().retired(key);
     match shared.server.read(&key.namespace, Read::Election(key.name.clone())).await {
-        Ok(_) => return Ok(false),
+        // Another one of the same name shows as well that the former one is gone.
+        Ok(found) => return Ok(retired.is_some_and(|uid| found.iter().all(|item| item.object.version().uid != uid))),
         Err(Refusal::NotFound { named: true, .. }) => {}
         Err(refusal) => return Err(refusal),
     }

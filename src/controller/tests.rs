@@ -179,6 +179,58 @@ async fn a_label_that_another_election_has_on_the_pod_is_not_swept() {
     assert!(shared.server.writes.lock().unwrap().is_empty());
 }
 
+/// A pod that `web` led under the key `leader`, with a label of its user's under another allowed key.
+fn led_and_labelled() -> Named {
+    pod("a", 41, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["labels"]["team.example/leader"] = "alice".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    })
+}
+
+#[tokio::test]
+async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    let changes = delete(&mut shared.world(), election("web", 50, |_| ()));
+    assert_eq!(changes.orphaned.into_iter().collect::<Vec<_>>(), [key("web")]);
+    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Done);
+    let writes = shared.server.writes.lock().unwrap().clone();
+    let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
+    assert_eq!(patch["metadata"]["labels"], serde_json::json!({ "leader": null }));
+    assert!(shared.world().retired(&key("web")).is_none(), "nothing is remembered for ever");
+}
+
+#[tokio::test]
+async fn an_election_made_again_with_another_key_does_not_leave_the_former_label_behind() {
+    let again = || {
+        election("web", 60, |object| {
+            object["metadata"]["uid"] = "another".into();
+            object["spec"]["label"] = serde_json::json!({ "key": "new.example/leader", "value": "true" });
+        })
+    };
+    let script = Script { to_reads: answers([Ok(vec![again()])]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    delete(&mut shared.world(), election("web", 50, |_| ()));
+    let changes = apply(&mut shared.world(), again());
+    assert!(changes.orphaned.contains(&key("web")) && changes.affected.contains(&key("web")));
+    sweep(&shared, &key("web")).await;
+    let writes = shared.server.writes.lock().unwrap().clone();
+    let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
+    assert_eq!(patch["metadata"]["labels"], serde_json::json!({ "leader": null }));
+}
+
+#[tokio::test]
+async fn a_change_of_the_spec_retires_nothing() {
+    let shared = shared(Script::default(), [election("web", 10, |_| ()), led_and_labelled()]);
+    let changed = election("web", 20, |object| {
+        object["metadata"]["generation"] = 2.into();
+        object["spec"]["minReadySeconds"] = 5.into();
+    });
+    assert!(apply(&mut shared.world(), changed).orphaned.is_empty());
+    assert!(shared.world().retired(&key("web")).is_none());
+}
+
 // ---- The caches ------------------------------------------------------------------------------------------------------------
 
 fn names_of(changes: Changes) -> Vec<String> {

@@ -103,7 +103,7 @@ async fn label_and_lease_name_cannot_be_changed() {
     scenario(async |world| {
         world.election_with("plain", json!({})).await;
         world.election_with("named", json!({ "leaseName": "lease" })).await;
-        let label = ["spec.label", "immutable", "delete the Election and create one with the new label"];
+        let label = ["spec.label", "immutable", "delete the Election, wait until its label is gone"];
         let lease = ["spec.leaseName", "immutable", "delete the Election and create one with the new name"];
         let cases: [(&str, Value, &[&str]); 6] = [
             ("plain", json!({ "label": { "key": "other.example/leader" } }), &label),

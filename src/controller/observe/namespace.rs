@@ -8,6 +8,7 @@ use super::cached::{CachedElection, CachedLease, CachedPod, Object};
 use super::index::SelectorIndex;
 use super::settings::LabelKeys;
 use super::stream::Kind;
+use crate::api::LeaderLabel;
 use crate::election::term::{ResourceVersion, Uid, Version};
 use crate::lease::record::{Content, Lease};
 
@@ -34,6 +35,8 @@ pub struct Namespace {
     pub(super) related: BTreeMap<String, BTreeSet<String>>,
     /// By Election: UIDs of its former holders that are known to be gone for ever.
     pub(super) gone: BTreeMap<String, BTreeSet<Uid>>,
+    /// By name: the UID and the label of an Election that was seen and is gone, until its label is swept.
+    retired: BTreeMap<String, (Uid, LeaderLabel)>,
     /// By Lease: the Elections that name it.
     lease_users: BTreeMap<String, BTreeSet<String>>,
     selectors: SelectorIndex,
@@ -97,24 +100,41 @@ impl Namespace {
         })
     }
 
-    /// The pods that carry a claim of this Election, which is not in the cache, and the labels on them that may be its own:
-    /// under a key that we may write and that no other Election has on this pod.
+    /// The pods that carry a claim of an Election of this name that is gone, and the labels on them that may be its own, if
+    /// no other Election has that key on this pod. Of one that was seen the label is known; of one that went unseen, it is
+    /// every label that we may write.
     pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
-        if self.elections.contains_key(election) {
+        let retired = self.retired.get(election).map(|(_, label)| label);
+        if retired.is_none() && self.elections.contains_key(election) {
             return Vec::new();
         }
+        let is_left = |key: &str, value: &str| match retired {
+            Some(label) => label.key == key && label.value == value,
+            None => keys.allow(key),
+        };
         let pods =
             self.related.get(election).into_iter().flatten().filter_map(|name| Some((name, &self.pods.get(name)?.value)));
-        pods.filter_map(|(name, pod)| {
-            let owned: BTreeSet<&str> = self
-                .matching(&pod.labels)
-                .filter_map(|(_, other)| Some(other.parsed.as_ref().ok()?.settings.label.key.as_str()))
-                .collect();
-            let labels = pod.labels.keys().filter(|key| keys.allow(key) && !owned.contains(key.as_str()));
-            let labels: Vec<String> = labels.cloned().collect();
-            (!labels.is_empty()).then(|| (name.clone(), pod.version.clone(), labels))
-        })
-        .collect()
+        pods.filter(|(_, pod)| pod.claims.contains_key(election))
+            .filter_map(|(name, pod)| {
+                let owned: BTreeSet<&str> = self
+                    .matching(&pod.labels)
+                    .filter_map(|(_, other)| Some(other.parsed.as_ref().ok()?.settings.label.key.as_str()))
+                    .collect();
+                let left = pod.labels.iter().filter(|(key, value)| is_left(key, value) && !owned.contains(key.as_str()));
+                let labels: Vec<String> = left.map(|(key, _)| key.clone()).collect();
+                (!labels.is_empty()).then(|| (name.clone(), pod.version.clone(), labels))
+            })
+            .collect()
+    }
+
+    /// The UID of the Election of this name that is gone, as far as it was seen.
+    pub fn retired(&self, election: &str) -> Option<&Uid> {
+        self.retired.get(election).map(|(uid, _)| uid)
+    }
+
+    /// Nothing of the Election of this name that is gone is left.
+    pub fn swept(&mut self, election: &str) {
+        self.retired.remove(election);
     }
 
     /// The Elections that name this Lease.
@@ -123,9 +143,15 @@ impl Namespace {
         users.filter_map(|user| Some((user.as_str(), &self.elections.get(user)?.value)))
     }
 
-    /// Names of Elections that pods claim to belong to, and that are not in the cache: they may have been deleted.
+    /// Names of Elections that are gone, or that only pods know: something of theirs may be left.
     pub fn orphaned(&self) -> BTreeSet<String> {
-        self.related.keys().filter(|election| !self.elections.contains_key(*election)).cloned().collect()
+        self.related.keys().chain(self.retired.keys()).filter(|election| self.is_orphaned(election)).cloned().collect()
+    }
+
+    /// Whether something may be left of an Election of this name.
+    pub fn is_orphaned(&self, election: &str) -> bool {
+        let unknown = self.related.contains_key(election) && !self.elections.contains_key(election);
+        unknown || self.retired.contains_key(election)
     }
 
     /// Remembers that these UIDs do not exist any more, as far as the Election will ask for them.
@@ -230,6 +256,10 @@ impl Namespace {
         if let Ok(parsed) = &election.parsed {
             self.selectors.insert(name, &parsed.anchors);
             self.lease_users.entry(parsed.settings.lease_name.clone()).or_default().insert(name.into());
+            // Under the same label the new one repairs what the former one left.
+            if self.retired.get(name).is_some_and(|(_, label)| *label == parsed.settings.label) {
+                self.retired.remove(name);
+            }
             affected.extend(self.users(&parsed.settings.lease_name));
         }
         self.elections.insert(name.into(), Seen { value: election, at });
@@ -243,6 +273,7 @@ impl Namespace {
         self.selectors.remove(name);
         self.gone.remove(name);
         if let Ok(parsed) = &election.parsed {
+            self.retired.insert(name.into(), (election.version.uid.clone(), parsed.settings.label.clone()));
             let lease = &parsed.settings.lease_name;
             if let Some(users) = self.lease_users.get_mut(lease) {
                 users.remove(name);

@@ -158,6 +158,18 @@ impl World {
         }
     }
 
+    /// See [`Namespace::retired`].
+    pub fn retired(&self, key: &Key) -> Option<Uid> {
+        self.namespaces.get(&key.namespace)?.retired(&key.name).cloned()
+    }
+
+    /// See [`Namespace::swept`].
+    pub fn swept(&mut self, key: &Key) {
+        if let Some(cache) = self.namespaces.get_mut(&key.namespace) {
+            cache.swept(&key.name);
+        }
+    }
+
     /// See [`Namespace::leftovers`].
     pub fn leftovers(&self, key: &Key, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
         self.namespaces.get(&key.namespace).map(|cache| cache.leftovers(&key.name, keys)).unwrap_or_default()
@@ -195,16 +207,13 @@ impl World {
         changes
     }
 
-    /// Tells the Elections among the affected names from those that only pods know.
+    /// Tells the Elections among the affected names from those that are gone or that only pods know; it may be both.
     fn changed(&self, namespace: &str, affected: Affected) -> Changes {
         let Some(cache) = self.namespaces.get(namespace) else { return Changes::default() };
         let key = |name: String| Key { namespace: namespace.into(), name };
-        let (known, unknown): (Affected, Affected) =
-            affected.into_iter().partition(|name| cache.elections.contains_key(name));
-        Changes {
-            affected: known.into_iter().map(key).collect(),
-            orphaned: unknown.into_iter().filter(|name| cache.related.contains_key(name)).map(key).collect(),
-        }
+        let orphaned: Affected = affected.iter().filter(|name| cache.is_orphaned(name)).cloned().collect();
+        let known = affected.into_iter().filter(|name| cache.elections.contains_key(name));
+        Changes { affected: known.map(key).collect(), orphaned: orphaned.into_iter().map(key).collect() }
     }
 
     /// A complete list of one kind: what is not in it is gone.
