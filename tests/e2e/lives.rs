@@ -88,3 +88,41 @@ async fn a_changed_selector_moves_the_leadership_to_the_pods_that_it_matches() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_election_that_is_made_again_with_another_label_leaves_none_of_the_old_one() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let former = world.leader("web").await;
+        delete_election(world, "web").await;
+        world.election_with("web", json!({ "label": { "key": "a.example/leader" } })).await;
+        world.leader_after("web", &former).await;
+        eventually("the old label is gone", async || {
+            let pods = world.api::<Pod>().list(&kube::api::ListParams::default().labels("leader")).await;
+            let names: Vec<_> = pods.map_err(|error| error.to_string())?.iter().map(ResourceExt::name_any).collect();
+            if names.is_empty() { Ok(()) } else { Err(format!("{names:?}")) }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deleted_election_leaves_labels_alone_that_were_never_its_own() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pod("web-0", json!({ "labels": { "team.example/leader": "alice" } })).await;
+        world.election("web").await;
+        world.leader("web").await;
+        delete_election(world, "web").await;
+        eventually("the label is gone", async || {
+            let pod = world.api::<Pod>().get("web-0").await.map_err(|error| error.to_string())?;
+            assert!(pod.labels().contains_key("team.example/leader"), "taken with it: {:?}", pod.labels());
+            if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(()) }
+        })
+        .await;
+    })
+    .await;
+}
