@@ -37,6 +37,9 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
         return stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now);
     }
     let decision = Decision::new(snapshot, settings, lease, now);
+    if decision.status_may_be_newer() {
+        return consult("the status names a term above the Lease's");
+    }
     let of_this_election = lease.incarnation.as_ref() == Some(&snapshot.election.uid);
     match &lease.content {
         Content::Term(record) if of_this_election => decision.rule(record),
@@ -273,10 +276,7 @@ impl<'a> Decision<'a> {
     fn report(&self, leadership: Option<Leadership<'_>>) -> Plan {
         let outlook =
             Outlook { settings: self.settings, leadership, eligible: &self.eligible, ineligible: &self.ineligible };
-        let status = match self.status_may_be_newer() {
-            true => return consult("the status names a term above the Lease's"),
-            false => status::ruled(self.snapshot, outlook, self.now),
-        };
+        let status = status::ruled(self.snapshot, outlook, self.now);
         let later = self.ineligible.iter().filter_map(|(_, why)| match why {
             Ineligible::ReadyTooShort(at) => Some(*at),
             _ => None,
@@ -291,7 +291,8 @@ impl<'a> Decision<'a> {
         self.snapshot.election.status.term.is_some_and(|named| named > term.number() && named <= revision)
     }
 
-    /// Rule 9: never to a lower term, unless the server itself shows that no Lease ever had the higher one.
+    /// Rule 9: never to a lower term. A status with one that our version of the Lease cannot know was written after it, unless
+    /// the server itself shows that no Lease ever had it.
     fn status_may_be_newer(&self) -> bool {
         let election = &self.snapshot.election;
         let named = election.status.term;

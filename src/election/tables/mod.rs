@@ -1,0 +1,32 @@
+//! What the core decides, case by case. Each rule of the safety protocol (`docs/design.md`, section 4) has cases here that
+//! fail when the rule is removed; the names say which rule.
+
+mod candidates;
+mod lease;
+mod outcome;
+mod pods;
+
+use super::fixtures::*;
+use super::plan::{LabelChange, LeaseWrite, Plan, Then};
+use super::snapshot::{Pod, PodState, Problem, Settings, Snapshot};
+use super::term::Version;
+use crate::api::Reason;
+use crate::lease::record::Content;
+
+const REMOVE: LabelChange = LabelChange::Remove;
+const KEEP: LabelChange = LabelChange::Keep;
+const SET: LabelChange = LabelChange::Set;
+
+fn guard() -> Version {
+    Version { uid: "lease".into(), resource_version: revision(100) }
+}
+
+/// The reason and the message of a plan that only says that a person is needed.
+fn stalled(world: &Snapshot) -> (String, String) {
+    let plan = world.plan();
+    assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None), "a stalled Election writes nothing else");
+    let status = plan.status.unwrap().status;
+    let condition = status.condition("Stalled").unwrap();
+    assert_eq!(condition.status, "True");
+    (condition.reason.clone(), condition.message.clone())
+}

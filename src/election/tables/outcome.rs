@@ -1,0 +1,114 @@
+//! What is reported, what a vacancy is, and what is refused.
+
+use super::*;
+
+// ---- Rule 9: the status ----
+
+#[test]
+fn rule_9_the_status_never_goes_back_to_a_lower_term() {
+    let newer = |world: &mut Snapshot| world.election.status.term = Some(100);
+    let world = world(reign("b", 90, [])).pods([pod("b").labelled().term(90)]).with(newer);
+    let plan = world.plan();
+    assert_eq!(plan.status, None);
+    assert!(matches!(plan.then, Then::Consult(_)));
+    let forged = world.clone().with(|world| world.election.status.term = Some(999)).consulted().plan();
+    assert_eq!(forged.status.expect("a forged status is mended").status.term, Some(90));
+    let restored = world.consulted().plan();
+    assert_eq!(elected(&restored), ("b", 100, uids([])), "a term that there may have been is followed by a higher one");
+}
+
+#[test]
+fn rule_9_a_change_of_leader_is_announced_with_the_status_that_tells_it_first() {
+    let plan = world(reign("a", 90, [])).pods([pod("b")]).consulted().plan();
+    let status = plan.status.unwrap();
+    assert_eq!(status.status.leader.as_deref(), Some("b"));
+    assert_eq!(status.status.leader_uid.as_deref(), Some("b-uid"));
+    assert_eq!((status.status.term, status.status.transitions), (Some(100), Some(5)));
+    let announced = status.announce.unwrap();
+    assert_eq!((announced.to.as_deref(), announced.term), (Some("b"), term(100)));
+    assert_eq!(announced.reason, "a is gone");
+}
+
+#[test]
+fn the_status_waits_for_nothing_but_mere_counts() {
+    let leader = pod("b").labelled().term(90);
+    let (rest, _) = PerfectServer::new().settle(world(reign("b", 90, [])).pods([leader, pod("c")]));
+    let fewer = rest.clone().with(|world| world.pods[1].ready_since = None).plan().status.unwrap();
+    assert!(fewer.can_wait && fewer.announce.is_none());
+    let stalled = rest.with(|world| world.pods[1].label = Some("foreign".into())).plan().status.unwrap();
+    assert!(!stalled.can_wait);
+}
+
+// ---- Rule 10: nobody eligible ----
+
+#[test]
+fn rule_10_without_an_eligible_pod_the_holder_is_deposed_under_a_new_term() {
+    let unready = pod("a").labelled().term(90).with(|pod| pod.ready_since = None);
+    let plan = world(reign("a", 90, [])).pods([unready]).plan();
+    assert_eq!(elected(&plan), ("", 100, uids(["a-uid"])));
+    assert_eq!((writes(&plan.fence), plan.label), (vec![("a", 100, REMOVE)], None));
+    let status = plan.status.unwrap().status;
+    assert_eq!((status.leader.as_deref(), status.term, status.transitions), (None, Some(100), Some(4)));
+    let ready = status.condition("Ready").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoEligiblePod"));
+    assert_eq!(ready.message, "none of the matching pods may lead: a is not Ready");
+}
+
+#[test]
+fn a_vacancy_is_not_renewed() {
+    let plan = world(reign("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready_since = None)]).plan();
+    assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None));
+}
+
+#[test]
+fn an_election_without_pods_is_ready() {
+    let status = world(reign("", 90, [])).plan().status.unwrap().status;
+    let ready = status.condition("Ready").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "NoPods"));
+    assert_eq!(status.eligible.as_deref(), Some("0/0"));
+}
+
+// ---- What is refused ----
+
+#[test]
+fn a_lease_of_somebody_else_is_left_alone() {
+    let base = || world(Content::Damaged("it has a holder but no term")).pods([pod("a")]);
+    let foreign = base().with(|world| {
+        let lease = world.lease.as_mut().unwrap();
+        (lease.owner, lease.incarnation, lease.holder_identity) = (None, None, Some("somebody".into()));
+    });
+    let (reason, message) = stalled(&foreign);
+    assert_eq!(reason, "LeaseConflict");
+    assert!(message.contains("somebody") && message.contains("spec.leaseName"), "{message}");
+    let other = base().with(|world| world.lease.as_mut().unwrap().owner = Some("db".into()));
+    assert!(stalled(&other).1.contains("Election db"));
+}
+
+#[test]
+fn a_label_that_is_in_use_before_the_first_term_stops_the_election() {
+    for value in ["true", "false"] {
+        let used = pod("a").with(|pod| pod.label = Some(value.into()));
+        let (reason, message) = stalled(&world(Content::Blank).pods([used, pod("b")]).consulted());
+        assert_eq!(reason, "LabelConflict");
+        assert!(message.contains("on a ") && message.contains("spec.label.key"), "{message}");
+    }
+}
+
+#[test]
+fn a_spec_that_cannot_be_used_says_so_and_keeps_the_leader() {
+    let problem = Problem { reason: Reason::InvalidSelector, message: "spec.selector is empty".into() };
+    let world = world(reign("a", 90, [])).pods([pod("a").labelled().term(90)]).with(|world| {
+        world.election.settings = Err(problem);
+        world.election.status.leader = Some("a".into());
+    });
+    assert_eq!(stalled(&world), ("InvalidSelector".into(), "spec.selector is empty".into()));
+    assert_eq!(world.plan().status.unwrap().status.leader.as_deref(), Some("a"));
+}
+
+#[test]
+fn more_pods_than_the_list_can_name_are_refused() {
+    let many = world(Content::Blank).with(|world| {
+        world.pods = (0..=crate::election::decide::MOST_PODS).map(|number| pod(&format!("p{number}"))).collect();
+    });
+    assert_eq!(stalled(&many).0, "TooManyPods");
+}
