@@ -14,9 +14,10 @@ use super::observe::world::Key;
 use super::queue::Outcome;
 use super::server::{Read, Refusal, Server};
 use super::shared::Shared;
+use crate::api::Reason;
 use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
-use crate::election::{ResourceVersion, decide};
+use crate::election::{ResourceVersion, decide, status};
 
 /// How many decisions one pass takes before it lets others have their turn.
 const DECISIONS: u32 = 12;
@@ -69,7 +70,12 @@ impl Reconciler {
                     let at = Instant::now() + wait;
                     return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }
-                Err(ended) => see_again(shared, key, ended).await?,
+                Err(ended) => {
+                    if let Refusal::Denied(message) = &ended.refusal {
+                        tell_refusal(shared, &snapshot, message, since).await;
+                    }
+                    see_again(shared, key, ended).await?;
+                }
             }
         }
         debug!(election = %key, "the world changes faster than it can be followed");
@@ -133,6 +139,18 @@ async fn see_again<S: Server>(shared: &Shared<S>, key: &Key, Ended { refusal, ta
     };
     shared.read(&key.namespace, read).await?;
     if changed { Ok(()) } else { Err(refusal) }
+}
+
+/// Says in the status that a write is refused, in the server's words, if at least that may be written. The next pass that
+/// succeeds takes it back.
+async fn tell_refusal<S: Server>(shared: &Shared<S>, snapshot: &Snapshot, message: &str, since: Instant) {
+    let message = format!("the API server refuses a write of Podium: {message}");
+    let settings = snapshot.election.settings.as_ref().ok();
+    let status = status::stalled(snapshot, settings, (Reason::WriteRefused, message), (shared.clock)());
+    let told = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;
+    if let Err(Ended { refusal, .. }) = told {
+        debug!(election = snapshot.election.name, %refusal, "failed to say so in the status");
+    }
 }
 
 fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {

@@ -118,6 +118,20 @@ async fn a_refused_write_is_followed_by_a_read_of_the_same_object() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_refused_for_good_stalls_the_election_and_is_said_in_its_status() {
+    let refusal = Refusal::Denied("pods \"b\" is forbidden".into());
+    let script = Script { to_writes: answers([Err(refusal)]), ..Script::default() };
+    let shared = shared(script, switch());
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now()).await;
+    assert_eq!(outcome, Outcome::Failed);
+    let writes = shared.server.writes.lock().unwrap().clone();
+    let [Write::ReplaceLease(_), Write::PatchStatus { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
+    let stalled = &patch["status"]["conditions"][1];
+    assert_eq!((&stalled["status"], &stalled["reason"]), (&"True".into(), &"WriteRefused".into()));
+    assert!(stalled["message"].as_str().unwrap().contains("is forbidden"), "{stalled}");
+}
+
+#[tokio::test]
 async fn a_right_world_costs_no_request_at_all() {
     let shared = shared(Script::default(), switch());
     run(&shared).await;

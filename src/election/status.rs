@@ -112,7 +112,7 @@ fn conclude(
     let before = &election.status;
     let well = match ready.0 {
         Reason::NoPods => true,
-        Reason::Suspended | Reason::NoEligiblePod => false,
+        Reason::Suspended | Reason::NoEligiblePod | Reason::WriteRefused => false,
         _ => status.leader.is_some(),
     };
     let (person, stalled) = match stalled {

@@ -87,6 +87,26 @@ async fn without_the_right_to_write_it_says_which_one_is_missing_and_goes_on_whe
 }
 
 #[tokio::test]
+async fn a_write_that_is_refused_is_said_in_the_status_until_it_is_allowed() {
+    scenario(async |world| {
+        let account = world.account("podium").await;
+        let reading: &[&str] = &["get", "list", "watch"];
+        let without =
+            RIGHTS.map(|(group, resource, verbs)| (group, resource, if resource == "pods" { reading } else { verbs }));
+        world.grant("podium", &without).await;
+        let _controller = world.controller_with(&account, &[]);
+        world.pods(["web-0", "web-1"]).await;
+        world.election("web").await;
+        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        assert!(message.contains("cannot patch resource \"pods\""), "{message}");
+        world.grant("podium", &RIGHTS).await;
+        world.leader("web").await;
+        world.condition("web", "Stalled", "False", "AsDeclared").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_the_election_resource_it_says_how_to_install_it_and_goes_on_when_it_is_there() {
     let own = OwnCluster::start().await;
     scenario_on(own.cluster.clone(), async |world| {
