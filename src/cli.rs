@@ -40,7 +40,7 @@ struct ControllerArgs {
     /// How log lines look.
     #[arg(long, env = "PODIUM_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, or directives such as `podium=debug,kube=info`.
+    /// What is logged: error, warn, info, debug or trace, or directives such as `podium=debug,kube_client=debug`.
     #[arg(long, env = "PODIUM_LOG", default_value = "info")]
     log: String,
 }
