@@ -1,6 +1,8 @@
 //! The CustomResourceDefinition: what the derive generates, and the few things that it cannot say.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON, JSONSchemaProps};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::CustomResourceExt;
 use serde_json::json;
 
@@ -21,6 +23,7 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
             ..JSONSchemaProps::default()
         };
         properties.insert("metadata".into(), metadata);
+        properties.values_mut().for_each(unwrap_lines);
         // A new object must never read as current: without this, tools that compare generations take it for reconciled.
         if let Some(status) = properties.get_mut("status") {
             status.default = Some(JSON(json!({ "observedGeneration": -1 })));
@@ -28,4 +31,16 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
         }
     }
     definition
+}
+
+/// Doc comments break lines where the source does; `kubectl explain` breaks them where the terminal does.
+fn unwrap_lines(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        let paragraphs: Vec<String> = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        *description = paragraphs.join("\n\n");
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(unwrap_lines);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        unwrap_lines(items);
+    }
 }
