@@ -213,6 +213,14 @@ async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
     let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
     assert_eq!(patch["metadata"]["labels"], serde_json::json!({ "leader": null }));
     assert!(shared.world().retired(&key("web")).is_none(), "nothing is remembered for ever");
+    let by_hand = pod("a", 60, |object| {
+        object["metadata"]["labels"]["team.example/leader"] = "bob".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    });
+    let changes = apply(&mut shared.world(), by_hand);
+    assert!(changes.orphaned.is_empty(), "once: what is labelled afterwards is its user's");
+    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Done);
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -283,6 +291,19 @@ fn a_watch_that_lags_does_not_bring_back_the_predecessor_of_a_re_created_pod() {
     let (snapshot, _) = world.snapshot(&key("web"), Consulted::default()).unwrap();
     assert_eq!(snapshot.pods.iter().map(|pod| pod.id.uid.as_ref()).collect::<Vec<_>>(), ["a-uid"]);
     assert!(snapshot.gone.is_empty(), "the leader is not gone");
+}
+
+#[test]
+fn a_watch_that_lags_does_not_bring_back_what_an_answer_showed_to_be_gone() {
+    use super::observe::stream::Kind;
+    let mut world = world([election("web", 10, |_| ())]);
+    let ticket = world.ticket(Kind::Pods, "default");
+    world.answered(ticket, pod("a", 70, |_| ()));
+    world.answered_gone(Kind::Pods, "default", "a", &"a-uid".into());
+    apply(&mut world, pod("a", 50, |_| ()));
+    assert_eq!(world.version(Kind::Pods, "default", "a"), None, "50 is the past of 70");
+    apply(&mut world, pod("a", 90, |object| object["metadata"]["uid"] = "another".into()));
+    assert!(world.version(Kind::Pods, "default", "a").is_some(), "90 is not");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub struct Namespace {
     pub(super) gone: BTreeMap<String, BTreeSet<Uid>>,
     /// By name: the UID and the label of an Election that was seen and is gone, until its label is swept.
     retired: BTreeMap<String, (Uid, LeaderLabel)>,
+    /// Names that pods still claim to belong to, and that were swept: what is labelled after that is nobody's business here.
+    swept: BTreeSet<String>,
     /// By Lease: the Elections that name it.
     lease_users: BTreeMap<String, BTreeSet<String>>,
     selectors: SelectorIndex,
@@ -105,7 +107,7 @@ impl Namespace {
     /// every label that we may write.
     pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
         let retired = self.retired.get(election).map(|(_, label)| label);
-        if retired.is_none() && self.elections.contains_key(election) {
+        if !self.is_orphaned(election) {
             return Vec::new();
         }
         let is_left = |key: &str, value: &str| match retired {
@@ -135,6 +137,9 @@ impl Namespace {
     /// Nothing of the Election of this name that is gone is left.
     pub fn swept(&mut self, election: &str) {
         self.retired.remove(election);
+        if self.is_orphaned(election) {
+            self.swept.insert(election.into());
+        }
     }
 
     /// The Elections that name this Lease.
@@ -151,7 +156,7 @@ impl Namespace {
     /// Whether something may be left of an Election of this name.
     pub fn is_orphaned(&self, election: &str) -> bool {
         let unknown = self.related.contains_key(election) && !self.elections.contains_key(election);
-        unknown || self.retired.contains_key(election)
+        (unknown && !self.swept.contains(election)) || self.retired.contains_key(election)
     }
 
     /// Remembers that these UIDs do not exist any more, as far as the Election will ask for them.
@@ -208,6 +213,7 @@ impl Namespace {
         self.unrelate(name);
         self.pods.remove(name);
         self.pod_names.remove(&pod.version.uid);
+        self.swept.retain(|election| self.related.contains_key(election));
         for election in &relations {
             self.note_gone(election, [pod.version.uid.clone()]);
         }
@@ -256,6 +262,7 @@ impl Namespace {
         if let Ok(parsed) = &election.parsed {
             self.selectors.insert(name, &parsed.anchors);
             self.lease_users.entry(parsed.settings.lease_name.clone()).or_default().insert(name.into());
+            self.swept.remove(name);
             // Under the same label the new one repairs what the former one left.
             if self.retired.get(name).is_some_and(|(_, label)| *label == parsed.settings.label) {
                 self.retired.remove(name);
