@@ -224,11 +224,17 @@ async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
 }
 
 #[tokio::test]
-async fn an_election_made_again_with_another_key_does_not_leave_the_former_label_behind() {
+async fn an_election_made_again_with_another_label_does_not_leave_the_former_one_behind() {
+    for label in [("new.example/leader", "true"), ("leader", "yes")] {
+        made_again_with(label).await;
+    }
+}
+
+async fn made_again_with((label, value): (&str, &str)) {
     let again = || {
         election("web", 60, |object| {
             object["metadata"]["uid"] = "another".into();
-            object["spec"]["label"] = serde_json::json!({ "key": "new.example/leader", "value": "true" });
+            object["spec"]["label"] = serde_json::json!({ "key": label, "value": value });
         })
     };
     let script = Script { to_reads: answers([Ok(vec![again()])]), serves_elections: true, ..Script::default() };

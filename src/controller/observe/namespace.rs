@@ -120,6 +120,7 @@ impl Namespace {
             .filter_map(|(name, pod)| {
                 let owned: BTreeSet<&str> = self
                     .matching(&pod.labels)
+                    .filter(|(other, _)| *other != election)
                     .filter_map(|(_, other)| Some(other.parsed.as_ref().ok()?.settings.label.key.as_str()))
                     .collect();
                 let left = pod.labels.iter().filter(|(key, value)| is_left(key, value) && !owned.contains(key.as_str()));
