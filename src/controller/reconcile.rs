@@ -147,6 +147,8 @@ async fn tell_refusal<S: Server>(shared: &Shared<S>, snapshot: &Snapshot, messag
     let message = format!("the API server refuses a write of Podium: {message}");
     let settings = snapshot.election.settings.as_ref().ok();
     let status = status::stalled(snapshot, settings, (Reason::WriteRefused, message), (shared.clock)());
+    // Once: the words may differ each time, and two controllers would wake each other with them.
+    let status = status.filter(|write| !write.can_wait);
     let told = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;
     if let Err(Ended { refusal, .. }) = told {
         debug!(election = snapshot.election.name, %refusal, "failed to say so in the status");

@@ -68,11 +68,10 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
 /// the resource, so that a resource that goes away in between is noticed.
 async fn is_deleted<S: Server>(shared: &Shared<S>, key: &Key) -> Result<bool, Refusal> {
     let retired = shared.world().retired(key);
-    match shared.server.read(&key.namespace, Read::Election(key.name.clone())).await {
+    let found = shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
+    if !found.is_empty() {
         // Another one of the same name shows as well that the former one is gone.
-        Ok(found) => return Ok(retired.is_some_and(|uid| found.iter().all(|item| item.object.version().uid != uid))),
-        Err(Refusal::NotFound { named: true, .. }) => {}
-        Err(refusal) => return Err(refusal),
+        return Ok(retired.is_some_and(|uid| !found.contains(&uid)));
     }
     let served = shared.server.serves_elections().await?;
     if !served {

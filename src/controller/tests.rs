@@ -249,6 +249,23 @@ async fn made_again_with((label, value): (&str, &str)) {
 }
 
 #[tokio::test]
+async fn a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let fenced = pod("b", 40, |object| object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" }));
+    let shared = shared(script, [election("web", 10, |_| ()), fenced, pod("a", 41, |_| ())]);
+    delete(&mut shared.world(), election("web", 50, |_| ()));
+    sweep(&shared, &key("web")).await;
+    assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labelled yet");
+    let late = pod("a", 51, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    });
+    assert!(apply(&mut shared.world(), late).orphaned.contains(&key("web")));
+    sweep(&shared, &key("web")).await;
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_change_of_the_spec_retires_nothing() {
     let shared = shared(Script::default(), [election("web", 10, |_| ()), led_and_labelled()]);
     let changed = election("web", 20, |object| {

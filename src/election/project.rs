@@ -48,12 +48,12 @@ fn fence(pod: &Pod, settings: &Settings, record: &Record, revision: ResourceVers
     (stray || former).then(|| write(pod, change, record.term))
 }
 
-/// Rule 8. A holder with a higher term of its own was named by a Lease that we have not seen; one that a rival has, or that
-/// carries a foreign value, is not ours to label.
+/// Rule 8. A holder with a higher term of its own was named by a Lease that we have not seen; one that left the
+/// selector, that a rival has, or that carries a foreign value, is not ours to label.
 fn label(pod: &Pod, settings: &Settings, record: &Record, revision: ResourceVersion) -> Option<PodWrite> {
     let own = pod.term_unless_forged(revision);
     let done = pod.is_labelled(&settings.label) && own == Some(record.term);
-    let free = pod.rival.is_none() && (pod.label.is_none() || pod.has_value(&settings.label));
+    let free = pod.matches && pod.rival.is_none() && (pod.label.is_none() || pod.has_value(&settings.label));
     (!done && free && own <= Some(record.term)).then(|| write(pod, LabelChange::Set, record.term))
 }
 

@@ -38,7 +38,7 @@ pub struct Namespace {
     /// By name: the UID and the label of an Election that was seen and is gone, until its label is swept.
     retired: BTreeMap<String, (Uid, LeaderLabel)>,
     /// Names that pods still claim to belong to, and that were swept: what is labelled after that is nobody's business here.
-    swept: BTreeSet<String>,
+    swept: BTreeMap<String, Option<(Uid, LeaderLabel)>>,
     /// By Lease: the Elections that name it.
     lease_users: BTreeMap<String, BTreeSet<String>>,
     selectors: SelectorIndex,
@@ -116,7 +116,10 @@ impl Namespace {
         };
         let pods =
             self.related.get(election).into_iter().flatten().filter_map(|name| Some((name, &self.pods.get(name)?.value)));
+        // An Election that cannot be read may have any of the labels.
+        let unreadable = |name: &String| self.elections.get(name).is_some_and(|seen| seen.value.parsed.is_err());
         pods.filter(|(_, pod)| pod.claims.contains_key(election))
+            .filter(|(_, pod)| retired.is_some() || !pod.claims.keys().any(unreadable))
             .filter_map(|(name, pod)| {
                 let owned: BTreeSet<&str> = self
                     .matching(&pod.labels)
@@ -137,9 +140,9 @@ impl Namespace {
 
     /// Nothing of the Election of this name that is gone is left.
     pub fn swept(&mut self, election: &str) {
-        self.retired.remove(election);
+        let known = self.retired.remove(election);
         if self.is_orphaned(election) {
-            self.swept.insert(election.into());
+            self.swept.insert(election.into(), known);
         }
     }
 
@@ -157,7 +160,7 @@ impl Namespace {
     /// Whether something may be left of an Election of this name.
     pub fn is_orphaned(&self, election: &str) -> bool {
         let unknown = self.related.contains_key(election) && !self.elections.contains_key(election);
-        (unknown && !self.swept.contains(election)) || self.retired.contains_key(election)
+        (unknown && !self.swept.contains_key(election)) || self.retired.contains_key(election)
     }
 
     /// Remembers that these UIDs do not exist any more, as far as the Election will ask for them.
@@ -196,6 +199,7 @@ impl Namespace {
                 affected.extend(self.relations(name));
             }
         }
+        self.note_late_claims(name, &pod);
         self.unrelate(name);
         self.pod_names.insert(pod.version.uid.clone(), name.into());
         let relations: BTreeSet<String> =
@@ -208,13 +212,26 @@ impl Namespace {
         affected
     }
 
+    /// A claim that comes or changes after its name was swept is a write of ours that was under way: it is swept as well.
+    fn note_late_claims(&mut self, name: &str, pod: &CachedPod) {
+        let before = self.pods.get(name).map(|seen| &seen.value.claims);
+        let late =
+            pod.claims.iter().filter(|(election, term)| before.and_then(|claims| claims.get(*election)) != Some(term));
+        let late: Vec<String> = late.map(|(election, _)| election.clone()).collect();
+        for election in late {
+            if let Some(known) = self.swept.remove(&election).flatten() {
+                self.retired.insert(election, known);
+            }
+        }
+    }
+
     fn remove_pod(&mut self, name: &str) -> Affected {
         let Some(Seen { value: pod, .. }) = self.pods.get(name).cloned() else { return Affected::new() };
         let relations = self.relations(name);
         self.unrelate(name);
         self.pods.remove(name);
         self.pod_names.remove(&pod.version.uid);
-        self.swept.retain(|election| self.related.contains_key(election));
+        self.swept.retain(|election, _| self.related.contains_key(election));
         for election in &relations {
             self.note_gone(election, [pod.version.uid.clone()]);
         }

@@ -148,6 +148,8 @@ fn a_suspended_election_begins_no_term_and_repairs_labels() {
     let higher = pod("c").labelled().term(95);
     let plan = world(reign("b", 90, [])).pods([pod("b"), higher]).with(suspend()).consulted().plan();
     assert_eq!((writes(&plan.fence), plan.label), (vec![], None), "nobody is labelled beside a higher term");
+    let left = pod("b").term(90).with(|pod| pod.matches = false);
+    assert_eq!(world(reign("b", 90, [])).pods([left]).with(suspend()).plan().label, None, "nor what left the selector");
     for strange in [pod("b").with(|pod| pod.rival = Some("db".into())), pod("b").with(|pod| pod.label = Some("x".into()))] {
         let plan = world(reign("b", 90, [])).pods([strange]).with(suspend()).plan();
         assert_eq!(plan.label, None, "what is not ours is not labelled");
