@@ -256,10 +256,10 @@ impl Namespace {
     }
 
     fn put_lease(&mut self, name: &str, lease: CachedLease, at: u64) -> Affected {
+        let after = lease.lease.clone();
         let before = self.leases.insert(name.into(), Seen { value: lease, at });
-        let after = &self.leases[name].value.lease;
         let unchanged =
-            before.is_some_and(|before| Lease { resource_version: after.resource_version, ..before.value.lease } == *after);
+            before.is_some_and(|before| Lease { resource_version: after.resource_version, ..before.value.lease } == after);
         if unchanged { Affected::new() } else { self.users(name) }
     }
 

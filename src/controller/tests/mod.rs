@@ -1,0 +1,21 @@
+//! The shell against a server that answers as it is told.
+
+mod act;
+mod caches;
+mod sweep;
+
+use tokio::time::Instant;
+
+use super::act::act;
+use super::fixtures::*;
+use super::observe::cached::Named;
+use super::observe::snapshot::Consulted;
+use super::observe::world::{Changes, World};
+use super::queue::Outcome;
+use super::reconcile::Reconciler;
+use super::server::{Read, Refusal, Write};
+use super::shared::Shared;
+use super::sweep::sweep;
+use crate::api::names;
+use crate::election::plan::Plan;
+use crate::election::snapshot::Snapshot;

@@ -1,0 +1,125 @@
+//! Rule 11: what the sweep takes, and what it leaves.
+
+use super::*;
+
+fn left_behind() -> Named {
+    pod("a", 41, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    })
+}
+
+async fn swept(answer: Result<Vec<Named>, Refusal>, serves_elections: bool) -> Vec<Write> {
+    let script = Script { to_reads: answers([answer]), serves_elections, ..Script::default() };
+    let shared = shared(script, [left_behind()]);
+    sweep(&shared, &key("web")).await;
+    shared.server.writes.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn rule_11_the_label_of_a_deleted_election_goes_and_the_term_stays() {
+    let writes = swept(Err(absent(true)), true).await;
+    let [Write::PatchPod { name, patch }] = &writes[..] else { panic!("{writes:#?}") };
+    assert_eq!(name, "a");
+    let metadata = serde_json::json!({ "uid": "a-uid", "resourceVersion": "41", "labels": { "leader": null } });
+    assert_eq!(patch["metadata"], metadata);
+}
+
+#[tokio::test]
+async fn rule_11_nothing_is_swept_without_the_servers_word_about_this_very_election() {
+    assert!(swept(Ok(vec![election("web", 50, |_| ())]), true).await.is_empty(), "it exists");
+    assert!(swept(Err(absent(false)), true).await.is_empty(), "something else was not found");
+    assert!(swept(Err(absent(true)), false).await.is_empty(), "the resource is not served");
+    assert!(swept(Err(Refusal::Unknown("timeout".into())), true).await.is_empty(), "no answer");
+}
+
+#[tokio::test]
+async fn a_label_that_another_election_has_on_the_pod_is_not_swept() {
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [left_behind(), election("other", 12, |_| ())]);
+    sweep(&shared, &key("web")).await;
+    assert!(shared.server.writes.lock().unwrap().is_empty());
+}
+
+/// A pod that `web` led under the key `leader`, with a label of its user's under another allowed key.
+fn led_and_labelled() -> Named {
+    pod("a", 41, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["labels"]["team.example/leader"] = "alice".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    })
+}
+
+#[tokio::test]
+async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    let changes = delete(&mut shared.world(), election("web", 50, |_| ()));
+    assert_eq!(changes.orphaned.into_iter().collect::<Vec<_>>(), [key("web")]);
+    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Done);
+    let writes = shared.server.writes.lock().unwrap().clone();
+    let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
+    assert_eq!(patch["metadata"]["labels"], serde_json::json!({ "leader": null }));
+    assert!(shared.world().retired(&key("web")).is_none(), "nothing is remembered for ever");
+    let by_hand = pod("a", 60, |object| {
+        object["metadata"]["labels"]["team.example/leader"] = "bob".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    });
+    let changes = apply(&mut shared.world(), by_hand);
+    assert!(changes.orphaned.is_empty(), "once: what is labelled afterwards is its user's");
+    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Done);
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_election_made_again_with_another_label_does_not_leave_the_former_one_behind() {
+    for label in [("new.example/leader", "true"), ("leader", "yes")] {
+        made_again_with(label).await;
+    }
+}
+
+async fn made_again_with((label, value): (&str, &str)) {
+    let again = || {
+        election("web", 60, |object| {
+            object["metadata"]["uid"] = "another".into();
+            object["spec"]["label"] = serde_json::json!({ "key": label, "value": value });
+        })
+    };
+    let script = Script { to_reads: answers([Ok(vec![again()])]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    delete(&mut shared.world(), election("web", 50, |_| ()));
+    let changes = apply(&mut shared.world(), again());
+    assert!(changes.orphaned.contains(&key("web")) && changes.affected.contains(&key("web")));
+    sweep(&shared, &key("web")).await;
+    let writes = shared.server.writes.lock().unwrap().clone();
+    let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
+    assert_eq!(patch["metadata"]["labels"], serde_json::json!({ "leader": null }));
+}
+
+#[tokio::test]
+async fn a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let fenced = pod("b", 40, |object| object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" }));
+    let shared = shared(script, [election("web", 10, |_| ()), fenced, pod("a", 41, |_| ())]);
+    delete(&mut shared.world(), election("web", 50, |_| ()));
+    sweep(&shared, &key("web")).await;
+    assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labelled yet");
+    let late = pod("a", 51, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    });
+    assert!(apply(&mut shared.world(), late).orphaned.contains(&key("web")));
+    sweep(&shared, &key("web")).await;
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_of_the_spec_retires_nothing() {
+    let shared = shared(Script::default(), [election("web", 10, |_| ()), led_and_labelled()]);
+    let changed = election("web", 20, |object| {
+        object["metadata"]["generation"] = 2.into();
+        object["spec"]["minReadySeconds"] = 5.into();
+    });
+    assert!(apply(&mut shared.world(), changed).orphaned.is_empty());
+    assert!(shared.world().retired(&key("web")).is_none());
+}
