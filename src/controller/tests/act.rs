@@ -115,6 +115,14 @@ async fn a_write_that_is_refused_for_good_stalls_the_election_and_is_said_in_its
     let stalled = &patch["status"]["conditions"][1];
     assert_eq!((&stalled["status"], &stalled["reason"]), (&"True".into(), &"WriteRefused".into()));
     assert!(stalled["message"].as_str().unwrap().contains("is forbidden"), "{stalled}");
+
+    // The same in other words, as each of two controllers would hear it: the status has it already.
+    let status = patch["status"].clone();
+    apply(&mut shared.world(), election("web", 60, |object| object["status"] = status));
+    *shared.server.to_writes.lock().unwrap() = [Err(Refusal::Denied("user y cannot patch".into()))].into();
+    Reconciler::default().reconcile(&shared, &key("web"), Instant::now()).await;
+    let writes = shared.server.writes.lock().unwrap();
+    assert!(matches!(writes[2..], [Write::ReplaceLease(_)]), "{writes:#?}");
 }
 
 #[tokio::test]

@@ -114,6 +114,35 @@ async fn a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
 }
 
 #[tokio::test]
+async fn a_pod_of_an_election_that_cannot_be_read_is_spared() {
+    let unreadable = election("bad", 12, |object| object["spec"] = serde_json::json!({ "selector": 7 }));
+    let its_leader = pod("a", 41, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20", names::claim("bad"): "30" });
+    });
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [unreadable, its_leader]);
+    sweep(&shared, &key("web")).await;
+    assert!(shared.server.writes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn rule_11_an_election_whose_spec_became_unusable_keeps_the_leader_that_it_has() {
+    let broken = || {
+        election("web", 60, |object| {
+            object["metadata"]["generation"] = 2.into();
+            object["spec"] = serde_json::json!({ "selector": {} });
+        })
+    };
+    let script = Script { to_reads: answers([Ok(vec![broken()])]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    apply(&mut shared.world(), broken());
+    sweep(&shared, &key("web")).await;
+    assert_eq!(*shared.server.reads.lock().unwrap(), [Read::Election("web".into())]);
+    assert!(shared.server.writes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_change_of_the_spec_retires_nothing() {
     let shared = shared(Script::default(), [election("web", 10, |_| ()), led_and_labelled()]);
     let changed = election("web", 20, |object| {
