@@ -3,12 +3,14 @@
 #![allow(missing_docs, reason = "test fixtures")]
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
+use super::Options;
 use super::observe::cached::{self, Named};
 use super::observe::settings::LabelKeys;
 use super::observe::stream::Kind;
@@ -133,7 +135,9 @@ impl Server for Script {
 
 /// A controller with these caches in front of this server.
 pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<Script> {
-    let shared = Shared::new(script, &Scope::Cluster, keys(), "test".into());
+    let options =
+        Options { scope: Scope::Cluster, label_keys: keys(), instance: "test".into(), clock: Arc::new(Timestamp::now) };
+    let shared = Shared::new(script, options);
     *shared.world() = world(items);
     shared
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch as channel;
@@ -52,8 +53,11 @@ const WORKERS: usize = 32;
 /// How long writes in flight may take to finish after the request to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Tells the time of the wall clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// What a controller is told at its start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// What it watches.
     pub scope: Scope,
@@ -61,6 +65,8 @@ pub struct Options {
     pub label_keys: LabelKeys,
     /// Who it is, in Events.
     pub instance: String,
+    /// Its wall clock. It tunes stability and dates Events, never safety.
+    pub clock: Clock,
 }
 
 /// A watch ended, which it never should: there is a bug, and the process is of no use any more.
@@ -75,9 +81,23 @@ pub struct WatchEnded;
 /// # Errors
 /// [`WatchEnded`]. Everything that the API server does is waited out instead.
 pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), WatchEnded> {
-    let Options { scope, label_keys, instance } = options;
-    let server = KubeServer::new(client.clone(), label_keys.clone());
-    let shared = Arc::new(Shared::new(server, &scope, label_keys, instance));
+    let server = KubeServer::new(client.clone(), options.label_keys.clone());
+    run_through(server, client, options, stop).await
+}
+
+/// As [`run`], with every read and write of a pass through `server`, which may stand between the controller and the API
+/// server; the watches are `client`'s own.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_through<S: Server>(
+    server: S,
+    client: Client,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> Result<(), WatchEnded> {
+    let scope = options.scope.clone();
+    let shared = Arc::new(Shared::new(server, options));
     let (synced, mut all_synced) = channel::channel(false);
     let mut watches = start_watches(&client, &shared, &scope, synced);
     let mut workers = JoinSet::new();
@@ -116,9 +136,9 @@ where
     }
 }
 
-fn start_watches(
+fn start_watches<S: Server>(
     client: &Client,
-    shared: &Arc<Shared<KubeServer>>,
+    shared: &Arc<Shared<S>>,
     scope: &Scope,
     synced: channel::Sender<bool>,
 ) -> JoinSet<()> {

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::complaints::Complaints;
 use super::observe::settings::LabelKeys;
 use super::observe::stream::Kind;
-use super::observe::world::{Changes, Key, Scope, World};
+use super::observe::world::{Changes, Key, World};
 use super::queue::Queue;
 use super::server::{Read, Refusal, Server, Write};
+use super::{Clock, Options};
 use crate::election::term::{Uid, Version};
 
 /// The state of one controller.
@@ -21,7 +21,7 @@ pub struct Shared<S> {
     /// The label keys that may be written.
     pub keys: LabelKeys,
     /// The wall clock: it tunes stability and dates Events, never safety.
-    pub clock: fn() -> Timestamp,
+    pub clock: Clock,
     /// Who this controller is, for Events.
     pub instance: String,
     /// Elections to decide about.
@@ -48,12 +48,13 @@ pub struct Target {
 
 impl<S: Server> Shared<S> {
     /// A controller that knows nothing yet.
-    pub fn new(server: S, scope: &Scope, keys: LabelKeys, instance: String) -> Self {
-        let world = Mutex::new(World::new(scope));
+    pub fn new(server: S, options: Options) -> Self {
+        let Options { scope, label_keys: keys, instance, clock } = options;
+        let world = Mutex::new(World::new(&scope));
         Self {
             server,
             keys,
-            clock: Timestamp::now,
+            clock,
             instance,
             elections: Arc::default(),
             sweeps: Arc::default(),
