@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use podium::controller::observe::settings::LabelKeys;
+use podium::controller::observe::settings::{LabelKeys, Limits};
 use podium::controller::observe::world::Scope;
 use podium::controller::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
@@ -91,8 +91,12 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     }
     let namespaces: Vec<String> = namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
     let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces.into_iter().collect()) };
-    let options =
-        Options { scope, label_keys: LabelKeys::new(label_keys), instance: instance(), clock: Arc::new(Timestamp::now) };
+    let options = Options {
+        scope,
+        limits: Limits { label_keys: LabelKeys::new(label_keys), own_lease: None },
+        instance: instance(),
+        clock: Arc::new(Timestamp::now),
+    };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     let result = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;

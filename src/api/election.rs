@@ -30,8 +30,8 @@ use super::selector::{DNS_NAME, LABEL_KEY};
     printcolumn(name = "Label", type_ = "string", json_path = ".spec.label.key", priority = 1),
     printcolumn(name = "Lease", type_ = "string", json_path = ".status.lease", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
-    validation = Rule::new("self.spec.label == oldSelf.spec.label")
-        .message("spec.label is immutable, because pods carry it: delete the Election, wait until its label is gone from them, and create one with the new label")
+    validation = Rule::new("self.spec.label.key == oldSelf.spec.label.key && self.spec.label.value == oldSelf.spec.label.value && (!has(oldSelf.spec.label.followerValue) || (has(self.spec.label.followerValue) && self.spec.label.followerValue == oldSelf.spec.label.followerValue))")
+        .message("spec.label is immutable, because pods carry it (only a followerValue may be added): delete the Election, wait until its label is gone from them, and create one with the new label")
         .field_path(".spec.label"),
     validation = Rule::new("(has(self.spec.leaseName) ? self.spec.leaseName : self.metadata.name) == (has(oldSelf.spec.leaseName) ? oldSelf.spec.leaseName : oldSelf.metadata.name)")
         .message("spec.leaseName is immutable, because the Lease holds the term: delete the Election and create one with the new name")
@@ -102,6 +102,8 @@ fn ready() -> String {
 /// The label that marks the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.followerValue) || self.followerValue != self.value")
+    .message("followerValue must differ from value: otherwise nobody could tell the leader from its followers"))]
 pub struct LeaderLabel {
     /// The label's key. The controller's `--label-keys` says which keys it may write; by default `leader` and `*/leader`.
     #[serde(default = "default_key")]
@@ -113,8 +115,23 @@ pub struct LeaderLabel {
     pub key: String,
     /// The label's value on the leader.
     #[serde(default = "default_value")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL_VALUE))]
     pub value: String,
+    /// The label's value on the pods that could lead but do not, for a Service that reaches the followers. Without it they
+    /// do not carry the label. It may be added later, but not changed or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL_VALUE), with = "String")]
+    pub follower_value: Option<String>,
+}
+
+/// A label's value, not empty.
+const LABEL_VALUE: &str = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+
+impl LeaderLabel {
+    /// Whether this is one of the values that the Election writes under the key.
+    pub fn owns(&self, value: &str) -> bool {
+        self.value == value || self.follower_value.as_deref() == Some(value)
+    }
 }
 
 fn default_key() -> String {
@@ -127,7 +144,7 @@ fn default_value() -> String {
 
 impl Default for LeaderLabel {
     fn default() -> Self {
-        Self { key: default_key(), value: default_value() }
+        Self { key: default_key(), value: default_value(), follower_value: None }
     }
 }
 

@@ -21,6 +21,15 @@ pub const INCARNATION: &str = "podium.dev/election";
 /// On a Lease: why the present term began, for people and for the Event.
 pub const REASON: &str = "podium.dev/reason";
 
+/// On a Lease: the name of the Election that may take it over. Written by whoever owns the Lease.
+pub const ADOPT_BY: &str = "podium.dev/adopt-by";
+
+/// On a Lease: who elects by it. [`SIDECAR`] lets an Election of the Lease's name take it over.
+pub const ELECTOR: &str = "podium.dev/elector";
+
+/// The value of [`ELECTOR`] that Podium's campaigning sidecar writes.
+pub const SIDECAR: &str = "sidecar";
+
 /// On a pod: `"false"` takes it out of every Election. Written by users.
 pub const CANDIDATE: &str = "podium.dev/candidate";
 

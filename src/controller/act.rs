@@ -16,8 +16,8 @@ use crate::election::snapshot::Election;
 use crate::election::term::Version;
 use crate::lease::object::{self, Owner};
 
-/// How many pods of one Election are fenced at a time.
-const FENCES_AT_ONCE: usize = 16;
+/// How many pods of one Election are written to at a time.
+const PATCHES_AT_ONCE: usize = 16;
 
 /// A write that ended the plan.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub async fn act<S: Server>(
     plan: Plan,
     since: Instant,
 ) -> Result<Then, Ended> {
-    let Plan { lease: lease_write, fence, label, status, then } = plan;
+    let Plan { lease: lease_write, fence, label, status, follow, then } = plan;
     let namespace = &election.namespace;
     if let (Some(lease_write), Ok(settings)) = (lease_write, &election.settings) {
         let name = settings.lease_name.clone();
@@ -49,13 +49,12 @@ pub async fn act<S: Server>(
         write(shared, target, lease_body(election, &settings.lease_name, lease, lease_write)).await?;
         // A pod that changed meanwhile would refuse what was decided on its former version.
         let outdated = |write: &PodWrite| shared.knows_better(&pod_target(namespace, write));
-        if fence.iter().chain(&label).any(outdated) {
+        if fence.iter().chain(&label).chain(&follow).any(outdated) {
             return Ok(Then::DecideAgain);
         }
     }
     // Each one is fenced or the plan ends: nobody is labelled before.
-    let fences = stream::iter(fence).map(|fence| patch_pod(shared, election, fence));
-    fences.buffer_unordered(FENCES_AT_ONCE).try_collect::<()>().await?;
+    patch_pods(shared, election, fence).await?;
     if let Some(label) = label {
         patch_pod(shared, election, label).await?;
     }
@@ -70,11 +69,17 @@ pub async fn act<S: Server>(
             announce::publish(shared, election, change, since).await;
         }
     }
+    patch_pods(shared, election, follow).await?;
     Ok(then)
 }
 
 async fn write<S: Server>(shared: &Shared<S>, target: Target, write: Write) -> Result<(), Ended> {
     shared.write(&target, write).await.map_err(|refusal| Ended { refusal, target })
+}
+
+async fn patch_pods<S: Server>(shared: &Shared<S>, election: &Election, pods: Vec<PodWrite>) -> Result<(), Ended> {
+    let patches = stream::iter(pods).map(|pod| patch_pod(shared, election, pod));
+    patches.buffer_unordered(PATCHES_AT_ONCE).try_collect().await
 }
 
 async fn patch_pod<S: Server>(shared: &Shared<S>, election: &Election, pod: PodWrite) -> Result<(), Ended> {
@@ -119,7 +124,8 @@ fn pod_patch(election: &str, label: &LeaderLabel, write: PodWrite) -> Value {
         "annotations": { names::claim(election): term.to_string() },
     }});
     match change {
-        LabelChange::Set => patch["metadata"]["labels"] = json!({ &label.key: &label.value }),
+        LabelChange::Lead => patch["metadata"]["labels"] = json!({ &label.key: &label.value }),
+        LabelChange::Follow => patch["metadata"]["labels"] = json!({ &label.key: &label.follower_value }),
         LabelChange::Remove => patch["metadata"]["labels"] = json!({ &label.key: null }),
         LabelChange::Keep => {}
     }

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use super::Options;
 use super::observe::cached::{self, Named};
-use super::observe::settings::LabelKeys;
+use super::observe::settings::{LabelKeys, Limits};
 use super::observe::stream::Kind;
 use super::observe::world::{Changes, Key, Scope, World};
 use super::server::{Read, Refusal, Server, Write};
 use super::shared::Shared;
 
-pub fn keys() -> LabelKeys {
-    LabelKeys::new(["leader".into(), "*/leader".into()])
+pub fn limits() -> Limits {
+    Limits { label_keys: LabelKeys::new(["leader".into(), "*/leader".into()]), own_lease: None }
 }
 
 pub fn key(name: &str) -> Key {
@@ -39,7 +39,7 @@ pub fn election(name: &str, revision: i64, change: impl FnOnce(&mut Value)) -> N
     object["metadata"]["generation"] = json!(1);
     change(&mut object);
     let guard: DeserializeGuard<crate::api::Election> = serde_json::from_value(object).unwrap();
-    cached::election(guard, &keys()).unwrap()
+    cached::election(guard, &limits()).unwrap()
 }
 
 /// A running pod with `app: web`, not Ready.
@@ -136,7 +136,7 @@ impl Server for Script {
 /// A controller with these caches in front of this server.
 pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<Script> {
     let options =
-        Options { scope: Scope::Cluster, label_keys: keys(), instance: "test".into(), clock: Arc::new(Timestamp::now) };
+        Options { scope: Scope::Cluster, limits: limits(), instance: "test".into(), clock: Arc::new(Timestamp::now) };
     let shared = Shared::new(script, options);
     *shared.world() = world(items);
     shared

@@ -39,7 +39,7 @@ use tracing::{error, info, warn};
 
 use crate::api::Election;
 use observe::cached::{self, PodObject};
-use observe::settings::LabelKeys;
+use observe::settings::Limits;
 use observe::stream::Kind;
 use observe::world::{Key, Scope};
 use queue::{Outcome, Queue};
@@ -61,8 +61,8 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Options {
     /// What it watches.
     pub scope: Scope,
-    /// The label keys that it may write.
-    pub label_keys: LabelKeys,
+    /// What Elections may make it do.
+    pub limits: Limits,
     /// Who it is, in Events.
     pub instance: String,
     /// Its wall clock. It tunes stability and dates Events, never safety.
@@ -81,7 +81,7 @@ pub struct WatchEnded;
 /// # Errors
 /// [`WatchEnded`]. Everything that the API server does is waited out instead.
 pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), WatchEnded> {
-    let server = KubeServer::new(client.clone(), options.label_keys.clone());
+    let server = KubeServer::new(client.clone(), options.limits.clone());
     run_through(server, client, options, stop).await
 }
 
@@ -146,9 +146,9 @@ fn start_watches<S: Server>(
     let mut watches = JoinSet::new();
     for namespace in scope.watches() {
         let namespace = namespace.as_deref();
-        let keys = shared.keys.clone();
+        let limits = shared.limits.clone();
         let elections = api::<DeserializeGuard<Election>>(client, namespace);
-        let convert = move |election| cached::election(election, &keys);
+        let convert = move |election| cached::election(election, &limits);
         watches.spawn(watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone()));
         let leases = api::<Lease>(client, namespace);
         watches.spawn(watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone()));

@@ -13,7 +13,7 @@ use kube::{Api, Client, CustomResourceExt};
 use serde_json::Value;
 
 use super::observe::cached::{self, Named, PodObject};
-use super::observe::settings::LabelKeys;
+use super::observe::settings::Limits;
 use crate::api::{Election, names};
 use crate::election::term::NotAnInteger;
 
@@ -103,13 +103,13 @@ pub trait Server: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct KubeServer {
     client: Client,
-    keys: LabelKeys,
+    limits: Limits,
 }
 
 impl KubeServer {
     /// The server behind `client`, whose own retries must be off: a retried write hides whether the first was applied.
-    pub fn new(client: Client, keys: LabelKeys) -> Self {
-        Self { client, keys }
+    pub fn new(client: Client, limits: Limits) -> Self {
+        Self { client, limits }
     }
 
     fn pods(&self, namespace: &str) -> Api<PodObject> {
@@ -125,7 +125,7 @@ impl KubeServer {
     }
 
     fn election(&self, object: DeserializeGuard<Election>) -> Result<Named, Refusal> {
-        Ok(cached::election(object, &self.keys)?)
+        Ok(cached::election(object, &self.limits)?)
     }
 }
 

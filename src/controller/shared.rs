@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::complaints::Complaints;
-use super::observe::settings::LabelKeys;
+use super::observe::settings::Limits;
 use super::observe::stream::Kind;
 use super::observe::world::{Changes, Key, World};
 use super::queue::Queue;
@@ -18,8 +18,8 @@ use crate::election::term::{Uid, Version};
 pub struct Shared<S> {
     /// The API server.
     pub server: S,
-    /// The label keys that may be written.
-    pub keys: LabelKeys,
+    /// What Elections may make it do.
+    pub limits: Limits,
     /// The wall clock: it tunes stability and dates Events, never safety.
     pub clock: Clock,
     /// Who this controller is, for Events.
@@ -49,11 +49,11 @@ pub struct Target {
 impl<S: Server> Shared<S> {
     /// A controller that knows nothing yet.
     pub fn new(server: S, options: Options) -> Self {
-        let Options { scope, label_keys: keys, instance, clock } = options;
+        let Options { scope, limits, instance, clock } = options;
         let world = Mutex::new(World::new(&scope));
         Self {
             server,
-            keys,
+            limits,
             clock,
             instance,
             elections: Arc::default(),

@@ -33,14 +33,14 @@ pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
 }
 
 async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
-    if shared.world().leftovers(key, &shared.keys).is_empty() {
+    if shared.world().leftovers(key, &shared.limits.label_keys).is_empty() {
         shared.world().swept(key);
         return Ok(());
     }
     if !is_deleted(shared, key).await? {
         return Ok(());
     }
-    let leftovers = shared.world().leftovers(key, &shared.keys);
+    let leftovers = shared.world().leftovers(key, &shared.limits.label_keys);
     for (name, version, labels) in leftovers {
         let labels: serde_json::Map<_, _> = labels.into_iter().map(|label| (label, json!(null))).collect();
         let patch = json!({ "metadata": {

@@ -70,7 +70,7 @@ pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool, now: Timestamp)
     if let Some(rival) = &pod.rival {
         return Err(Ineligible::ClaimedBy(rival.clone()));
     }
-    if let Some(value) = pod.label.as_ref().filter(|value| **value != settings.label.value) {
+    if let Some(value) = pod.label.as_ref().filter(|value| !settings.label.owns(value)) {
         return Err(Ineligible::ForeignLabel(value.clone()));
     }
     let since = pod.ready_since.ok_or(Ineligible::NotReady)?;

@@ -7,10 +7,11 @@ use k8s_openapi::jiff::Timestamp;
 use super::candidate::{Ineligible, eligible};
 use super::order;
 use super::plan::{LeaseWrite, Plan, Then};
-use super::project::project;
+use super::project::{Projection, Reign, project};
 use super::snapshot::{Pod, Settings, Snapshot};
 use super::status::{self, Leadership, Outlook};
 use super::term::{Term, Uid, Version};
+use super::title::Title;
 use crate::api::Reason;
 use crate::lease::record::{Content, Lease, Record};
 
@@ -33,10 +34,13 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let Some(lease) = &snapshot.lease else {
         return Plan { lease: Some(LeaseWrite::Create), then: Then::DecideAgain, ..Plan::default() };
     };
-    if let Err(message) = ours(lease, snapshot, settings) {
-        return stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now);
+    let title = Title::of(lease, snapshot, settings, now);
+    if let Title::Theirs { message, left } = title {
+        let at = |left| Then::LookAgain(now.saturating_add(left).unwrap_or(Timestamp::MAX));
+        let then = left.map_or(Then::Rest, at);
+        return Plan { then, ..stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now) };
     }
-    let decision = Decision::new(snapshot, settings, lease, now);
+    let decision = Decision::new(snapshot, settings, lease, &title, now);
     if decision.status_may_be_newer() {
         return consult("the status names a term above the Lease's");
     }
@@ -45,25 +49,10 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
         Content::Term(record) if of_this_election => decision.rule(record),
         // To empty a Lease is to end its term, to fill it is to begin one.
         _ if settings.suspend => Plan { status: status::suspended(snapshot, now), ..Plan::default() },
+        _ if decision.adopts => decision.fill(),
         Content::Damaged(why) => decision.blank(why),
         Content::Blank if of_this_election => decision.fill(),
         Content::Blank | Content::Term(_) => decision.blank("it was written for a former Election of this name"),
-    }
-}
-
-/// A Lease is written only if Podium created it for an Election of this name.
-fn ours(lease: &Lease, snapshot: &Snapshot, settings: &Settings) -> Result<(), String> {
-    let name = &settings.lease_name;
-    let remedy = "set spec.leaseName of a new Election to an unused name, or delete the Lease if nobody needs it";
-    match (&lease.owner, &lease.incarnation) {
-        (Some(owner), _) if *owner != snapshot.election.name => {
-            Err(format!("Lease {name} belongs to Election {owner}: {remedy}"))
-        }
-        (_, None) => {
-            let holder = lease.holder_identity.as_deref().filter(|holder| !holder.is_empty()).unwrap_or("nobody");
-            Err(format!("Lease {name} was not made by Podium (its holder is {holder}): {remedy}"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -77,6 +66,8 @@ struct Decision<'a> {
     settings: &'a Settings,
     lease: &'a Lease,
     now: Timestamp,
+    /// The Lease is somebody else's, who lets this Election have it.
+    adopts: bool,
     /// The UID of the pod that leads, as far as the Lease says; where the Lease lost it, of the pod that still has the label.
     incumbent: Option<Uid>,
     eligible: Vec<&'a Pod>,
@@ -84,10 +75,11 @@ struct Decision<'a> {
 }
 
 impl<'a> Decision<'a> {
-    fn new(snapshot: &'a Snapshot, settings: &'a Settings, lease: &'a Lease, now: Timestamp) -> Self {
-        let incumbent = match &lease.content {
-            Content::Term(Record { holder, .. }) => holder.as_ref().map(|holder| holder.uid.clone()),
-            Content::Blank | Content::Damaged(_) => {
+    fn new(snapshot: &'a Snapshot, settings: &'a Settings, lease: &'a Lease, title: &Title<'_>, now: Timestamp) -> Self {
+        let incumbent = match (&lease.content, title) {
+            (_, Title::Adoptable { holder: Some(pod) }) => Some(pod.id.uid.clone()),
+            (Content::Term(Record { holder, .. }), _) => holder.as_ref().map(|holder| holder.uid.clone()),
+            (Content::Blank | Content::Damaged(_), _) => {
                 let labelled = snapshot.pods.iter().filter(|pod| pod.is_labelled(&settings.label));
                 labelled
                     .max_by_key(|pod| (pod.term_unless_forged(lease.resource_version), &pod.id))
@@ -101,7 +93,8 @@ impl<'a> Decision<'a> {
                 Err(why) => cannot.push((pod, why)),
             }
         }
-        Self { snapshot, settings, lease, now, incumbent, eligible: can, ineligible: cannot }
+        let adopts = matches!(title, Title::Adoptable { .. });
+        Self { snapshot, settings, lease, now, adopts, incumbent, eligible: can, ineligible: cannot }
     }
 
     fn first(&self) -> Option<&'a Pod> {
@@ -113,8 +106,8 @@ impl<'a> Decision<'a> {
         Plan { lease: Some(LeaseWrite::Blank(self.guard(), why)), then: Then::DecideAgain, ..Plan::default() }
     }
 
-    /// Rule 3: a blank Lease knows no former holders, so every pod that may be one is listed, as the server itself lists
-    /// them after the blank Lease was seen.
+    /// Rule 3: a blank Lease, or one that somebody else lets us have, knows no former holders of ours, so every pod that may be
+    /// one is listed, as the server itself lists them after that Lease was seen.
     fn fill(&self) -> Plan {
         let election = &self.snapshot.election;
         let pods = &self.snapshot.pods;
@@ -139,10 +132,14 @@ impl<'a> Decision<'a> {
             return stalled(self.snapshot, Some(self.settings), reason, message, self.now);
         }
         if self.snapshot.read_after != Some(self.lease.resource_version) {
-            return consult("the Lease is blank");
+            return consult("the Lease names no former holders");
         }
         let lost = election.status.term.is_some() || pods.iter().any(|pod| pod.claimed);
-        let reason = if lost { "the Lease was lost" } else { "first election" };
+        let reason = match (self.adopts, lost) {
+            (true, _) => "the Lease was handed over",
+            (false, true) => "the Lease was lost",
+            (false, false) => "first election",
+        };
         self.elect(holder, pods.iter().map(|pod| pod.id.uid.clone()).collect(), reason.into())
     }
 
@@ -265,11 +262,15 @@ impl<'a> Decision<'a> {
     }
 
     fn projected(&self, record: &Record, leadership: Leadership<'_>) -> Plan {
-        let projection = project(self.snapshot, self.settings, record, self.lease.resource_version);
+        let follows = self.settings.label.follower_value.is_some();
+        let followers = self.eligible.iter().filter(|_| follows).map(|pod| &pod.id.uid).collect();
+        let Self { snapshot, settings, lease, .. } = *self;
+        let projection = project(snapshot, &Reign { settings, record, revision: lease.resource_version, followers });
         if projection.unaccounted {
             return Plan { fence: projection.fence, then: Then::Consult("a former holder is not seen"), ..Plan::default() };
         }
-        Plan { fence: projection.fence, label: projection.label, ..self.report(Some(leadership)) }
+        let Projection { fence, label, follow, .. } = projection;
+        Plan { fence, label, follow, ..self.report(Some(leadership)) }
     }
 
     /// Rule 9, and when to look again.

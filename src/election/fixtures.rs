@@ -54,6 +54,11 @@ pub fn world(content: Content) -> Snapshot {
             owner: Some("web".into()),
             incarnation: Some("election".into()),
             holder_identity: None,
+            renewed: false,
+            duration_seconds: Some(i32::MAX),
+            unchanged_for: SignedDuration::ZERO,
+            adopt_by: None,
+            by_sidecars: false,
             acquired: Some(at(500)),
             transitions: Some(4),
             content,
@@ -185,6 +190,7 @@ impl PerfectServer {
         for decisions in 0..20 {
             let plan = world.plan();
             let idle = plan.lease.is_none() && plan.fence.is_empty() && plan.label.is_none() && plan.status.is_none();
+            let idle = idle && plan.follow.is_empty();
             let then = plan.then.clone();
             world = self.carry_out(plan, world);
             match then {
@@ -197,19 +203,20 @@ impl PerfectServer {
     }
 
     fn carry_out(&mut self, plan: Plan, mut world: Snapshot) -> Snapshot {
-        let Plan { lease, fence, label, status, then: _ } = plan;
+        let Plan { lease, fence, label, status, follow, then: _ } = plan;
         if let Some(write) = lease {
             let resource_version = self.next();
             let before = world.lease.take();
             world.lease = Some(written(write, before, resource_version, &world.election.uid));
         }
-        for write in fence.into_iter().chain(label) {
+        for write in fence.into_iter().chain(label).chain(follow) {
             let resource_version = self.next();
             let pod = world.pods.iter_mut().find(|pod| pod.id == write.pod).expect("a pod that exists");
             assert_eq!(pod.resource_version, write.resource_version, "guarded by the version that was seen");
             *pod = Pod { resource_version, claimed: true, term: Some(write.term), ..pod.clone() };
             match write.label {
-                plan::LabelChange::Set => pod.label = Some("true".into()),
+                plan::LabelChange::Lead => pod.label = Some("true".into()),
+                plan::LabelChange::Follow => pod.label = Some("false".into()),
                 plan::LabelChange::Remove => pod.label = None,
                 plan::LabelChange::Keep => {}
             }
@@ -229,6 +236,11 @@ fn written(write: LeaseWrite, before: Option<Lease>, resource_version: ResourceV
         owner: Some("web".into()),
         incarnation: Some(election.clone()),
         holder_identity: None,
+        renewed: false,
+        duration_seconds: None,
+        unchanged_for: SignedDuration::ZERO,
+        adopt_by: None,
+        by_sidecars: false,
         acquired: None,
         transitions: before.as_ref().and_then(|lease| lease.transitions),
         content: Content::Blank,

@@ -4,7 +4,7 @@
 //! controller, in a model checker and in a simulation. A test reads the sources of this folder and proves it.
 //!
 //! Read in this order: [`term`] (what a term is), [`snapshot`] (what is seen), [`candidate`] (who may lead),
-//! [`order`] (who leads first), [`decide`](mod@decide) (what is done about it), [`project`] (what a Lease means for the
+//! [`order`] (who leads first), [`title`] (whose a Lease is), [`decide`](mod@decide) (what is done about it), [`project`] (what a Lease means for the
 //! pods), [`plan`] (the result).
 
 pub mod candidate;
@@ -15,6 +15,7 @@ pub mod project;
 pub mod snapshot;
 pub mod status;
 pub mod term;
+pub mod title;
 
 pub use decide::decide;
 pub use plan::Plan;

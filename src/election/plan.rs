@@ -18,6 +18,8 @@ pub struct Plan {
     pub label: Option<PodWrite>,
     /// The status, and after it the Event.
     pub status: Option<StatusWrite>,
+    /// Pods that get or lose the follower's value.
+    pub follow: Vec<PodWrite>,
     /// What follows when all of that is done.
     pub then: Then,
 }
@@ -73,10 +75,12 @@ pub struct PodWrite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelChange {
     /// The pod becomes the leader.
-    Set,
+    Lead,
+    /// The pod becomes a follower, where the Election has a value for followers.
+    Follow,
     /// The label goes.
     Remove,
-    /// There is no label of ours; what is there stays.
+    /// What is there stays: it is as it should be, or not ours.
     Keep,
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::candidate::eligible;
 use super::fixtures::*;
 use super::plan::LeaseWrite;
 use super::snapshot::{Pod, PodState, Snapshot};
@@ -14,7 +15,8 @@ fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
         1 => Just(PodState::Failed),
         1 => Just(PodState::Pending),
     ];
-    let label = prop_oneof![3 => Just(None), 2 => Just(Some("true".to_owned())), 1 => Just(Some("foreign".to_owned()))];
+    let value = |value: &str| Just(Some(value.to_owned()));
+    let label = prop_oneof![3 => Just(None), 2 => value("true"), 1 => value("false"), 1 => value("foreign")];
     let own = prop_oneof![Just(None), (80_i64..110).prop_map(Some), Just(Some(999_999))];
     let rival = prop_oneof![6 => Just(None), 1 => Just(Some("db".to_owned()))];
     let rest = (any::<bool>(), 0..3_i64, 590..1_010_i64, prop::bool::weighted(0.9), prop::bool::weighted(0.9));
@@ -64,11 +66,13 @@ fn any_world() -> impl Strategy<Value = Snapshot> {
     )
 }
 
-/// The same with the fields that keep a leader: what they do is in the tables, that they break nothing is here.
+/// The same with the optional fields: what they do is in the tables, that they break nothing is here.
 fn any_tuned_world() -> impl Strategy<Value = Snapshot> {
-    (any_world(), any::<bool>(), 0..60_i64, any::<bool>()).prop_map(|(world, hold, delay, suspend)| {
+    let follower = prop_oneof![Just(None), Just(Some("false".to_owned()))];
+    (any_world(), any::<bool>(), 0..60_i64, any::<bool>(), follower).prop_map(|(world, hold, delay, suspend, follower)| {
         world.with(|world| {
             let settings = world.election.settings.as_mut().unwrap();
+            settings.label.follower_value = follower;
             settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(delay);
             (settings.hold, settings.suspend) = (hold, suspend);
         })
@@ -147,12 +151,31 @@ proptest! {
         prop_assert!(labelled <= 1 || suspended || is_stalled(&rest));
     }
 
+    /// At rest, whoever could lead and does not has the follower's value, and nobody else.
+    #[test]
+    fn every_tuned_world_comes_to_rest_with_its_followers_labelled(world in any_tuned_world()) {
+        let (rest, _) = PerfectServer::new().settle(world);
+        let settings = rest.election.settings.as_ref().unwrap();
+        let lease = rest.lease.as_ref().unwrap();
+        let (Some(value), Content::Term(record)) = (&settings.label.follower_value, &lease.content) else { return Ok(()) };
+        if settings.suspend {
+            return Ok(()); // A pod that is labelled with a higher term stops everything until a new term may begin.
+        }
+        let followers = rest.pods.iter().filter(|pod| pod.rival.is_none() && pod.state != PodState::Terminating);
+        // Nothing is written over a higher term.
+        let writable = |pod: &&Pod| pod.term_unless_forged(lease.resource_version) <= Some(record.term);
+        for pod in followers.filter(writable).filter(|pod| record.holder.as_ref() != Some(&pod.id)) {
+            let follows = eligible(pod, settings, false, now()).is_ok();
+            prop_assert_eq!(follows, pod.label.as_ref() == Some(value), "{:?}", pod);
+        }
+    }
+
     /// No write lowers a term that may be ours.
     #[test]
     fn no_write_lowers_a_term_that_is_not_proven_forged(world in any_tuned_world()) {
         let plan = world.plan();
         let revision = world.lease.as_ref().map_or(revision(1), |lease| lease.resource_version);
-        for write in plan.fence.iter().chain(&plan.label) {
+        for write in plan.fence.iter().chain(&plan.label).chain(&plan.follow) {
             let own = world.pod(&write.pod.uid).unwrap().term_unless_forged(revision);
             prop_assert!(own <= Some(write.term));
         }

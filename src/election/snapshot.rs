@@ -136,7 +136,7 @@ impl Pod {
         self.label.as_deref() == Some(label.value.as_str())
     }
 
-    /// Whether it carries the Election's label, and the label is this Election's to judge.
+    /// Whether it carries the leader's label, and the label is this Election's to judge.
     pub fn is_labelled(&self, label: &LeaderLabel) -> bool {
         self.rival.is_none() && self.has_value(label)
     }

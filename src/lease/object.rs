@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::record::{Content, Lease, NEVER_EXPIRES, Parts, Record};
 use crate::api::names;
@@ -41,7 +41,12 @@ pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
         owner: owner.map(|owner| owner.name.clone()),
         incarnation: annotations.get(names::INCARNATION).map(|uid| uid.as_str().into()),
         content: Content::read(parts),
-        holder_identity: spec.holder_identity,
+        holder_identity: spec.holder_identity.filter(|holder| !holder.is_empty()),
+        renewed: spec.renew_time.is_some(),
+        duration_seconds: spec.lease_duration_seconds,
+        unchanged_for: SignedDuration::ZERO,
+        adopt_by: annotations.get(names::ADOPT_BY).cloned(),
+        by_sidecars: annotations.get(names::ELECTOR).is_some_and(|elector| elector == names::SIDECAR),
         acquired: spec.acquire_time.map(|MicroTime(time)| time),
         transitions: spec.lease_transitions,
     })
@@ -90,10 +95,12 @@ pub fn elected(mut object: Object, owner: Owner<'_>, record: &Record, acquired: 
     object
 }
 
-/// Marks the Lease as this Election's, in place of a former one of the same name; other owners stay.
+/// Marks the Lease as this Election's, in place of a former one of the same name, or of whoever let it be taken over; other
+/// owners stay.
 fn claim(object: &mut Object, owner: Owner<'_>) {
     object.metadata.managed_fields = None;
     let annotations: &mut BTreeMap<_, _> = object.metadata.annotations.get_or_insert_default();
+    annotations.retain(|key, _| key != names::ADOPT_BY && key != names::ELECTOR);
     annotations.insert(names::INCARNATION.into(), owner.uid.into());
     let owners = object.metadata.owner_references.get_or_insert_default();
     owners.retain(|owner| !is_election(owner));

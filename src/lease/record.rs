@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::names;
 use crate::election::term::{PodRef, ResourceVersion, Term, Uid};
@@ -10,6 +10,9 @@ use crate::election::term::{PodRef, ResourceVersion, Term, Uid};
 /// `leaseDurationSeconds` of a term without heartbeats. client-go takes an absent duration for an expired one, and a Lease
 /// with it; this one does not expire.
 pub const NEVER_EXPIRES: i32 = i32::MAX;
+
+/// client-go's default for `leaseDurationSeconds`.
+const CLIENT_GO_SECONDS: i32 = 15;
 
 /// A Lease as one reader saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,14 +25,35 @@ pub struct Lease {
     pub owner: Option<String>,
     /// The UID of the Election that it was written for. `None`: Podium did not write it.
     pub incarnation: Option<Uid>,
-    /// `spec.holderIdentity`, whoever wrote it.
+    /// `spec.holderIdentity`, whoever wrote it. `None`: nobody.
     pub holder_identity: Option<String>,
+    /// `spec.renewTime` is set: whoever holds it renews it. Podium's own terms are not renewed.
+    pub renewed: bool,
+    /// `spec.leaseDurationSeconds`
+    pub duration_seconds: Option<i32>,
+    /// For how long its reader has seen this version unchanged, on a monotonic clock: what an expiry is counted from.
+    pub unchanged_for: SignedDuration,
+    /// `podium.dev/adopt-by`: the Election that may take it over.
+    pub adopt_by: Option<String>,
+    /// `podium.dev/elector: sidecar`: Podium's own sidecars elect by it.
+    pub by_sidecars: bool,
     /// `spec.acquireTime`: when the present term began.
     pub acquired: Option<Timestamp>,
     /// `spec.leaseTransitions`
     pub transitions: Option<i32>,
     /// What our annotations make of it.
     pub content: Content,
+}
+
+impl Lease {
+    /// Who holds it after client-go's protocol, and how long until somebody else may take it. `None`: nobody holds it, or not
+    /// any more. A holder that gives no duration is granted client-go's.
+    pub fn campaigner(&self) -> Option<(&str, SignedDuration)> {
+        let holder = self.holder_identity.as_deref()?;
+        let seconds = self.duration_seconds.filter(|seconds| *seconds > 0).unwrap_or(CLIENT_GO_SECONDS);
+        let left = SignedDuration::from_secs(seconds.into()) - self.unchanged_for;
+        left.is_positive().then_some((holder, left))
+    }
 }
 
 /// The state of a Lease that Podium wrote.

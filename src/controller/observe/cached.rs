@@ -8,8 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use serde::Deserialize;
+use tokio::time::Instant;
 
-use super::settings::{LabelKeys, Parsed, parse};
+use super::settings::{Limits, Parsed, parse};
 use super::stream::Kind;
 use crate::api::{Election, ElectionStatus, Reason, names};
 use crate::election::snapshot::{PodState, Problem};
@@ -76,6 +77,8 @@ pub struct CachedLease {
     pub lease: Lease,
     /// The object without managed fields: a PUT must give back what others wrote into it.
     pub object: Arc<LeaseObject>,
+    /// When this version was first seen.
+    pub seen: Instant,
 }
 
 impl CachedLease {
@@ -148,8 +151,8 @@ impl Object {
 /// cluster and are not watched.
 pub const NODE_LEASES: &str = "kube-node-lease";
 
-fn served(metadata: &ObjectMeta) -> Result<(), Problem> {
-    if metadata.namespace.as_deref() != Some(NODE_LEASES) {
+fn served(namespace: &str) -> Result<(), Problem> {
+    if namespace != NODE_LEASES {
         return Ok(());
     }
     let message = format!("Elections are not served in the namespace {NODE_LEASES}: create it in another one");
@@ -205,7 +208,7 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
 pub fn lease(mut lease: LeaseObject) -> Result<Named, NotAnInteger> {
     lease.metadata.managed_fields = None;
     let metadata = lease.metadata.clone();
-    let cached = CachedLease { lease: object::read(&lease)?, object: Arc::new(lease) };
+    let cached = CachedLease { lease: object::read(&lease)?, object: Arc::new(lease), seen: Instant::now() };
     Ok(named(&metadata, Object::Lease(cached)))
 }
 
@@ -213,11 +216,12 @@ pub fn lease(mut lease: LeaseObject) -> Result<Named, NotAnInteger> {
 ///
 /// # Errors
 /// Where its resourceVersion is not an integer.
-pub fn election(guard: DeserializeGuard<Election>, keys: &LabelKeys) -> Result<Named, NotAnInteger> {
+pub fn election(guard: DeserializeGuard<Election>, limits: &Limits) -> Result<Named, NotAnInteger> {
     let (metadata, parsed, status) = match guard.0 {
         Ok(election) => {
             let name = election.metadata.name.clone().unwrap_or_default();
-            let parsed = served(&election.metadata).and_then(|()| parse(&name, &election.spec, keys));
+            let namespace = election.metadata.namespace.clone().unwrap_or_default();
+            let parsed = served(&namespace).and_then(|()| parse(&namespace, &name, &election.spec, limits));
             (election.metadata, parsed, election.status.unwrap_or_default())
         }
         Err(invalid) => {

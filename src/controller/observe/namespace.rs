@@ -107,11 +107,15 @@ impl Namespace {
     /// every label that we may write.
     pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
         let retired = self.retired.get(election).map(|(_, label)| label);
+        // Another Election of that name puts its own values right by itself.
+        let successor = self.elections.get(election).and_then(|seen| seen.value.parsed.as_ref().ok());
+        let successor = successor.map(|parsed| &parsed.settings.label);
+        let is_of = |label: &LeaderLabel, key: &str, value: &str| label.key == key && label.owns(value);
         if !self.is_orphaned(election) {
             return Vec::new();
         }
         let is_left = |key: &str, value: &str| match retired {
-            Some(label) => label.key == key && label.value == value,
+            Some(label) => is_of(label, key, value) && !successor.is_some_and(|successor| is_of(successor, key, value)),
             None => keys.allow(key),
         };
         let pods =

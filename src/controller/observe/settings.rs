@@ -7,6 +7,15 @@ use super::index::Anchor;
 use crate::api::{ElectionSpec, Reason, WhenNoCandidate};
 use crate::election::snapshot::{Problem, Settings};
 
+/// What an Election may make this controller do: whoever may create one acts with the controller's rights.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The label keys that may be written.
+    pub label_keys: LabelKeys,
+    /// Namespace and name of the Lease by which the controller's own replicas elect the active one. No Election gets it.
+    pub own_lease: Option<(String, String)>,
+}
+
 /// The label keys that this controller may write: exact keys, or `*/name` for any prefix.
 #[derive(Clone, Debug)]
 pub struct LabelKeys(Vec<String>);
@@ -41,11 +50,11 @@ pub struct Parsed {
     pub anchors: Vec<Anchor>,
 }
 
-/// Parses the spec of the Election called `name`.
+/// Parses the spec of the Election called `name` in `namespace`.
 ///
 /// # Errors
 /// The condition's reason and a message that names the field and the remedy.
-pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed, Problem> {
+pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) -> Result<Parsed, Problem> {
     let ElectionSpec {
         selector,
         label,
@@ -68,13 +77,20 @@ pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed
             return problem(Reason::InvalidSpec, format!("spec.{field} is negative: use 0 or more"));
         }
     }
-    if !keys.allow(&label.key) {
+    if !limits.label_keys.allow(&label.key) {
         let message = format!(
             "spec.label.key {:?} is not one that this controller may write ({}): use one of these, or start the controller with --label-keys",
             label.key,
-            keys.list(),
+            limits.label_keys.list(),
         );
         return problem(Reason::ForbiddenLabelKey, message);
+    }
+    let lease_name = lease_name.clone().unwrap_or_else(|| name.to_owned());
+    if limits.own_lease.as_ref().is_some_and(|(place, own)| place == namespace && *own == lease_name) {
+        let message = format!(
+            "Lease {lease_name} is the one by which Podium's own replicas elect: create the Election with another spec.leaseName"
+        );
+        return problem(Reason::LeaseConflict, message);
     }
     let anchors = Anchor::of(selector);
     let selector = match selector.parse() {
@@ -83,7 +99,7 @@ pub fn parse(name: &str, spec: &ElectionSpec, keys: &LabelKeys) -> Result<Parsed
     };
     let settings = Settings {
         label: label.clone(),
-        lease_name: lease_name.clone().unwrap_or_else(|| name.to_owned()),
+        lease_name,
         ready_condition: ready_condition.clone(),
         min_ready: SignedDuration::from_secs((*min_ready_seconds).into()),
         hold: *when_no_candidate == WhenNoCandidate::Hold,

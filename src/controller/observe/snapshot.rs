@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use k8s_openapi::jiff::SignedDuration;
 use kube::core::SelectorExt;
 
 use super::cached::{CachedElection, CachedLease, CachedPod};
@@ -28,7 +29,7 @@ impl World {
         let cache = self.namespaces.get(&key.namespace)?;
         let Seen { value: election, at } = cache.elections.get(&key.name).filter(|seen| !seen.value.terminating)?;
         let lease = election.parsed.as_ref().ok().and_then(|parsed| cache.leases.get(&parsed.settings.lease_name));
-        let lease = lease.map(|seen| owned(&key.name, cache, seen.value.clone()));
+        let lease = lease.map(|seen| owned(&key.name, cache, aged(seen.value.clone())));
 
         let related = cache.related.get(&key.name).into_iter().flatten().cloned();
         let former = cache.former_holders(&key.name);
@@ -54,6 +55,12 @@ impl World {
         };
         Some((snapshot, lease))
     }
+}
+
+/// The Lease, with the time for which this version of it has been seen.
+fn aged(mut lease: CachedLease) -> CachedLease {
+    lease.lease.unchanged_for = SignedDuration::try_from(lease.seen.elapsed()).unwrap_or(SignedDuration::MAX);
+    lease
 }
 
 /// The Lease, with its owner also where only the UID that it was written for tells.

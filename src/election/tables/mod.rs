@@ -2,9 +2,11 @@
 //! fail when the rule is removed; the names say which rule.
 
 mod candidates;
+mod followers;
 mod lease;
 mod outcome;
 mod pods;
+mod titles;
 
 use super::fixtures::*;
 use super::plan::{LabelChange, LeaseWrite, Plan, Then};
@@ -15,7 +17,8 @@ use crate::lease::record::Content;
 
 const REMOVE: LabelChange = LabelChange::Remove;
 const KEEP: LabelChange = LabelChange::Keep;
-const SET: LabelChange = LabelChange::Set;
+const SET: LabelChange = LabelChange::Lead;
+const FOLLOW: LabelChange = LabelChange::Follow;
 
 fn guard() -> Version {
     Version { uid: "lease".into(), resource_version: revision(100) }

@@ -1,0 +1,76 @@
+//! The follower's value: on every pod that could lead and does not, and on no other.
+
+use super::*;
+
+/// The world of a term of `b`, which has the label, where followers carry `false`.
+fn led<const N: usize>(others: [Pod; N]) -> Snapshot {
+    let mut world = world(reign("b", 90, []));
+    world.pods = [pod("b").labelled().term(90)].into_iter().chain(others).collect();
+    with_followers(world)
+}
+
+fn with_followers(world: Snapshot) -> Snapshot {
+    world.with(|world| world.election.settings.as_mut().unwrap().label.follower_value = Some("false".into()))
+}
+
+fn follower(name: &str) -> Pod {
+    pod(name).term(90).with(|pod| pod.label = Some("false".into()))
+}
+
+#[test]
+fn pods_that_could_lead_get_the_followers_value_with_the_term_and_those_that_have_it_are_left_alone() {
+    let plan = led([pod("a"), follower("c"), follower("d").with(|pod| pod.claimed = false)]).plan();
+    assert_eq!(writes(&plan.follow), [("a", 90, FOLLOW)]);
+    assert_eq!((plan.fence.len(), plan.label), (0, None));
+}
+
+#[test]
+fn pods_that_could_not_lead_lose_the_followers_value_unless_they_are_about_to_go() {
+    let of = |change: fn(&mut Pod)| writes(&led([follower("a").with(change)]).plan().follow).len();
+    assert_eq!(of(|_| {}), 0);
+    assert_eq!(of(|pod| pod.ready_since = None), 1);
+    assert_eq!(of(|pod| pod.opted_out = true), 1);
+    assert_eq!(of(|pod| pod.matches = false), 1);
+    assert_eq!(of(|pod| pod.state = PodState::Failed), 1);
+    assert_eq!(of(|pod| pod.state = PodState::Terminating), 0);
+    let plan = led([follower("a").with(|pod| pod.ready_since = None)]).plan();
+    assert_eq!(writes(&plan.follow), [("a", 90, REMOVE)]);
+}
+
+#[test]
+fn a_former_holder_is_fenced_to_the_followers_value_if_it_could_lead() {
+    let of = |former| with_followers(world(reign("b", 90, ["a-uid"])).pods([former, pod("b")])).plan();
+    assert_eq!(writes(&of(pod("a").labelled().term(50)).fence), [("a", 90, FOLLOW)]);
+    assert_eq!(writes(&of(pod("a").term(50)).fence), [("a", 90, FOLLOW)]);
+    assert_eq!(writes(&of(follower("a").term(50)).fence), [("a", 90, KEEP)]);
+    assert_eq!(writes(&of(pod("a").labelled().term(50).with(|pod| pod.ready_since = None)).fence), [("a", 90, REMOVE)]);
+    assert!(of(pod("a")).follow.is_empty(), "one write for one pod");
+}
+
+#[test]
+fn a_follower_becomes_the_leader_and_a_vacancy_has_followers_too() {
+    let plan = with_followers(world(reign("b", 90, [])).pods([follower("b").term(50)])).plan();
+    assert_eq!(writes(plan.label.as_slice()), [("b", 90, SET)]);
+    let suspended = with_followers(world(reign("", 90, [])).pods([pod("a")]));
+    let plan = suspended.with(|world| world.election.settings.as_mut().unwrap().suspend = true).plan();
+    assert_eq!(writes(&plan.follow), [("a", 90, FOLLOW)]);
+}
+
+#[test]
+fn the_followers_value_is_not_foreign_and_another_value_is() {
+    let plan = with_followers(world(reign("", 90, [])).pods([follower("a")])).plan();
+    assert_eq!(elected(&plan).0, "a");
+    let foreign = || follower("a").with(|pod| pod.label = Some("maybe".into()));
+    let plan = led([foreign()]).plan();
+    assert!(plan.follow.is_empty(), "{:?}", plan.follow);
+    assert_eq!(plan.status.unwrap().status.condition("Stalled").unwrap().reason, "LabelConflict");
+}
+
+#[test]
+fn a_follower_with_a_higher_term_or_a_rival_is_left_alone() {
+    let newer = led([pod("a").term(95)]).plan();
+    assert!(newer.follow.is_empty(), "its term is of a Lease that was not seen yet");
+    let theirs = pod("a").with(|pod| pod.rival = Some("db".into()));
+    let labelled = follower("c").with(|pod| pod.rival = Some("db".into()));
+    assert!(led([theirs, labelled]).plan().follow.is_empty());
+}
