@@ -5,8 +5,10 @@
 
 mod harness;
 
+mod adopts;
 mod checks;
 mod elects;
+mod follows;
 mod lives;
 mod obstacles;
 mod refuses;

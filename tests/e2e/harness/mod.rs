@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod controller;
 pub mod door;
 pub mod election;
+pub mod elector;
 pub mod history;
 pub mod scenario;
 pub mod waiting;

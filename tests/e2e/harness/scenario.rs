@@ -16,6 +16,7 @@ use serde_json::json;
 use super::checker::{Watched, violations};
 use super::cluster::Cluster;
 use super::controller::Controller;
+use super::elector::Elector;
 use super::history::Recorder;
 use super::waiting::eventually;
 
@@ -92,6 +93,11 @@ impl Scenario {
         *number += 1;
         let arguments = [&["--namespaces", &self.namespace, "--log", "info,podium=debug"], arguments].concat();
         Controller::start(&self.directory, &format!("controller-{number}"), kubeconfig, &arguments)
+    }
+
+    /// Starts client-go's example, which campaigns for a Lease of the namespace.
+    pub fn elector(&self, lease: &str, identity: &str) -> Elector {
+        Elector::start(&self.directory, &self.cluster.kubeconfig, &self.namespace, lease, identity)
     }
 
     /// Makes the checker watch an Election.

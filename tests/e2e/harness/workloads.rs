@@ -58,6 +58,15 @@ impl Scenario {
         .await
     }
 
+    /// Waits until the pod does not carry the label `leader`.
+    pub async fn unlabelled(&self, name: &str) -> Pod {
+        eventually(&format!("{name} is not labelled"), async || {
+            let pod = self.api::<Pod>().get(name).await.map_err(|error| error.to_string())?;
+            if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(pod) }
+        })
+        .await
+    }
+
     /// Makes the pod Ready or not, as a kubelet would.
     pub async fn set_ready(&self, name: &str, ready: bool) -> Pod {
         self.set_condition(name, "Ready", ready).await

@@ -1,0 +1,141 @@
+//! Leases of other electors: left alone, waited for, taken over, given back.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams, PostParams};
+use podium::api::Election;
+use serde_json::{Value, json};
+
+use crate::harness::{Scenario, eventually, scenario};
+
+/// What client-go says when the Lease is somebody else's.
+const HELD: &str = "Lease is held by and has not yet expired";
+
+/// Creates the Lease `web` as an elector of this identity holds it, for 2 s.
+async fn held_by(world: &Scenario, holder: &str, annotations: Value) -> Lease {
+    let lease = json!({
+        "metadata": { "name": "web", "annotations": annotations },
+        "spec": { "holderIdentity": holder, "leaseDurationSeconds": 2, "leaseTransitions": 3, "renewTime": now() },
+    });
+    let lease = serde_json::from_value(lease).expect("a Lease");
+    world.api::<Lease>().create(&PostParams::default(), &lease).await.expect("the Lease is created")
+}
+
+fn now() -> String {
+    let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("a time");
+    format!("{now:.6}")
+}
+
+async fn patch_lease(world: &Scenario, patch: Value) -> Lease {
+    let patched = world.api::<Lease>().patch("web", &PatchParams::default(), &Patch::Merge(patch)).await;
+    patched.expect("the Lease is patched")
+}
+
+#[tokio::test]
+async fn client_go_does_not_get_in_while_podium_leads() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let leader = world.led().await;
+        let elector = world.elector("web", "client-go");
+        elector.says(HELD, 2).await;
+        assert_eq!(world.leader("web").await, leader);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn client_go_is_not_pushed_out_and_hands_over_when_it_is_told_to_and_gets_the_lease_back() {
+    scenario(async |world| {
+        let elector = world.elector("web", "client-go");
+        elector.leads().await;
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        let message = world.condition("web", "Stalled", "True", "LeaseConflict").await;
+        assert!(message.contains("podium.dev/adopt-by=web"), "{message}");
+        patch_lease(world, json!({ "metadata": { "annotations": { "podium.dev/adopt-by": "web" } } })).await;
+        eventually("the Election says that the elector must be stopped", async || {
+            let message = world.condition("web", "Stalled", "True", "LeaseConflict").await;
+            if message.contains("stop that elector") { Ok(()) } else { Err(message) }
+        })
+        .await;
+        let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
+        assert_eq!(lease.spec.and_then(|spec| spec.holder_identity).as_deref(), Some("client-go"));
+
+        elector.terminate().await;
+        world.leader_is("web", "web-0").await;
+        world.condition("web", "Stalled", "False", "AsDeclared").await;
+
+        let elector = world.elector("web", "client-go-again");
+        elector.says(HELD, 1).await;
+        world.api::<Election>().delete("web", &<_>::default()).await.expect("the Election is deleted");
+        elector.leads().await;
+        world.unlabelled("web-0").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_holder_that_does_not_renew_is_waited_for_as_long_as_its_lease_lasts() {
+    scenario(async |world| {
+        held_by(world, "somebody", json!({ "podium.dev/adopt-by": "web", "example.com/note": "kept" })).await;
+        let controller = world.controller();
+        controller.elects().await;
+        world.pods(["web-0"]).await;
+        let seen = Timestamp::now();
+        let renewed = patch_lease(world, json!({ "spec": { "renewTime": now() } })).await;
+        world.election("web").await;
+        let leader = world.leader("web").await;
+        // The clock of the test, started before the renewal: the Lease was not taken before it had expired.
+        assert!(Timestamp::now().duration_since(seen).as_secs() >= 2);
+        assert_eq!(Some(leader.term.to_string()), renewed.resource_version(), "the version that was observed is replaced");
+        assert_eq!(leader.transitions, 4);
+        let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
+        assert_eq!(lease.annotations().get("podium.dev/adopt-by"), None, "the consent is used up");
+        assert_eq!(lease.annotations().get("example.com/note").map(String::as_str), Some("kept"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_lease_of_campaigning_sidecars_is_taken_over_while_its_holder_goes_on_leading() {
+    scenario(async |world| {
+        let theirs = held_by(world, "web-1", json!({ "podium.dev/elector": "sidecar" })).await;
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        let renewed = patch_lease(world, json!({ "spec": { "renewTime": now() } })).await;
+        world.election("web").await;
+        let leader = world.leader("web").await;
+        assert_eq!((leader.name.as_str(), leader.transitions), ("web-1", 3), "the same leader");
+        assert_eq!(Some(leader.term.to_string()), renewed.resource_version(), "in one write");
+        let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
+        assert_eq!((lease.uid(), lease.annotations().get("podium.dev/elector")), (theirs.uid(), None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_elector_that_takes_the_lease_during_a_vacancy_is_not_pushed_out_while_it_lives() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.election("web").await;
+        world.pods(["web-0"]).await;
+        world.leader("web").await;
+        world.set_ready("web-0", false).await;
+        world.vacancy("web").await;
+        let begin = Timestamp::now();
+        patch_lease(
+            world,
+            json!({ "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 3, "renewTime": now() } }),
+        )
+        .await;
+        let message = world.condition("web", "Stalled", "True", "LeaseConflict").await;
+        assert!(message.contains("taken by somebody"), "{message}");
+        world.set_ready("web-0", true).await;
+        world.leader_is("web", "web-0").await;
+        // The clock of the test, started before the Lease was taken.
+        assert!(Timestamp::now().duration_since(begin).as_secs() >= 3);
+    })
+    .await;
+}
