@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use podium::controller::observe::settings::{LabelKeys, Limits};
 use podium::controller::observe::world::Scope;
+use podium::controller::server::KubeServer;
+use podium::controller::sweep::command::{self, Swept};
 use podium::controller::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -27,6 +29,9 @@ struct Cli {
 enum Command {
     /// Elect leaders: watch Elections, their Leases and pods. The cluster is that of $KUBECONFIG, or the one this runs in.
     Controller(ControllerArgs),
+    /// Take Podium's labels from pods where no controller does it any more: after --namespaces of the controller was narrowed,
+    /// or before Podium is removed. Elections and Leases stay. A controller that serves the pods labels their leaders again.
+    Sweep(SweepArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
 }
@@ -47,6 +52,24 @@ struct ControllerArgs {
     log: String,
 }
 
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("where").required(true))]
+struct SweepArgs {
+    /// The namespaces to sweep, separated by commas.
+    #[arg(long, short, value_delimiter = ',', group = "where")]
+    namespaces: Vec<String>,
+    /// Sweep all namespaces.
+    #[arg(long, short = 'A', group = "where")]
+    all_namespaces: bool,
+    /// The label keys that the controller was allowed to write. Pods that were claimed by an Election which is gone lose every
+    /// label under these.
+    #[arg(long, env = "PODIUM_LABEL_KEYS", value_delimiter = ',', default_value = "leader,*/leader")]
+    label_keys: Vec<String>,
+    /// Only print what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
     Text,
@@ -59,6 +82,7 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Crd => print_crd(),
         Command::Controller(args) => run_controller(args),
+        Command::Sweep(args) => run_sweep(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,6 +128,27 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+fn run_sweep(args: SweepArgs) -> Result<(), String> {
+    let SweepArgs { namespaces, all_namespaces, label_keys, dry_run } = args;
+    let limits = Limits { label_keys: LabelKeys::new(label_keys), own_lease: None };
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
+    runtime.block_on(async {
+        let client = client().await?;
+        let server = KubeServer::new(client.clone(), limits.clone());
+        let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces.into_iter().collect() };
+        for namespace in namespaces {
+            let tell = |Swept { pod, key, value }: &Swept| {
+                let dry = if dry_run { " (dry run)" } else { "" };
+                // A reader that has seen enough does not end the sweep.
+                let _ = writeln!(io::stdout(), "{namespace}/{pod}: {key}={value} removed{dry}");
+            };
+            let swept = command::sweep_namespace(&server, &namespace, &limits.label_keys, dry_run, tell).await;
+            swept.map_err(|refusal| format!("failed to sweep the namespace {namespace}: {refusal}"))?;
+        }
+        Ok(())
+    })
 }
 
 /// A client without retries of its own: they would hide whether the first write was applied.

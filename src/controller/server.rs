@@ -56,6 +56,8 @@ pub enum Read {
     Lease(String),
     /// One Election.
     Election(String),
+    /// All Elections of the namespace.
+    Elections,
 }
 
 /// A request that was not answered with success, sorted by what to do next.
@@ -168,6 +170,10 @@ impl Server for KubeServer {
             }
             Read::Pod(name) => vec![cached::pod(within((PODS, &name), self.pods(namespace).get(&name)).await?)?],
             Read::Lease(name) => vec![cached::lease(within((LEASES, &name), self.leases(namespace).get(&name)).await?)?],
+            Read::Elections => {
+                let list = within((ELECTIONS, ""), self.elections(namespace).list(&ListParams::default())).await?;
+                list.items.into_iter().map(|election| self.election(election)).collect::<Result<_, _>>()?
+            }
             Read::Election(name) => {
                 vec![self.election(within((ELECTIONS, &name), self.elections(namespace).get(&name)).await?)?]
             }

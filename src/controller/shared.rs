@@ -117,6 +117,7 @@ impl<S: Server> Shared<S> {
             Read::Pod(name) => (Kind::Pods, Some(name.clone())),
             Read::Lease(name) => (Kind::Leases, Some(name.clone())),
             Read::Election(name) => (Kind::Elections, Some(name.clone())),
+            Read::Elections => (Kind::Elections, None),
         };
         let (ticket, known) = {
             let mut world = self.world();

@@ -15,5 +15,6 @@ mod refuses;
 mod repairs;
 mod replaces;
 mod restarts;
+mod sweeps;
 mod tells;
 mod tunes;

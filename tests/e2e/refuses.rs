@@ -70,6 +70,12 @@ async fn a_label_that_no_pod_can_carry_is_refused() {
         for bad in ["no spaces", "", "-", &long] {
             assert_refused(world, "web", with("label", json!({ "value": bad })), &["spec.label.value"]).await;
         }
+        for bad in ["no spaces", "", &long] {
+            assert_refused(world, "web", with("label", json!({ "followerValue": bad })), &["spec.label.followerValue"])
+                .await;
+        }
+        let same = with("label", json!({ "followerValue": "true" }));
+        assert_refused(world, "web", same, &["spec.label", "followerValue must differ from value"]).await;
         let selector = json!({ "matchLabels": { "not a key": "web" } });
         assert_refused(world, "web", json!({ "selector": selector }), &["spec.selector.matchLabels", "valid label key"])
             .await;

@@ -95,6 +95,14 @@ impl Scenario {
         Controller::start(&self.directory, &format!("controller-{number}"), kubeconfig, &arguments)
     }
 
+    /// A file of this name with the administrator's kubeconfig.
+    pub fn kubeconfig(&self, name: &str) -> PathBuf {
+        let path = self.directory.join(format!("{name}.kubeconfig"));
+        fs::write(&path, serde_json::to_string(&self.cluster.kubeconfig).expect("a kubeconfig"))
+            .expect("a writable directory");
+        path
+    }
+
     /// Starts client-go's example, which campaigns for a Lease of the namespace.
     pub fn elector(&self, lease: &str, identity: &str) -> Elector {
         Elector::start(&self.directory, &self.cluster.kubeconfig, &self.namespace, lease, identity)

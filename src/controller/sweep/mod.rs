@@ -3,14 +3,16 @@
 //! The label goes, the term stays: it is the fence. That the Election is gone is the word of the server itself, about this
 //! very object, while it serves Elections at all; absence from a cache proves nothing.
 
+pub mod command;
+
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use super::observe::stream::Kind;
-use super::observe::world::Key;
-use super::queue::Outcome;
-use super::server::{Read, Refusal, Server, Write};
-use super::shared::{Shared, Target};
+use crate::controller::observe::stream::Kind;
+use crate::controller::observe::world::Key;
+use crate::controller::queue::Outcome;
+use crate::controller::server::{Read, Refusal, Server, Write};
+use crate::controller::shared::{Shared, Target};
 
 /// What this work is called among the complaints.
 const WORK: &str = "sweeping";

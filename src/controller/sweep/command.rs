@@ -1,0 +1,122 @@
+//! `podium sweep`: takes Podium's labels from pods by hand, where no controller does it any more.
+//!
+//! The terms stay, as in every sweep: they are fences, and go with their pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::Client;
+use kube::api::{Api, ListParams};
+use serde_json::json;
+
+use crate::api::{LeaderLabel, names};
+use crate::controller::observe::cached::{CachedPod, Object, PodObject};
+use crate::controller::observe::settings::LabelKeys;
+use crate::controller::server::{Read, Refusal, Server, Write};
+
+/// How often a pod that changes meanwhile is read again.
+const ATTEMPTS: usize = 5;
+
+/// A label that was on a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// The pod's name.
+    pub pod: String,
+    /// The label's key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// The namespaces in which pods carry a claim.
+///
+/// # Errors
+/// The API server's, with what was asked of it.
+pub async fn namespaces(client: &Client) -> Result<BTreeSet<String>, String> {
+    let pods: Api<PodObject> = Api::all(client.clone());
+    let pods = pods.list_metadata(&ListParams::default()).await;
+    let pods = pods.map_err(|error| format!("failed to list the pods of all namespaces: {error}"))?;
+    let is_claimed = |annotation: &String| annotation.starts_with(names::CLAIM_PREFIX);
+    let claimed = pods.items.into_iter().map(|pod| pod.metadata).filter(|pod| {
+        let annotations = pod.annotations.as_ref();
+        annotations.is_some_and(|annotations| annotations.keys().any(is_claimed))
+    });
+    Ok(claimed.filter_map(|pod| pod.namespace).collect())
+}
+
+/// Takes from the pods of the namespace the labels of all Elections, whether these still exist or not, and says each to `tell`.
+/// `dry_run`: only says them. A controller that serves the namespace puts them back.
+///
+/// Of an Election that exists, it is its own label; of one that does not, or that cannot be read, every label that `keys` allow.
+///
+/// # Errors
+/// The first request that was not answered with success.
+pub async fn sweep_namespace<S: Server>(
+    server: &S,
+    namespace: &str,
+    keys: &LabelKeys,
+    dry_run: bool,
+    mut tell: impl FnMut(&Swept),
+) -> Result<(), Refusal> {
+    let elections = match server.read(namespace, Read::Elections).await {
+        Ok(elections) => elections,
+        // The resource is not installed any more.
+        Err(Refusal::NotFound { .. }) => Vec::new(),
+        Err(refusal) => return Err(refusal),
+    };
+    let labels = elections.into_iter().filter_map(|named| match named.object {
+        Object::Election(election) => Some((named.name, election.parsed.ok()?.settings.label.clone())),
+        _ => None,
+    });
+    let labels: BTreeMap<String, LeaderLabel> = labels.collect();
+    for named in server.read(namespace, Read::Pods).await? {
+        let (name, mut object) = (named.name, named.object);
+        for attempt in 1..=ATTEMPTS {
+            let Object::Pod(pod) = &object else { break };
+            let swept = leftovers(&name, pod, &labels, keys);
+            if swept.is_empty() {
+                break;
+            }
+            let answer = if dry_run { Ok(None) } else { server.write(namespace, patch(&name, pod, &swept)).await };
+            match answer {
+                Ok(_) => {
+                    swept.iter().for_each(&mut tell);
+                    break;
+                }
+                Err(Refusal::NotFound { named: true, .. }) => break,
+                Err(Refusal::Outdated(_)) if attempt < ATTEMPTS => {}
+                Err(refusal) => return Err(refusal),
+            }
+            match server.read(namespace, Read::Pod(name.clone())).await {
+                Ok(again) => match again.into_iter().next() {
+                    Some(again) => object = again.object,
+                    None => break,
+                },
+                Err(Refusal::NotFound { named: true, .. }) => break,
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The labels on the pod that Elections which claim it wrote, or may have written.
+fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLabel>, keys: &LabelKeys) -> Vec<Swept> {
+    let is_left = |(key, value): &(&String, &String)| {
+        pod.claims.keys().any(|election| match elections.get(election) {
+            Some(label) => label.key == **key && label.owns(value),
+            None => keys.allow(key),
+        })
+    };
+    let left = pod.labels.iter().filter(is_left);
+    left.map(|(key, value)| Swept { pod: name.into(), key: key.clone(), value: value.clone() }).collect()
+}
+
+fn patch(name: &str, pod: &CachedPod, swept: &[Swept]) -> Write {
+    let labels: serde_json::Map<_, _> = swept.iter().map(|swept| (swept.key.clone(), json!(null))).collect();
+    let patch = json!({ "metadata": {
+        "uid": pod.version.uid.as_ref(),
+        "resourceVersion": pod.version.resource_version.to_string(),
+        "labels": labels,
+    }});
+    Write::PatchPod { name: name.into(), patch }
+}

@@ -1,0 +1,67 @@
+//! `podium sweep`.
+
+use std::process::{Command, Output};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use podium::api::Election;
+use serde_json::json;
+
+use crate::harness::{Scenario, scenario};
+
+/// Runs `podium sweep` with these arguments as an administrator.
+fn sweep(world: &Scenario, arguments: &[&str]) -> Output {
+    let kubeconfig = world.kubeconfig("sweep");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
+    command.arg("sweep").args(arguments).env_clear().env("KUBECONFIG", kubeconfig).output().expect("podium runs")
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_elections_labelled_is_removed_where_no_controller_does_it_and_nothing_else() {
+    scenario(async |world| {
+        let mut controller = world.controller();
+        let foreign = json!({ "labels": { "app": "db", "team.example/leader": "alice" } });
+        world.pod("db-0", foreign).await;
+        let label = json!({ "label": { "key": "leader", "followerValue": "false" } });
+        let leader = world.led_with(label).await;
+        world.pod("web-2", json!({ "labels": { "part": "gone" } })).await;
+        let gone = json!({ "selector": { "matchLabels": { "part": "gone" } }, "label": { "key": "gone.example/leader" } });
+        world.election_with("gone", gone).await;
+        world.leader_is("gone", "web-2").await;
+        controller.kill();
+        world.api::<Election>().delete("gone", &<_>::default()).await.expect("the Election is deleted");
+
+        let there = ["--namespaces", &world.namespace];
+        let labels = ["web-0: leader=true", "web-1: leader=false", "web-2: gone.example/leader=true", "web-2: leader=false"];
+        let dry = printed(&sweep(world, &[&there[..], &["--dry-run"]].concat()));
+        assert!(labels.iter().all(|label| dry.contains(label)) && dry.lines().count() == 4, "{dry}");
+        assert_eq!(world.leader("web").await, leader, "a dry run removes nothing");
+
+        assert_eq!(printed(&sweep(world, &there)), dry.replace(" (dry run)", ""));
+        for name in ["web-0", "web-1", "web-2"] {
+            let pod = world.unlabelled(name).await;
+            assert!(!pod.labels().contains_key("gone.example/leader"));
+            assert!(pod.annotations().contains_key("term.podium.dev/web"), "the term is the fence");
+        }
+        let foreign = world.api::<Pod>().get("db-0").await.expect("the pod is there");
+        assert!(foreign.labels().contains_key("team.example/leader"));
+        assert_eq!(printed(&sweep(world, &there)), "", "there is nothing left");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_to_sweep_must_be_said() {
+    scenario(async |world| {
+        let output = sweep(world, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains("--namespaces") && message.contains("--all-namespaces"), "{message}");
+    })
+    .await;
+}
