@@ -125,9 +125,11 @@ impl Namespace {
         pods.filter(|(_, pod)| pod.claims.contains_key(election))
             .filter(|(_, pod)| retired.is_some() || !pod.claims.keys().any(unreadable))
             .filter_map(|(name, pod)| {
+                // A label comes with the claim: an Election that only matches has none here, and would wait for ever for a
+                // key that is in use.
                 let owned: BTreeSet<&str> = self
                     .matching(&pod.labels)
-                    .filter(|(other, _)| *other != election)
+                    .filter(|(other, _)| *other != election && pod.claims.contains_key(*other))
                     .filter_map(|(_, other)| Some(other.parsed.as_ref().ok()?.settings.label.key.as_str()))
                     .collect();
                 let left = pod.labels.iter().filter(|(key, value)| is_left(key, value) && !owned.contains(key.as_str()));

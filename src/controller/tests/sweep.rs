@@ -35,10 +35,24 @@ async fn rule_11_nothing_is_swept_without_the_servers_word_about_this_very_elect
 
 #[tokio::test]
 async fn a_label_that_another_election_has_on_the_pod_is_not_swept() {
+    let claimed = pod("a", 41, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20", names::claim("other"): "30" });
+    });
+    assert_eq!(swept_beside_another(claimed).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_label_that_another_election_only_waits_for_is_swept() {
+    assert_eq!(swept_beside_another(left_behind()).await.len(), 1);
+}
+
+/// What is written where the Election `other` has the same key and matches the pod, too.
+async fn swept_beside_another(pod: Named) -> Vec<Write> {
     let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
-    let shared = shared(script, [left_behind(), election("other", 12, |_| ())]);
+    let shared = shared(script, [pod, election("other", 12, |_| ())]);
     sweep(&shared, &key("web")).await;
-    assert!(shared.server.writes.lock().unwrap().is_empty());
+    shared.server.writes.into_inner().unwrap()
 }
 
 /// A pod that `web` led under the key `leader`, with a label of its user's under another allowed key.
