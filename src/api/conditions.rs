@@ -30,7 +30,8 @@ pub enum Reason {
     OverlappingElections,
     /// Stalled: the Lease belongs to somebody else.
     LeaseConflict,
-    /// Stalled: the API server refuses a write, for want of a right or by an admission policy.
+    /// Stalled: the API server refuses a write, or a read that must come before one, for want of a right or by an admission
+    /// policy.
     WriteRefused,
     /// Stalled: more pods match than the Lease can account for.
     TooManyPods,

@@ -29,8 +29,8 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
     let event = event(election, &shared.instance, &change, (shared.clock)());
     let key = Key { namespace: election.namespace.clone(), name: election.name.clone() };
     match shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
-        // The Event of a term that was told before is refused, rightly.
-        Ok(_) | Err(Refusal::Outdated(_)) => {
+        // The Event of a term that was told before is refused, rightly; where the namespace goes, its Events go.
+        Ok(_) | Err(Refusal::Outdated(_) | Refusal::Ending(_)) => {
             shared.complaints.settle(&key, WORK);
         }
         Err(refusal) if shared.complaints.is_news(&key, WORK, &refusal.to_string()) => {

@@ -44,7 +44,12 @@ impl Reconciler {
                 }
                 outcome
             }
-            Err(refusal) => failed(shared, key, &refusal),
+            Err(refusal) => {
+                if let Refusal::Denied(message) = &refusal {
+                    tell_refusal(shared, key, message, since).await;
+                }
+                failed(shared, key, &refusal)
+            }
         }
     }
 
@@ -70,12 +75,7 @@ impl Reconciler {
                     let at = Instant::now() + wait;
                     return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }
-                Err(ended) => {
-                    if let Refusal::Denied(message) = &ended.refusal {
-                        tell_refusal(shared, &snapshot, message, since).await;
-                    }
-                    see_again(shared, key, ended).await?;
-                }
+                Err(ended) => see_again(shared, key, ended).await?,
             }
         }
         debug!(election = %key, "the world changes faster than it can be followed");
@@ -129,7 +129,7 @@ async fn see_again<S: Server>(shared: &Shared<S>, key: &Key, Ended { refusal, ta
     if changed && shared.knows_better(&target) {
         return Ok(());
     }
-    if let Refusal::Denied(_) = refusal {
+    if let Refusal::Denied(_) | Refusal::Ending(_) = refusal {
         return Err(refusal);
     }
     let read = match target.kind {
@@ -141,12 +141,14 @@ async fn see_again<S: Server>(shared: &Shared<S>, key: &Key, Ended { refusal, ta
     if changed { Ok(()) } else { Err(refusal) }
 }
 
-/// Says in the status that a write is refused, in the server's words, if at least that may be written. The next pass that
-/// succeeds takes it back.
-async fn tell_refusal<S: Server>(shared: &Shared<S>, snapshot: &Snapshot, message: &str, since: Instant) {
-    let message = format!("the API server refuses a write of Podium: {message}");
+/// Says in the status that a write, or a read that must come before one, is refused, in the server's words, if at least that
+/// may be written. The next pass that succeeds takes it back.
+async fn tell_refusal<S: Server>(shared: &Shared<S>, key: &Key, message: &str, since: Instant) {
+    let seen = shared.world().snapshot(key, Consulted::default());
+    let Some((snapshot, _)) = seen else { return };
+    let message = format!("the API server refuses a request of Podium: {message}");
     let settings = snapshot.election.settings.as_ref().ok();
-    let status = status::stalled(snapshot, settings, (Reason::WriteRefused, message), (shared.clock)());
+    let status = status::stalled(&snapshot, settings, (Reason::WriteRefused, message), (shared.clock)());
     // Once: the words may differ each time, and two controllers would wake each other with them.
     let status = status.filter(|write| !write.can_wait);
     let told = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;
@@ -157,7 +159,7 @@ async fn tell_refusal<S: Server>(shared: &Shared<S>, snapshot: &Snapshot, messag
 
 fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {
     match refusal {
-        Refusal::Outdated(_) => debug!(election = %key, %refusal, "trying again"),
+        Refusal::Outdated(_) | Refusal::Ending(_) => debug!(election = %key, %refusal, "trying again"),
         // Said already, and still so.
         _ if !shared.complaints.is_news(key, WORK, &refusal.to_string()) => {}
         Refusal::Denied(_) => {

@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, Status};
 use kube::{Api, Client, CustomResourceExt};
 use serde_json::Value;
 
@@ -77,6 +77,9 @@ pub enum Refusal {
     /// No answer, or none that tells: a write may have been applied. Read again, later and later.
     #[error("no answer: {0}")]
     Unknown(String),
+    /// The namespace is being deleted, or is gone: nothing is created in it any more, and soon there is nothing left to do.
+    #[error("{0}")]
+    Ending(String),
     /// A person has to mend it.
     #[error("{0}")]
     Denied(String),
@@ -212,11 +215,24 @@ fn classify((resource, name): About<'_>, error: kube::Error) -> Refusal {
     match status.code {
         // 410: a list that took too long. All of these leave things as they were.
         409 | 410 => Refusal::Outdated(message),
+        404 if about_namespace(&status) => Refusal::Ending(message),
         404 => Refusal::NotFound {
             message,
             named: status.details.is_some_and(|details| details.kind == resource && details.name == name),
         },
+        403 if is_ending(&status) => Refusal::Ending(message),
         400 | 401 | 403 | 405 | 413 | 415 | 422 => Refusal::Denied(message),
         _ => Refusal::Unknown(message),
     }
+}
+
+/// Whether it is the namespace that the server does not find.
+fn about_namespace(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
+
+/// Whether the server refuses because the namespace is being deleted.
+fn is_ending(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
