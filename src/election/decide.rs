@@ -115,7 +115,7 @@ impl<'a> Decision<'a> {
         let in_use: Vec<&str> = in_use.map(|pod| pod.id.name.as_str()).collect();
         if election.status.term.is_none() && !in_use.is_empty() {
             let message = format!(
-                "the label {} is in use on {} before the first election: remove it there, or choose another spec.label.key",
+                "the label {} is in use on {} before the first election: remove it there and from the pods' template, or make the Election with another spec.label.key",
                 self.settings.label.key,
                 some_of(&in_use),
             );

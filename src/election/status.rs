@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::candidate::Ineligible;
 use super::decide::some_of;
 use super::plan::{Announcement, StatusWrite};
-use super::snapshot::{Pod, Settings, Snapshot};
+use super::snapshot::{Pod, PodState, Settings, Snapshot};
 use super::term::Version;
 use crate::api::{ElectionStatus, Reason, condition, whole_second};
 use crate::lease::record::Record;
@@ -77,7 +77,8 @@ pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Optio
         term: record.term,
         reason: record.reason.clone(),
     });
-    let write = conclude(snapshot, status, ready, stalled, now)?;
+    let well = matches!(ready.0, Reason::LeaderElected | Reason::LeaderHeld | Reason::NoPods);
+    let write = conclude(snapshot, status, (well, ready), stalled, now)?;
     Some(StatusWrite { announce, ..write })
 }
 
@@ -92,29 +93,28 @@ pub fn stalled(
     if let Some(settings) = settings {
         status.lease = Some(settings.lease_name.clone());
     }
-    conclude(snapshot, status, why.clone(), Some(why), now)
+    // It keeps the leader that it has, which may go meanwhile. Whoever was labelled carries the claim and is therefore seen.
+    let uid = status.leader_uid.as_deref();
+    let leads = |pod: &Pod| Some(pod.id.uid.as_ref()) == uid && pod.state == PodState::Running;
+    let led = why.0 != Reason::WriteRefused && snapshot.pods.iter().any(leads);
+    conclude(snapshot, status, (led, why.clone()), Some(why), now)
 }
 
 /// The write that says that elections are suspended and the Lease was lost. Leader and term stay as they are.
 pub fn suspended(snapshot: &Snapshot, now: Timestamp) -> Option<StatusWrite> {
     let why = (Reason::Suspended, "spec.suspend is true: there is no Lease to go by, and nobody is elected".into());
-    conclude(snapshot, snapshot.election.status.clone(), why, None, now)
+    conclude(snapshot, snapshot.election.status.clone(), (false, why), None, now)
 }
 
 fn conclude(
     snapshot: &Snapshot,
     mut status: ElectionStatus,
-    ready: (Reason, String),
+    (well, ready): (bool, (Reason, String)),
     stalled: Option<(Reason, String)>,
     now: Timestamp,
 ) -> Option<StatusWrite> {
     let election = &snapshot.election;
     let before = &election.status;
-    let well = match ready.0 {
-        Reason::NoPods => true,
-        Reason::Suspended | Reason::NoEligiblePod | Reason::WriteRefused => false,
-        _ => status.leader.is_some(),
-    };
     let (person, stalled) = match stalled {
         Some(why) => (true, why),
         None => (false, (Reason::AsDeclared, String::new())),
