@@ -3,6 +3,7 @@
 
 mod candidates;
 mod followers;
+mod clock;
 mod lease;
 mod outcome;
 mod pods;
