@@ -1,13 +1,16 @@
 //! Accounts with few rights.
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{AuthInfo, Kubeconfig};
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
+use super::waiting::eventually;
 
 /// What a controller needs in a namespace: API group, resource and verbs.
 pub const RIGHTS: [(&str, &str, &[&str]); 5] = [
@@ -24,13 +27,7 @@ impl Scenario {
         let accounts = self.api::<ServiceAccount>();
         let account = serde_json::from_value(json!({ "metadata": { "name": name } })).expect("an account");
         accounts.create(&PostParams::default(), &account).await.expect("the account is created");
-        let binding = json!({
-            "metadata": { "name": name },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
-            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": self.namespace }],
-        });
-        let binding = serde_json::from_value(binding).expect("a binding");
-        self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("the binding is created");
+        self.bind(&self.namespace, name).await;
         let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
         let token = accounts.create_token_request(name, &PostParams::default(), &request).await.expect("a token");
         let token = token.status.expect("a token").token;
@@ -40,12 +37,65 @@ impl Scenario {
         kubeconfig
     }
 
+    /// Gives the account all rights but this verb on this resource, and waits until the API server thinks so, too.
+    pub async fn grant_all_but(&self, name: &str, verb: &str, resource: &str) {
+        let rest: Vec<Vec<&str>> = RIGHTS
+            .iter()
+            .map(|(_, of, verbs)| verbs.iter().copied().filter(|other| *of != resource || *other != verb).collect())
+            .collect();
+        let rights: Vec<(&str, &str, &[&str])> =
+            RIGHTS.iter().zip(&rest).map(|((group, of, _), verbs)| (*group, *of, verbs.as_slice())).collect();
+        self.grant(name, &rights).await;
+        self.until_allowed(name, verb, resource, false).await;
+    }
+
+    /// Gives the account all rights, and waits until the API server thinks that it has this one.
+    pub async fn grant_all(&self, name: &str, verb: &str, resource: &str) {
+        self.grant(name, &RIGHTS).await;
+        self.until_allowed(name, verb, resource, true).await;
+    }
+
+    async fn until_allowed(&self, name: &str, verb: &str, resource: &str, allowed: bool) {
+        let group = RIGHTS.iter().find(|(_, of, _)| *of == resource).expect("one of the rights").0;
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let review = json!({ "spec": {
+            "user": format!("system:serviceaccount:{}:{name}", self.namespace),
+            "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{}", self.namespace), "system:authenticated"],
+            "resourceAttributes": { "namespace": self.namespace, "verb": verb, "group": group, "resource": resource,
+                "subresource": subresource },
+        }});
+        let review: SubjectAccessReview = serde_json::from_value(review).expect("a review");
+        let reviews: Api<SubjectAccessReview> = Api::all(self.cluster.client.clone());
+        eventually(&format!("{name} may {verb} {resource}: {allowed}"), async || {
+            let answer = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
+            let status = answer.status.ok_or("no answer")?;
+            if status.allowed == allowed { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    }
+
+    /// Gives an account of another namespace all rights in this one.
+    pub async fn admit(&self, home: &Self, name: &str) {
+        self.bind(&home.namespace, name).await;
+        self.grant(name, &RIGHTS).await;
+    }
+
+    async fn bind(&self, home: &str, name: &str) {
+        let binding = json!({
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": home }],
+        });
+        let binding = serde_json::from_value(binding).expect("a binding");
+        self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("the binding is created");
+    }
+
     /// Gives the account exactly these rights.
     pub async fn grant(&self, name: &str, rights: &[(&str, &str, &[&str])]) {
         let rule = |(group, resource, verbs): &(&str, &str, &[&str])| -> Value {
             json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs })
         };
-        let rules: Vec<Value> = rights.iter().map(rule).collect();
+        let rules: Vec<Value> = rights.iter().filter(|(_, _, verbs)| !verbs.is_empty()).map(rule).collect();
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": name }, "rules": rules,
         });

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use podium::api::{Election, ElectionStatus};
 use serde_json::{Value, json};
@@ -127,6 +127,47 @@ impl Scenario {
     /// Changes the Election's spec.
     pub async fn patch_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
         self.api::<Election>().patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await
+    }
+
+    /// Deletes the Election.
+    pub async fn delete_election(&self, name: &str) {
+        self.api::<Election>().delete(name, &DeleteParams::default()).await.expect("the Election is deleted");
+    }
+
+    /// Waits until no pod carries this label key. Returns the pods.
+    pub async fn nobody_labelled(&self, key: &str) -> Vec<Pod> {
+        eventually(&format!("nobody carries the label {key}"), async || {
+            let pods = self.api::<Pod>().list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let labelled: Vec<_> =
+                pods.iter().filter(|pod| pod.labels().contains_key(key)).map(ResourceExt::name_any).collect();
+            if labelled.is_empty() { Ok(pods) } else { Err(format!("{labelled:?}")) }
+        })
+        .await
+    }
+
+    /// Waits until the Lease is gone.
+    pub async fn lease_is_gone(&self, name: &str) {
+        eventually(&format!("the Lease {name} is gone"), async || match self.api::<Lease>().get_metadata_opt(name).await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// Merges into the Lease, to deceive Podium.
+    pub async fn forge_lease(&self, name: &str, change: Value) -> Lease {
+        let how = PatchParams::default();
+        let lease = self.api::<Lease>().patch(name, &how, &Patch::Merge(change)).await.expect("the Lease is edited");
+        self.forged(&lease);
+        lease
+    }
+
+    /// Proof without waiting: by the time the controller has served a new Election, of a pod of its own, it has looked at
+    /// what was there before.
+    pub async fn serve_another(&self, name: &str) {
+        self.pod(&format!("{name}-0"), json!({ "labels": { "app": name } })).await;
+        self.election_with(name, json!({ "selector": { "matchLabels": { "app": name } } })).await;
+        self.leader(name).await;
     }
 
     /// Waits until the controller has counted so many eligible pods, as `"2/3"`.

@@ -8,9 +8,11 @@ pub mod door;
 pub mod election;
 pub mod elector;
 pub mod history;
+pub mod proxy;
 pub mod scenario;
 pub mod waiting;
 pub mod workloads;
+pub mod writes;
 
 pub use election::Leader;
 pub use scenario::{Scenario, scenario};

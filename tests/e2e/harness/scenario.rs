@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use futures::FutureExt;
@@ -17,7 +18,7 @@ use super::checker::{Watched, violations};
 use super::cluster::Cluster;
 use super::controller::Controller;
 use super::elector::Elector;
-use super::history::Recorder;
+use super::history::{Kind, Recorder};
 use super::waiting::eventually;
 
 /// The world of one test.
@@ -31,6 +32,8 @@ pub struct Scenario {
     controllers: Mutex<usize>,
     watched: Mutex<Vec<Watched>>,
     forged: Mutex<BTreeSet<i64>>,
+    forged_births: AtomicBool,
+    abandoned: AtomicBool,
 }
 
 /// Runs `test` on the shared cluster.
@@ -71,6 +74,8 @@ impl Scenario {
             controllers: Mutex::default(),
             watched: Mutex::default(),
             forged: Mutex::default(),
+            forged_births: AtomicBool::default(),
+            abandoned: AtomicBool::default(),
         }
     }
 
@@ -108,6 +113,14 @@ impl Scenario {
         Elector::start(&self.directory, &self.cluster.kubeconfig, &self.namespace, lease, identity)
     }
 
+    /// Starts a controller for the whole cluster: only where nothing else is tested.
+    pub fn controller_of_the_cluster(&self) -> Controller {
+        let mut number = lock(&self.controllers);
+        *number += 1;
+        let name = format!("controller-{number}");
+        Controller::start(&self.directory, &name, &self.cluster.kubeconfig, &["--log", "info,podium=debug"])
+    }
+
     /// Makes the checker watch an Election.
     pub fn watch(&self, watched: Watched) {
         let mut all = lock(&self.watched);
@@ -122,9 +135,27 @@ impl Scenario {
         lock(&self.forged).insert(version.expect("resourceVersions are integers"));
     }
 
+    /// Declares that pods are born with labels that deceive Podium, because the test wrote them into a template.
+    pub fn forged_births(&self) {
+        self.forged_births.store(true, Ordering::Relaxed);
+    }
+
+    /// Checks nothing of the namespace: the test deletes it.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
     async fn check(&self, recorder: Recorder) {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return;
+        }
         let history = recorder.finish().await;
-        let (watched, forged) = (lock(&self.watched), lock(&self.forged));
+        let (watched, mut forged) = (lock(&self.watched), lock(&self.forged).clone());
+        if self.forged_births.load(Ordering::Relaxed) {
+            let mut born = BTreeSet::new();
+            let births = history.iter().filter(|seen| seen.kind == Kind::Pod && born.insert(seen.uid.clone()));
+            forged.extend(births.map(|birth| birth.version));
+        }
         let found = violations(&history, &watched, &forged);
         assert!(found.is_empty(), "promises broken in {}:\n{}", self.namespace, found.join("\n"));
     }

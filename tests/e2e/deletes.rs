@@ -1,0 +1,230 @@
+//! Elections and Leases that go in other ways than at once, and that come back from a backup.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
+use podium::api::{Election, custom_resource_definition};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::harness::cluster::OwnCluster;
+use crate::harness::scenario::scenario_on;
+use crate::harness::{Scenario, eventually, scenario};
+
+const HELD: &str = "e2e.example/hold";
+
+async fn set_finalizers<K>(world: &Scenario, name: &str, finalizers: Value)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let patch = Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    world.api::<K>().patch(name, &PatchParams::default(), &patch).await.expect("the finalizers are set");
+}
+
+#[tokio::test]
+async fn an_election_that_a_finalizer_holds_is_left_as_it_is_until_it_is_gone() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let leader = world.led().await;
+        set_finalizers::<Election>(world, "web", json!([HELD])).await;
+        world.delete_election("web").await;
+        world.serve_another("another").await;
+        let labelled = async || {
+            let pods = world.api::<Pod>().list(&ListParams::default().labels("app=web,leader=true")).await;
+            pods.expect("pods can be listed").iter().map(ResourceExt::name_any).collect::<Vec<_>>()
+        };
+        assert_eq!(labelled().await, ["web-0"], "it leads until the Election is gone");
+
+        // No new term begins, as no workload of Kubernetes makes anything new for an object that is being deleted.
+        let before = world.api::<Lease>().get("web").await.expect("the Lease is there");
+        assert_eq!(before.annotations().get("podium.dev/term"), Some(&leader.term.to_string()));
+        world.set_ready("web-0", false).await;
+        world.serve_another("third").await;
+        let after = world.api::<Lease>().get("web").await.expect("the Lease is there");
+        assert_eq!(after.resource_version(), before.resource_version());
+        assert_eq!(labelled().await, ["web-0"]);
+
+        set_finalizers::<Election>(world, "web", json!(null)).await;
+        world.lease_is_gone("web").await;
+        eventually("the label is gone", async || {
+            let pod = world.api::<Pod>().get("web-0").await.map_err(|error| error.to_string())?;
+            if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(()) }
+        })
+        .await;
+        world.election("web").await;
+        let next = world.leader_after("web", &leader).await;
+        assert_eq!(next.name, "web-1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_its_dependents_a_deleted_election_that_is_made_again_continues_with_a_higher_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let mut former = world.led().await;
+        for policy in [PropagationPolicy::Orphan, PropagationPolicy::Foreground, PropagationPolicy::Background] {
+            let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
+            let how = DeleteParams { propagation_policy: Some(policy.clone()), ..DeleteParams::default() };
+            world.api::<Election>().delete("web", &how).await.expect("the Election is deleted");
+            let pods = world.nobody_labelled("leader").await;
+            let claim = pods.iter().find(|pod| pod.uid().as_ref() == Some(&former.uid)).map(|pod| pod.annotations().clone());
+            let claim = claim.and_then(|annotations| annotations.get("term.podium.dev/web").cloned());
+            assert_eq!(claim, Some(former.term.to_string()), "the term is the fence");
+            if policy == PropagationPolicy::Orphan {
+                let orphan = world.api::<Lease>().get("web").await.expect("the Lease is an orphan");
+                assert_eq!(orphan.uid(), lease.uid());
+            } else {
+                world.lease_is_gone("web").await;
+            }
+            world.election("web").await;
+            let leader = world.leader_after("web", &former).await;
+            assert_eq!(leader.uid, former.uid, "{policy:?}");
+            former = leader;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_going_away_serves_until_it_is_gone() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let first = world.led().await;
+        set_finalizers::<Lease>(world, "web", json!([HELD])).await;
+        world.delete_election("web").await;
+        eventually("the Lease is going away", async || {
+            let lease = world.api::<Lease>().get("web").await.map_err(|error| error.to_string())?;
+            lease.metadata.deletion_timestamp.map(drop).ok_or_else(|| "it is not".into())
+        })
+        .await;
+        world.nobody_labelled("leader").await;
+        let writes = world.writes().await;
+        world.election("web").await;
+        let second = world.leader_after("web", &first).await;
+        writes.quiet().await;
+        assert!(writes.of("Lease web") <= 2, "it is emptied and filled: {:?}", writes.counts());
+        assert_eq!(world.leader("web").await, second);
+
+        writes.forget();
+        set_finalizers::<Lease>(world, "web", json!(null)).await;
+        let third = world.leader_after("web", &second).await;
+        assert_eq!((&third.uid, third.transitions), (&second.uid, second.transitions), "the leader did not change");
+        writes.quiet().await;
+        assert!(writes.of("Lease web") <= 4, "removed twice over, created and filled: {:?}", writes.counts());
+    })
+    .await;
+}
+
+/// What a backup tool has kept: without what only the server may set.
+fn backup<K: ResourceExt + Clone>(object: &K) -> K {
+    let mut object = object.clone();
+    let metadata = object.meta_mut();
+    metadata.resource_version = None;
+    metadata.managed_fields = None;
+    metadata.creation_timestamp = None;
+    object
+}
+
+#[tokio::test]
+async fn an_election_restored_from_a_backup_goes_on_with_a_higher_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let first = world.led().await;
+        let saved = backup(&world.api::<Election>().get("web").await.expect("the Election is there"));
+        // Two changes that the backup knows nothing of.
+        world.set_ready("web-0", false).await;
+        let second = world.leader_is("web", "web-1").await;
+        world.set_ready("web-0", true).await;
+        assert_eq!(saved.status.as_ref().and_then(|status| status.term), Some(first.term));
+
+        world.delete_election("web").await;
+        world.api::<Election>().create(&PostParams::default(), &saved).await.expect("the Election is restored");
+        let status = Patch::Merge(json!({ "status": saved.status }));
+        let restored = world.api::<Election>().patch_status("web", &PatchParams::default(), &status).await;
+        assert_ne!(restored.expect("the status is restored").uid(), saved.uid(), "the server gives it a new UID");
+        world.leader_after("web", &second).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_restored_with_a_former_owner_gives_way_to_a_higher_term() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        let first = world.led().await;
+        let saved = backup(&world.api::<Lease>().get("web").await.expect("the Lease is there"));
+        world.delete_election("web").await;
+        world.lease_is_gone("web").await;
+        world.nobody_labelled("leader").await;
+        // The garbage collector may take it at any moment now: its owner is no more.
+        let restored = world.api::<Lease>().create(&PostParams::default(), &saved).await.expect("the Lease is restored");
+        world.forged(&restored);
+        world.election("web").await;
+        let second = world.leader_after("web", &first).await;
+        let writes = world.writes().await;
+        writes.quiet().await;
+        let settled = world.leader("web").await;
+        assert!(settled.term >= second.term && settled.uid == second.uid);
+        let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
+        let owners: Vec<_> = lease.owner_references().iter().map(|owner| owner.uid.clone()).collect();
+        let election = world.api::<Election>().get("web").await.expect("the Election is there");
+        assert_eq!(owners, [election.uid().expect("a UID")], "nobody collects it any more");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removed_resource_and_a_deleted_namespace_take_what_is_theirs_and_nothing_else() {
+    let own = OwnCluster::start().await;
+    own.cluster.install(custom_resource_definition()).await;
+    scenario_on(own.cluster.clone(), async |world| {
+        let controller = world.controller_of_the_cluster();
+        let leader = world.led().await;
+        delete_a_namespace(world).await;
+        assert_eq!(world.leader("web").await, leader, "other namespaces are unaffected");
+        for trouble in ["ERROR", "WARN"] {
+            assert!(!controller.log().contains(trouble), "nothing needs a person");
+        }
+        remove_and_install_the_resource(world).await;
+        world.election("web").await;
+        world.leader_after("web", &leader).await;
+    })
+    .await;
+}
+
+/// Makes a namespace with a led Election, and deletes it.
+async fn delete_a_namespace(world: &Scenario) {
+    let namespaces: Api<Namespace> = Api::all(world.cluster.client.clone());
+    scenario_on(world.cluster.clone(), async |other| {
+        other.led().await;
+        // The history ends here: a namespace that is being deleted takes no last objects.
+        other.abandon();
+        namespaces.delete(&other.namespace, &DeleteParams::default()).await.expect("the namespace is deleted");
+        eventually("the namespace is gone", async || match namespaces.get_opt(&other.namespace).await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    })
+    .await;
+    world.serve_another("another").await;
+}
+
+/// While the resource is missing nobody is stripped; once it is served again, its Elections are known to be deleted.
+async fn remove_and_install_the_resource(world: &Scenario) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.cluster.client.clone());
+    definitions.delete("elections.podium.dev", &DeleteParams::default()).await.expect("the resource is removed");
+    eventually("the resource is gone", async || match definitions.get_opt("elections.podium.dev").await {
+        Ok(None) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    world.cluster.install(custom_resource_definition()).await;
+    world.nobody_labelled("leader").await;
+}

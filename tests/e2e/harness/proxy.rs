@@ -1,0 +1,193 @@
+//! A proxy in front of an API server: it counts requests, answers some of them with errors, and can cut all connections.
+//!
+//! Plain HTTP on a local port; it forwards with the credentials of the kubeconfig that it was given.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The API server answers it.
+    Forward,
+    /// It is answered with this code, and the API server never sees it.
+    Refuse(u16),
+    /// The API server carries it out, and it is answered with this code all the same.
+    Lose(u16),
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// GET, POST, PUT, PATCH or DELETE.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// When it came.
+    pub at: Instant,
+    /// What happened to it.
+    pub fate: Fate,
+}
+
+impl Asked {
+    /// Whether it asks for a watch.
+    pub fn is_watch(&self) -> bool {
+        self.path.contains("watch=true")
+    }
+
+    /// Whether it writes this object: `leases/web`, or creates one: `leases`.
+    pub fn writes(&self, object: &str) -> bool {
+        let path = self.path.split('?').next().unwrap_or_default();
+        self.method != "GET" && path.ends_with(&format!("/{object}"))
+    }
+}
+
+type Rule = Box<dyn FnMut(&Asked) -> Fate + Send>;
+
+/// The proxy. It ends when this is dropped.
+pub struct Proxy {
+    port: u16,
+    state: Arc<State>,
+    _accepting: JoinSet<()>,
+}
+
+struct State {
+    client: Client,
+    rule: Mutex<Rule>,
+    asked: Mutex<Vec<Asked>>,
+    connections: Mutex<JoinSet<()>>,
+}
+
+impl Proxy {
+    /// A proxy to the API server of this kubeconfig that forwards everything.
+    pub async fn to(kubeconfig: &Kubeconfig) -> Self {
+        let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
+        let mut config = config.expect("a usable kubeconfig");
+        config.default_retry = false;
+        let state = Arc::new(State {
+            client: Client::try_from(config).expect("a usable kubeconfig"),
+            rule: Mutex::new(Box::new(|_| Fate::Forward)),
+            asked: Mutex::default(),
+            connections: Mutex::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("a local address").port();
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, state.clone()));
+        Self { port, state, _accepting: accepting }
+    }
+
+    /// The kubeconfig that goes through the proxy.
+    pub fn kubeconfig(&self) -> Kubeconfig {
+        let name = "proxy";
+        serde_json::from_value(json!({
+            "clusters": [{ "name": name, "cluster": { "server": format!("http://127.0.0.1:{}", self.port) } }],
+            "users": [{ "name": name, "user": {} }],
+            "contexts": [{ "name": name, "context": { "cluster": name, "user": name } }],
+            "current-context": name,
+        }))
+        .expect("a kubeconfig")
+    }
+
+    /// From now on requests meet the fate that `rule` says.
+    pub fn rule(&self, rule: impl FnMut(&Asked) -> Fate + Send + 'static) {
+        *lock(&self.state.rule) = Box::new(rule);
+    }
+
+    /// From now on everything is forwarded.
+    pub fn heal(&self) {
+        self.rule(|_| Fate::Forward);
+    }
+
+    /// Cuts all connections. New ones are taken: whoever watched has to ask again.
+    pub fn cut(&self) {
+        lock(&self.state.connections).abort_all();
+    }
+
+    /// The requests that came since the last call.
+    pub fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut *lock(&self.state.asked))
+    }
+
+    /// Of the requests that came since the last [`Self::take`], those that fulfil this.
+    pub fn asked(&self, wanted: impl Fn(&Asked) -> bool) -> Vec<Asked> {
+        lock(&self.state.asked).iter().filter(|asked| wanted(asked)).cloned().collect()
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let each = state.clone();
+        let service = service_fn(move |request| {
+            let state = each.clone();
+            async move { answer(&state, request).await }
+        });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let mut connections = lock(&state.connections);
+        connections.spawn(async move {
+            // Whichever side ends it, it has ended.
+            let _ = connection.await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn answer(state: &State, request: Request<Incoming>) -> Result<Response<Either<Body, Full<Bytes>>>, kube::Error> {
+    let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let mut asked = Asked { method: request.method().to_string(), path, at: Instant::now(), fate: Fate::Forward };
+    asked.fate = (lock(&state.rule))(&asked);
+    let (fate, watch) = (asked.fate, asked.is_watch());
+    lock(&state.asked).push(asked);
+    if let Fate::Refuse(code) = fate {
+        return Ok(if watch && code == 410 { expired_watch() } else { refusal(code) });
+    }
+    let (mut parts, body) = request.into_parts();
+    parts.headers.remove(hyper::header::HOST);
+    let body = body.collect().await.map_err(|error| kube::Error::Service(error.into()))?.to_bytes();
+    let answer = state.client.send(Request::from_parts(parts, Body::from(body))).await?;
+    Ok(match fate {
+        Fate::Lose(code) => refusal(code),
+        _ => answer.map(Either::Left),
+    })
+}
+
+/// What an API server that has too much to do answers.
+fn refusal(code: u16) -> Response<Either<Body, Full<Bytes>>> {
+    let reason = match code {
+        429 => "TooManyRequests",
+        504 => "Timeout",
+        503 => "ServiceUnavailable",
+        _ => "InternalError",
+    };
+    let message = format!("the test's proxy answers {code}");
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code });
+    let body = Either::Right(Full::new(Bytes::from(status.to_string())));
+    let response = Response::builder().status(code).header("Content-Type", "application/json");
+    response.header("Retry-After", "1").body(body).expect("a response")
+}
+
+/// What an API server answers to a watch from a revision that it has forgotten: an event, not a code.
+fn expired_watch() -> Response<Either<Body, Full<Bytes>>> {
+    let event = json!({ "type": "ERROR", "object": { "kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "message": "too old resource version", "reason": "Expired", "code": 410 } });
+    let body = Either::Right(Full::new(Bytes::from(format!("{event}\n"))));
+    Response::builder().header("Content-Type", "application/json").body(body).expect("a response")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

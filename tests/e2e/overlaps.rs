@@ -1,0 +1,164 @@
+//! Elections of the same pods: with the same key one of them has the pods, with different keys each has them.
+
+use futures::stream::{self, StreamExt};
+use podium::api::Election;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::harness::proxy::Proxy;
+use crate::harness::{Scenario, eventually, scenario};
+
+/// As many as nobody would make on purpose.
+const MANY: usize = 200;
+
+fn name(number: usize) -> String {
+    format!("web-{number:03}")
+}
+
+#[tokio::test]
+async fn when_the_older_of_two_elections_is_deleted_the_younger_takes_its_pods() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        world.election("older").await;
+        let former = world.leader("older").await;
+        world.election("younger").await;
+        world.condition("younger", "Stalled", "True", "OverlappingElections").await;
+        world.delete_election("older").await;
+        let leader = world.leader("younger").await;
+        assert!(leader.term > former.term);
+        world.condition("younger", "Stalled", "False", "AsDeclared").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_the_other() {
+    scenario(async |world| {
+        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
+        world.pods(["web-0", "web-1", "web-2"]).await;
+        world.election(&name(0)).await;
+        let first = world.leader(&name(0)).await;
+        let writes = world.writes().await;
+        proxy.take();
+        let began = Instant::now();
+        many(world, 1, |_| json!({})).await;
+        all_stalled(world, MANY - 1).await;
+        let took = began.elapsed();
+        writes.quiet().await;
+        report("made", took, &proxy, &writes);
+        assert_eq!(world.leader(&name(0)).await, first);
+        // Made, and told once that it overlaps; its Lease is made and stays blank.
+        assert!(writes.most("Election").1 <= 3, "{:?}", writes.most("Election"));
+        assert!(writes.most("Lease").1 <= 1, "{:?}", writes.most("Lease"));
+        assert_eq!(writes.all("Pod"), 0, "{:?}", writes.counts());
+
+        writes.forget();
+        proxy.take();
+        let began = Instant::now();
+        world.delete_election(&name(0)).await;
+        let winner = eventually("another one has a leader", async || {
+            let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
+            let led = elections.items.into_iter().find(|election| {
+                election.metadata.deletion_timestamp.is_none()
+                    && election.status.as_ref().is_some_and(|status| status.leader.is_some())
+            });
+            led.and_then(|election| election.metadata.name).ok_or_else(|| "nobody".into())
+        })
+        .await;
+        let second = world.leader(&winner).await;
+        assert!(second.term > first.term);
+        all_stalled(world, MANY - 2).await;
+        let took = began.elapsed();
+        writes.quiet().await;
+        report("followed", took, &proxy, &writes);
+        assert_eq!(world.leader(&winner).await, second);
+        assert!(writes.most("Election").1 <= 6, "{:?}", writes.most("Election"));
+        assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
+        assert!(writes.all("Lease") <= 4, "the deleted one's and the winner's: {:?}", writes.counts());
+        assert!(writes.all("Pod") <= 8, "swept, labelled and fenced: {:?}", writes.counts());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_hundred_elections_with_different_keys_share_their_pods() {
+    scenario(async |world| {
+        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
+        world.pods(["web-0", "web-1"]).await;
+        let writes = world.writes().await;
+        let began = Instant::now();
+        many(world, 0, |number| json!({ "label": { "key": format!("e{number}.example/leader") } })).await;
+        all_led_by(world, "web-0").await;
+        let took = began.elapsed();
+        writes.quiet().await;
+        report("made", took, &proxy, &writes);
+        assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
+        assert!(writes.most("Election").1 <= 4, "{:?}", writes.most("Election"));
+        assert!(writes.all("Pod") <= 2 * MANY, "a label and a fence for each: {}", writes.all("Pod"));
+
+        writes.forget();
+        proxy.take();
+        let began = Instant::now();
+        world.delete_pod("web-0").await;
+        all_led_by(world, "web-1").await;
+        let took = began.elapsed();
+        writes.quiet().await;
+        report("failed over", took, &proxy, &writes);
+        assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
+    })
+    .await;
+}
+
+/// Creates the Elections from this number on.
+async fn many(world: &Scenario, from: usize, fields: impl Fn(usize) -> Value) {
+    let creations = (from..MANY).map(|number| {
+        let fields = fields(number);
+        async move { world.election_with(&name(number), fields).await }
+    });
+    stream::iter(creations).buffer_unordered(16).collect::<Vec<_>>().await;
+}
+
+/// Waits until so many Elections say that they overlap.
+async fn all_stalled(world: &Scenario, count: usize) {
+    eventually(&format!("{count} Elections are stalled"), async || {
+        let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
+        let stalled = elections.items.iter().filter(|election| {
+            let condition = election.status.as_ref().and_then(|status| status.condition("Stalled"));
+            condition.is_some_and(|stalled| stalled.status == "True" && stalled.reason == "OverlappingElections")
+        });
+        let stalled = stalled.count();
+        if stalled == count { Ok(()) } else { Err(format!("{stalled}")) }
+    })
+    .await;
+}
+
+/// Waits until this pod leads every Election.
+async fn all_led_by(world: &Scenario, pod: &str) {
+    eventually(&format!("{pod} leads every Election"), async || {
+        let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
+        let led = elections.items.iter().filter_map(|election| election.status.as_ref()?.leader.clone());
+        let led = led.filter(|leader| leader == pod).count();
+        if led == MANY { Ok(()) } else { Err(format!("{led}")) }
+    })
+    .await;
+}
+
+fn report(what: &str, took: std::time::Duration, proxy: &Proxy, writes: &crate::harness::writes::Writes) {
+    let asked = proxy.take();
+    let by = |method: &str| asked.iter().filter(|asked| asked.method == method).count();
+    println!(
+        "{what} after {:.1} s: GET {}, POST {}, PUT {}, PATCH {}; Elections written {} times, Leases {}, pods {}, Events {}",
+        took.as_secs_f64(),
+        by("GET"),
+        by("POST"),
+        by("PUT"),
+        by("PATCH"),
+        writes.all("Election"),
+        writes.all("Lease"),
+        writes.all("Pod"),
+        writes.all("Event"),
+    );
+}
