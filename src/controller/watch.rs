@@ -39,7 +39,7 @@ pub async fn watch<S, K>(
     if kind == Kind::Leases && namespace.is_none() {
         config = config.fields(&format!("metadata.namespace!={NODE_LEASES}"));
     }
-    let mut events = watcher(api, config).boxed();
+    let mut events = watcher(api.clone(), config.clone()).boxed();
     let mut trouble: Option<String> = None;
     let mut delay = DELAYS.0;
     while let Some(event) = events.next().await {
@@ -50,6 +50,9 @@ pub async fn watch<S, K>(
                 if trouble.as_ref() != Some(&what) {
                     warn!("{what}");
                     trouble = Some(what);
+                }
+                if is_forgotten(&error) {
+                    events = watcher(api.clone(), config.clone()).boxed();
                 }
                 sleep(delay).await;
                 delay = delay.saturating_mul(2).min(DELAYS.1);
@@ -80,6 +83,12 @@ pub async fn watch<S, K>(
             note_synced(&synced, all_synced);
         }
     }
+}
+
+/// Whether a watch cannot begin where the last one ended, said by the code of the answer: API servers say it by an event, and
+/// kube's watcher would ask for the same revision for ever.
+fn is_forgotten(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// Tells that all caches have their first list, once it is so. Watches run side by side, and one that saw that some list was

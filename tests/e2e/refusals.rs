@@ -213,3 +213,27 @@ async fn a_server_that_answers_every_fifth_request_with_an_error_is_worked_with_
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_watch_whose_revision_is_forgotten_begins_anew_however_that_is_said() {
+    scenario(async |world| {
+        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
+        let mut leader = world.led().await;
+        // By an event, as API servers say it, and by the code, as something between here and there may.
+        for fate in [Fate::Expire, Fate::Refuse(410)] {
+            let mut listed = false;
+            proxy.rule(move |asked| {
+                listed |= asked.method == "GET" && asked.path.contains("/pods?") && !asked.is_watch();
+                if asked.is_watch() && asked.path.contains("/pods?") && !listed { fate } else { Fate::Forward }
+            });
+            proxy.cut();
+            world.set_ready(&leader.name, false).await;
+            let next = world.leader_after("web", &leader).await;
+            world.set_ready(&leader.name, true).await;
+            world.eligible("web", "2/2").await;
+            leader = next;
+        }
+    })
+    .await;
+}

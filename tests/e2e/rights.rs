@@ -121,7 +121,7 @@ async fn a_watch_that_may_not_be_continued_is_named_and_continued_once_it_may() 
             if verb == "list" {
                 // Only a watch that was lost for good begins with a list.
                 proxy.rule(|asked| match asked.is_watch() && asked.path.contains("/pods") {
-                    true => Fate::Refuse(410),
+                    true => Fate::Expire,
                     false => Fate::Forward,
                 });
             }

@@ -25,6 +25,8 @@ pub enum Fate {
     Forward,
     /// It is answered with this code, and the API server never sees it.
     Refuse(u16),
+    /// It asks for a watch, and is answered that its revision is forgotten: by an event, as API servers do it.
+    Expire,
     /// The API server carries it out, and it is answered with this code all the same.
     Lose(u16),
 }
@@ -149,10 +151,12 @@ async fn answer(state: &State, request: Request<Incoming>) -> Result<Response<Ei
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let mut asked = Asked { method: request.method().to_string(), path, at: Instant::now(), fate: Fate::Forward };
     asked.fate = (lock(&state.rule))(&asked);
-    let (fate, watch) = (asked.fate, asked.is_watch());
+    let fate = asked.fate;
     lock(&state.asked).push(asked);
-    if let Fate::Refuse(code) = fate {
-        return Ok(if watch && code == 410 { expired_watch() } else { refusal(code) });
+    match fate {
+        Fate::Refuse(code) => return Ok(refusal(code)),
+        Fate::Expire => return Ok(expired_watch()),
+        Fate::Forward | Fate::Lose(_) => {}
     }
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(hyper::header::HOST);
@@ -167,6 +171,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Result<Response<Ei
 /// What an API server that has too much to do answers.
 fn refusal(code: u16) -> Response<Either<Body, Full<Bytes>>> {
     let reason = match code {
+        410 => "Expired",
         429 => "TooManyRequests",
         504 => "Timeout",
         503 => "ServiceUnavailable",
@@ -180,7 +185,7 @@ fn refusal(code: u16) -> Response<Either<Body, Full<Bytes>>> {
     response.header("Retry-After", "1").body(body).expect("a response")
 }
 
-/// What an API server answers to a watch from a revision that it has forgotten: an event, not a code.
+/// What an API server answers to a watch from a revision that it has forgotten.
 fn expired_watch() -> Response<Either<Body, Full<Bytes>>> {
     let event = json!({ "type": "ERROR", "object": { "kind": "Status", "apiVersion": "v1", "status": "Failure",
         "message": "too old resource version", "reason": "Expired", "code": 410 } });
