@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit e2e test demo
+.PHONY: help build generate fmt lint unit e2e scale test demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -28,6 +28,9 @@ unit: ## the tests that need no cluster
 
 e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG
 	tests/e2e/run
+
+scale: ## the end-to-end tests that are too large for every day: 5,000 pods, 200 Elections on the same pods
+	tests/e2e/run --ignored --nocapture
 
 test: lint unit e2e ## everything
 

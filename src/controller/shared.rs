@@ -1,8 +1,9 @@
 //! What the loops of one controller share: the caches, the queues, the server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::complaints::Complaints;
@@ -13,6 +14,9 @@ use super::queue::Queue;
 use super::server::{Read, Refusal, Server, Write};
 use super::{Clock, Options};
 use crate::election::term::{Uid, Version};
+
+/// How many pods may be remembered as written to before those that are not any more are forgotten.
+const MANY_TURNS: usize = 1_024;
 
 /// The state of one controller.
 pub struct Shared<S> {
@@ -31,7 +35,11 @@ pub struct Shared<S> {
     /// What was already logged.
     pub complaints: Complaints,
     world: Mutex<World>,
+    turns: Mutex<Turns>,
 }
+
+/// By namespace and name: the pods that are being written to.
+type Turns = HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>;
 
 /// What a write is about.
 #[derive(Clone, Debug)]
@@ -60,6 +68,7 @@ impl<S: Server> Shared<S> {
             sweeps: Arc::default(),
             complaints: Complaints::default(),
             world,
+            turns: Mutex::default(),
         }
     }
 
@@ -86,6 +95,10 @@ impl<S: Server> Shared<S> {
     /// Any answer but success. Where the server says that there is no object of this name, the caches know it too.
     pub async fn write(&self, target: &Target, write: Write) -> Result<(), Refusal> {
         let Target { kind, namespace, name, decided_on } = target;
+        let _turn = self.turn(target).await;
+        if *kind == Kind::Pods && self.knows_better(target) {
+            return Err(Refusal::Outdated("another write to the pod came first".into()));
+        }
         let ticket = self.world().ticket(*kind, namespace);
         let answer = self.server.write(namespace, write).await;
         let changes = match (&answer, decided_on) {
@@ -97,6 +110,22 @@ impl<S: Server> Shared<S> {
         };
         self.queue(changes);
         answer.map(|_| ())
+    }
+
+    /// Waits for the turn to write to a pod. Many Elections may share one, and each write outdates what the others decided:
+    /// sent all at once, all but one would be refused, again and again.
+    async fn turn(&self, Target { kind, namespace, name, .. }: &Target) -> Option<OwnedMutexGuard<()>> {
+        if *kind != Kind::Pods {
+            return None;
+        }
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.len() >= MANY_TURNS {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry((namespace.clone(), name.clone())).or_default().clone()
+        };
+        Some(turn.lock_owned().await)
     }
 
     /// Whether the caches have come beyond the version that was decided on.

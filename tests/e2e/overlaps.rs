@@ -1,11 +1,14 @@
 //! Elections of the same pods: with the same key one of them has the pods, with different keys each has them.
 
+use std::time::Duration;
+
 use futures::stream::{self, StreamExt};
 use podium::api::Election;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::proxy::Proxy;
+use crate::harness::writes::Writes;
 use crate::harness::{Scenario, eventually, scenario};
 
 /// As many as nobody would make on purpose.
@@ -43,11 +46,12 @@ async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_th
         let writes = world.writes().await;
         proxy.take();
         let began = Instant::now();
-        many(world, 1, |_| json!({})).await;
+        many(world, 1, MANY, |_| json!({})).await;
         all_stalled(world, MANY - 1).await;
         let took = began.elapsed();
         writes.quiet().await;
-        report("made", took, &proxy, &writes);
+        let patches = report("made", took, &proxy, &writes);
+        assert!(patches <= 2 * MANY, "{patches} requests");
         assert_eq!(world.leader(&name(0)).await, first);
         // Made, and told once that it overlaps; its Lease is made and stays blank.
         assert!(writes.most("Election").1 <= 3, "{:?}", writes.most("Election"));
@@ -72,7 +76,8 @@ async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_th
         all_stalled(world, MANY - 2).await;
         let took = began.elapsed();
         writes.quiet().await;
-        report("followed", took, &proxy, &writes);
+        let patches = report("followed", took, &proxy, &writes);
+        assert!(patches <= 3 * MANY, "{patches} requests");
         assert_eq!(world.leader(&winner).await, second);
         assert!(writes.most("Election").1 <= 6, "{:?}", writes.most("Election"));
         assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
@@ -83,38 +88,51 @@ async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_th
 }
 
 #[tokio::test]
+async fn forty_elections_with_different_keys_share_their_pods() {
+    share_pods(40).await;
+}
+
+#[tokio::test]
+#[ignore = "takes a minute: `make scale`"]
 async fn two_hundred_elections_with_different_keys_share_their_pods() {
+    share_pods(MANY).await;
+}
+
+/// So many Elections label one of two pods, each with a key of its own, and then the other one.
+async fn share_pods(count: usize) {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.kubeconfig).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
         world.pods(["web-0", "web-1"]).await;
         let writes = world.writes().await;
         let began = Instant::now();
-        many(world, 0, |number| json!({ "label": { "key": format!("e{number}.example/leader") } })).await;
-        all_led_by(world, "web-0").await;
+        many(world, 0, count, |number| json!({ "label": { "key": format!("e{number}.example/leader") } })).await;
+        all_led_by(world, "web-0", count).await;
         let took = began.elapsed();
         writes.quiet().await;
-        report("made", took, &proxy, &writes);
+        // A fence, a label and a status for each. All of them write to the same two pods: they wait for each other.
+        let patches = report("made", took, &proxy, &writes);
+        assert!(patches <= 4 * count, "{patches} requests for {count} Elections: most of them were refused");
         assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
         assert!(writes.most("Election").1 <= 4, "{:?}", writes.most("Election"));
-        assert!(writes.all("Pod") <= 2 * MANY, "a label and a fence for each: {}", writes.all("Pod"));
+        assert!(writes.all("Pod") <= 2 * count, "a label and a fence for each: {}", writes.all("Pod"));
 
         writes.forget();
-        proxy.take();
         let began = Instant::now();
         world.delete_pod("web-0").await;
-        all_led_by(world, "web-1").await;
+        all_led_by(world, "web-1", count).await;
         let took = began.elapsed();
         writes.quiet().await;
-        report("failed over", took, &proxy, &writes);
+        let patches = report("failed over", took, &proxy, &writes);
+        assert!(patches <= 4 * count, "{patches} requests for {count} Elections: most of them were refused");
         assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
     })
     .await;
 }
 
 /// Creates the Elections from this number on.
-async fn many(world: &Scenario, from: usize, fields: impl Fn(usize) -> Value) {
-    let creations = (from..MANY).map(|number| {
+async fn many(world: &Scenario, from: usize, to: usize, fields: impl Fn(usize) -> Value) {
+    let creations = (from..to).map(|number| {
         let fields = fields(number);
         async move { world.election_with(&name(number), fields).await }
     });
@@ -136,17 +154,18 @@ async fn all_stalled(world: &Scenario, count: usize) {
 }
 
 /// Waits until this pod leads every Election.
-async fn all_led_by(world: &Scenario, pod: &str) {
+async fn all_led_by(world: &Scenario, pod: &str, count: usize) {
     eventually(&format!("{pod} leads every Election"), async || {
         let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
         let led = elections.items.iter().filter_map(|election| election.status.as_ref()?.leader.clone());
         let led = led.filter(|leader| leader == pod).count();
-        if led == MANY { Ok(()) } else { Err(format!("{led}")) }
+        if led == count { Ok(()) } else { Err(format!("{led}")) }
     })
     .await;
 }
 
-fn report(what: &str, took: std::time::Duration, proxy: &Proxy, writes: &crate::harness::writes::Writes) {
+/// Prints what was asked of the API server since the last time. Returns the number of PATCH requests.
+fn report(what: &str, took: Duration, proxy: &Proxy, writes: &Writes) -> usize {
     let asked = proxy.take();
     let by = |method: &str| asked.iter().filter(|asked| asked.method == method).count();
     println!(
@@ -161,4 +180,5 @@ fn report(what: &str, took: std::time::Duration, proxy: &Proxy, writes: &crate::
         writes.all("Pod"),
         writes.all("Event"),
     );
+    by("PATCH")
 }

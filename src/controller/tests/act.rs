@@ -145,3 +145,18 @@ async fn a_right_world_costs_no_request_at_all() {
     assert_eq!(outcome, Outcome::Done);
     assert!(shared.server.writes.lock().unwrap().is_empty() && shared.server.reads.lock().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn of_two_writes_to_the_same_version_of_a_pod_only_the_first_is_sent() {
+    let newer = pod("a", 50, |object| {
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "40" });
+    });
+    let script = Script { to_writes: answers([Ok(vec![newer])]), ..Script::default() };
+    let shared = shared(script, [pod("a", 41, ready)]);
+    let decided_on = shared.world().version(Kind::Pods, "default", "a");
+    let target = Target { kind: Kind::Pods, namespace: "default".into(), name: "a".into(), decided_on };
+    let write = || Write::PatchPod { name: "a".into(), patch: serde_json::json!({}) };
+    let (first, second) = futures::join!(shared.write(&target, write()), shared.write(&target, write()));
+    assert!(first.is_ok() && matches!(second, Err(Refusal::Outdated(_))), "{first:?}, {second:?}");
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+}
