@@ -1,5 +1,7 @@
 //! Input at its limits and beyond, and input that is garbage.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::harness::cluster::{Cluster, OwnCluster};
 use crate::harness::scenario::scenario_on;
+use crate::harness::waiting::eventually_within;
 use crate::harness::workloads::pod_spec;
 use crate::harness::{Scenario, eventually, scenario};
 
@@ -172,6 +175,9 @@ async fn many_pods(world: &Scenario, from: usize, to: usize) {
 
 const BATCH: usize = 250;
 
+/// How long an election among thousands of pods may take: a write to each of them.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Elects among so many pods, replaces the leader, and tells how long it took and how large the Lease was.
 async fn elect_among(cluster: Cluster, count: usize) {
     scenario_on(cluster, async |world| {
@@ -179,8 +185,13 @@ async fn elect_among(cluster: Cluster, count: usize) {
         many_pods(world, 0, count).await;
         let began = Instant::now();
         world.election("web").await;
-        let first = world.leader("web").await;
+        // Whoever may be a former holder is fenced first, which is everybody.
+        eventually_within(PATIENCE, "there is a leader", async || {
+            world.status("web").await.and_then(|status| status.leader.ok_or_else(|| "nobody".into()))
+        })
+        .await;
         let took = began.elapsed();
+        let first = world.leader("web").await;
         let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
         let size = serde_json::to_string(&lease).expect("JSON").len();
         println!("{count} pods: elected after {:.1} s, with a Lease of {size} bytes", took.as_secs_f64());

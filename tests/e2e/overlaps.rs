@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use k8s_openapi::jiff::Timestamp;
 use podium::api::Election;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::proxy::Proxy;
+use crate::harness::waiting::eventually_within;
 use crate::harness::writes::Writes;
 use crate::harness::{Scenario, eventually, scenario};
 
@@ -31,6 +33,41 @@ async fn when_the_older_of_two_elections_is_deleted_the_younger_takes_its_pods()
         let leader = world.leader("younger").await;
         assert!(leader.term > former.term);
         world.condition("younger", "Stalled", "False", "AsDeclared").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_stay_with_the_election_that_claimed_them_also_when_an_older_one_comes_to_match_them() {
+    scenario(async |world| {
+        let _controller = world.controller();
+        world.pods(["web-0", "web-1"]).await;
+        let selector = |app: &str| json!({ "selector": { "matchLabels": { "app": app } } });
+        let older = world.election_with("older", selector("db")).await;
+        let created = older.metadata.creation_timestamp.expect("a time").0;
+        eventually("the younger one is younger by the second, too", async || {
+            let now = Timestamp::now();
+            if now.as_second() > created.as_second() { Ok(()) } else { Err(now.to_string()) }
+        })
+        .await;
+        world.condition("older", "Ready", "True", "NoPods").await;
+        world.election_with("younger", selector("web")).await;
+        let leader = world.leader("younger").await;
+        world.patch_election("older", selector("web")).await.expect("the selector is changed");
+        let message = world.condition("older", "Stalled", "True", "OverlappingElections").await;
+        assert!(message.contains("Election younger has web-"), "{message}");
+        assert_eq!(world.leader("younger").await, leader);
+        // A pod that nobody claimed is the older one's; that one elects nobody beside pods that it cannot fence.
+        world.pods(["web-2"]).await;
+        let message = world.condition("younger", "Stalled", "True", "OverlappingElections").await;
+        assert!(message.contains("Election older has web-2"), "{message}");
+        assert_eq!(world.leader("younger").await, leader);
+        world.patch_election("older", selector("db")).await.expect("the selector is changed back");
+        for election in ["older", "younger"] {
+            world.condition(election, "Stalled", "False", "AsDeclared").await;
+        }
+        world.eligible("younger", "3/3").await;
+        assert_eq!(world.leader("younger").await, leader);
     })
     .await;
 }
@@ -155,7 +192,7 @@ async fn all_stalled(world: &Scenario, count: usize) {
 
 /// Waits until this pod leads every Election.
 async fn all_led_by(world: &Scenario, pod: &str, count: usize) {
-    eventually(&format!("{pod} leads every Election"), async || {
+    eventually_within(Duration::from_secs(300), &format!("{pod} leads every Election"), async || {
         let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
         let led = elections.items.iter().filter_map(|election| election.status.as_ref()?.leader.clone());
         let led = led.filter(|leader| leader == pod).count();

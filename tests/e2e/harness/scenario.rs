@@ -49,7 +49,10 @@ pub async fn scenario_on(cluster: Cluster, test: impl AsyncFnOnce(&Scenario)) {
     let recorder = Recorder::start(&client, &scenario.namespace).await;
     // The controllers belong to the test's frame: when it is over, they are dead.
     let outcome = AssertUnwindSafe(test(&scenario)).catch_unwind().await;
-    let checked = AssertUnwindSafe(scenario.check(recorder)).catch_unwind().await;
+    let checked = AssertUnwindSafe(scenario.check(recorder))
+        .catch_unwind()
+        .await
+        .and_then(|()| std::panic::catch_unwind(AssertUnwindSafe(|| scenario.check_logs())));
     if outcome.is_err() || checked.is_err() {
         scenario.print_logs();
     } else {
@@ -160,12 +163,25 @@ impl Scenario {
         assert!(found.is_empty(), "promises broken in {}:\n{}", self.namespace, found.join("\n"));
     }
 
-    fn print_logs(&self) {
+    /// Whatever was done to them, no controller panicked.
+    fn check_logs(&self) {
+        for path in self.logs() {
+            let log = fs::read_to_string(&path).unwrap_or_default();
+            let bug = log.lines().find(|line| line.contains("panicked at") || line.contains("a bug in Podium"));
+            assert_eq!(bug, None, "{}", path.display());
+        }
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> =
             fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|file| file.path()).collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
         files.sort();
-        for path in files {
+        files
+    }
+
+    fn print_logs(&self) {
+        for path in self.logs() {
             println!("--- {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default());
         }
     }

@@ -14,13 +14,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Panics
 /// After [`DEADLINE`], with `what` was awaited and what was seen last.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    eventually_within(DEADLINE, what, look).await
+}
+
+/// As [`eventually`], with a deadline of its own.
+pub async fn eventually_within<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         match look().await {
             Ok(found) => return found,
             Err(seen) if Instant::now() >= deadline => {
-                panic!("after {} s still not: {what}; seen last: {seen}", DEADLINE.as_secs())
+                panic!("after {} s still not: {what}; seen last: {seen}", patience.as_secs())
             }
             Err(_) => sleep(PAUSE).await,
         }
