@@ -236,3 +236,35 @@ fn is_ending(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(code: u16, details: Value) -> Refusal {
+        let status = json!({ "status": "Failure", "message": "no", "reason": "", "code": code, "details": details });
+        classify((PODS, "web-0"), kube::Error::Api(serde_json::from_value(status).unwrap()))
+    }
+
+    #[test]
+    fn what_is_refused_because_the_namespace_goes_needs_nobody() {
+        let cause =
+            json!([{ "reason": "NamespaceTerminating", "message": "is being terminated", "field": "metadata.namespace" }]);
+        let going = refusal(403, json!({ "kind": "leases", "name": "web", "causes": cause }));
+        assert!(matches!(going, Refusal::Ending(_)), "{going:?}");
+        let gone = refusal(404, json!({ "kind": "namespaces", "name": "default" }));
+        assert!(matches!(gone, Refusal::Ending(_)), "{gone:?}");
+        let missing_right = refusal(403, json!({ "kind": "leases", "name": "web" }));
+        assert!(matches!(missing_right, Refusal::Denied(_)), "{missing_right:?}");
+    }
+
+    #[test]
+    fn an_object_is_gone_only_if_the_answer_names_this_very_object() {
+        for (kind, name, expected) in [("pods", "web-0", true), ("pods", "web-1", false), ("leases", "web-0", false)] {
+            let answer = refusal(404, json!({ "kind": kind, "name": name }));
+            assert!(matches!(answer, Refusal::NotFound { named, .. } if named == expected), "{answer:?}");
+        }
+    }
+}

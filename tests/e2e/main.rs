@@ -21,7 +21,7 @@ mod refuses;
 mod repairs;
 mod replaces;
 mod restarts;
-mod sweeps;
 mod rights;
+mod sweeps;
 mod tells;
 mod tunes;

@@ -2,8 +2,8 @@
 //! fail when the rule is removed; the names say which rule.
 
 mod candidates;
-mod followers;
 mod clock;
+mod followers;
 mod lease;
 mod outcome;
 mod pods;
