@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit e2e scale test demo
+.PHONY: help build generate fmt lint unit model e2e scale test demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -24,7 +24,11 @@ lint: ## formatting, clippy and documentation, with warnings denied
 
 unit: ## the tests that need no cluster
 	cargo test --locked --lib --bins --test crd --test purity
+	cargo test --locked --test model
 	cargo test --locked --doc
+
+model: ## explores the safety protocol as far as a quarter of an hour goes; `make test` explores what is done in a minute
+	cargo test --locked --test model -- --large
 
 e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG
 	tests/e2e/run

@@ -1,0 +1,107 @@
+//! The safety protocol (`docs/design.md`, section 4), explored exhaustively with Podium's own `decide`: every order in which
+//! controllers with stale caches, late and lost requests, crashes, pods that come and go, and people's hands can meet.
+//!
+//! `cargo test --test model` explores what is done in a minute or two; `make model` more. Words after `--` choose by name.
+//! Each exploration must visit exactly the number of states that it says: a change of the protocol shows here. Each rule of
+//! the protocol that is removed must lead to a broken promise, in as many steps as it says.
+
+mod controller;
+mod explorations;
+mod mutation;
+mod protocol;
+mod world;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use explorations::{EXPLORATIONS, Exploration, LARGE, REMOVALS, Removal, Verdict};
+use protocol::{Action, Protocol, look, words};
+use stateright::{Checker, HasDiscoveries, Model, Path};
+use world::World;
+
+/// Far beyond what any of them takes, so that only one that does not end fails by it.
+const LONGEST: Duration = Duration::from_secs(1_800);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let large = std::env::args().any(|argument| argument == "--large");
+    let chosen = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| name.contains(argument.as_str()));
+    let explorations = EXPLORATIONS.iter().chain(LARGE.iter().filter(|_| large));
+    let explored = explorations.filter(|exploration| chosen(exploration.name)).map(explore);
+    let removed = REMOVALS.iter().filter(|removal| chosen(&format!("{:?}", removal.rule))).map(remove);
+    let failed = explored.chain(removed).filter(|passed| !passed).count();
+    println!("{}", if failed == 0 { "model: ok".into() } else { format!("model: {failed} FAILED") });
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// Explores all of it: nothing may break, everything that is meant to happen must happen somewhere.
+fn explore(exploration: &Exploration) -> bool {
+    let start = Instant::now();
+    let model: Protocol = (exploration.protocol)();
+    let names: Vec<&str> = model
+        .properties()
+        .iter()
+        .filter(|property| property.name.starts_with("some"))
+        .map(|property| property.name)
+        .collect();
+    let checker = model.checker().threads(2).timeout(LONGEST).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let states = checker.unique_state_count();
+    let found = checker.discoveries();
+    let broken: Vec<&&str> = found.keys().filter(|name| !name.starts_with("some")).collect();
+    let missing: Vec<&&str> = names.iter().filter(|name| !found.contains_key(**name)).collect();
+    let unseen: Vec<&&str> = missing.into_iter().filter(|name| !exploration.without.contains(name)).collect();
+    let passed = broken.is_empty() && unseen.is_empty() && states == exploration.states;
+    let verdict = if passed { "ok" } else { "FAILED" };
+    println!(
+        "explore {}: {states} states, depth {}, {:.1?} ... {verdict}",
+        exploration.name,
+        checker.max_depth(),
+        start.elapsed()
+    );
+    if states != exploration.states && broken.is_empty() {
+        println!("  {} states were expected: if the protocol changed, say so in explorations.rs", exploration.states);
+    }
+    for name in unseen {
+        println!("  it never happened that {name}");
+    }
+    for name in broken {
+        tell(name, found[*name].clone());
+    }
+    passed
+}
+
+/// Removes a rule: a promise must break.
+fn remove(removal: &Removal) -> bool {
+    let start = Instant::now();
+    let model = Protocol { removed: Some(removal.rule), liveness: false, ..(removal.protocol)() };
+    // One thread: the first counterexample is the shortest one, always.
+    let checker = model.checker().threads(1).timeout(LONGEST).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let path = checker.discovery("the promises hold");
+    let steps = path.clone().map(|path| path.into_actions().len());
+    let (expected, why) = match removal.verdict {
+        Verdict::Breaks(steps) => (Some(steps), String::new()),
+        Verdict::Unnoticed(why) => (None, format!(": {why}")),
+    };
+    let passed = steps == expected;
+    let broken = path.as_ref().and_then(|path| path.last_state().broken);
+    let what =
+        broken.map_or_else(|| "nothing breaks".into(), |broken| format!("{broken:?} after {} steps", steps.unwrap_or(0)));
+    let states = checker.unique_state_count();
+    let verdict = if passed { "ok" } else { "FAILED" };
+    println!("without {:?}: {what}{why}, {states} states, {:.1?} ... {verdict}", removal.rule, start.elapsed());
+    if let Some(path) = path.filter(|_| !passed || std::env::var_os("PODIUM_MODEL_TRACES").is_some()) {
+        tell("the promises hold", path);
+    }
+    passed
+}
+
+/// A way through the model, in words.
+fn tell(property: &str, path: Path<World, Action>) {
+    println!("  not so: {property}");
+    for (world, action) in path.into_vec() {
+        println!("      {}", look(&world));
+        if let Some(action) = action {
+            println!("    {}", words(action));
+        }
+    }
+}
