@@ -27,4 +27,5 @@ pub mod api;
 pub mod campaign;
 pub mod controller;
 pub mod election;
+mod hash;
 pub mod lease;

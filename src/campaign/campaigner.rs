@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::moment::Moment;
 use super::record::{Record, Seen};
 use super::settings::{JITTER, Settings};
+use crate::hash::fnv;
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,10 +79,7 @@ impl<O: Clone> Campaigner<O> {
     /// One who knows nothing yet. `settings` are valid.
     pub fn new(settings: Settings) -> Self {
         // Differs from one identity to the next, and replays.
-        let seed = settings
-            .identity
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let seed = fnv(settings.identity.bytes());
         Self {
             settings,
             seen: None,

@@ -69,4 +69,4 @@ pub use lease::LeaseLock;
 pub use lock::{Failure, Lock};
 pub use moment::Moment;
 pub use record::{Record, Seen, Version};
-pub use settings::{InvalidSettings, Settings, Timing};
+pub use settings::{HasEnded, InvalidSettings, Settings, Timing};

@@ -1,5 +1,7 @@
 //! What a campaigner is told, and which settings do not work together.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How far the rates of two machines' clocks may differ, each in percent of true time.
@@ -85,22 +87,25 @@ impl Timing {
     }
 }
 
+/// Whether the holder of this identity is known to have ended.
+pub type HasEnded = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Who campaigns, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Who this is: what the lock names as its holder. Unique among those who campaign.
     pub identity: String,
     /// The durations.
     pub timing: Timing,
-    /// Whether a holder is known to have ended, so that it need not be waited for: a former life of the same process, for
-    /// example. Asked once, about the holder that is found at the first look. Say `|_| false` if nothing is known.
-    pub has_ended: fn(&str) -> bool,
+    /// Tells holders that are known to have ended, so that they need not be waited for: a former life of the same process,
+    /// for example. Asked once, about the holder that is found at the first look.
+    pub has_ended: HasEnded,
 }
 
 impl Settings {
     /// With client-go's durations, and without knowledge of former lives.
     pub fn new(identity: impl Into<String>) -> Self {
-        Self { identity: identity.into(), timing: Timing::default(), has_ended: |_| false }
+        Self { identity: identity.into(), timing: Timing::default(), has_ended: Arc::new(|_| false) }
     }
 
     /// Checks that these settings work.
@@ -114,6 +119,13 @@ impl Settings {
             return Err(InvalidSettings { field: "identity", problem });
         }
         timing.validate()
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { identity, timing, has_ended: _ } = self;
+        formatter.debug_struct("Settings").field("identity", identity).field("timing", timing).finish_non_exhaustive()
     }
 }
 

@@ -224,7 +224,7 @@ fn the_own_name_in_the_lock_is_renewed_at_once_by_a_new_life() {
 
 #[test]
 fn a_holder_that_is_known_to_have_ended_is_not_waited_for_if_it_was_found_at_the_first_look() {
-    let settings = Settings { has_ended: |holder| holder == "other", ..Settings::new("me") };
+    let settings = Settings { has_ended: std::sync::Arc::new(|holder| holder == "other"), ..Settings::new("me") };
     let mut campaigner = Campaigner::new(settings.clone());
     reads(&mut campaigner, Some(lock("other", 1)), 0.0);
     assert_eq!(update(&campaigner, 0.0).holder, "me");

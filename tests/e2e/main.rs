@@ -20,6 +20,7 @@ mod refusals;
 mod refuses;
 mod repairs;
 mod replaces;
+mod replicas;
 mod restarts;
 mod rights;
 mod sweeps;
