@@ -231,6 +231,11 @@ impl<O: Clone> Campaigner<O> {
         self.claimed_by.as_deref()
     }
 
+    /// Whether nothing that this campaigner tried has failed since its last success.
+    pub fn gets_on(&self) -> bool {
+        self.failures == 0
+    }
+
     /// The longest time that the request which is due now may take.
     pub fn patience(&self, now: Moment) -> Duration {
         let timeout = self.settings.timing.request_timeout();

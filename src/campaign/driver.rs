@@ -160,16 +160,12 @@ impl<L: Lock> Campaign<L> {
     }
 
     fn take(&mut self, (answer, asked, writing): (Result<Answer<L::Object>, Failure>, Moment, bool)) {
-        let answer = match answer {
-            Ok(answer) => {
-                if self.trouble.take().is_some() {
-                    info!("{}: the API server answers again", self.lock.describe());
-                }
-                answer
-            }
-            Err(failure) => self.fail(failure),
-        };
+        let answer = answer.unwrap_or_else(|failure| self.fail(failure));
         self.campaigner.answered(answer, asked, self.clock.moment(), writing);
+        // A read alone mends nothing where it is the write that fails.
+        if self.campaigner.gets_on() && self.trouble.take().is_some() {
+            info!("campaigning for the {} again", self.lock.describe());
+        }
     }
 
     fn fail(&mut self, failure: Failure) -> Answer<L::Object> {
