@@ -123,8 +123,11 @@ pub async fn run_through<S: Server>(
     tokio::pin!(stop);
     let ended = loop {
         let begins = async {
-            // Before every cache has its first list, absence would look like loss. (The sender lives as long as the watches.)
-            let _ = all_synced.wait_for(|synced| *synced).await;
+            // Before every cache has its first list, absence would look like loss.
+            if all_synced.wait_for(|synced| *synced).await.is_err() {
+                // The watches have ended, which is seen below.
+                std::future::pending::<()>().await;
+            }
             activity.begins().await;
         };
         tokio::select! {

@@ -64,14 +64,14 @@ impl Activity {
         self.0.as_ref().is_none_or(Leadership::leads)
     }
 
-    /// Waits until it is. Says meanwhile which one is.
+    /// Waits until it is. Says meanwhile which one is, and that this one is ready.
     pub async fn begins(&mut self) {
         let Some(leadership) = &mut self.0 else { return };
         let mut told = None;
         while !leadership.leads() {
             let holder = leadership.holder().filter(|holder| !holder.expired).map(|holder| holder.identity);
             if holder.is_some() && holder != told {
-                info!(active = holder, "standing by");
+                info!(active = holder, "caches in sync, standing by");
                 told = holder;
             }
             if !leadership.changed().await {
