@@ -260,7 +260,7 @@ fn check(timing: Timing, rates: &[u64], steps: &[Step], deletions: bool) -> Resu
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn no_two_lead_at_any_moment_and_one_does_when_the_faults_stop(

@@ -21,36 +21,44 @@ enum Weather {
     Denied,
 }
 
+struct State {
+    lock: Option<Seen<()>>,
+    revision: u64,
+    weather: Weather,
+    requests: u32,
+}
+
 /// A lock in memory, shared by those who campaign for it.
 #[derive(Clone)]
 struct Shared {
-    state: Arc<Mutex<(Option<Seen<()>>, u64, Weather, u32)>>,
+    state: Arc<Mutex<State>>,
     changes: broadcast::Sender<Option<Seen<()>>>,
     watched: bool,
 }
 
 impl Shared {
     fn new(watched: bool) -> Self {
-        Self { state: Arc::new(Mutex::new((None, 0, Weather::Fine, 0))), changes: broadcast::channel(64).0, watched }
+        let state = State { lock: None, revision: 0, weather: Weather::Fine, requests: 0 };
+        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(64).0, watched }
     }
 
     fn weather(&self, weather: Weather) {
-        self.state.lock().unwrap().2 = weather;
+        self.state.lock().unwrap().weather = weather;
     }
 
     fn holder(&self) -> String {
-        self.state.lock().unwrap().0.as_ref().map(|seen| seen.record.holder.clone()).unwrap_or_default()
+        self.state.lock().unwrap().lock.as_ref().map(|seen| seen.record.holder.clone()).unwrap_or_default()
     }
 
     fn requests(&self) -> u32 {
-        self.state.lock().unwrap().3
+        self.state.lock().unwrap().requests
     }
 
     async fn request(&self) -> Result<Weather, Failure> {
         let weather = {
             let mut state = self.state.lock().unwrap();
-            state.3 += 1;
-            state.2
+            state.requests += 1;
+            state.weather
         };
         match weather {
             Weather::Silent => std::future::pending().await,
@@ -63,13 +71,13 @@ impl Shared {
         let weather = self.request().await?;
         let written = {
             let mut state = self.state.lock().unwrap();
-            if state.0.as_ref().map(|seen| seen.version.clone()) != guard {
+            if state.lock.as_ref().map(|seen| seen.version.clone()) != guard {
                 return Err(Failure::Conflict("another version".into()));
             }
-            state.1 += 1;
-            let version = Version { uid: "uid".into(), resource_version: state.1.to_string() };
+            state.revision += 1;
+            let version = Version { uid: "uid".into(), resource_version: state.revision.to_string() };
             let seen = Seen { record, version, claimed_by: None, object: () };
-            state.0 = Some(seen.clone());
+            state.lock = Some(seen.clone());
             seen
         };
         let _ = self.changes.send(Some(written.clone()));
@@ -86,7 +94,7 @@ impl Lock for Shared {
 
     async fn get(&self) -> Result<Option<Seen<()>>, Failure> {
         self.request().await?;
-        Ok(self.state.lock().unwrap().0.clone())
+        Ok(self.state.lock().unwrap().lock.clone())
     }
 
     async fn create(&self, record: Record) -> Result<Seen<()>, Failure> {
@@ -332,7 +340,7 @@ async fn a_claimed_lock_ends_the_campaign_with_an_error_that_names_the_election(
     assert!(leadership.gained().await);
     let claimed = {
         let mut state = lock.state.lock().unwrap();
-        let seen = state.0.as_mut().unwrap();
+        let seen = state.lock.as_mut().unwrap();
         seen.claimed_by = Some("web".into());
         seen.version.resource_version = "99".into();
         seen.clone()

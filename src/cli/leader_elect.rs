@@ -144,6 +144,32 @@ mod tests {
         assert!(error.contains("with the --leader-elect-renew-deadline 10s"), "{error}");
     }
 
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: LeaderElectArgs,
+    }
+
+    #[test]
+    fn campaigning_is_the_default_and_is_switched_off_as_with_kubernetes_own_controllers() {
+        for (arguments, expected) in [
+            (&["podium"][..], true),
+            (&["podium", "--leader-elect"], true),
+            (&["podium", "--leader-elect=true"], true),
+            (&["podium", "--leader-elect=false"], false),
+        ] {
+            let args = <Command as clap::Parser>::try_parse_from(arguments).unwrap().args;
+            let timing = [args.leader_elect_lease_duration, args.leader_elect_renew_deadline, args.leader_elect_retry_period];
+            let default = podium::controller::replicas::TIMING;
+            assert_eq!(timing, [default.lease_duration, default.renew_deadline, default.retry_period]);
+            let place = Place { pod_namespace: None, default_namespace: "default".into() };
+            let (own_lease, candidacy) = args.candidacy(&Scope::Cluster, place, Identity::of_host("host")).unwrap();
+            assert_eq!(own_lease, ("default".into(), "podium-controller".into()));
+            assert_eq!(candidacy.is_some(), expected, "{arguments:?}");
+        }
+        assert!(<Command as clap::Parser>::try_parse_from(["podium", "--leader-elect-lease-duration", "15"]).is_err());
+    }
+
     #[test]
     fn durations_are_written_as_everywhere_in_kubernetes() {
         assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));

@@ -19,13 +19,15 @@ use crate::harness::{Scenario, eventually, scenario};
 /// What client-go's example may do after its last renewal: its renew deadline.
 const CLIENT_GO_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
 
+/// From when to when somebody led, by the wall clock, which all on this machine share. The last one may be under way.
+type Led = Arc<Mutex<Vec<(Timestamp, Option<Timestamp>)>>>;
+
 /// A campaigner of ours in this process.
 struct Ours {
     leadership: Leadership,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), Claimed>>,
-    /// From when to when it led, by the wall clock, which all on this machine share. The last one may be under way.
-    led: Arc<Mutex<Vec<(Timestamp, Option<Timestamp>)>>>,
+    led: Led,
 }
 
 impl Ours {
@@ -51,7 +53,7 @@ impl Ours {
     }
 }
 
-async fn note(mut leadership: Leadership, led: Arc<Mutex<Vec<(Timestamp, Option<Timestamp>)>>>) {
+async fn note(mut leadership: Leadership, led: Led) {
     while leadership.gained().await {
         led.lock().unwrap().push((Timestamp::now(), None));
         leadership.lost().await;
