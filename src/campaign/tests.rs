@@ -316,17 +316,21 @@ async fn work_is_done_only_while_leading_and_is_dropped_before_the_lock_is_relea
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_is_never_woken_is_not_polled_after_the_deadline() {
+async fn work_is_not_polled_after_a_suspension_in_which_the_deadline_passed_unnoticed_by_timers() {
     let lock = Shared::new(false);
-    let campaign = campaign(&lock, "a");
+    let (start, suspended) = (Instant::now(), Arc::new(Mutex::new(Duration::ZERO)));
+    let asleep = suspended.clone();
+    let moment = move || Moment::after(start.elapsed() + *asleep.lock().unwrap());
+    let clock = Clock::new(moment, || Timestamp::UNIX_EPOCH);
+    let campaign = Campaign::with_clock(lock.clone(), Settings::new("a"), clock).unwrap();
     let mut leadership = campaign.leadership();
     tokio::select! {
         _ = campaign.run(std::future::pending()) => {}
         _ = leadership.gained() => {}
     }
-    // A timer that fires long after the deadline, as the first one to be seen after a suspension.
     let outcome = leadership.during(async {
-        tokio::time::advance(Duration::from_secs(11)).await;
+        sleep(Duration::from_secs(1)).await;
+        *suspended.lock().unwrap() = Duration::from_secs(60);
         tokio::task::yield_now().await;
         "went on"
     });
@@ -346,7 +350,8 @@ async fn a_claimed_lock_ends_the_campaign_with_an_error_that_names_the_election(
         seen.clone()
     };
     lock.changes.send(Some(claimed)).unwrap();
-    let error = task.await.unwrap().unwrap_err();
+    let ended = timeout(Duration::from_secs(60), task).await.expect("it ends");
+    let error = ended.unwrap().unwrap_err();
     assert!(error.to_string().starts_with("Lease default/test belongs to the Election web"), "{error}");
     assert!(!leadership.leads() && !leadership.gained().await);
 }

@@ -159,7 +159,8 @@ mod tests {
             (&["podium", "--leader-elect=false"], false),
         ] {
             let args = <Command as clap::Parser>::try_parse_from(arguments).unwrap().args;
-            let timing = [args.leader_elect_lease_duration, args.leader_elect_renew_deadline, args.leader_elect_retry_period];
+            let timing =
+                [args.leader_elect_lease_duration, args.leader_elect_renew_deadline, args.leader_elect_retry_period];
             let default = podium::controller::replicas::TIMING;
             assert_eq!(timing, [default.lease_duration, default.renew_deadline, default.retry_period]);
             let place = Place { pod_namespace: None, default_namespace: "default".into() };

@@ -245,7 +245,8 @@ mod tests {
         queue.open();
         let mut given = Vec::new();
         for _ in 0..3 {
-            given.extend(queue.next().await.map(|(key, _)| key));
+            let next = tokio::time::timeout(Duration::from_secs(1), queue.next()).await.expect("there is more");
+            given.extend(next.map(|(key, _)| key));
         }
         given.sort_unstable();
         assert_eq!(given, ["a", "b", "c"]);

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, Config};
-use podium::campaign::{Campaign, Claimed, Leadership, LeaseLock, Settings, Timing};
+use podium::campaign::{Campaign, Claimed, Failure, Leadership, LeaseLock, Lock, Record, Settings, Timing};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -51,6 +51,12 @@ impl Ours {
         self.stop = None;
         (&mut self.task).await.expect("no panic").expect("no Election");
     }
+}
+
+async fn lock(world: &Scenario, lease: &str) -> LeaseLock {
+    let mut config = Config::from_custom_kubeconfig(world.cluster.kubeconfig.clone(), &<_>::default()).await.unwrap();
+    config.default_retry = false;
+    LeaseLock::new(Client::try_from(config).unwrap(), &world.namespace, lease)
 }
 
 async fn note(mut leadership: Leadership, led: Led) {
@@ -165,7 +171,7 @@ async fn client_go_waits_until_ours_has_expired_when_it_was_killed() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_deleted_is_never_brought_back_by_a_renewal_and_created_anew_after_its_duration() {
+async fn a_lease_that_is_deleted_is_created_anew_after_its_duration() {
     scenario(async |world| {
         let seconds = Duration::from_secs;
         let timing = Timing { lease_duration: seconds(4), renew_deadline: seconds(3), retry_period: seconds(1) };
@@ -207,6 +213,25 @@ async fn leases_that_others_half_filled_are_taken_when_they_expire() {
             let spec = held_by(world, name, "").await.spec.unwrap_or_default();
             assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some(""), Some(1)), "{name}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_late_renewal_of_a_lease_that_was_deleted_does_not_bring_it_back() {
+    scenario(async |world| {
+        let lock = lock(world, "shared").await;
+        let record = Record { holder: "ours".into(), lease_duration_seconds: Some(15), ..Record::default() };
+        let seen = lock.create(record.clone()).await.expect("there is none");
+        assert!(matches!(lock.create(record.clone()).await, Err(Failure::Conflict(_))), "there is one");
+        world.api::<Lease>().delete("shared", &DeleteParams::default()).await.expect("the Lease is deleted");
+        let late = lock.update(seen.clone(), record.clone()).await;
+        assert!(matches!(late, Err(Failure::Conflict(_))), "{late:?}");
+        assert_eq!(lock.get().await, Ok(None));
+        // Nor does it change the one that came after it.
+        let next = lock.create(record.clone()).await.expect("there is none");
+        assert!(matches!(lock.update(seen, Record::default()).await, Err(Failure::Conflict(_))));
+        assert_eq!(lock.get().await.map(|seen| seen.map(|seen| seen.version)), Ok(Some(next.version)));
     })
     .await;
 }
