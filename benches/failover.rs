@@ -18,7 +18,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchEvent};
 use kube::runtime::{WatchStreamExt, wait::await_condition, wait::conditions, watcher};
 use kube::{Api, Client, ResourceExt};
 use podium::api::{Election, custom_resource_definition};
@@ -147,6 +147,16 @@ fn report(what: &str, times: &mut [Duration]) {
     );
 }
 
+/// Whether an event is a write for an Election: the controller's own Lease, which is renewed all the time, is not.
+fn is_write<K: kube::Resource>(event: &WatchEvent<K>) -> bool {
+    match event {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
+            !object.meta().name.as_deref().unwrap_or_default().starts_with("podium-controller-")
+        }
+        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => false,
+    }
+}
+
 /// Counts whatever is written to the namespace's Elections, Leases and pods in an idle minute.
 async fn idle(client: &Client) -> Result<()> {
     settled(
@@ -161,12 +171,7 @@ async fn idle(client: &Client) -> Result<()> {
     {
         let version = api.list(&Default::default()).await?.metadata.resource_version.unwrap_or_default();
         let changes = api.watch(&kube::api::WatchParams::default().timeout(60), &version).await?;
-        Ok(changes
-            .filter(|event| {
-                futures::future::ready(matches!(event, Ok(event) if !matches!(event, kube::api::WatchEvent::Bookmark(_))))
-            })
-            .count()
-            .await)
+        Ok(changes.filter(|event| futures::future::ready(event.as_ref().is_ok_and(is_write))).count().await)
     }
     let (elections, leases, pods) = tokio::try_join!(
         changes::<Election>(Api::namespaced(client.clone(), NAMESPACE)),

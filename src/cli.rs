@@ -1,5 +1,7 @@
 //! The command line.
 
+mod leader_elect;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use leader_elect::{LeaderElectArgs, Place};
+use podium::controller::identity::Identity;
 use podium::controller::observe::settings::{LabelKeys, Limits};
 use podium::controller::observe::world::Scope;
 use podium::controller::server::KubeServer;
@@ -44,6 +48,8 @@ struct ControllerArgs {
     /// The label keys that Elections may use, separated by commas; `*/name` stands for any prefix.
     #[arg(long, env = "PODIUM_LABEL_KEYS", value_delimiter = ',', default_value = "leader,*/leader")]
     label_keys: Vec<String>,
+    #[command(flatten)]
+    leader_elect: LeaderElectArgs,
     /// How log lines look.
     #[arg(long, env = "PODIUM_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -104,7 +110,7 @@ fn print_crd() -> Result<(), String> {
 }
 
 fn run_controller(args: ControllerArgs) -> Result<(), String> {
-    let ControllerArgs { namespaces, label_keys, log_format, log } = args;
+    let ControllerArgs { namespaces, label_keys, leader_elect, log_format, log } = args;
     // What goes wrong with requests is said by the controller, once and with the remedy; the client would say it again.
     let filter = EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{log}"))
         .map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
@@ -115,16 +121,16 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     }
     let namespaces: Vec<String> = namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
     let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces.into_iter().collect()) };
-    let options = Options {
-        scope,
-        limits: Limits { label_keys: LabelKeys::new(label_keys), own_lease: None },
-        instance: instance(),
-        clock: Arc::new(Timestamp::now),
-    };
+    let label_keys = LabelKeys::new(label_keys);
+    let (instance, identity) = instance();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     let result = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
-        controller::run(client().await?, options, stop).await.map_err(|error| error.to_string())
+        let (client, place) = client().await?;
+        let (own_lease, candidacy) = leader_elect.candidacy(&scope, place, identity)?;
+        let limits = Limits { label_keys, own_lease: Some(own_lease) };
+        let options = Options { scope, limits, instance, clock: Arc::new(Timestamp::now), candidacy };
+        controller::run(client, options, stop).await.map_err(|error| error.to_string())
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
@@ -135,7 +141,7 @@ fn run_sweep(args: SweepArgs) -> Result<(), String> {
     let limits = Limits { label_keys: LabelKeys::new(label_keys), own_lease: None };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     runtime.block_on(async {
-        let client = client().await?;
+        let (client, _) = client().await?;
         let server = KubeServer::new(client.clone(), limits.clone());
         let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces.into_iter().collect() };
         for namespace in namespaces {
@@ -152,27 +158,33 @@ fn run_sweep(args: SweepArgs) -> Result<(), String> {
 }
 
 /// A client without retries of its own: they would hide whether the first write was applied.
-async fn client() -> Result<Client, String> {
+async fn client() -> Result<(Client, Place), String> {
     // Named or none: the current context of whoever starts this may be any cluster.
-    let config = match Kubeconfig::from_env() {
-        Ok(Some(kubeconfig)) => Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await,
-        Ok(None) => return in_cluster(),
-        Err(error) => Err(error),
+    let (mut config, in_cluster) = match Kubeconfig::from_env() {
+        Ok(Some(kubeconfig)) => {
+            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+            (config.map_err(|error| unusable(&error))?, false)
+        }
+        Ok(None) => (in_cluster()?, true),
+        Err(error) => return Err(unusable(&error)),
     };
-    client_of(config.map_err(|error| format!("the file that KUBECONFIG names cannot be used: {error}"))?)
-}
-
-fn in_cluster() -> Result<Client, String> {
-    let config = Config::incluster().map_err(|error| {
-        format!("no cluster to work with: set KUBECONFIG to a kubeconfig file, or run inside a cluster ({error})")
-    })?;
-    client_of(config)
-}
-
-fn client_of(mut config: Config) -> Result<Client, String> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))
+    let default_namespace = config.default_namespace.clone();
+    let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));
+    let client = Client::try_from(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
+    Ok((client, Place { pod_namespace, default_namespace }))
+}
+
+fn unusable(error: &kube::config::KubeconfigError) -> String {
+    format!("the file that KUBECONFIG names cannot be used: {error}")
+}
+
+fn in_cluster() -> Result<Config, String> {
+    Config::incluster().map_err(|error| {
+        format!("no cluster to work with: set KUBECONFIG to a kubeconfig file, or run inside a cluster ({error})")
+    })
 }
 
 /// Completes on SIGTERM or SIGINT.
@@ -187,10 +199,12 @@ fn termination() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Who this controller is: its pod's name, else its host's.
-fn instance() -> String {
-    let hostname = || std::fs::read_to_string("/etc/hostname").ok();
-    let name = std::env::var("POD_NAME").ok().or_else(hostname).unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "podium".into() } else { name.into() }
+/// Who this controller is in Events: its pod's name, else its host's; and among the replicas.
+fn instance() -> (String, Identity) {
+    let trimmed = |name: String| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
+    if let Some(name) = std::env::var("POD_NAME").ok().and_then(trimmed) {
+        return (name.clone(), Identity::of_pod(name));
+    }
+    let name = std::fs::read_to_string("/etc/hostname").ok().and_then(trimmed).unwrap_or_else(|| "podium".into());
+    (name.clone(), Identity::of_host(name))
 }

@@ -17,12 +17,15 @@
 //! * [`api`]: the resource, and the names of labels and annotations.
 //! * [`election`]: the pure core. Read it first: it is the safety argument.
 //! * [`lease`]: what a Lease says, and how it is written.
+//! * [`campaign`]: how processes elect a leader among themselves, by client-go's protocol.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod api;
+pub mod campaign;
 pub mod controller;
 pub mod election;
+mod hash;
 pub mod lease;

@@ -135,8 +135,13 @@ impl Server for Script {
 
 /// A controller with these caches in front of this server.
 pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<Script> {
-    let options =
-        Options { scope: Scope::Cluster, limits: limits(), instance: "test".into(), clock: Arc::new(Timestamp::now) };
+    let options = Options {
+        scope: Scope::Cluster,
+        limits: limits(),
+        instance: "test".into(),
+        clock: Arc::new(Timestamp::now),
+        candidacy: None,
+    };
     let shared = Shared::new(script, options);
     *shared.world() = world(items);
     shared

@@ -2,14 +2,16 @@
 //!
 //! [`watch`] feeds the caches in [`observe`], which know whom a change concerns; [`queue`] gives out the Elections that are
 //! due; [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the
-//! one narrow door to the API server. [`sweep`] is a loop of its own.
+//! one narrow door to the API server. [`sweep`] is a loop of its own. Of several replicas, [`replicas`] makes one active.
 
 pub mod act;
 pub mod announce;
 pub mod complaints;
+pub mod identity;
 pub mod observe;
 pub mod queue;
 pub mod reconcile;
+pub mod replicas;
 pub mod server;
 pub mod shared;
 pub mod sweep;
@@ -38,12 +40,14 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::api::Election;
+use crate::campaign::{Claimed, InvalidSettings};
 use observe::cached::{self, PodObject};
 use observe::settings::Limits;
 use observe::stream::Kind;
 use observe::world::{Key, Scope};
 use queue::{Outcome, Queue};
 use reconcile::Reconciler;
+use replicas::{Activity, Candidacy, Replica};
 use server::{KubeServer, Server};
 use shared::Shared;
 
@@ -67,26 +71,39 @@ pub struct Options {
     pub instance: String,
     /// Its wall clock. It tunes stability and dates Events, never safety.
     pub clock: Clock,
+    /// How it campaigns against other replicas to be the active one. `None`: it does not, and always elects.
+    pub candidacy: Option<Candidacy>,
 }
 
-/// A watch ended, which it never should: there is a bug, and the process is of no use any more.
+/// Why a controller cannot go on. Everything that the API server does is waited out instead.
 #[derive(Debug, thiserror::Error)]
-#[error("a watch ended: this is a bug in Podium; start it again")]
-pub struct WatchEnded;
+pub enum Fatal {
+    /// A watch or the campaign ended, which it never should.
+    #[error("a watch ended: this is a bug in Podium; start it again")]
+    Bug,
+    /// The durations of the own Lease do not work together.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    /// An Election has the own Lease.
+    #[error(
+        "{0}: delete that Election or give it another leaseName, or give this controller another Lease by --leader-elect-resource-name"
+    )]
+    OwnLease(#[from] Claimed),
+}
 
 /// Runs the controller until `stop` completes, and finishes what is in flight.
 ///
 /// The client's own retries must be off.
 ///
 /// # Errors
-/// [`WatchEnded`]. Everything that the API server does is waited out instead.
-pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), WatchEnded> {
+/// See [`Fatal`].
+pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), Fatal> {
     let server = KubeServer::new(client.clone(), options.limits.clone());
     run_through(server, client, options, stop).await
 }
 
 /// As [`run`], with every read and write of a pass through `server`, which may stand between the controller and the API
-/// server; the watches are `client`'s own.
+/// server; the watches and the campaign of replicas are `client`'s own.
 ///
 /// # Errors
 /// As [`run`].
@@ -95,33 +112,50 @@ pub async fn run_through<S: Server>(
     client: Client,
     options: Options,
     stop: impl Future<Output = ()>,
-) -> Result<(), WatchEnded> {
+) -> Result<(), Fatal> {
     let scope = options.scope.clone();
+    // Beside the first lists: who is alone does not wait for one after the other.
+    let mut replica = Replica::start(&client, options.candidacy.clone())?;
     let shared = Arc::new(Shared::new(server, options));
     let (synced, mut all_synced) = channel::channel(false);
     let mut watches = start_watches(&client, &shared, &scope, synced);
-    let mut workers = JoinSet::new();
-
+    let mut activity = replica.activity.clone();
     tokio::pin!(stop);
-    tokio::select! {
-        () = &mut stop => return Ok(()),
-        // Before every cache has its first list, absence would look like loss.
-        _ = all_synced.wait_for(|synced| *synced) => {}
-        _ = watches.join_next() => return Err(WatchEnded),
-    }
-    info!("caches in sync, electing");
-    start_workers(&shared, &mut workers);
-
-    let ended = tokio::select! {
-        () = &mut stop => Ok(()),
-        _ = watches.join_next() => Err(WatchEnded),
+    let ended = loop {
+        let begins = async {
+            // Before every cache has its first list, absence would look like loss.
+            if all_synced.wait_for(|synced| *synced).await.is_err() {
+                // The watches have ended, which is seen below.
+                std::future::pending::<()>().await;
+            }
+            activity.begins().await;
+        };
+        tokio::select! {
+            () = &mut stop => break Ok(()),
+            ended = replica.ended() => break Err(ended.map_or(Fatal::Bug, Fatal::OwnLease)),
+            _ = watches.join_next() => break Err(Fatal::Bug),
+            () = begins => {}
+        }
+        info!("caches in sync, electing");
+        let mut workers = start_workers(&shared, &activity);
+        let ended = tokio::select! {
+            () = &mut stop => Some(Ok(())),
+            ended = replica.ended() => Some(Err(ended.map_or(Fatal::Bug, Fatal::OwnLease))),
+            _ = watches.join_next() => Some(Err(Fatal::Bug)),
+            () = activity.ends() => None,
+            // One noticed it by itself, or a bug ended it: all of them begin anew.
+            _ = workers.join_next() => None,
+        };
+        if ended.is_none() {
+            warn!("this replica is not the active one any more: no new work is begun");
+        }
+        stop_workers(&shared, workers).await;
+        if let Some(ended) = ended {
+            break ended;
+        }
     };
-    shared.elections.close();
-    shared.sweeps.close();
-    let finished = tokio::time::timeout(GRACE, async { while workers.join_next().await.is_some() {} }).await;
-    if finished.is_err() {
-        warn!("some requests were not answered within {} s and are given up", GRACE.as_secs());
-    }
+    // What is in flight has ended: now another replica may begin.
+    replica.leave().await;
     ended
 }
 
@@ -158,25 +192,46 @@ fn start_watches<S: Server>(
     watches
 }
 
-fn start_workers<S: Server>(shared: &Arc<Shared<S>>, workers: &mut JoinSet<()>) {
+fn start_workers<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
     let reconciler = Arc::new(Reconciler::default());
+    let began = Instant::now();
+    shared.elections.open();
+    shared.sweeps.open();
     for _ in 0..WORKERS {
         let (queue, shared, reconciler) = (shared.elections.clone(), shared.clone(), reconciler.clone());
-        workers.spawn(work(queue, move |key, since| {
+        workers.spawn(work(queue, activity.clone(), move |key, since| {
             let (shared, reconciler) = (shared.clone(), reconciler.clone());
-            async move { reconciler.reconcile(&shared, &key, since).await }
+            // What another replica did not do is not counted as this one's delay.
+            async move { reconciler.reconcile(&shared, &key, since.max(began)).await }
         }));
     }
     let (queue, shared) = (shared.sweeps.clone(), shared.clone());
-    workers.spawn(work(queue, move |key, _| {
+    workers.spawn(work(queue, activity.clone(), move |key, _| {
         let shared = shared.clone();
         async move { sweep::sweep(&shared, &key).await }
     }));
+    workers
+}
+
+/// Lets nobody begin anything, and waits for what is in flight.
+async fn stop_workers<S: Server>(shared: &Shared<S>, mut workers: JoinSet<()>) {
+    shared.elections.close();
+    shared.sweeps.close();
+    let finished = tokio::time::timeout(GRACE, async { while workers.join_next().await.is_some() {} }).await;
+    if finished.is_err() {
+        warn!("some requests were not answered within {} s and are given up", GRACE.as_secs());
+    }
 }
 
 /// Takes from the queue what is due, until it is closed. A panic ends one piece of work, not the controller.
-async fn work<F: Future<Output = Outcome>>(queue: Arc<Queue<Key>>, each: impl Fn(Key, Instant) -> F) {
+async fn work<F: Future<Output = Outcome>>(queue: Arc<Queue<Key>>, activity: Activity, each: impl Fn(Key, Instant) -> F) {
     while let Some((key, since)) = queue.next().await {
+        // A process that was paused learns here, before anything else, that it was replaced meanwhile.
+        if !activity.is_active() {
+            queue.finish(key, Outcome::Again(Instant::now()));
+            return;
+        }
         let outcome = AssertUnwindSafe(each(key.clone(), since)).catch_unwind().await.unwrap_or_else(|_| {
             error!(election = %key, "a bug in Podium stopped the work on this Election; it is tried again later");
             Outcome::Failed

@@ -120,7 +120,20 @@ impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
         self.changed.notify_one();
     }
 
-    /// Gives out nothing more.
+    /// Gives out again what is due, after [`Queue::close`], also what was given out and not finished.
+    pub fn open(&self) {
+        let mut state = self.lock();
+        state.closed = false;
+        let now = Instant::now();
+        for key in std::mem::take(&mut state.running) {
+            state.again.remove(&key);
+            state.add(key, now);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Gives out nothing more. What is added is kept.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_waiters();
@@ -218,6 +231,25 @@ mod tests {
         let before = Instant::now();
         queue.next().await;
         assert_eq!(Instant::now(), before, "success forgets the failures");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_was_closed_and_is_opened_gives_out_what_was_added_and_what_was_not_finished() {
+        let queue = Queue::new();
+        queue.add("a", Instant::now());
+        queue.next().await;
+        queue.add("b", Instant::now());
+        queue.close();
+        queue.add("c", Instant::now());
+        assert_eq!(queue.next().await, None);
+        queue.open();
+        let mut given = Vec::new();
+        for _ in 0..3 {
+            let next = tokio::time::timeout(Duration::from_secs(1), queue.next()).await.expect("there is more");
+            given.extend(next.map(|(key, _)| key));
+        }
+        given.sort_unstable();
+        assert_eq!(given, ["a", "b", "c"]);
     }
 
     #[tokio::test(start_paused = true)]

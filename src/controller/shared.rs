@@ -57,7 +57,7 @@ pub struct Target {
 impl<S: Server> Shared<S> {
     /// A controller that knows nothing yet.
     pub fn new(server: S, options: Options) -> Self {
-        let Options { scope, limits, instance, clock } = options;
+        let Options { scope, limits, instance, clock, candidacy: _ } = options;
         let world = Mutex::new(World::new(&scope));
         Self {
             server,

@@ -52,7 +52,8 @@ pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
     })
 }
 
-fn is_election(owner: &OwnerReference) -> bool {
+/// Whether an owner is an Election.
+pub(crate) fn is_election(owner: &OwnerReference) -> bool {
     owner.kind == "Election" && owner.api_version.split('/').next() == Some(names::GROUP)
 }
 

@@ -1,4 +1,4 @@
-//! End-to-end tests: `podium controller` as a process against a real API server.
+//! End-to-end tests: `podium controller` as a process, and campaigns, against a real API server.
 //!
 //! `PODIUM_KUBECONFIG` names the kubeconfig of a cluster with fake nodes; `make test` brings up one of its own. Each test has
 //! a namespace, in which every revision of every pod and Lease is recorded and checked against the promises.
@@ -6,6 +6,7 @@
 mod harness;
 
 mod adopts;
+mod campaigns;
 mod checks;
 mod deletes;
 mod elects;
@@ -20,6 +21,7 @@ mod refusals;
 mod refuses;
 mod repairs;
 mod replaces;
+mod replicas;
 mod restarts;
 mod rights;
 mod sweeps;

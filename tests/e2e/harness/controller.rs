@@ -64,13 +64,23 @@ impl Controller {
 
     /// SIGTERM, and waits for the end.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
-        eventually("the controller ends on SIGTERM", async || {
+        self.signal("TERM");
+        self.end().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn end(&mut self) -> ExitStatus {
+        eventually("the controller ends", async || {
             self.child.try_wait().expect("our own child").ok_or_else(|| "it runs".into())
         })
         .await
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can be sent");
     }
 }
 

@@ -1,0 +1,306 @@
+//! What a campaigner knows, and what it does next. Pure: time, answers and randomness come in, requests go out.
+//!
+//! Two rules carry the safety. A holder leads until its deadline after the moment *before* it sent the renewal that
+//! succeeded; everybody else waits for the longer lease duration after the moment at which the answer that showed that
+//! renewal had *arrived*. So whatever lies between the two, the holder has stopped first. And every write is a
+//! compare-and-swap, so that what was waited for is still so when it is written.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::moment::Moment;
+use super::record::{Record, Seen};
+use super::settings::{JITTER, Settings};
+use crate::hash::fnv;
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action<O> {
+    /// Read the lock from the server.
+    Get,
+    /// Create the lock with this record.
+    Create(Record),
+    /// Replace what the lock was seen to say with this record, guarded by UID and resourceVersion.
+    Update(Box<Seen<O>>, Record),
+    /// Nothing until this moment, unless something is heard before.
+    Wait(Moment),
+    /// Nothing any more: released as far as possible, or claimed by an Election.
+    Finish,
+}
+
+/// How a request was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer<O> {
+    /// The lock as it is; `None`: there is none.
+    Read(Option<Seen<O>>),
+    /// It was written, and is now so.
+    Written(Seen<O>),
+    /// It was not written, because the lock is not as it was seen.
+    Refused,
+    /// There is no telling: no answer in time, or none that says.
+    Unknown,
+}
+
+/// One who campaigns for a lock.
+#[derive(Clone, Debug)]
+pub struct Campaigner<O> {
+    settings: Settings,
+    seen: Option<Seen<O>>,
+    /// When `seen` was first heard to say what it says.
+    since: Moment,
+    /// When it was last confirmed by the server.
+    confirmed: Option<Moment>,
+    /// `seen` may not be so any more: read before anything else.
+    stale: bool,
+    /// A write was not answered, and the lock was not read since.
+    in_doubt: bool,
+    /// Failures in a row of what this campaigner tries.
+    failures: u32,
+    /// No request before this moment.
+    pause_until: Moment,
+    /// Without any news, read again then.
+    look_at: Moment,
+    /// The lock that was seen has vanished: whoever held it may lead until this moment.
+    not_before: Moment,
+    /// Leads until then, by the own success.
+    leads_until: Option<Moment>,
+    /// The holder that was found at the first look, and is known to have ended.
+    ended: Option<String>,
+    /// Stops for good; gives up the attempt to release at this moment.
+    resigning: Option<Moment>,
+    released: bool,
+    /// The Election that claims the lock.
+    claimed_by: Option<String>,
+    random: u64,
+}
+
+impl<O: Clone> Campaigner<O> {
+    /// One who knows nothing yet. `settings` are valid.
+    pub fn new(settings: Settings) -> Self {
+        // Differs from one identity to the next, and replays.
+        let seed = fnv(settings.identity.bytes());
+        Self {
+            settings,
+            seen: None,
+            since: Moment::START,
+            confirmed: None,
+            stale: true,
+            in_doubt: false,
+            failures: 0,
+            pause_until: Moment::START,
+            look_at: Moment::START,
+            not_before: Moment::START,
+            leads_until: None,
+            ended: None,
+            resigning: None,
+            released: false,
+            claimed_by: None,
+            random: seed | 1,
+        }
+    }
+
+    /// What to do at this moment. `wall`: the time that people read on the clock.
+    pub fn next(&self, now: Moment, wall: Timestamp) -> Action<O> {
+        if self.claimed_by.is_some() || self.released {
+            return Action::Finish;
+        }
+        if let Some(give_up) = self.resigning {
+            return self.next_resigning(now, wall, give_up);
+        }
+        if now < self.pause_until {
+            return Action::Wait(self.pause_until);
+        }
+        if self.stale {
+            return Action::Get;
+        }
+        let (identity, duration) = (&self.settings.identity, self.settings.timing.lease_duration);
+        let free_at = self.free_at();
+        if now < free_at {
+            // The holder itself knows when it is to renew. Others look from time to time.
+            return if now < self.look_at { Action::Wait(free_at.min(self.look_at)) } else { Action::Get };
+        }
+        match &self.seen {
+            None => Action::Create(Record::first(identity, duration, wall)),
+            Some(seen) => Action::Update(Box::new(seen.clone()), seen.record.held_by(identity, duration, wall)),
+        }
+    }
+
+    fn next_resigning(&self, now: Moment, wall: Timestamp, give_up: Moment) -> Action<O> {
+        let may_hold = self.in_doubt || self.holds();
+        if !may_hold || now >= give_up {
+            return Action::Finish;
+        }
+        match &self.seen {
+            _ if now < self.pause_until => Action::Wait(self.pause_until.min(give_up)),
+            Some(seen) if !self.stale => Action::Update(Box::new(seen.clone()), seen.record.released(wall)),
+            _ => Action::Get,
+        }
+    }
+
+    /// Takes in the answer to the action that [`Campaigner::next`] asked for. `asked`: a moment before the request was sent.
+    /// `now`: a moment after the answer arrived.
+    /// `writing`: whether that action was a write.
+    pub fn answered(&mut self, answer: Answer<O>, asked: Moment, now: Moment, writing: bool) {
+        let unknown = matches!(answer, Answer::Unknown);
+        match answer {
+            Answer::Read(seen) => {
+                self.in_doubt = false;
+                self.see(seen, now);
+                // As before, if the next step is what failed: a write that is refused time and again is not hurried.
+                if now < self.free_at() {
+                    self.failures = 0;
+                }
+            }
+            Answer::Written(seen) => {
+                self.in_doubt = false;
+                self.failures = 0;
+                self.see(Some(seen), now);
+                if self.resigning.is_some() {
+                    // Or it is what was in flight when the resignation came.
+                    self.released = !self.holds();
+                } else if self.holds() && self.claimed_by.is_none() {
+                    let timing = self.settings.timing;
+                    self.leads_until = Some(asked + timing.renew_deadline);
+                    self.look_at = asked + timing.retry_period;
+                }
+            }
+            Answer::Refused | Answer::Unknown => {
+                self.in_doubt |= writing && unknown;
+                self.stale = true;
+                self.failures = self.failures.saturating_add(1);
+                if self.failures > 1 {
+                    let retry = self.settings.timing.retry_period;
+                    self.pause_until = now + if self.leads(now) { retry } else { self.jittered(retry) };
+                }
+            }
+        }
+    }
+
+    /// Takes in what a watch delivered: the lock as it was at some time; `None`: it was deleted. May be late.
+    pub fn heard(&mut self, seen: Option<Seen<O>>, now: Moment) {
+        let Some(seen) = seen else {
+            self.stale = true;
+            return;
+        };
+        if self.seen.as_ref().is_some_and(|known| known.version == seen.version) {
+            return;
+        }
+        let own = seen.record.holder == self.settings.identity;
+        match () {
+            // Old news about oneself: only an answer to the own request counts.
+            () if self.holds() && own => {}
+            // Before anything that matters follows, the server is asked.
+            () if self.holds() || own || seen.claimed_by.is_some() || self.stale => self.stale = true,
+            () => self.see(Some(seen), now),
+        }
+    }
+
+    /// Ends leadership at this moment, and campaigns no more: what follows is the release.
+    pub fn resign(&mut self, now: Moment) {
+        self.leads_until = None;
+        self.pause_until = now;
+        self.failures = 0;
+        self.resigning.get_or_insert(now + self.settings.timing.request_timeout());
+    }
+
+    /// Whether this campaigner leads at this moment.
+    pub fn leads(&self, now: Moment) -> bool {
+        self.leads_until.is_some_and(|until| now < until)
+    }
+
+    /// Until when it leads, if nothing else happens.
+    pub fn leads_until(&self) -> Option<Moment> {
+        self.leads_until
+    }
+
+    /// Who holds the lock, as far as known, and from when on that counts no more unless it is confirmed until then.
+    pub fn holder(&self) -> Option<(&str, Moment)> {
+        let seen = self.seen.as_ref().filter(|seen| seen.record.is_held())?;
+        let counts_until = if self.holds() { self.leads_until? } else { self.free_at() };
+        Some((&seen.record.holder, counts_until))
+    }
+
+    /// When the server last said so.
+    pub fn confirmed(&self) -> Option<Moment> {
+        self.confirmed
+    }
+
+    /// The Election that claims the lock: this campaign is over.
+    pub fn claimed_by(&self) -> Option<&str> {
+        self.claimed_by.as_deref()
+    }
+
+    /// Whether nothing that this campaigner tried has failed since its last success.
+    pub fn gets_on(&self) -> bool {
+        self.failures == 0
+    }
+
+    /// The longest time that the request which is due now may take.
+    pub fn patience(&self, now: Moment) -> Duration {
+        let timeout = self.settings.timing.request_timeout();
+        let bound = self.resigning.or(self.leads_until).filter(|until| now < *until);
+        bound.map_or(timeout, |until| timeout.min(until - now))
+    }
+
+    /// Whether the lock names this campaigner. It may lead, or have led, or be someone whose former life led.
+    fn holds(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity)
+    }
+
+    /// From when on the lock may be written by this campaigner.
+    fn free_at(&self) -> Moment {
+        let own = self.settings.timing.lease_duration;
+        let Some(Seen { record, .. }) = &self.seen else { return self.not_before };
+        let free_at = if record.holder == self.settings.identity {
+            // To be renewed when it is time; at once by one that does not lead.
+            if self.leads_until.is_some() { self.look_at } else { Moment::START }
+        } else if record.is_held() && self.ended.as_ref() != Some(&record.holder) {
+            self.since + record.lease_duration(own)
+        } else {
+            Moment::START
+        };
+        free_at.max(self.not_before)
+    }
+
+    fn see(&mut self, seen: Option<Seen<O>>, now: Moment) {
+        let own = self.settings.timing.lease_duration;
+        let replaced = match (&self.seen, &seen) {
+            (Some(before), Some(seen)) => before.version.uid != seen.version.uid,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if let Some(before) = self.seen.as_ref().filter(|_| replaced) {
+            // Until just now its holder may have renewed, or somebody may have become its holder, unseen.
+            self.not_before = self.not_before.max(now + before.record.lease_duration(own).max(own));
+        }
+        let same = |before: &Seen<O>, seen: &Seen<O>| !replaced && before.record == seen.record;
+        if !self.seen.as_ref().zip(seen.as_ref()).is_some_and(|(before, seen)| same(before, seen)) {
+            self.since = now;
+        }
+        if self.confirmed.is_none() {
+            let holder = seen.as_ref().map(|seen| seen.record.holder.clone());
+            self.ended = holder.filter(|holder| (self.settings.has_ended)(holder));
+        }
+        self.claimed_by = seen.as_ref().and_then(|seen| seen.claimed_by.clone());
+        self.seen = seen;
+        self.stale = false;
+        self.confirmed = Some(now);
+        if replaced || !self.holds() || self.claimed_by.is_some() {
+            self.leads_until = None;
+        }
+        // Who leads reads only when a renewal failed, or was in question: it is due now.
+        let pause = if self.leads_until.is_some() { Duration::ZERO } else { self.settings.timing.retry_period };
+        self.look_at = now + self.jittered(pause);
+    }
+
+    /// The period, and up to [`JITTER`] times more.
+    fn jittered(&mut self, period: Duration) -> Duration {
+        // xorshift: to spread requests, nothing more.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let share = f64::from(u32::try_from(self.random >> 32).unwrap_or(0)) / f64::from(u32::MAX);
+        period + period.mul_f64(JITTER * share)
+    }
+}

@@ -1,0 +1,201 @@
+//! The driver: carries out what the campaigner decides, one request at a time.
+
+use std::future::Future;
+use std::pin::pin;
+
+use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::campaigner::{Action, Answer, Campaigner};
+use super::clock::Clock;
+use super::leadership::{Leadership, Standing};
+use super::lock::{Failure, Lock};
+use super::moment::Moment;
+use super::settings::{InvalidSettings, Settings};
+
+/// The campaign is over for good: the lock belongs to an Election, whose leader the controller elects.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{lock} belongs to the Election {election}: its leader is not for campaigners to elect")]
+pub struct Claimed {
+    /// What was campaigned for.
+    pub lock: String,
+    /// The Election, by its name, or by its UID where the name is not told.
+    pub election: String,
+}
+
+/// A campaign for one lock. See the [module](super).
+#[derive(Debug)]
+pub struct Campaign<L: Lock> {
+    lock: L,
+    clock: Clock,
+    campaigner: Campaigner<L::Object>,
+    standing: watch::Sender<Standing>,
+    trouble: Option<String>,
+}
+
+impl<L: Lock> Campaign<L> {
+    /// A campaign that has not begun. Times are those of the machine's clocks.
+    ///
+    /// # Errors
+    /// Settings that do not work: the field, and the remedy.
+    pub fn new(lock: L, settings: Settings) -> Result<Self, InvalidSettings> {
+        Self::with_clock(lock, settings, Clock::machine())
+    }
+
+    /// The same on other clocks.
+    ///
+    /// # Errors
+    /// Settings that do not work: the field, and the remedy.
+    pub fn with_clock(lock: L, settings: Settings, clock: Clock) -> Result<Self, InvalidSettings> {
+        settings.validate()?;
+        let standing = watch::Sender::new(Standing::default());
+        Ok(Self { lock, clock, campaigner: Campaigner::new(settings), standing, trouble: None })
+    }
+
+    /// Tells who leads, now and while the campaign runs.
+    pub fn leadership(&self) -> Leadership {
+        Leadership { standing: self.standing.subscribe(), clock: self.clock.clone() }
+    }
+
+    /// Campaigns, leads, and campaigns again when leadership was lost, until `stop` completes; then releases the lock, if it
+    /// is held. Everything that the leader does has to have ended when `stop` completes: somebody else leads right after.
+    ///
+    /// # Errors
+    /// [`Claimed`]. Everything else is waited out, and told by [`Leadership::trouble`].
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Claimed> {
+        let mut stop = pin!(stop);
+        let mut stopped = false;
+        let mut changes = self.lock.changes().fuse();
+        loop {
+            if !stopped && stop.as_mut().now_or_never().is_some() {
+                self.resign(&mut stopped);
+            }
+            self.publish();
+            let now = self.clock.moment();
+            match self.campaigner.next(now, self.clock.wall()) {
+                Action::Finish => break,
+                Action::Wait(until) => tokio::select! {
+                    () = &mut stop, if !stopped => self.resign(&mut stopped),
+                    Some(seen) = changes.next() => self.campaigner.heard(seen, self.clock.moment()),
+                    () = sleep(until - now) => {}
+                },
+                // A read that is not waited for does no harm.
+                Action::Get => tokio::select! {
+                    () = &mut stop, if !stopped => self.resign(&mut stopped),
+                    answered = self.request(Action::Get, now) => self.take(answered),
+                },
+                // A write may be applied whether its answer is waited for or not, so it is.
+                write => {
+                    let answered = self.request(write, now).await;
+                    self.take(answered);
+                }
+            }
+        }
+        match self.campaigner.claimed_by() {
+            Some(election) => Err(Claimed { lock: self.lock.describe(), election: election.into() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Campaigns until `stop` completes, and does `work` while it leads: begins it anew each time that leadership is gained,
+    /// drops it when leadership is lost, and drops it before the lock is released. Work that completes is not begun again
+    /// before leadership was lost and gained again.
+    ///
+    /// # Errors
+    /// As [`Campaign::run`].
+    pub async fn lead<F: Future<Output = ()>>(
+        self,
+        mut work: impl FnMut() -> F,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Claimed> {
+        let mut leadership = self.leadership();
+        let (stopped, dropped) = tokio::sync::oneshot::channel::<()>();
+        let working = async move {
+            let leading = async {
+                while leadership.gained().await {
+                    leadership.during(work()).await;
+                    leadership.lost().await;
+                }
+                std::future::pending::<()>().await
+            };
+            tokio::select! {
+                () = stop => {}
+                () = leading => {}
+            }
+            // Both are dropped by now.
+            drop(stopped);
+            std::future::pending::<()>().await
+        };
+        let campaign = self.run(async {
+            // The sender is dropped, never used.
+            let _ = dropped.await;
+        });
+        tokio::select! {
+            ended = campaign => ended,
+            () = working => Ok(()),
+        }
+    }
+
+    fn resign(&mut self, stopped: &mut bool) {
+        *stopped = true;
+        self.campaigner.resign(self.clock.moment());
+    }
+
+    /// One request. Returns what it was answered, when it was sent, and whether it was a write.
+    async fn request(&self, action: Action<L::Object>, asked: Moment) -> (Result<Answer<L::Object>, Failure>, Moment, bool) {
+        let patience = self.campaigner.patience(asked);
+        let writing = !matches!(action, Action::Get);
+        let request = async {
+            match action {
+                Action::Create(record) => self.lock.create(record).await.map(Answer::Written),
+                Action::Update(seen, record) => self.lock.update(*seen, record).await.map(Answer::Written),
+                _ => self.lock.get().await.map(Answer::Read),
+            }
+        };
+        let answer = timeout(patience, request).await;
+        let answer = answer.unwrap_or_else(|_| Err(Failure::Unknown("the API server did not answer in time".into())));
+        (answer, asked, writing)
+    }
+
+    fn take(&mut self, (answer, asked, writing): (Result<Answer<L::Object>, Failure>, Moment, bool)) {
+        let answer = answer.unwrap_or_else(|failure| self.fail(failure));
+        self.campaigner.answered(answer, asked, self.clock.moment(), writing);
+        // A read alone mends nothing where it is the write that fails.
+        if self.campaigner.gets_on() && self.trouble.take().is_some() {
+            info!("campaigning for the {} again", self.lock.describe());
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Answer<L::Object> {
+        let (message, answer) = match failure {
+            Failure::Conflict(message) => {
+                debug!("{}: {message}", self.lock.describe());
+                return Answer::Refused;
+            }
+            Failure::Denied(message) => (message, Answer::Refused),
+            Failure::Unknown(message) => (message, Answer::Unknown),
+        };
+        // Once for each kind of trouble, however often it is tried.
+        if self.trouble.as_ref() != Some(&message) {
+            warn!("cannot campaign for the {}, trying again: {message}", self.lock.describe());
+            self.trouble = Some(message);
+        }
+        answer
+    }
+
+    fn publish(&self) {
+        let standing = Standing {
+            holder: self.campaigner.holder().map(|(identity, until)| (identity.to_owned(), until)),
+            confirmed: self.campaigner.confirmed(),
+            leads_until: self.campaigner.leads_until(),
+            trouble: self.trouble.clone(),
+        };
+        self.standing.send_if_modified(|known| {
+            let news = *known != standing;
+            *known = standing;
+            news
+        });
+    }
+}

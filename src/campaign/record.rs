@@ -1,0 +1,161 @@
+//! What a lock says: client-go's record of a leader, and the version of the object that holds it.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+/// client-go's `LeaderElectionRecord`. Its times are for people: no clock is ever compared with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Who holds the lock; empty: nobody.
+    pub holder: String,
+    /// How long the holder is to be waited for, in seconds. Absent in what others half filled.
+    pub lease_duration_seconds: Option<i32>,
+    /// When the holder acquired it, by the holder's clock.
+    pub acquire_time: Option<Timestamp>,
+    /// When the holder renewed it last, by the holder's clock.
+    pub renew_time: Option<Timestamp>,
+    /// How often the holder changed.
+    pub leader_transitions: Option<i32>,
+}
+
+impl Record {
+    /// Whether somebody holds the lock, rightfully or not any more.
+    pub fn is_held(&self) -> bool {
+        !self.holder.is_empty()
+    }
+
+    /// How long the holder is to be waited for. Without a positive number: for so long as oneself would be.
+    pub fn lease_duration(&self, own: Duration) -> Duration {
+        let seconds = self.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        seconds.filter(|seconds| *seconds > 0).map_or(own, Duration::from_secs)
+    }
+
+    /// The record with which `identity` takes over the lock that says `self`, or renews its own.
+    pub(super) fn held_by(&self, identity: &str, lease_duration: Duration, now: Timestamp) -> Self {
+        let renewed = self.holder == identity;
+        let transitions = self.leader_transitions.unwrap_or(0);
+        let renew_time = self.next_time(now);
+        Self {
+            holder: identity.into(),
+            lease_duration_seconds: i32::try_from(lease_duration.as_secs()).ok(),
+            acquire_time: self.acquire_time.filter(|_| renewed).or(Some(renew_time)),
+            renew_time: Some(renew_time),
+            leader_transitions: Some(if renewed { transitions } else { transitions.saturating_add(1) }),
+        }
+    }
+
+    /// The record of the first holder of a new lock.
+    pub(super) fn first(identity: &str, lease_duration: Duration, now: Timestamp) -> Self {
+        let record = Self::default().held_by(identity, lease_duration, now);
+        Self { leader_transitions: Some(0), ..record }
+    }
+
+    /// The record of a lock that its holder gave up. As client-go writes it, with the shortest duration, so that no reader
+    /// waits long, whatever it thinks of an empty holder.
+    pub(super) fn released(&self, now: Timestamp) -> Self {
+        let now = self.next_time(now);
+        Self {
+            holder: String::new(),
+            lease_duration_seconds: Some(1),
+            acquire_time: Some(now),
+            renew_time: Some(now),
+            leader_transitions: Some(self.leader_transitions.unwrap_or(0)),
+        }
+    }
+
+    /// The time to write after this record: always a later one, or a record might be written that was there before, and those
+    /// who watch for a change would take the holder for dead. A clock may stand still, or be set back.
+    fn next_time(&self, now: Timestamp) -> Timestamp {
+        let after = self.renew_time.map_or(i64::MIN, |renewed| renewed.as_microsecond().saturating_add(1));
+        Timestamp::from_microsecond(now.as_microsecond().max(after)).unwrap_or(now)
+    }
+}
+
+/// Which object, and which version of it. Opaque: versions are compared for equality only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.resourceVersion`
+    pub resource_version: String,
+}
+
+/// A lock as it was read, with the object that a write goes back into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen<O> {
+    /// What it says.
+    pub record: Record,
+    /// The version that says so.
+    pub version: Version,
+    /// The Election that claims this lock as its own, if one does.
+    pub claimed_by: Option<String>,
+    /// The object itself: everything that others wrote into it is kept by a write.
+    pub object: O,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DURATION: Duration = Duration::from_secs(15);
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_microsecond(micros).unwrap()
+    }
+
+    #[test]
+    fn a_new_lock_is_written_as_client_go_writes_it() {
+        let first = Record::first("a", DURATION, at(7));
+        let expected = Record {
+            holder: "a".into(),
+            lease_duration_seconds: Some(15),
+            acquire_time: Some(at(7)),
+            renew_time: Some(at(7)),
+            leader_transitions: Some(0),
+        };
+        assert_eq!(first, expected);
+    }
+
+    #[test]
+    fn a_renewal_keeps_when_it_was_acquired_and_a_takeover_counts() {
+        let first = Record::first("a", DURATION, at(7));
+        let renewed = first.held_by("a", DURATION, at(9));
+        assert_eq!((renewed.acquire_time, renewed.renew_time), (Some(at(7)), Some(at(9))));
+        assert_eq!(renewed.leader_transitions, Some(0));
+        let taken = renewed.held_by("b", DURATION, at(11));
+        assert_eq!((taken.acquire_time, taken.leader_transitions), (Some(at(11)), Some(1)));
+    }
+
+    #[test]
+    fn a_release_empties_the_holder_with_the_shortest_duration_and_keeps_the_count() {
+        let released = Record::first("a", DURATION, at(7)).held_by("b", DURATION, at(8)).released(at(9));
+        let expected = Record {
+            holder: String::new(),
+            lease_duration_seconds: Some(1),
+            acquire_time: Some(at(9)),
+            renew_time: Some(at(9)),
+            leader_transitions: Some(1),
+        };
+        assert_eq!(released, expected);
+    }
+
+    #[test]
+    fn no_renewal_ever_repeats_a_record_even_if_the_clock_stands_still_or_is_set_back() {
+        let mut records = vec![Record::first("a", DURATION, at(7))];
+        for now in [7, 7, 3, 8] {
+            records.push(records[records.len() - 1].held_by("a", DURATION, at(now)));
+        }
+        let times: Vec<_> = records.iter().map(|record| record.renew_time).collect();
+        assert!(times.is_sorted_by(|before, after| before < after), "{times:?}");
+    }
+
+    #[test]
+    fn a_holder_without_a_usable_duration_is_waited_for_as_oneself_would_be() {
+        let record = |seconds| Record { lease_duration_seconds: seconds, ..Record::default() };
+        for seconds in [None, Some(0), Some(-1)] {
+            assert_eq!(record(seconds).lease_duration(DURATION), DURATION);
+        }
+        assert_eq!(record(Some(60)).lease_duration(DURATION), Duration::from_secs(60));
+    }
+}

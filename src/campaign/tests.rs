@@ -1,0 +1,363 @@
+//! The driver against a lock that answers as it is told, in virtual time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::stream::{BoxStream, StreamExt};
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+
+/// How the server treats requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Weather {
+    Fine,
+    /// Requests are not answered, and not done.
+    Silent,
+    /// Writes are done, and not answered.
+    Deaf,
+    Denied,
+}
+
+struct State {
+    lock: Option<Seen<()>>,
+    revision: u64,
+    weather: Weather,
+    requests: u32,
+}
+
+/// A lock in memory, shared by those who campaign for it.
+#[derive(Clone)]
+struct Shared {
+    state: Arc<Mutex<State>>,
+    changes: broadcast::Sender<Option<Seen<()>>>,
+    watched: bool,
+}
+
+impl Shared {
+    fn new(watched: bool) -> Self {
+        let state = State { lock: None, revision: 0, weather: Weather::Fine, requests: 0 };
+        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(64).0, watched }
+    }
+
+    fn weather(&self, weather: Weather) {
+        self.state.lock().unwrap().weather = weather;
+    }
+
+    fn holder(&self) -> String {
+        self.state.lock().unwrap().lock.as_ref().map(|seen| seen.record.holder.clone()).unwrap_or_default()
+    }
+
+    fn requests(&self) -> u32 {
+        self.state.lock().unwrap().requests
+    }
+
+    async fn request(&self) -> Result<Weather, Failure> {
+        let weather = {
+            let mut state = self.state.lock().unwrap();
+            state.requests += 1;
+            state.weather
+        };
+        match weather {
+            Weather::Silent => std::future::pending().await,
+            Weather::Denied => Err(Failure::Denied("grant the right".into())),
+            weather => Ok(weather),
+        }
+    }
+
+    async fn write(&self, guard: Option<Version>, record: Record) -> Result<Seen<()>, Failure> {
+        let weather = self.request().await?;
+        let written = {
+            let mut state = self.state.lock().unwrap();
+            if state.lock.as_ref().map(|seen| seen.version.clone()) != guard {
+                return Err(Failure::Conflict("another version".into()));
+            }
+            state.revision += 1;
+            let version = Version { uid: "uid".into(), resource_version: state.revision.to_string() };
+            let seen = Seen { record, version, claimed_by: None, object: () };
+            state.lock = Some(seen.clone());
+            seen
+        };
+        let _ = self.changes.send(Some(written.clone()));
+        if weather == Weather::Deaf { std::future::pending().await } else { Ok(written) }
+    }
+}
+
+impl Lock for Shared {
+    type Object = ();
+
+    fn describe(&self) -> String {
+        "Lease default/test".into()
+    }
+
+    async fn get(&self) -> Result<Option<Seen<()>>, Failure> {
+        self.request().await?;
+        Ok(self.state.lock().unwrap().lock.clone())
+    }
+
+    async fn create(&self, record: Record) -> Result<Seen<()>, Failure> {
+        self.write(None, record).await
+    }
+
+    async fn update(&self, seen: Seen<()>, record: Record) -> Result<Seen<()>, Failure> {
+        self.write(Some(seen.version), record).await
+    }
+
+    fn changes(&self) -> BoxStream<'static, Option<Seen<()>>> {
+        if !self.watched {
+            return futures::stream::pending().boxed();
+        }
+        let changes = self.changes.subscribe();
+        futures::stream::unfold(changes, |mut changes| async move { Some((changes.recv().await.ok()?, changes)) }).boxed()
+    }
+}
+
+fn clock() -> Clock {
+    let start = Instant::now();
+    Clock::new(move || Moment::after(start.elapsed()), || Timestamp::UNIX_EPOCH)
+}
+
+fn campaign(lock: &Shared, identity: &str) -> Campaign<Shared> {
+    Campaign::with_clock(lock.clone(), Settings::new(identity), clock()).unwrap()
+}
+
+/// Campaigns in the background. What is returned tells who leads, and stops it when it is dropped.
+fn start(lock: &Shared, identity: &str) -> (Leadership, oneshot::Sender<()>, tokio::task::JoinHandle<Result<(), Claimed>>) {
+    let campaign = campaign(lock, identity);
+    let leadership = campaign.leadership();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(campaign.run(async {
+        let _ = stopped.await;
+    }));
+    (leadership, stop, task)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_alone_leads_without_waiting_and_renews_once_in_a_period() {
+    let lock = Shared::new(false);
+    let began = Instant::now();
+    let (mut leadership, _stop, _task) = start(&lock, "a");
+    assert!(leadership.gained().await);
+    assert_eq!((Instant::now(), lock.holder().as_str()), (began, "a"));
+    let before = lock.requests();
+    for _ in 0..600 {
+        sleep(Duration::from_millis(100)).await;
+        assert!(leadership.leads());
+    }
+    let renewals = lock.requests() - before;
+    assert!((29..=31).contains(&renewals), "{renewals} in a minute");
+    assert_eq!(leadership.holder().map(|holder| (holder.identity, holder.expired)), Some(("a".into(), false)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_not_answered_stops_at_its_deadline_and_leads_again_when_it_is_answered() {
+    let lock = Shared::new(false);
+    for weather in [Weather::Silent, Weather::Deaf, Weather::Denied] {
+        let (mut leadership, stop, task) = start(&lock, "a");
+        assert!(leadership.gained().await);
+        lock.weather(weather);
+        let began = Instant::now();
+        timeout(Duration::from_secs(60), leadership.lost()).await.expect("it does not lead for ever");
+        let led = began.elapsed();
+        assert!(led <= Duration::from_millis(10_001) && led >= Duration::from_secs(8), "{weather:?}: {led:?}");
+        assert!(!leadership.leads());
+        assert!(leadership.trouble().is_some());
+        lock.weather(Weather::Fine);
+        assert!(leadership.gained().await, "{weather:?}");
+        assert_eq!(leadership.trouble(), None);
+        drop(stop);
+        task.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leadership_is_answered_from_the_clock_though_nobody_runs_the_campaign() {
+    let lock = Shared::new(false);
+    let campaign = campaign(&lock, "a");
+    let mut leadership = campaign.leadership();
+    let gained = async { leadership.gained().await };
+    // It wins, and is never polled again, as in a process that hangs.
+    tokio::select! {
+        _ = campaign.run(std::future::pending()) => {}
+        gained = gained => assert!(gained),
+    }
+    assert!(leadership.leads());
+    sleep(Duration::from_millis(9_999)).await;
+    assert!(leadership.leads());
+    sleep(Duration::from_millis(2)).await;
+    assert!(!leadership.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_releases_and_the_next_one_leads_at_once_where_it_watches() {
+    for (watched, within) in [(true, Duration::from_millis(1)), (false, Duration::from_secs_f64(2.0 * 2.2))] {
+        let lock = Shared::new(watched);
+        let (mut first, stop, task) = start(&lock, "a");
+        assert!(first.gained().await);
+        let (mut second, _stop, _task) = start(&lock, "b");
+        sleep(Duration::from_secs(60)).await;
+        assert!(first.leads() && !second.leads());
+        let began = Instant::now();
+        drop(stop);
+        task.await.unwrap().unwrap();
+        assert!(!first.leads());
+        assert!(second.gained().await);
+        assert!(began.elapsed() <= within, "watched: {watched}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_reads_nothing_while_the_leader_renews() {
+    let lock = Shared::new(true);
+    let (mut first, _stop, _task) = start(&lock, "a");
+    assert!(first.gained().await);
+    let (_second, _stop, _task) = start(&lock, "b");
+    sleep(Duration::from_secs(3)).await;
+    let before = lock.requests();
+    sleep(Duration::from_secs(60)).await;
+    let requests = lock.requests() - before;
+    assert!((29..=31).contains(&requests), "{requests}: the renewals alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_killed_is_replaced_after_the_lease_duration_and_no_sooner() {
+    let lock = Shared::new(false);
+    let (mut first, _stop, task) = start(&lock, "a");
+    assert!(first.gained().await);
+    let (mut second, _stop, _task) = start(&lock, "b");
+    sleep(Duration::from_secs(5)).await;
+    task.abort();
+    let (led_until, began) = (first.left().unwrap(), Instant::now());
+    assert!(second.gained().await);
+    assert!(began.elapsed() > led_until, "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_nothing_is_answered_ends_soon() {
+    let lock = Shared::new(false);
+    let (mut leadership, stop, task) = start(&lock, "a");
+    assert!(leadership.gained().await);
+    lock.weather(Weather::Silent);
+    sleep(Duration::from_secs(3)).await;
+    drop(stop);
+    // The renewal that is in flight, then the release: half a deadline each.
+    timeout(Duration::from_secs(11), task).await.expect("it ends").unwrap().unwrap();
+    assert!(!leadership.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquisition_whose_answer_was_lost_is_released_by_who_stops() {
+    let lock = Shared::new(false);
+    lock.weather(Weather::Deaf);
+    let (_leadership, stop, task) = start(&lock, "a");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(lock.holder(), "a");
+    drop(stop);
+    sleep(Duration::from_millis(1)).await;
+    lock.weather(Weather::Fine);
+    task.await.unwrap().unwrap();
+    assert_eq!(lock.holder(), "");
+}
+
+/// Counts those that are alive.
+struct Alive(Arc<Mutex<Vec<String>>>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().pop();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_done_only_while_leading_and_is_dropped_before_the_lock_is_released() {
+    let lock = Shared::new(true);
+    let (working, begun) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (alive, count) = (working.clone(), begun.clone());
+    let work = move || {
+        *count.lock().unwrap() += 1;
+        alive.lock().unwrap().push("work".to_owned());
+        let alive = Alive(alive.clone());
+        async move {
+            let _alive = alive;
+            std::future::pending::<()>().await
+        }
+    };
+    let campaign = campaign(&lock, "a");
+    let mut leadership = campaign.leadership();
+    let task = tokio::spawn(campaign.lead(work, async {
+        let _ = stopped.await;
+    }));
+    leadership.gained().await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((*begun.lock().unwrap(), working.lock().unwrap().len()), (1, 1));
+    lock.weather(Weather::Silent);
+    leadership.lost().await;
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(working.lock().unwrap().len(), 0, "dropped at the deadline");
+    lock.weather(Weather::Fine);
+    leadership.gained().await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((*begun.lock().unwrap(), working.lock().unwrap().len()), (2, 1), "begun anew");
+
+    let mut changes = lock.changes.subscribe();
+    drop(stop);
+    loop {
+        let written = changes.recv().await.unwrap().unwrap();
+        if !written.record.is_held() {
+            break;
+        }
+    }
+    assert_eq!(working.lock().unwrap().len(), 0, "dropped before the release");
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_not_polled_after_a_suspension_in_which_the_deadline_passed_unnoticed_by_timers() {
+    let lock = Shared::new(false);
+    let (start, suspended) = (Instant::now(), Arc::new(Mutex::new(Duration::ZERO)));
+    let asleep = suspended.clone();
+    let moment = move || Moment::after(start.elapsed() + *asleep.lock().unwrap());
+    let clock = Clock::new(moment, || Timestamp::UNIX_EPOCH);
+    let campaign = Campaign::with_clock(lock.clone(), Settings::new("a"), clock).unwrap();
+    let mut leadership = campaign.leadership();
+    tokio::select! {
+        _ = campaign.run(std::future::pending()) => {}
+        _ = leadership.gained() => {}
+    }
+    let outcome = leadership.during(async {
+        sleep(Duration::from_secs(1)).await;
+        *suspended.lock().unwrap() = Duration::from_secs(60);
+        tokio::task::yield_now().await;
+        "went on"
+    });
+    assert_eq!(outcome.await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claimed_lock_ends_the_campaign_with_an_error_that_names_the_election() {
+    let lock = Shared::new(true);
+    let (mut leadership, _stop, task) = start(&lock, "a");
+    assert!(leadership.gained().await);
+    let claimed = {
+        let mut state = lock.state.lock().unwrap();
+        let seen = state.lock.as_mut().unwrap();
+        seen.claimed_by = Some("web".into());
+        seen.version.resource_version = "99".into();
+        seen.clone()
+    };
+    lock.changes.send(Some(claimed)).unwrap();
+    let ended = timeout(Duration::from_secs(60), task).await.expect("it ends");
+    let error = ended.unwrap().unwrap_err();
+    assert!(error.to_string().starts_with("Lease default/test belongs to the Election web"), "{error}");
+    assert!(!leadership.leads() && !leadership.gained().await);
+}
+
+#[test]
+fn settings_that_do_not_work_make_no_campaign() {
+    let error = Campaign::with_clock(Shared::new(false), Settings::new(""), Clock::machine()).map(drop).unwrap_err();
+    assert_eq!(error.field, "identity");
+}

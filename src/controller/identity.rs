@@ -1,0 +1,150 @@
+//! Who a replica is, such that a later process can tell whether this one has ended.
+//!
+//! An identity is `<pod or host>_<space>-<pid>-<start>`. Space stands for the boot of the machine and the PID namespace. A
+//! holder of the same space whose process is not there any more has certainly ended, and so has a former container of the own
+//! pod. A replica that comes after one that was killed therefore need not wait until that one's Lease expires.
+
+use std::fmt;
+use std::fs;
+
+use crate::hash::fnv;
+
+/// The identity of one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    name: String,
+    is_pod: bool,
+    process: Process,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Process {
+    space: String,
+    pid: u32,
+    /// In the kernel's ticks since the boot. PIDs come again, this never does with the same one.
+    start: u64,
+}
+
+impl Identity {
+    /// This process in a pod of this name.
+    pub fn of_pod(name: impl Into<String>) -> Self {
+        Self { name: name.into(), is_pod: true, process: Process::this() }
+    }
+
+    /// This process on a host of this name.
+    pub fn of_host(name: impl Into<String>) -> Self {
+        Self { name: name.into(), is_pod: false, process: Process::this() }
+    }
+
+    /// Whether the holder of this identity is known to have ended. It is another one, found when this process starts.
+    pub fn knows_ended(&self, holder: &str) -> bool {
+        let Some((name, process)) = parse(holder) else { return false };
+        if name != self.name || process == self.process {
+            return false;
+        }
+        // The kubelet starts a container when the one before has ended.
+        self.is_pod || (process.space == self.process.space && process.has_ended())
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, is_pod: _, process: Process { space, pid, start } } = self;
+        write!(formatter, "{name}_{space}-{pid}-{start}")
+    }
+}
+
+fn parse(identity: &str) -> Option<(&str, Process)> {
+    let (name, process) = identity.rsplit_once('_')?;
+    let mut parts = process.split('-');
+    let process =
+        Process { space: parts.next()?.to_owned(), pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? };
+    parts.next().is_none().then_some((name, process))
+}
+
+impl Process {
+    fn this() -> Self {
+        let pid = std::process::id();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let space = fnv(boot.bytes().chain(namespace.to_string_lossy().bytes()));
+        // Without /proc, something that differs from one start to the next.
+        let start = start_of(pid).unwrap_or_else(|| fnv(format!("{:?}", std::time::SystemTime::now()).bytes()));
+        Self { space: format!("{space:016x}"), pid, start }
+    }
+
+    /// Of a process of the own space: whether it is gone.
+    fn has_ended(&self) -> bool {
+        // Where one does not see oneself, that another one is not to be seen means nothing.
+        start_of(std::process::id()).is_some() && start_of(self.pid) != Some(self.start)
+    }
+}
+
+/// When the process of this PID started. `None`: there is none, or it is dead and only not yet buried.
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field, the name, may contain anything, and ends with the last parenthesis.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn this() -> Identity {
+        Identity::of_host("host")
+    }
+
+    #[test]
+    fn an_identity_is_read_back_as_it_was_written_whatever_the_host_is_called() {
+        for name in ["host", "web_1", "a-b", ""] {
+            let identity = Identity::of_host(name);
+            let text = identity.to_string();
+            assert_eq!(parse(&text), Some((name, identity.process)), "{text}");
+        }
+        for other in ["", "web-0", "host_1f3a", "host_a-b-c", "host_a-1-2-3", "host_38bcf5a0-bbf1-4a5c-8f3e-1d6c7a9e2b11"] {
+            assert_eq!(parse(other), None, "{other}");
+            assert!(!this().knows_ended(other));
+        }
+    }
+
+    #[test]
+    fn a_process_of_the_same_space_has_ended_when_it_is_not_there_any_more() {
+        let mut child = Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
+        let mut other = this();
+        other.process.pid = child.id();
+        other.process.start = start_of(child.id()).expect("Linux has /proc");
+        let holder = other.to_string();
+        assert!(!this().knows_ended(&holder), "it runs");
+        other.process.start += 1;
+        assert!(this().knows_ended(&other.to_string()), "another process has that PID now");
+        child.kill().unwrap();
+        // A zombie until it is waited for: dead as well, as soon as the signal has been delivered.
+        child.wait().unwrap();
+        assert!(this().knows_ended(&holder));
+    }
+
+    #[test]
+    fn nothing_is_known_about_processes_elsewhere_nor_about_oneself() {
+        let mut other = this();
+        other.process.pid = u32::MAX;
+        assert!(this().knows_ended(&other.to_string()), "as far as the PID goes");
+        other.process.space = "elsewhere".into();
+        assert!(!this().knows_ended(&other.to_string()));
+        assert!(!Identity::of_host("another").knows_ended(&Identity { process: this().process, ..other }.to_string()));
+        assert!(!this().knows_ended(&this().to_string()));
+    }
+
+    #[test]
+    fn a_former_container_of_the_own_pod_has_ended() {
+        let mut former = Identity::of_pod("podium-0");
+        former.process.space = "elsewhere".into();
+        assert!(Identity::of_pod("podium-0").knows_ended(&former.to_string()));
+        assert!(!Identity::of_pod("podium-1").knows_ended(&former.to_string()));
+    }
+}

@@ -1,0 +1,247 @@
+//! Several replicas of the controller: one is active, the others stand by and take over.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::harness::access::RIGHTS;
+use crate::harness::controller::Controller;
+use crate::harness::{Scenario, eventually, scenario};
+
+const ACTIVE: &[&str] = &["caches in sync, electing"];
+const STANDBY: &[&str] = &["standing by"];
+
+/// Podium's own Lease in the test's namespace, once there is one.
+async fn own_lease(world: &Scenario) -> Lease {
+    eventually("Podium's own Lease is there", async || {
+        let leases = world.api::<Lease>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let names: Vec<_> = leases.items.iter().map(ResourceExt::name_any).collect();
+        let own = leases.items.into_iter().find(|lease| lease.name_any().starts_with("podium-controller-"));
+        own.ok_or_else(|| format!("{names:?}"))
+    })
+    .await
+}
+
+fn holder(lease: &Lease) -> String {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default()
+}
+
+/// Waits until the own Lease has another holder than this one, and returns it.
+async fn holder_after(world: &Scenario, former: &str) -> Lease {
+    eventually("another replica holds the Lease", async || {
+        let lease = own_lease(world).await;
+        let holder = holder(&lease);
+        if holder.is_empty() || holder == former { Err(holder) } else { Ok(lease) }
+    })
+    .await
+}
+
+/// The time at which the log of a controller has a line with these words.
+async fn time_of(controller: &Controller, words: &[&str]) -> Timestamp {
+    let line = controller.says(words).await;
+    let time = line.split_whitespace().next().unwrap_or_default();
+    time.parse().unwrap_or_else(|_| panic!("a line begins with its time: {line}"))
+}
+
+/// An active replica, and one that stands by.
+async fn pair(world: &Scenario) -> (Controller, Controller) {
+    let active = world.controller();
+    active.says(ACTIVE).await;
+    let standby = world.controller();
+    standby.says(STANDBY).await;
+    (active, standby)
+}
+
+#[tokio::test]
+async fn of_three_replicas_one_is_active_and_the_others_know_everything_and_write_nothing() {
+    scenario(async |world| {
+        let mut active = world.controller();
+        active.says(ACTIVE).await;
+        // Whatever these tried to write would be refused, and they would say so. Only the own Lease is open to them.
+        let account = world.account("standby").await;
+        let reading: &[&str] = &["get", "list", "watch"];
+        let rights =
+            RIGHTS.map(|(group, resource, verbs)| (group, resource, if resource == "leases" { verbs } else { reading }));
+        world.grant("standby", &rights).await;
+        let standbys = [world.controller_with(&account, &[]), world.controller_with(&account, &[])];
+        let leader = world.led().await;
+        world.set_ready(&leader.name, false).await;
+        let next = world.leader_after("web", &leader).await;
+        for standby in &standbys {
+            standby.says(STANDBY).await;
+            assert!(!standby.log().contains("electing"), "only one is active");
+            assert!(!standby.log().contains("WARN"), "{}", standby.log());
+        }
+        // They are able to, and do it without a list of anything: the log of whoever takes over says what it is refused.
+        active.kill();
+        world.set_ready(&next.name, false).await;
+        eventually("one of the others takes over and tries to elect", async || {
+            let logs: Vec<_> = standbys.iter().map(Controller::log).collect();
+            let tries = logs.iter().any(|log| log.contains("electing") && log.contains("cannot patch"));
+            tries.then_some(()).ok_or_else(|| logs.join("\n"))
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_told_to_end_hands_over_at_once() {
+    scenario(async |world| {
+        let (mut active, standby) = pair(world).await;
+        let leader = world.led().await;
+        let before = holder(&own_lease(world).await);
+        assert!(active.terminate().await.success());
+        let lease = holder_after(world, &before).await;
+        let (released, took) = (time_of(&active, &["released the Lease"]).await, time_of(&standby, ACTIVE).await);
+        println!("from the release to the other's electing: {:?}", took.duration_since(released));
+        assert_eq!(lease.spec.and_then(|spec| spec.lease_transitions), Some(1));
+        let handed_over = took.duration_since(released).unsigned_abs();
+        assert!(handed_over < Duration::from_secs(6), "not by expiry, which takes 8 s: {handed_over:?}");
+        world.delete_pod(&leader.name).await;
+        world.leader_after("web", &leader).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_killed_is_replaced_and_what_was_missed_is_done() {
+    scenario(async |world| {
+        let (mut active, standby) = pair(world).await;
+        let leader = world.led().await;
+        active.kill();
+        let killed = Timestamp::now();
+        world.force_delete_pod(&leader.name).await;
+        assert_ne!(world.leader_after("web", &leader).await.name, leader.name);
+        println!("from the kill to the other's electing: {:?}", time_of(&standby, ACTIVE).await.duration_since(killed));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_comes_after_one_that_was_killed_here_does_not_wait() {
+    scenario(async |world| {
+        // A duration that the test would not outlive.
+        let slow = ["--leader-elect-lease-duration", "600s"];
+        let mut former = world.controller_with(&world.cluster.kubeconfig, &slow);
+        former.says(ACTIVE).await;
+        former.kill();
+        let next = world.controller_with(&world.cluster.kubeconfig, &slow);
+        next.says(ACTIVE).await;
+        let leader = world.led().await;
+        // One that is alive is waited for.
+        let third = world.controller_with(&world.cluster.kubeconfig, &slow);
+        third.says(STANDBY).await;
+        assert_eq!(world.leader("web").await, leader);
+        assert!(!third.log().contains("electing"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replicas_that_are_all_active_do_no_harm() {
+    scenario(async |world| {
+        let always = |arguments| world.controller_with(&world.cluster.kubeconfig, arguments);
+        let controllers = [always(&["--leader-elect=false"]), always(&["--leader-elect=false"]), always(&[])];
+        for controller in &controllers {
+            controller.says(ACTIVE).await;
+        }
+        churn(world).await;
+    })
+    .await;
+}
+
+/// Changes of leader under every replica that there is; the history is checked at the end of the scenario.
+async fn churn(world: &Scenario) {
+    world.pods(["web-0", "web-1", "web-2"]).await;
+    world.election("web").await;
+    let mut leader = world.leader("web").await;
+    for _ in 0..4 {
+        world.set_ready(&leader.name, false).await;
+        let next = world.leader_after("web", &leader).await;
+        world.set_ready(&leader.name, true).await;
+        leader = next;
+    }
+    world.api::<Lease>().delete("web", &DeleteParams::default()).await.expect("the Lease is deleted");
+    world.leader_after("web", &leader).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_edited_moves_the_work_and_breaks_no_promise() {
+    scenario(async |world| {
+        let controllers = [world.controller(), world.controller()];
+        let lease = own_lease(world).await.name_any();
+        let edit = async |holder: &str| {
+            let patch = json!({ "spec": { "holderIdentity": holder, "leaseDurationSeconds": 1 } });
+            let patch = Patch::Merge(patch);
+            world.api::<Lease>().patch(&lease, &PatchParams::default(), &patch).await.expect("the Lease is edited");
+        };
+        // Whoever is active notices, and stops; somebody is active again.
+        edit("somebody-else").await;
+        eventually("the active one notices", async || {
+            let lost = controllers.iter().any(|controller| controller.log().contains("not the active one any more"));
+            lost.then_some(()).ok_or_else(|| "not yet".into())
+        })
+        .await;
+        holder_after(world, "somebody-else").await;
+        edit("").await;
+        churn(world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_paused_and_resumes_after_it_was_replaced_does_no_harm() {
+    scenario(async |world| {
+        let (former, standby) = pair(world).await;
+        let leader = world.led().await;
+        former.signal("STOP");
+        // Its Lease expires.
+        standby.says(ACTIVE).await;
+        world.force_delete_pod(&leader.name).await;
+        let next = world.leader_after("web", &leader).await;
+        former.signal("CONT");
+        former.says(&["not the active one any more"]).await;
+        former.says(STANDBY).await;
+        world.pods(["web-2"]).await;
+        world.delete_pod(&next.name).await;
+        world.leader_after("web", &next).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_goes_on_when_it_is_granted() {
+    scenario(async |world| {
+        let account = world.account("podium").await;
+        let reading: &[&str] = &["get", "list", "watch"];
+        let without =
+            RIGHTS.map(|(group, resource, verbs)| (group, resource, if resource == "leases" { reading } else { verbs }));
+        world.grant("podium", &without).await;
+        let controller = world.controller_with(&account, &[]);
+        let said = controller.says(&["WARN", "missing right to create the Lease"]).await;
+        let remedy = format!("grant get, list, watch, create and update on leases in namespace {}", world.namespace);
+        assert!(said.contains(&remedy) && said.contains("trying again"), "{said}");
+        world.grant("podium", &RIGHTS).await;
+        controller.says(ACTIVE).await;
+        world.led().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_an_election_has_ends_the_replica_with_an_error_that_says_what_to_do() {
+    scenario(async |world| {
+        let (mut active, _) = pair(world).await;
+        let lease = own_lease(world).await.name_any();
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { "podium.dev/election": "some-uid" } } }));
+        world.api::<Lease>().patch(&lease, &PatchParams::default(), &patch).await.expect("the Lease is claimed");
+        assert!(!active.end().await.success());
+        active.says(&["belongs to the Election", "--leader-elect-resource-name"]).await;
+    })
+    .await;
+}
