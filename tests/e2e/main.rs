@@ -9,6 +9,7 @@ mod adopts;
 mod checks;
 mod deletes;
 mod elects;
+mod faults;
 mod follows;
 mod hostile;
 mod labels;
