@@ -8,7 +8,7 @@ use super::candidate::{Ineligible, eligible};
 use super::order;
 use super::plan::{LeaseWrite, Plan, Then};
 use super::project::{Projection, Reign, project};
-use super::snapshot::{Pod, Settings, Snapshot};
+use super::snapshot::{Pod, PodState, Settings, Snapshot};
 use super::status::{self, Leadership, Outlook};
 use super::term::{Term, Uid, Version};
 use super::title::Title;
@@ -155,6 +155,9 @@ impl<'a> Decision<'a> {
             return consult("the holder is not seen");
         }
         let successor = self.successor();
+        if successor.map(|pod| &pod.id.uid) != self.incumbent.as_ref() && self.holder_is_outdated(record) {
+            return consult("the holder was last seen before its term");
+        }
         let reason = if let Some(pod) = self.above(record.term).next() {
             format!("{} carries a term above the Lease's", pod.id.name)
         } else if self.status_is_above(record.term) {
@@ -186,6 +189,16 @@ impl<'a> Decision<'a> {
     fn patience(&self) -> Option<Timestamp> {
         let since = self.unready_holder()?.unready_since?.min(self.now);
         Some(since.saturating_add(self.settings.failover_delay).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Whether what speaks against the holder may be from before its term: whoever elected it has seen it since, and found it
+    /// well. A controller that was paused gets to know what happened to pods and Lease in any order. (A pod that ends does
+    /// not come back.)
+    fn holder_is_outdated(&self, record: &Record) -> bool {
+        use PodState::{Pending, Running};
+        let holder = self.incumbent.as_ref().and_then(|uid| self.snapshot.pod(uid));
+        let holder = holder.filter(|pod| matches!(pod.state, Pending | Running));
+        holder.is_some_and(|pod| !pod.settled && pod.term < Some(record.term))
     }
 
     /// Whether a term that matters is above the Lease's, and only the server can tell whether it is the Lease that is old.

@@ -10,6 +10,7 @@ mod campaigns;
 mod checks;
 mod deletes;
 mod elects;
+mod faults;
 mod follows;
 mod hostile;
 mod labels;

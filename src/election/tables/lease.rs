@@ -110,6 +110,19 @@ fn a_holder_that_is_not_seen_is_not_deposed_before_the_server_was_asked() {
 }
 
 #[test]
+fn a_holder_that_was_last_seen_before_its_term_is_not_deposed_before_the_server_was_asked() {
+    let unready = || pod("a").with(|pod| pod.ready_since = None);
+    let before = [unready(), unready().term(80), unready().with(|pod| pod.state = PodState::Pending)];
+    for seen in before {
+        let plan = world(reign("a", 90, [])).pods([seen.clone(), pod("b")]).plan();
+        assert_eq!((plan.lease, plan.then), (None, Then::Consult("the holder was last seen before its term")), "{seen:?}");
+        assert_eq!(elected(&world(reign("a", 90, [])).pods([seen, pod("b")]).consulted().plan()).0, "b");
+    }
+    let after = world(reign("a", 90, [])).pods([unready().labelled().term(90), pod("b")]);
+    assert_eq!(elected(&after.plan()).0, "b", "seen since, and not well");
+}
+
+#[test]
 fn rule_4_an_old_entry_stays_until_its_pod_was_seen_unlabelled_with_the_term() {
     let drops = |world: Snapshot| !elected(&world.plan()).2.contains(&"x-uid".into());
     let base = || world(reign("a", 90, ["x-uid"])).with(|world| world.gone = uids(["a-uid"]));

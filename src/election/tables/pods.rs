@@ -99,7 +99,7 @@ fn rule_3_nobody_is_elected_beside_a_pod_that_a_rival_has_and_that_cannot_be_lis
 #[test]
 fn rule_5_a_former_holder_loses_the_label_also_where_a_rival_has_it_by_now() {
     let former = pod("a").labelled().term(30).with(|pod| pod.rival = Some("db".into()));
-    let plan = world(reign("a", 90, [])).pods([former.clone(), pod("b")]).plan();
+    let plan = world(reign("a", 90, [])).pods([former.clone(), pod("b")]).consulted().plan();
     assert_eq!(writes(&plan.fence), [("a", 100, REMOVE)]);
     let fenced = former.term(90);
     let plan = world(reign("b", 90, ["a-uid"])).pods([fenced, pod("b").labelled().term(90)]).plan();

@@ -128,22 +128,25 @@ where
                 }
                 WatchEvent::Error(_) => return,
             };
-            let revision = revision(kind, object.metadata, gone);
+            let revision = Revision::of(kind, object.metadata, gone);
             from = revision.version.to_string();
             history.lock().expect("no panic").push(revision);
         }
     }
 }
 
-fn revision(kind: Kind, metadata: ObjectMeta, gone: bool) -> Revision {
-    let version = metadata.resource_version.and_then(|version| version.parse().ok());
-    Revision {
-        version: version.expect("resourceVersions are integers"),
-        kind,
-        name: metadata.name.expect("objects of the API server have names"),
-        uid: metadata.uid.expect("objects of the API server have UIDs"),
-        labels: metadata.labels.unwrap_or_default(),
-        annotations: metadata.annotations.unwrap_or_default(),
-        gone,
+impl Revision {
+    /// The revision that this metadata is of.
+    pub fn of(kind: Kind, metadata: ObjectMeta, gone: bool) -> Self {
+        let version = metadata.resource_version.and_then(|version| version.parse().ok());
+        Self {
+            version: version.expect("resourceVersions are integers"),
+            kind,
+            name: metadata.name.expect("objects of the API server have names"),
+            uid: metadata.uid.expect("objects of the API server have UIDs"),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: metadata.annotations.unwrap_or_default(),
+            gone,
+        }
     }
 }

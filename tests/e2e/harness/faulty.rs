@@ -1,0 +1,321 @@
+//! A door to the API server that fails where it is told to: at one write of a controller, it lets the controller die or stand
+//! still, loses the answer, or has somebody else change the object, before or after the write is applied. It notes every write.
+
+use std::fmt::Debug;
+use std::future::pending;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt};
+use podium::api::Election;
+use podium::controller::observe::cached::Named;
+use podium::controller::server::{KubeServer, Read, Refusal, Server, Write};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// What goes wrong at a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The controller is lost with all its memory.
+    Die(Side),
+    /// The controller stands still, as under SIGSTOP, until it is told to go on.
+    Hang(Side),
+    /// The controller is told that there was no answer.
+    Lose(Side),
+    /// Right before the write somebody else changes that very object, or creates it.
+    Edit,
+}
+
+/// Whether the API server has applied the write when it goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It is not sent, or not yet.
+    Before,
+    /// It was applied.
+    After,
+}
+
+/// One write, as it was asked for.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// What was to be written: `label web-1`.
+    pub what: String,
+    /// What the API server said. `None`: it was not asked, or has not answered.
+    pub answer: Option<Answer>,
+    /// Whether the controller got what it was to get, or stopped to wait for it.
+    pub over: bool,
+}
+
+/// What the API server said to a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Something changed, and the object has this revision now. (Nobody keeps the revisions of Events.)
+    Applied(Option<i64>),
+    /// Everything was so already.
+    Unchanged,
+    /// No.
+    Refused(String),
+}
+
+/// The test's end of the door.
+pub struct Control {
+    state: Mutex<State>,
+    resumed: Condvar,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Which write is to fail and how; 0 is the next one.
+    plan: Option<(usize, Fault)>,
+    noted: Vec<Noted>,
+    /// How many of these were before it was armed.
+    before: usize,
+    /// The revisions that somebody else's changes made.
+    edits: Vec<i64>,
+    reached: Option<Instant>,
+    dead: bool,
+    hung: bool,
+}
+
+impl State {
+    /// The writes since it was armed.
+    fn counted(&self) -> &[Noted] {
+        &self.noted[self.before..]
+    }
+}
+
+impl Control {
+    /// Nothing goes wrong, and nothing is noted yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), resumed: Condvar::new(), changed: watch::Sender::new(()) })
+    }
+
+    /// From now on writes count, from 0, and the one of this number fails like this.
+    pub fn arm(&self, plan: Option<(usize, Fault)>) {
+        let mut state = self.lock();
+        state.before = state.noted.len();
+        state.plan = plan;
+    }
+
+    /// When the fault happened.
+    pub fn reached(&self) -> Option<Instant> {
+        self.lock().reached
+    }
+
+    /// All writes since it was armed.
+    pub fn noted(&self) -> Vec<Noted> {
+        self.lock().counted().to_vec()
+    }
+
+    /// The revisions that somebody else's changes made.
+    pub fn edits(&self) -> Vec<i64> {
+        self.lock().edits.clone()
+    }
+
+    /// Lets a controller that stands still go on.
+    pub fn resume(&self) {
+        self.lock().hung = false;
+        self.resumed.notify_all();
+    }
+
+    /// Completes when the controller is to be lost.
+    pub async fn death(&self) {
+        self.wait(|state| state.dead).await;
+    }
+
+    /// Completes when what was noted fulfils this.
+    pub async fn until(&self, enough: impl Fn(&[Noted]) -> bool) {
+        self.wait(|state| enough(state.counted())).await;
+    }
+
+    /// Completes when the fault has happened.
+    pub async fn fault(&self) {
+        self.wait(|state| state.reached.is_some()).await;
+    }
+
+    async fn wait(&self, enough: impl Fn(&State) -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !enough(&self.lock()) {
+            // The sender lives as long as we do.
+            let _ = changed.changed().await;
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.lock());
+        self.changed.send_replace(());
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Blocks the thread, and with it everything that the controller does: its watches, its timers, its other requests.
+    fn hang(&self) {
+        self.change(|state| (state.hung, state.reached) = (true, Some(Instant::now())));
+        let state = self.lock();
+        let _going_on =
+            self.resumed.wait_while(state, |state| state.hung).unwrap_or_else(std::sync::PoisonError::into_inner);
+    }
+
+    /// Notes the write. Returns its number and what is to go wrong; `None`: the controller is dead.
+    fn begin(&self, what: String) -> Option<(usize, Option<Fault>)> {
+        self.change(|state| {
+            let number = state.noted.len();
+            state.noted.push(Noted { what, answer: None, over: false });
+            let fault = state.plan.filter(|(at, _)| state.before + at == number).map(|(_, fault)| fault);
+            (!state.dead).then_some((number, fault))
+        })
+    }
+}
+
+/// An API server behind the door.
+pub struct Faulty {
+    server: KubeServer,
+    client: Client,
+    control: Arc<Control>,
+}
+
+impl Faulty {
+    /// The API server `server`, reached by `client`, as `control` lets it be seen.
+    pub fn new(server: KubeServer, client: Client, control: Arc<Control>) -> Self {
+        Self { server, client, control }
+    }
+
+    async fn send(&self, number: usize, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
+        let before = guard(&write);
+        let answer = self.server.write(namespace, write).await;
+        let noted = match &answer {
+            Ok(None) => Answer::Applied(None),
+            Ok(Some(item)) => {
+                let revision = item.object.version().resource_version.to_string();
+                if Some(&revision) == before.as_ref() { Answer::Unchanged } else { Answer::Applied(revision.parse().ok()) }
+            }
+            Err(refusal) => Answer::Refused(refusal.to_string()),
+        };
+        self.control.change(|state| state.noted[number].answer = Some(noted));
+        answer
+    }
+
+    /// The object changes under our hands: an annotation more, or the same object created a moment earlier.
+    async fn edit(&self, namespace: &str, write: &Write) {
+        match write {
+            Write::PatchPod { name, .. } => self.annotate::<Pod>(namespace, name).await,
+            Write::PatchStatus { name, .. } => self.annotate::<Election>(namespace, name).await,
+            Write::ReplaceLease(lease) => self.annotate::<Lease>(namespace, &lease.name_any()).await,
+            Write::CreateLease(_) | Write::CreateEvent(_) => {
+                let number = self.control.begin(what(write)).map(|(number, _)| number);
+                let number = number.expect("the controller that does this is not dead");
+                let _over = Over { control: &self.control, number };
+                let _created = self.send(number, namespace, write.clone()).await;
+            }
+        }
+    }
+
+    async fn annotate<K>(&self, namespace: &str, name: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let edit = Patch::Merge(json!({ "metadata": { "annotations": { "e2e.example/edited": "true" } } }));
+        let edited = api.patch(name, &PatchParams::default(), &edit).await.expect("it can be edited");
+        let revision: Option<i64> = edited.resource_version().and_then(|version| version.parse().ok());
+        self.control.change(|state| state.edits.extend(revision));
+    }
+
+    async fn die<T>(&self) -> T {
+        self.control.change(|state| (state.dead, state.reached) = (true, Some(Instant::now())));
+        pending().await
+    }
+
+    fn lost(&self) -> Refusal {
+        self.control.change(|state| state.reached = Some(Instant::now()));
+        Refusal::Unknown("the answer was lost".into())
+    }
+}
+
+/// Lives as long as the controller waits for the answer.
+struct Over<'a> {
+    control: &'a Control,
+    number: usize,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.control.change(|state| state.noted[self.number].over = true);
+    }
+}
+
+impl Server for Faulty {
+    async fn write(&self, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
+        let Some((number, fault)) = self.control.begin(what(&write)) else { return pending().await };
+        let _over = Over { control: &self.control, number };
+        match fault {
+            Some(Fault::Die(Side::Before)) => self.die().await,
+            Some(Fault::Hang(Side::Before)) => self.control.hang(),
+            Some(Fault::Lose(Side::Before)) => return Err(self.lost()),
+            Some(Fault::Edit) => {
+                self.edit(namespace, &write).await;
+                self.control.change(|state| state.reached = Some(Instant::now()));
+            }
+            _ => {}
+        }
+        let mut answer = self.send(number, namespace, write).await;
+        match fault {
+            Some(Fault::Die(Side::After)) => self.die().await,
+            Some(Fault::Hang(Side::After)) => self.control.hang(),
+            Some(Fault::Lose(Side::After)) => answer = Err(self.lost()),
+            _ => {}
+        }
+        answer
+    }
+
+    async fn read(&self, namespace: &str, read: Read) -> Result<Vec<Named>, Refusal> {
+        self.server.read(namespace, read).await
+    }
+
+    async fn serves_elections(&self) -> Result<bool, Refusal> {
+        self.server.serves_elections().await
+    }
+}
+
+/// What is to be written, in two words.
+fn what(write: &Write) -> String {
+    match write {
+        Write::CreateLease(_) => "create Lease".into(),
+        Write::ReplaceLease(_) => "replace Lease".into(),
+        Write::PatchPod { name, patch } => {
+            let metadata = &patch["metadata"];
+            let label = metadata["labels"].as_object().and_then(|labels| labels.values().next());
+            match label {
+                Some(value) if !value.is_null() => format!("label {name}"),
+                Some(_) if metadata["annotations"].is_null() => format!("sweep {name}"),
+                _ => format!("fence {name}"),
+            }
+        }
+        Write::PatchStatus { .. } => "status".into(),
+        Write::CreateEvent(_) => "Event".into(),
+    }
+}
+
+/// The revision that the write replaces.
+fn guard(write: &Write) -> Option<String> {
+    let guard = |patch: &Value| patch["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+    match write {
+        Write::ReplaceLease(lease) => lease.resource_version(),
+        Write::PatchPod { patch, .. } | Write::PatchStatus { patch, .. } => guard(patch),
+        Write::CreateLease(_) | Write::CreateEvent(_) => None,
+    }
+}
+
+/// For messages.
+pub fn describe(noted: &[Noted]) -> Value {
+    noted.iter().map(|noted| json!(format!("{}: {:?}", noted.what, noted.answer))).collect()
+}
