@@ -67,6 +67,7 @@ impl Inside {
     fn options(&self, namespace: &str) -> Options {
         let decisions = self.decisions.clone();
         Options {
+            candidacy: None,
             scope: Scope::Namespaces([namespace.to_owned()].into()),
             limits: Limits { label_keys: LabelKeys::new(["leader".into(), "*/leader".into()]), own_lease: None },
             instance: "inside".into(),
