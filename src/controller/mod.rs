@@ -104,6 +104,7 @@ pub async fn run_through<S: Server>(
 
     tokio::pin!(stop);
     tokio::select! {
+        biased;
         () = &mut stop => return Ok(()),
         // Before every cache has its first list, absence would look like loss.
         _ = all_synced.wait_for(|synced| *synced) => {}
@@ -113,6 +114,7 @@ pub async fn run_through<S: Server>(
     start_workers(&shared, &mut workers);
 
     let ended = tokio::select! {
+        biased;
         () = &mut stop => Ok(()),
         _ = watches.join_next() => Err(WatchEnded),
     };
@@ -149,11 +151,14 @@ fn start_watches<S: Server>(
         let keys = shared.keys.clone();
         let elections = api::<DeserializeGuard<Election>>(client, namespace);
         let convert = move |election| cached::election(election, &keys);
-        watches.spawn(watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone()));
+        let watch = watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone());
+        watches.spawn(shared.server.around(watch));
         let leases = api::<Lease>(client, namespace);
-        watches.spawn(watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone()));
+        let watch = watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone());
+        watches.spawn(shared.server.around(watch));
         let pods = api::<PodObject>(client, namespace);
-        watches.spawn(watch::watch(shared.clone(), pods, Kind::Pods, cached::pod, synced.clone()));
+        let watch = watch::watch(shared.clone(), pods, Kind::Pods, cached::pod, synced.clone());
+        watches.spawn(shared.server.around(watch));
     }
     watches
 }
@@ -161,17 +166,19 @@ fn start_watches<S: Server>(
 fn start_workers<S: Server>(shared: &Arc<Shared<S>>, workers: &mut JoinSet<()>) {
     let reconciler = Arc::new(Reconciler::default());
     for _ in 0..WORKERS {
-        let (queue, shared, reconciler) = (shared.elections.clone(), shared.clone(), reconciler.clone());
-        workers.spawn(work(queue, move |key, since| {
+        let (queue, server, shared, reconciler) = (shared.elections.clone(), shared, shared.clone(), reconciler.clone());
+        let work = work(queue, move |key, since| {
             let (shared, reconciler) = (shared.clone(), reconciler.clone());
             async move { reconciler.reconcile(&shared, &key, since).await }
-        }));
+        });
+        workers.spawn(server.server.around(work));
     }
-    let (queue, shared) = (shared.sweeps.clone(), shared.clone());
-    workers.spawn(work(queue, move |key, _| {
+    let (queue, server, shared) = (shared.sweeps.clone(), shared, shared.clone());
+    let work = work(queue, move |key, _| {
         let shared = shared.clone();
         async move { sweep::sweep(&shared, &key).await }
-    }));
+    });
+    workers.spawn(server.server.around(work));
 }
 
 /// Takes from the queue what is due, until it is closed. A panic ends one piece of work, not the controller.

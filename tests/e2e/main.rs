@@ -3,6 +3,8 @@
 //! `PODIUM_KUBECONFIG` names the kubeconfig of a cluster with fake nodes; `make test` brings up one of its own. Each test has
 //! a namespace, in which every revision of every pod and Lease is recorded and checked against the promises.
 
+#[path = "../checker/mod.rs"]
+mod checker;
 mod harness;
 
 mod checks;

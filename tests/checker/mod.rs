@@ -1,11 +1,38 @@
 //! The checker: what Podium promises about every revision, checked against a recorded history.
 //!
-//! It reads labels and annotations by itself and knows nothing of the code that writes them.
+//! It reads labels and annotations by itself and knows nothing of the code that writes them. The histories come from a real
+//! API server (`tests/e2e`) or from a simulated one (`tests/simulation`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use super::history::{Kind, Revision};
+/// What a revision is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A pod.
+    Pod,
+    /// A Lease.
+    Lease,
+}
+
+/// One object as one revision left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The resourceVersion: the order of all revisions of all kinds.
+    pub version: i64,
+    /// Pod or Lease.
+    pub kind: Kind,
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`
+    pub annotations: BTreeMap<String, String>,
+    /// Whether this revision deleted it.
+    pub gone: bool,
+}
 
 /// What a history is checked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
