@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::checker::Watched;
@@ -21,9 +22,11 @@ const BEGINNING: i64 = 1_790_000_000;
 /// What everybody shares.
 pub struct Cluster {
     server: Mutex<Server>,
-    revisions: watch::Sender<i64>,
+    /// Tells of every new revision, in the order in which it was asked for. (A watch channel would wake in random order.)
+    pub revisions: Notify,
     start: Instant,
     log: Mutex<String>,
+    requests: AtomicU64,
     /// What the checker is to know.
     pub notes: Mutex<Notes>,
 }
@@ -40,9 +43,8 @@ pub struct Notes {
 impl Cluster {
     /// A cluster around this server. Belongs to the runtime that it is made in.
     pub fn new(server: Server) -> Self {
-        let (revisions, _) = watch::channel(server.revision());
-        let (log, notes) = (Mutex::default(), Mutex::default());
-        Self { server: Mutex::new(server), revisions, start: Instant::now(), log, notes }
+        let (revisions, log, notes) = (Notify::new(), Mutex::default(), Mutex::default());
+        Self { server: Mutex::new(server), revisions, start: Instant::now(), log, requests: AtomicU64::new(0), notes }
     }
 
     /// The server's wall clock.
@@ -62,15 +64,15 @@ impl Cluster {
         lock(&self.server)
     }
 
-    /// Learns of every new revision.
-    pub fn subscribe(&self) -> watch::Receiver<i64> {
-        self.revisions.subscribe()
-    }
-
     /// Writes a line into the log.
     pub fn log(&self, who: &str, what: impl Display) {
         let at = self.start.elapsed();
         let _ = writeln!(lock(&self.log), "{:>7}.{:03} {who}: {what}", at.as_secs(), at.subsec_millis());
+    }
+
+    /// How many requests there were.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Everything that happened, in words.
@@ -80,6 +82,7 @@ impl Cluster {
 
     /// Asks the server, at this very moment.
     pub fn request(&self, caller: &str, request: &Request) -> Answer {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let (answer, before, after) = {
             let mut server = self.server();
             let before = server.revision();
@@ -96,7 +99,7 @@ impl Cluster {
         if after > before {
             let words = self.server().history().last().map(describe).unwrap_or_default();
             self.log(caller, words);
-            self.revisions.send_replace(after);
+            self.revisions.notify_waiters();
         }
         answer
     }

@@ -185,15 +185,19 @@ impl Link {
     /// Delivers what a watch is of, in order, each later than it happened.
     async fn stream(self: Arc<Self>, mut feed: Feed, to: mpsc::UnboundedSender<Chunk>) {
         let (ends, falls_silent, with_error) = self.lifetime(&feed);
-        let mut revisions = self.cluster.subscribe();
         let mut bookmark = Instant::now() + lock(&self.random).millis(40_000, 70_000);
         let mut started = false;
         loop {
-            revisions.borrow_and_update();
+            let changed = self.cluster.revisions.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             let news = self.cluster.server().news(&feed, started);
             let news = match news {
                 Ok(news) => news,
-                Err(Stop(event)) => return drop(send(&to, &event)),
+                Err(Stop(event)) => {
+                    send(&to, &event);
+                    return;
+                }
             };
             started = true;
             for revision in news {
@@ -213,7 +217,7 @@ impl Link {
                 feed.position = revision.number;
             }
             let until = ends.min(bookmark).min(falls_silent.filter(|at| *at > Instant::now()).unwrap_or(ends));
-            let _ = tokio::time::timeout_at(until, revisions.changed()).await;
+            let _ = tokio::time::timeout_at(until, changed).await;
             if to.is_closed() {
                 return;
             }

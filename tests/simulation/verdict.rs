@@ -128,14 +128,17 @@ impl End<'_> {
         matches(self.election, pod)
     }
 
-    /// Whether the pod has the label, as this Election's: what matches another one with the same key is that one's.
+    /// Whether the pod has the label as this Election's: what another one with the same key matches is that one's, unless
+    /// the Lease says otherwise.
     fn is_labelled(&self, pod: &Value) -> bool {
         let (key, value) = self.label();
         let others = self
             .elections
             .iter()
             .any(|(name, other)| *name != self.name && other["spec"]["label"]["key"] == key && matches(other, pod));
-        pod["metadata"]["labels"][key] == value && (self.matches(pod) || self.claim(pod).is_some()) && !others
+        let claim = self.claim(pod);
+        let own = claim.is_some() && claim == self.annotation("podium.dev/term").as_deref();
+        pod["metadata"]["labels"][key] == value && (own || !others && (self.matches(pod) || claim.is_some()))
     }
 
     fn is_eligible(&self, pod: &Value) -> bool {
