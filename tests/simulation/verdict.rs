@@ -137,7 +137,8 @@ impl End<'_> {
             .iter()
             .any(|(name, other)| *name != self.name && other["spec"]["label"]["key"] == key && matches(other, pod));
         let claim = self.claim(pod);
-        let own = claim.is_some() && claim == self.annotation("podium.dev/term").as_deref();
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        let own = self.annotation("podium.dev/holder").is_some_and(|holder| holder.ends_with(uid));
         pod["metadata"]["labels"][key] == value && (own || !others && (self.matches(pod) || claim.is_some()))
     }
 

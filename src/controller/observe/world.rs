@@ -146,6 +146,11 @@ impl World {
         self.namespaces.get(namespace)?.version(kind, name)
     }
 
+    /// The names and UIDs of the objects of this kind that the caches have.
+    pub fn all(&self, kind: Kind, namespace: &str) -> Vec<(String, Uid)> {
+        self.namespaces.get(namespace).map(|cache| cache.all(kind)).unwrap_or_default()
+    }
+
     /// The holder that the Election's Lease names and those that it lists as unfenced.
     pub fn former_holders(&self, key: &Key) -> BTreeSet<Uid> {
         self.namespaces.get(&key.namespace).map(|cache| cache.former_holders(&key.name)).unwrap_or_default()
