@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit e2e test demo
+.PHONY: help build generate fmt lint unit simulate e2e test demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -26,10 +26,13 @@ unit: ## the tests that need no cluster
 	cargo test --locked --lib --bins --test crd --test purity
 	cargo test --locked --doc
 
+simulate: ## worlds in which everything goes wrong: SEEDS=N of them from FROM=N on, or SEED=N in full
+	cargo test --locked --test simulation -- --nocapture
+
 e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG
 	tests/e2e/run
 
-test: lint unit e2e ## everything
+test: lint unit simulate e2e ## everything
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run

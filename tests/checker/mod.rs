@@ -137,7 +137,9 @@ impl Fold {
             (0..now.len()).map(|election| self.is_named(election, &now[election], &revision.uid)).collect();
         for (election, (before, now)) in before.iter().zip(&mut now).enumerate() {
             now.follow(before, named[election], forged);
-            let gained = now.labelled && (!before.labelled || now.claim != before.claim);
+            // Under a new claim it leads anew, unless another label is meant: the former one waits to be swept.
+            let renewed = now.claim != before.claim && !self.has_other_label(election);
+            let gained = now.labelled && (!before.labelled || renewed);
             let justified = now.label_is_forged || forged || self.same_label(election).any(|other| named[other]);
             if gained && !justified {
                 let what = format!("{} is labelled with term {:?}, with which no Lease named it", now.name, now.claim);
@@ -167,6 +169,12 @@ impl Fold {
     fn is_named(&self, election: usize, stand: &Stand, uid: &str) -> bool {
         let holder = number(stand).and_then(|term| self.elections[election].1.get(&term));
         holder.is_some_and(|holder| *holder == format!("{}/{uid}", stand.name))
+    }
+
+    /// Whether an Election of the same name had another label before, or has it since.
+    fn has_other_label(&self, election: usize) -> bool {
+        let watched = &self.elections[election].0;
+        self.elections.iter().any(|(other, _)| other.election == watched.election && other.key != watched.key)
     }
 
     /// The Elections that use the same label as this one.

@@ -6,8 +6,12 @@
 #[path = "../checker/mod.rs"]
 mod checker;
 mod harness;
+#[allow(dead_code, reason = "the simulation uses more of it")]
+#[path = "../simulation/server/mod.rs"]
+mod server;
 
 mod checks;
+mod conforms;
 mod elects;
 mod lives;
 mod obstacles;

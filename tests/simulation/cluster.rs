@@ -86,7 +86,7 @@ impl Cluster {
         let (answer, before, after) = {
             let mut server = self.server();
             let before = server.revision();
-            let answer = server.request(caller, self.now(), request);
+            let answer = server.request(self.now(), request);
             (answer, before, server.revision())
         };
         let outcome = match &answer {

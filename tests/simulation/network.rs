@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{Cluster, lock};
 use crate::random::Random;
-use crate::server::{Answer, Feed, Request, Stop};
+use crate::server::{Answer, Feed, Request};
 
 /// What the client of `podium controller` is told: a connection that is silent for so long is dead.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -194,7 +194,7 @@ impl Link {
             let news = self.cluster.server().news(&feed, started);
             let news = match news {
                 Ok(news) => news,
-                Err(Stop(event)) => {
+                Err(event) => {
                     send(&to, &event);
                     return;
                 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub use read::{Feed, Stop};
+pub use read::Feed;
 pub use resource::{Place, Resource};
 
 /// A request, as HTTP has it.
@@ -75,8 +75,6 @@ pub struct Revision {
     pub verb: Verb,
     /// What it is now; of a deleted one, what it was, with the number of this revision.
     pub object: Arc<Value>,
-    /// Who did it: whoever called.
-    pub by: String,
 }
 
 /// The server.
@@ -88,7 +86,6 @@ pub struct Server {
     history: Vec<Revision>,
     uids: u64,
     now: Timestamp,
-    caller: String,
     /// No list has more objects than this on one page, whatever was asked for.
     page: usize,
 }
@@ -98,13 +95,12 @@ impl Server {
     pub fn new(revision: i64, page: usize) -> Self {
         let now = Timestamp::UNIX_EPOCH;
         let (objects, history) = (BTreeMap::new(), Vec::new());
-        Self { revision, compacted: 0, objects, history, uids: 0, now, caller: String::new(), page }
+        Self { revision, compacted: 0, objects, history, uids: 0, now, page }
     }
 
-    /// Answers. `caller`: for the history. `now`: the server's clock.
-    pub fn request(&mut self, caller: &str, now: Timestamp, request: &Request) -> Answer {
+    /// Answers. `now`: the server's clock.
+    pub fn request(&mut self, now: Timestamp, request: &Request) -> Answer {
         self.now = now;
-        self.caller = caller.into();
         let Some(place) = Place::parse(&request.path) else { return status::no_such_path() };
         let answer = match (request.method.as_str(), &place.name) {
             ("GET", Some(_)) => self.get(&place),
@@ -156,8 +152,7 @@ impl Server {
             Verb::Added | Verb::Modified => drop(self.objects.insert(id.clone(), shared.clone())),
             Verb::Deleted => drop(self.objects.remove(&id)),
         }
-        let by = self.caller.clone();
-        self.history.push(Revision { number: self.revision, at: self.now, id, verb, object: shared, by });
+        self.history.push(Revision { number: self.revision, at: self.now, id, verb, object: shared });
         object
     }
 }

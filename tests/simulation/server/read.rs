@@ -20,10 +20,6 @@ pub struct Feed {
     pub seconds: u64,
 }
 
-/// Why a watch cannot go on: the event that ends it.
-#[derive(Clone, Debug)]
-pub struct Stop(pub Value);
-
 impl Feed {
     fn has(&self, id: &Id) -> bool {
         id.resource == self.resource
@@ -142,12 +138,12 @@ impl Server {
     /// The revisions that the watch has not delivered yet.
     ///
     /// # Errors
-    /// They are forgotten.
-    pub fn news(&self, feed: &Feed, started: bool) -> Result<Vec<Revision>, Stop> {
+    /// They are forgotten: the event that says so.
+    pub fn news(&self, feed: &Feed, started: bool) -> Result<Vec<Revision>, Value> {
         // A watch that runs has its revisions in memory, whatever is compacted.
         if !started && feed.position < self.compacted {
             let (_, body) = status::expired(&format!("too old resource version: {} ({})", feed.position, self.compacted));
-            return Err(Stop(json!({ "type": "ERROR", "object": body })));
+            return Err(json!({ "type": "ERROR", "object": body }));
         }
         let from = self.history.partition_point(|revision| revision.number <= feed.position);
         Ok(self.history[from..].iter().filter(|revision| feed.has(&revision.id)).cloned().collect())

@@ -62,6 +62,19 @@ pub fn precondition(id: &Id, what: &str, wanted: &str, found: &str) -> Reply {
     about(id, 409, "Conflict", &message)
 }
 
+/// The same of a DELETE: the server calls the object by its kind.
+pub fn precondition_of_delete(id: &Id, what: &str, wanted: &str, found: &str) -> Reply {
+    let (code, mut body) = precondition(id, what, wanted, found);
+    body["details"]["kind"] = id.resource.names().3.into();
+    (code, body)
+}
+
+/// An update that names no resourceVersion, of a kind that must.
+pub fn unconditional(id: &Id) -> Reply {
+    let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+    about(id, 422, "Invalid", &format!("{} is invalid: {why}", title(id)))
+}
+
 /// A field that does not do.
 pub fn invalid(id: &Id, why: &str) -> Reply {
     let (_, _, _, kind) = id.resource.names();

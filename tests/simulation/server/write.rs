@@ -68,7 +68,7 @@ impl Server {
                 body.as_object_mut().map(|body| body.remove("status"));
                 body["status"] = json!({ "phase": "Pending" });
             }
-            _ => {}
+            _ => fill_in(&id, &mut body),
         }
         Ok((201, self.commit(id, Verb::Added, body)))
     }
@@ -92,7 +92,7 @@ impl Server {
         }
         let version = text(&body, "resourceVersion");
         if version.is_empty() && id.resource != Resource::Pods {
-            return Err(status::invalid(&id, "metadata.resourceVersion: Invalid value: 0: must be specified for an update"));
+            return Err(status::unconditional(&id));
         }
         if !version.is_empty() && version != text(&before, "resourceVersion") {
             return Err(status::outdated(&id));
@@ -109,7 +109,7 @@ impl Server {
             return Err(status::outdated(&id));
         }
         if text(&after, "uid") != text(&before, "uid") {
-            return Err(status::precondition(&id, "UID", text(&after, "uid"), text(&before, "uid")));
+            return Err(status::invalid(&id, "metadata.uid: Invalid value: field is immutable"));
         }
         self.update(place, id, &before, after)
     }
@@ -139,6 +139,7 @@ impl Server {
             after[field] = before[field].clone();
         }
         prune(&mut after);
+        fill_in(&id, &mut after);
         if id.resource == Resource::Elections {
             default_election(&mut after);
             if after["spec"] != before["spec"] {
@@ -151,8 +152,14 @@ impl Server {
         let gone = is_set(&after, "deletionTimestamp")
             && finalizers(&after) == 0
             && after["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
-        let verb = if gone { Verb::Deleted } else { Verb::Modified };
-        Ok((200, self.commit(id, verb, after)))
+        if gone {
+            // The answer is the object as it was stored last.
+            let revision = before["metadata"]["resourceVersion"].clone();
+            let mut last = self.commit(id, Verb::Deleted, after);
+            last["metadata"]["resourceVersion"] = revision;
+            return Ok((200, last));
+        }
+        Ok((200, self.commit(id, Verb::Modified, after)))
     }
 
     pub(super) fn delete(&mut self, place: &Place, request: &Request) -> Result<Reply, Reply> {
@@ -162,15 +169,21 @@ impl Server {
         for (field, what) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
             let found = text(&before, field);
             if let Some(wanted) = wanted[field].as_str().filter(|wanted| *wanted != found) {
-                return Err(status::precondition(&id, what, wanted, found));
+                return Err(status::precondition_of_delete(&id, what, wanted, found));
             }
         }
         let grace = if id.resource == Resource::Pods { grace(&before, request) } else { 0 };
         let terminating = is_set(&before, "deletionTimestamp");
         if grace == 0 && finalizers(&before) == 0 {
             let uid = text(&before, "uid").to_owned();
-            let object = self.commit(id.clone(), Verb::Deleted, (*before).clone());
-            return Ok(if id.resource == Resource::Pods { (200, object) } else { status::done(&id, &uid) });
+            let mut last = (*before).clone();
+            if id.resource == Resource::Pods {
+                last["metadata"]["deletionTimestamp"] = self.seconds().into();
+                last["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+                return Ok((200, self.commit(id, Verb::Deleted, last)));
+            }
+            self.commit(id.clone(), Verb::Deleted, last);
+            return Ok(status::done(&id, &uid));
         }
         let shorter = before["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|so_far| grace < so_far);
         if terminating && !shorter {
@@ -211,6 +224,13 @@ fn prune(object: &mut Value) {
     }
     if object["status"].is_null() {
         object.as_object_mut().map(|object| object.remove("status"));
+    }
+}
+
+/// A Lease always has a spec.
+fn fill_in(id: &Id, object: &mut Value) {
+    if id.resource == Resource::Leases && object["spec"].is_null() {
+        object["spec"] = json!({});
     }
 }
 
