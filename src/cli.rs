@@ -123,6 +123,10 @@ fn in_cluster() -> Result<Client, String> {
 fn client_of(mut config: Config) -> Result<Client, String> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // kube waits for the answer to a list, or for a watch to begin, for ever. A watch is ended by the server after 290 s, so
+    // a connection that is silent for longer is dead.
+    config.read_timeout = Some(Duration::from_secs(300));
+    config.reset_reader_on_write = true;
     Client::try_from(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))
 }
 
