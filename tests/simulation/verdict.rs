@@ -83,11 +83,12 @@ impl End<'_> {
         if let [leader] = labelled[..] {
             let pod = &self.pods[leader];
             let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-            let agreed = holder == Some(format!("{leader}/{uid}"))
+            let named = Some(format!("{leader}/{uid}"));
+            let agreed = holder == named
                 && term.as_deref() == self.claim(pod)
                 && status["leader"] == leader.as_str()
                 && status["leaderUID"] == uid
-                && status["term"].to_string() == term.clone().unwrap_or_default()
+                && status["term"].as_i64() == term.as_ref().and_then(|term| term.parse().ok())
                 && self.condition("Ready") == "True";
             let held = self.election["spec"]["whenNoCandidate"] == "Hold" && eligible.is_empty();
             let fits = eligible.contains(&leader) || held && self.matches(pod) && pod["status"]["phase"] == "Running";
