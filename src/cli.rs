@@ -170,6 +170,10 @@ async fn client() -> Result<(Client, Place), String> {
     };
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // kube waits for the answer to a list, or for a watch to begin, for ever. A watch is ended by the server after 290 s, so
+    // a connection that is silent for longer is dead.
+    config.read_timeout = Some(Duration::from_secs(300));
+    config.reset_reader_on_write = true;
     let default_namespace = config.default_namespace.clone();
     let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
     let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));

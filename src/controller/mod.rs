@@ -131,6 +131,7 @@ pub async fn run_through<S: Server>(
             activity.begins().await;
         };
         tokio::select! {
+            biased;
             () = &mut stop => break Ok(()),
             ended = replica.ended() => break Err(ended.map_or(Fatal::Bug, Fatal::OwnLease)),
             _ = watches.join_next() => break Err(Fatal::Bug),
@@ -139,6 +140,7 @@ pub async fn run_through<S: Server>(
         info!("caches in sync, electing");
         let mut workers = start_workers(&shared, &activity);
         let ended = tokio::select! {
+            biased;
             () = &mut stop => Some(Ok(())),
             ended = replica.ended() => Some(Err(ended.map_or(Fatal::Bug, Fatal::OwnLease))),
             _ = watches.join_next() => Some(Err(Fatal::Bug)),
@@ -183,11 +185,14 @@ fn start_watches<S: Server>(
         let limits = shared.limits.clone();
         let elections = api::<DeserializeGuard<Election>>(client, namespace);
         let convert = move |election| cached::election(election, &limits);
-        watches.spawn(watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone()));
+        let watch = watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone());
+        watches.spawn(shared.server.around(watch));
         let leases = api::<Lease>(client, namespace);
-        watches.spawn(watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone()));
+        let watch = watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone());
+        watches.spawn(shared.server.around(watch));
         let pods = api::<PodObject>(client, namespace);
-        watches.spawn(watch::watch(shared.clone(), pods, Kind::Pods, cached::pod, synced.clone()));
+        let watch = watch::watch(shared.clone(), pods, Kind::Pods, cached::pod, synced.clone());
+        watches.spawn(shared.server.around(watch));
     }
     watches
 }
@@ -200,17 +205,25 @@ fn start_workers<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> Joi
     shared.sweeps.open();
     for _ in 0..WORKERS {
         let (queue, shared, reconciler) = (shared.elections.clone(), shared.clone(), reconciler.clone());
-        workers.spawn(work(queue, activity.clone(), move |key, since| {
-            let (shared, reconciler) = (shared.clone(), reconciler.clone());
-            // What another replica did not do is not counted as this one's delay.
-            async move { reconciler.reconcile(&shared, &key, since.max(began)).await }
-        }));
+        let work = work(queue, activity.clone(), {
+            let shared = shared.clone();
+            move |key, since| {
+                let (shared, reconciler) = (shared.clone(), reconciler.clone());
+                // What another replica did not do is not counted as this one's delay.
+                async move { reconciler.reconcile(&shared, &key, since.max(began)).await }
+            }
+        });
+        workers.spawn(shared.server.around(work));
     }
-    let (queue, shared) = (shared.sweeps.clone(), shared.clone());
-    workers.spawn(work(queue, activity.clone(), move |key, _| {
+    let queue = shared.sweeps.clone();
+    let work = work(queue, activity.clone(), {
         let shared = shared.clone();
-        async move { sweep::sweep(&shared, &key).await }
-    }));
+        move |key, _| {
+            let shared = shared.clone();
+            async move { sweep::sweep(&shared, &key).await }
+        }
+    });
+    workers.spawn(shared.server.around(work));
     workers
 }
 

@@ -86,7 +86,8 @@ impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
                 }
             };
             match first {
-                Some(at) => tokio::select! { () = changed => {}, () = sleep_until(at) => {} },
+                // Biased, here as elsewhere: chance would make a simulation another one each time.
+                Some(at) => tokio::select! { biased; () = changed => {}, () = sleep_until(at) => {} },
                 None => changed.await,
             }
         }

@@ -1,9 +1,11 @@
 //! One pass over one Election: snapshot, decide, act, until there is nothing left to do.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -14,7 +16,7 @@ use super::observe::world::Key;
 use super::queue::Outcome;
 use super::server::{Read, Refusal, Server};
 use super::shared::Shared;
-use crate::api::Reason;
+use crate::api::{ElectionStatus, Reason};
 use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
 use crate::election::{ResourceVersion, decide, status};
@@ -28,10 +30,11 @@ const COUNTS: Duration = Duration::from_secs(1);
 /// What this work is called among the complaints.
 const WORK: &str = "electing";
 
-/// What a reconciler remembers: only when to write what can wait.
+/// What a reconciler remembers: when to write what can wait, and what it wrote last.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     counts_due: Mutex<HashMap<Key, Instant>>,
+    written: Mutex<HashMap<Key, ElectionStatus>>,
 }
 
 impl Reconciler {
@@ -55,15 +58,30 @@ impl Reconciler {
 
     async fn pass<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant) -> Result<Outcome, Refusal> {
         let mut consulted = Consulted::default();
+        let mut doubted = false;
         for _ in 0..DECISIONS {
             let seen = shared.world().snapshot(key, consulted);
             let Some((snapshot, lease)) = seen else {
                 self.counts().remove(key);
+                lock(&self.written).remove(key);
                 return Ok(Outcome::Done);
             };
             let mut plan = decide(&snapshot, (shared.clock)());
             let counts_due = self.postpone_counts(key, &mut plan);
-            match act(shared, &snapshot.election, lease, plan, since).await {
+            // Another controller says otherwise, and one of the two looks at old pods. Without a look at the server they would
+            // write over each other as fast as they can, until its watch recovers.
+            if !doubted && self.is_overwritten(key, &plan) {
+                doubted = true;
+                debug!(election = %key, "the status was overwritten: reading from the server");
+                consulted = consult(shared, key, &snapshot).await?;
+                continue;
+            }
+            let status = plan.status.as_ref().map(|write| essence(&write.status));
+            let acted = act(shared, &snapshot.election, lease, plan, since).await;
+            if let (Ok(_), Some(status)) = (&acted, status) {
+                lock(&self.written).insert(key.clone(), status);
+            }
+            match acted {
                 Ok(Then::DecideAgain) => {}
                 Ok(Then::Consult(why)) => {
                     debug!(election = %key, why, "reading from the server");
@@ -98,9 +116,28 @@ impl Reconciler {
         Some(due)
     }
 
-    fn counts(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Instant>> {
-        self.counts_due.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the plan would write what was written before, so that somebody has changed it since.
+    fn is_overwritten(&self, key: &Key, plan: &Plan) -> bool {
+        let wanted = plan.status.as_ref().map(|write| essence(&write.status));
+        wanted.is_some_and(|wanted| lock(&self.written).get(key) == Some(&wanted))
     }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
+        lock(&self.counts_due)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The status without its times, which are new with every change.
+fn essence(status: &ElectionStatus) -> ElectionStatus {
+    let mut status = status.clone();
+    for condition in status.conditions.iter_mut().flatten() {
+        condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
+    }
+    status
 }
 
 /// Reads pods, Election and Lease from the server, in this order: what rule 3 asks of a blank Lease, what rule 6 asks of an

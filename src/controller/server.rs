@@ -102,6 +102,12 @@ pub trait Server: Send + Sync + 'static {
     /// Whether the Election resource itself is established and not about to be removed: only then does the absence of an
     /// Election mean that it was deleted.
     fn serves_elections(&self) -> impl Future<Output = Result<bool, Refusal>> + Send;
+
+    /// Stands around every task of the controller. Nothing of it runs while this does not: there a test stops a controller
+    /// as SIGSTOP does.
+    fn around(&self, task: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
+        task
+    }
 }
 
 /// A real API server.

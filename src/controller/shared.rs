@@ -148,16 +148,22 @@ impl<S: Server> Shared<S> {
             Read::Election(name) => (Kind::Elections, Some(name.clone())),
             Read::Elections => (Kind::Elections, None),
         };
-        let (ticket, known) = {
+        let (ticket, known, listed) = {
             let mut world = self.world();
-            (world.ticket(kind, namespace), name.as_deref().and_then(|name| world.version(kind, namespace, name)))
+            let known = name.as_deref().and_then(|name| world.version(kind, namespace, name));
+            let listed = if name.is_none() { world.all(kind, namespace) } else { Vec::new() };
+            (world.ticket(kind, namespace), known, listed)
         };
         let answer = self.server.read(namespace, read).await;
         let mut world = self.world();
         let (found, changes) = match (answer, name) {
             (Ok(items), _) => {
-                let found = items.iter().map(|item| item.object.version().uid).collect();
-                (found, items.into_iter().map(|item| world.answered(ticket, item)).collect())
+                let found: BTreeSet<Uid> = items.iter().map(|item| item.object.version().uid).collect();
+                let mut changes: Vec<Changes> = items.into_iter().map(|item| world.answered(ticket, item)).collect();
+                // Known before the list was asked for, and not in it: gone since, whatever the watch has shown so far.
+                let absent = listed.into_iter().filter(|(_, uid)| !found.contains(uid));
+                changes.extend(absent.map(|(name, uid)| world.answered_gone(kind, namespace, &name, &uid)));
+                (found, changes)
             }
             (Err(Refusal::NotFound { named: true, .. }), Some(name)) => {
                 let gone = known.map(|known| world.answered_gone(kind, namespace, &name, &known.uid));

@@ -52,6 +52,8 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
         _ if decision.adopts => decision.fill(),
         Content::Damaged(why) => decision.blank(why),
         Content::Blank if of_this_election => decision.fill(),
+        // Or for a later one, if it is this Election that is gone: two controllers would take the Lease from each other for ever.
+        Content::Blank | Content::Term(_) if !snapshot.election.settled => consult("the Lease is of another incarnation"),
         Content::Blank | Content::Term(_) => decision.blank("it was written for a former Election of this name"),
     }
 }

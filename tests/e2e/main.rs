@@ -3,11 +3,17 @@
 //! `PODIUM_KUBECONFIG` names the kubeconfig of a cluster with fake nodes; `make test` brings up one of its own. Each test has
 //! a namespace, in which every revision of every pod and Lease is recorded and checked against the promises.
 
+#[path = "../checker/mod.rs"]
+mod checker;
 mod harness;
+#[allow(dead_code, reason = "the simulation uses more of it")]
+#[path = "../simulation/server/mod.rs"]
+mod server;
 
 mod adopts;
 mod campaigns;
 mod checks;
+mod conforms;
 mod deletes;
 mod elects;
 mod faults;

@@ -1,6 +1,6 @@
 //! All caches together: fed by the watches and by the answers to our own requests, asked for snapshots.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kube::runtime::watcher::Event;
@@ -57,7 +57,7 @@ impl Scope {
 /// The caches.
 #[derive(Clone, Debug)]
 pub struct World {
-    pub(super) namespaces: HashMap<String, Namespace>,
+    pub(super) namespaces: BTreeMap<String, Namespace>,
     streams: BTreeMap<(Kind, Option<String>), Stream>,
     cluster: bool,
     /// Counts the changes: what was stored by which is known to have been seen before a request that began after it.
@@ -70,7 +70,7 @@ impl World {
         let kinds = [Kind::Pods, Kind::Leases, Kind::Elections];
         let streams = scope.watches().into_iter().flat_map(|namespace| kinds.map(|kind| (kind, namespace.clone())));
         Self {
-            namespaces: HashMap::new(),
+            namespaces: BTreeMap::new(),
             streams: streams.map(|stream| (stream, Stream::default())).collect(),
             cluster: *scope == Scope::Cluster,
             changes: 0,
@@ -144,6 +144,11 @@ impl World {
     /// The version of the object that the caches have.
     pub fn version(&self, kind: Kind, namespace: &str, name: &str) -> Option<Version> {
         self.namespaces.get(namespace)?.version(kind, name)
+    }
+
+    /// The names and UIDs of the objects of this kind that the caches have.
+    pub fn all(&self, kind: Kind, namespace: &str) -> Vec<(String, Uid)> {
+        self.namespaces.get(namespace).map(|cache| cache.all(kind)).unwrap_or_default()
     }
 
     /// The holder that the Election's Lease names and those that it lists as unfenced.

@@ -2,6 +2,7 @@
 
 mod act;
 mod caches;
+mod disputes;
 mod sweep;
 
 use tokio::time::Instant;

@@ -49,7 +49,11 @@ fn rule_3_a_lease_of_a_former_election_of_the_name_is_emptied_first() {
         world.lease.as_mut().unwrap().incarnation = Some("a former one".into());
     };
     for content in [reign("a", 90, []), Content::Blank] {
-        let plan = world(content).pods([pod("a").labelled().term(90)]).with(former).consulted().plan();
+        let world = world(content).pods([pod("a").labelled().term(90)]).with(former);
+        let plan = world.plan();
+        assert_eq!(plan.lease, None, "it may be of a later Election of the name");
+        assert!(matches!(plan.then, Then::Consult(_)));
+        let plan = world.consulted().plan();
         assert!(matches!(plan.lease, Some(LeaseWrite::Blank(..))), "{plan:?}");
     }
 }

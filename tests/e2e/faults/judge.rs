@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::harness::checker::{Watched, violations};
+use crate::checker::{Kind, Revision};
+use crate::checker::{Watched, violations};
 use crate::harness::faulty::{Answer, Fault, Noted, Side};
-use crate::harness::history::{Kind, Revision};
 use crate::harness::observer::{Seen, View};
 
 /// How often something was written with effect, by what it was.

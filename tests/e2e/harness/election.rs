@@ -7,9 +7,9 @@ use kube::{Api, ResourceExt};
 use podium::api::{Election, ElectionStatus};
 use serde_json::{Value, json};
 
-use super::checker::Watched;
 use super::scenario::Scenario;
 use super::waiting::eventually;
+use crate::checker::Watched;
 
 /// Who leads, as status, Lease and pods say with one voice.
 #[derive(Clone, Debug, PartialEq, Eq)]

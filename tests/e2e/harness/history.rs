@@ -1,6 +1,5 @@
 //! The history recorder: every revision of every pod and Lease of a namespace, from before the test acts to its end.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
@@ -14,37 +13,10 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::waiting::eventually;
+use crate::checker::{Kind, Revision};
 
 /// An object of this name ends the history of its kind.
 const END: &str = "end-of-history";
-
-/// What a revision is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A pod.
-    Pod,
-    /// A Lease.
-    Lease,
-}
-
-/// One object as one revision left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revision {
-    /// The resourceVersion: the order of all revisions of all kinds.
-    pub version: i64,
-    /// Pod or Lease.
-    pub kind: Kind,
-    /// `metadata.name`
-    pub name: String,
-    /// `metadata.uid`
-    pub uid: String,
-    /// `metadata.labels`
-    pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations`
-    pub annotations: BTreeMap<String, String>,
-    /// Whether this revision deleted it.
-    pub gone: bool,
-}
 
 /// Records until it is asked for the history.
 pub struct Recorder {

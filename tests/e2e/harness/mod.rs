@@ -1,7 +1,6 @@
 //! What the tests stand on: a cluster, a namespace for each test, controllers as processes, and the history of it all.
 
 pub mod access;
-pub mod checker;
 pub mod cluster;
 pub mod controller;
 pub mod door;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::history::{Kind, Revision};
+use crate::checker::{Kind, Revision};
 
 /// What was seen of one namespace.
 #[derive(Debug, Default)]

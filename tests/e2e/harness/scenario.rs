@@ -14,12 +14,13 @@ use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use super::checker::{Watched, violations};
 use super::cluster::Cluster;
 use super::controller::Controller;
 use super::elector::Elector;
-use super::history::{Kind, Recorder};
+use super::history::Recorder;
 use super::waiting::eventually;
+use crate::checker::Kind;
+use crate::checker::{Watched, violations};
 
 /// The world of one test.
 pub struct Scenario {

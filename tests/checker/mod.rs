@@ -1,11 +1,38 @@
 //! The checker: what Podium promises about every revision, checked against a recorded history.
 //!
-//! It reads labels and annotations by itself and knows nothing of the code that writes them.
+//! It reads labels and annotations by itself and knows nothing of the code that writes them. The histories come from a real
+//! API server (`tests/e2e`) or from a simulated one (`tests/simulation`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use super::history::{Kind, Revision};
+/// What a revision is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A pod.
+    Pod,
+    /// A Lease.
+    Lease,
+}
+
+/// One object as one revision left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The resourceVersion: the order of all revisions of all kinds.
+    pub version: i64,
+    /// Pod or Lease.
+    pub kind: Kind,
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`
+    pub annotations: BTreeMap<String, String>,
+    /// Whether this revision deleted it.
+    pub gone: bool,
+}
 
 /// What a history is checked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +137,9 @@ impl Fold {
             (0..now.len()).map(|election| self.is_named(election, &now[election], &revision.uid)).collect();
         for (election, (before, now)) in before.iter().zip(&mut now).enumerate() {
             now.follow(before, named[election], forged);
-            let gained = now.labelled && (!before.labelled || now.claim != before.claim);
+            // Under a new claim it leads anew, unless another label is meant: the former one waits to be swept.
+            let renewed = now.claim != before.claim && !self.has_other_label(election);
+            let gained = now.labelled && (!before.labelled || renewed);
             let justified = now.label_is_forged || forged || self.same_label(election).any(|other| named[other]);
             if gained && !justified {
                 let what = format!("{} is labelled with term {:?}, with which no Lease named it", now.name, now.claim);
@@ -140,6 +169,12 @@ impl Fold {
     fn is_named(&self, election: usize, stand: &Stand, uid: &str) -> bool {
         let holder = number(stand).and_then(|term| self.elections[election].1.get(&term));
         holder.is_some_and(|holder| *holder == format!("{}/{uid}", stand.name))
+    }
+
+    /// Whether an Election of the same name had another label before, or has it since.
+    fn has_other_label(&self, election: usize) -> bool {
+        let watched = &self.elections[election].0;
+        self.elections.iter().any(|(other, _)| other.election == watched.election && other.key != watched.key)
     }
 
     /// The Elections that use the same label as this one.

@@ -1,0 +1,33 @@
+//! Garbage collection: Leases whose Election is gone follow it, sooner or later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::cluster::Cluster;
+use crate::random::Random;
+use crate::server::Resource::{Elections, Leases};
+
+/// Who this is, in the history.
+const WHO: &str = "collector";
+
+/// Collects for ever.
+pub async fn run(cluster: Arc<Cluster>, mut random: Random, calm: impl Fn() -> bool) {
+    loop {
+        let pause = if calm() { Duration::from_secs(2) } else { random.millis(50, 9_000) };
+        sleep(pause).await;
+        let living: Vec<String> =
+            cluster.all(Elections).values().filter_map(|e| Some(e["metadata"]["uid"].as_str()?.to_owned())).collect();
+        for (name, lease) in cluster.all(Leases) {
+            let owners = lease["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+            let gone = |owner: &serde_json::Value| !living.iter().any(|uid| owner["uid"] == uid.as_str());
+            if !owners.is_empty() && owners.iter().all(gone) {
+                let preconditions =
+                    json!({ "uid": lease["metadata"]["uid"], "resourceVersion": lease["metadata"]["resourceVersion"] });
+                cluster.ask(WHO, "DELETE", (Leases, &name), json!({ "preconditions": preconditions }));
+            }
+        }
+    }
+}

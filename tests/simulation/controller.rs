@@ -1,0 +1,151 @@
+//! The real controllers: started, stopped as by SIGSTOP, killed as by SIGKILL, each with a wall clock of its own.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use k8s_openapi::jiff::SignedDuration;
+use podium::controller::observe::cached::Named;
+use podium::controller::observe::settings::{LabelKeys, Limits};
+use podium::controller::observe::world::Scope;
+use podium::controller::server::{KubeServer, Read, Refusal, Server, Write};
+use podium::controller::{Options, run_through};
+use tokio::task::JoinHandle;
+
+use crate::cluster::{Cluster, NAMESPACE, lock};
+use crate::network::Link;
+
+/// One controller, running or not.
+pub struct Controller {
+    cluster: Arc<Cluster>,
+    /// Its way to the server.
+    pub link: Arc<Link>,
+    name: String,
+    whole_cluster: bool,
+    skew_ms: Arc<AtomicI64>,
+    running: Option<(Arc<Gate>, JoinHandle<()>)>,
+}
+
+impl Controller {
+    /// One that does not run yet.
+    pub fn new(cluster: Arc<Cluster>, link: Link, name: String, whole_cluster: bool) -> Self {
+        Self { cluster, link: Arc::new(link), name, whole_cluster, skew_ms: Arc::default(), running: None }
+    }
+
+    /// Starts it, if it does not run.
+    pub fn start(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        self.cluster.log(&self.name, "starts");
+        let gate = Arc::new(Gate::default());
+        let client = self.link.client();
+        let label_keys = LabelKeys::new(["leader".into(), "*/leader".into()]);
+        let limits = Limits { label_keys, own_lease: None };
+        let server = Stoppable { server: KubeServer::new(client.clone(), limits.clone()), gate: gate.clone() };
+        let scope = if self.whole_cluster { Scope::Cluster } else { Scope::Namespaces([NAMESPACE.into()].into()) };
+        let (cluster, skew) = (self.cluster.clone(), self.skew_ms.clone());
+        let clock = Arc::new(move || {
+            let skew = SignedDuration::from_millis(skew.load(Ordering::Relaxed));
+            cluster.now().saturating_add(skew).unwrap_or_else(|_| cluster.now())
+        });
+        let options = Options { scope, limits, instance: self.name.clone(), clock, candidacy: None };
+        let cluster = self.cluster.clone();
+        let name = self.name.clone();
+        let run = run_through(server, client, options, std::future::pending());
+        let run = async move {
+            let ended = run.await;
+            cluster.log(&name, format_args!("ended by itself: {ended:?}"));
+        };
+        let run = tokio::spawn(Stopped { inner: Box::pin(run), gate: gate.clone() });
+        self.running = Some((gate, run));
+    }
+
+    /// Kills it. What it has sent is on its way.
+    pub fn kill(&mut self) {
+        if let Some((gate, run)) = self.running.take() {
+            self.cluster.log(&self.name, "is killed");
+            run.abort();
+            gate.set(false);
+        }
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    pub fn stop(&self, stopped: bool) {
+        if let Some((gate, _)) = &self.running {
+            self.cluster.log(&self.name, if stopped { "is stopped" } else { "goes on" });
+            gate.set(stopped);
+        }
+    }
+
+    /// Sets how far its wall clock is off.
+    pub fn skew(&self, milliseconds: i64) {
+        self.cluster.log(&self.name, format_args!("its clock is {milliseconds} ms off"));
+        self.skew_ms.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Whether it ended by itself, which it never should.
+    pub fn has_ended(&self) -> bool {
+        self.running.as_ref().is_some_and(|(_, run)| run.is_finished())
+    }
+}
+
+/// Whether a controller may run at present.
+#[derive(Default)]
+pub struct Gate(Mutex<(bool, Vec<Waker>)>);
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        let mut state = lock(&self.0);
+        state.0 = closed;
+        if !closed {
+            state.1.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+/// A task that is not even looked at while its controller is stopped.
+struct Stopped<F> {
+    inner: Pin<Box<F>>,
+    gate: Arc<Gate>,
+}
+
+impl<F: Future> Future for Stopped<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let mut state = lock(&self.gate.0);
+        if state.0 {
+            state.1.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        drop(state);
+        self.inner.as_mut().poll(context)
+    }
+}
+
+/// The production server, for a controller that can be stopped.
+struct Stoppable {
+    server: KubeServer,
+    gate: Arc<Gate>,
+}
+
+impl Server for Stoppable {
+    async fn write(&self, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
+        self.server.write(namespace, write).await
+    }
+
+    async fn read(&self, namespace: &str, read: Read) -> Result<Vec<Named>, Refusal> {
+        self.server.read(namespace, read).await
+    }
+
+    async fn serves_elections(&self) -> Result<bool, Refusal> {
+        self.server.serves_elections().await
+    }
+
+    fn around(&self, task: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
+        Stopped { inner: Box::pin(task), gate: self.gate.clone() }
+    }
+}

@@ -1,0 +1,20 @@
+//! Deterministic simulation: the real controller, from its wiring down to kube's client, against an API server in memory, in
+//! virtual time, while everything goes wrong that can.
+//!
+//! A world is made from a seed, and the same seed makes the same world to the byte. `make simulate SEED=7` replays one,
+//! `make simulate SEEDS=10000` tries as many.
+
+#[path = "../checker/mod.rs"]
+mod checker;
+
+mod cluster;
+mod collector;
+mod controller;
+mod network;
+mod random;
+mod server;
+mod tests;
+mod user;
+mod verdict;
+mod workload;
+mod world;

@@ -1,0 +1,330 @@
+//! Between a controller and the server: a `tower::Service` in place of sockets, with all that goes wrong on the way.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Frame;
+use kube::client::Body;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::cluster::{Cluster, lock};
+use crate::random::Random;
+use crate::server::{Answer, Feed, Request};
+
+/// What the client of `podium controller` is told: a connection that is silent for so long is dead.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// How bad it is: so many of a thousand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// Requests that take seconds to arrive.
+    pub late: u64,
+    /// The longest that they take, in milliseconds.
+    pub latest: u64,
+    /// Requests that are refused without being carried out: 429, 500, 503, 504.
+    pub refused: u64,
+    /// Requests that are carried out, and answered with an error or not at all.
+    pub unanswered: u64,
+    /// Requests that never arrive.
+    pub lost: u64,
+    /// Watches that end before their time.
+    pub dropped: u64,
+    /// Watches that fall silent.
+    pub hung: u64,
+    /// Events of watches that are late.
+    pub lagging: u64,
+    /// The longest that they are, in milliseconds.
+    pub lag: u64,
+}
+
+/// One controller's way to the server.
+pub struct Link {
+    cluster: Arc<Cluster>,
+    name: String,
+    random: Mutex<Random>,
+    weather: Weather,
+    calm: Arc<AtomicBool>,
+    cut: AtomicBool,
+}
+
+/// What becomes of one request.
+struct Fate {
+    out: Duration,
+    back: Duration,
+    arrives: bool,
+    refused: Option<u16>,
+    answer: Reply,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    AsItIs,
+    Failure(u16),
+    Reset,
+    Never,
+}
+
+type Chunk = io::Result<Bytes>;
+
+impl Link {
+    /// A way to this cluster. `calm`: from when on nothing goes wrong any more.
+    pub fn new(cluster: Arc<Cluster>, name: String, random: Random, weather: Weather, calm: Arc<AtomicBool>) -> Self {
+        Self { cluster, name, random: Mutex::new(random), weather, calm, cut: AtomicBool::new(false) }
+    }
+
+    /// Cuts the connection, or mends it: meanwhile nothing arrives, neither here nor there.
+    pub fn cut(&self, cut: bool) {
+        self.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// A client that uses it.
+    pub fn client(self: &Arc<Self>) -> kube::Client {
+        let link = self.clone();
+        kube::Client::new(tower::service_fn(move |request| link.clone().serve(request)), "default")
+    }
+
+    fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
+    async fn serve(self: Arc<Self>, request: http::Request<Body>) -> io::Result<Response<Stream>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await.map_err(io::Error::other)?;
+        let query = form(parts.uri.query().unwrap_or_default());
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).map_err(io::Error::other)? };
+        let request = Request { method: parts.method.to_string(), path: parts.uri.path().into(), query, body };
+        let (answer, answered) = oneshot::channel();
+        // Of its own: what is on its way arrives, whatever becomes of the sender.
+        tokio::spawn(self.carry(request, answer));
+        match timeout(SILENCE, answered).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was read for too long")),
+        }
+    }
+
+    async fn carry(self: Arc<Self>, request: Request, mut to: oneshot::Sender<Response<Stream>>) {
+        let fate = self.fate();
+        sleep(fate.out).await;
+        if !fate.arrives || self.cut.load(Ordering::Relaxed) {
+            self.cluster.log(&self.name, format_args!("{} {}: lost", request.method, request.path));
+            return to.closed().await;
+        }
+        let answer = match fate.refused {
+            Some(code) => failure(code),
+            None => self.cluster.request(&self.name, &request),
+        };
+        if fate.refused.is_some() || fate.answer != Reply::AsItIs {
+            let what = fate.refused.map_or("answer lost".into(), |code| format!("refused with {code}"));
+            self.cluster.log(&self.name, format_args!("{} {}: {what}", request.method, request.path));
+        }
+        sleep(fate.back).await;
+        let answer = match fate.answer {
+            Reply::AsItIs => answer,
+            Reply::Failure(code) => failure(code),
+            Reply::Reset => return,
+            Reply::Never => return to.closed().await,
+        };
+        if self.cut.load(Ordering::Relaxed) {
+            return to.closed().await;
+        }
+        let (chunks, receiver) = mpsc::unbounded_channel();
+        let code = match answer {
+            Answer::Json(code, body) => {
+                let _ = chunks.send(Ok(body.to_string().into()));
+                code
+            }
+            Answer::Watch(feed) => {
+                tokio::spawn(self.stream(feed, chunks));
+                200
+            }
+        };
+        let response = Response::builder().status(code).header("content-type", "application/json").body(Stream(receiver));
+        let _ = to.send(response.unwrap_or_else(|error| panic!("a response: {error}")));
+    }
+
+    fn fate(&self) -> Fate {
+        let mut random = lock(&self.random);
+        let mut fate = Fate {
+            out: random.millis(1, 12),
+            back: random.millis(1, 12),
+            arrives: true,
+            refused: None,
+            answer: Reply::AsItIs,
+        };
+        if self.is_calm() {
+            return fate;
+        }
+        let weather = self.weather;
+        if random.permille(weather.late) {
+            fate.out = random.millis(20, weather.latest.max(21));
+        }
+        if random.permille(weather.late) {
+            fate.back = random.millis(20, weather.latest.max(21));
+        }
+        if random.permille(weather.lost) {
+            fate.arrives = false;
+        } else if random.permille(weather.refused) {
+            fate.refused = random.pick(&[429, 500, 503, 504, 409]).copied();
+        } else if random.permille(weather.unanswered) {
+            let answers = [Reply::Failure(504), Reply::Failure(500), Reply::Reset, Reply::Never];
+            fate.answer = random.pick(&answers).copied().unwrap_or(Reply::Reset);
+        }
+        fate
+    }
+
+    /// Delivers what a watch is of, in order, each later than it happened.
+    async fn stream(self: Arc<Self>, mut feed: Feed, to: mpsc::UnboundedSender<Chunk>) {
+        let (ends, falls_silent, with_error) = self.lifetime(&feed);
+        let mut bookmark = Instant::now() + lock(&self.random).millis(40_000, 70_000);
+        let mut started = false;
+        loop {
+            let changed = self.cluster.revisions.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let news = self.cluster.server().news(&feed, started);
+            let news = match news {
+                Ok(news) => news,
+                Err(event) => {
+                    send(&to, &event);
+                    return;
+                }
+            };
+            started = true;
+            for revision in news {
+                let due = self.cluster.instant(revision.at) + self.lag();
+                tokio::time::sleep_until(due).await;
+                self.wait_while_cut().await;
+                if falls_silent.is_some_and(|at| at <= Instant::now()) {
+                    self.cluster.log(&self.name, format_args!("a watch fell silent before revision {}", revision.number));
+                    return to.closed().await;
+                }
+                if ends <= Instant::now() {
+                    break;
+                }
+                if !send(&to, &revision.event()) {
+                    return;
+                }
+                feed.position = revision.number;
+            }
+            let until = ends.min(bookmark).min(falls_silent.filter(|at| *at > Instant::now()).unwrap_or(ends));
+            let _ = tokio::time::timeout_at(until, changed).await;
+            if to.is_closed() {
+                return;
+            }
+            if falls_silent.is_some_and(|at| at <= Instant::now()) {
+                return to.closed().await;
+            }
+            if ends <= Instant::now() {
+                if with_error {
+                    let _ = to.send(Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset")));
+                }
+                return;
+            }
+            if bookmark <= Instant::now() {
+                bookmark = Instant::now() + lock(&self.random).millis(40_000, 70_000);
+                let server = self.cluster.server();
+                let revision = server.revision();
+                // Only where nothing is left to deliver.
+                if server.news(&feed, true).is_ok_and(|news| news.is_empty()) && !self.cut.load(Ordering::Relaxed) {
+                    feed.position = revision;
+                    if !send(&to, &feed.bookmark(revision)) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When a watch ends, when it falls silent, and whether it ends with an error.
+    fn lifetime(&self, feed: &Feed) -> (Instant, Option<Instant>, bool) {
+        let now = Instant::now();
+        let mut random = lock(&self.random);
+        let (mut ends, mut silent, mut with_error) = (now + Duration::from_secs(feed.seconds), None, false);
+        if !self.is_calm() {
+            if random.permille(self.weather.dropped) {
+                ends = now + random.millis(1, 20_000);
+                with_error = random.permille(500);
+            }
+            if random.permille(self.weather.hung) {
+                silent = Some(now + random.millis(1, 20_000));
+            }
+        }
+        (ends, silent, with_error)
+    }
+
+    fn lag(&self) -> Duration {
+        let mut random = lock(&self.random);
+        let late = !self.is_calm() && random.permille(self.weather.lagging);
+        if late { random.millis(10, self.weather.lag.max(11)) } else { random.millis(0, 8) }
+    }
+
+    async fn wait_while_cut(&self) {
+        while self.cut.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Sends one event. Returns whether somebody still listens.
+fn send(to: &mpsc::UnboundedSender<Chunk>, event: &Value) -> bool {
+    to.send(Ok(format!("{event}\n").into())).is_ok()
+}
+
+fn failure(code: u16) -> Answer {
+    let reason = match code {
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "InternalError",
+    };
+    let body = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "this is not a good time", "reason": reason, "code": code,
+    });
+    Answer::Json(code, body)
+}
+
+fn form(query: &str) -> std::collections::BTreeMap<String, String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                let digits = String::from_utf8_lossy(&digits).into_owned();
+                bytes.push(u8::from_str_radix(&digits, 16).unwrap_or(b'%'));
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A body that arrives in pieces.
+pub struct Stream(mpsc::UnboundedReceiver<Chunk>);
+
+impl http_body::Body for Stream {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}

@@ -1,0 +1,158 @@
+//! An API server in memory, with the real one's semantics for all that Podium asks of it: `tests/e2e/conforms.rs` puts the
+//! same questions to both.
+//!
+//! It keeps every revision. It knows no time but what it is told, and nothing of Podium.
+
+mod read;
+mod resource;
+mod schema;
+mod status;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+pub use read::Feed;
+pub use resource::{Place, Resource};
+
+/// A request, as HTTP has it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `GET`, `POST`, `PUT`, `PATCH` (always a merge patch), `DELETE`.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The query.
+    pub query: BTreeMap<String, String>,
+    /// The body; null where there is none.
+    pub body: Value,
+}
+
+/// The answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A status code and a JSON body.
+    Json(u16, Value),
+    /// The beginning of a watch.
+    Watch(Feed),
+}
+
+/// What a revision did to its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// It is new.
+    Added,
+    /// It is another one than before.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// Where an object is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id {
+    /// What it is.
+    pub resource: Resource,
+    /// Its namespace; empty for what has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// One revision.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// Its number.
+    pub number: i64,
+    /// When, on the server's clock.
+    pub at: Timestamp,
+    /// The object.
+    pub id: Id,
+    /// What happened to it.
+    pub verb: Verb,
+    /// What it is now; of a deleted one, what it was, with the number of this revision.
+    pub object: Arc<Value>,
+}
+
+/// The server.
+#[derive(Debug)]
+pub struct Server {
+    revision: i64,
+    compacted: i64,
+    objects: BTreeMap<Id, Arc<Value>>,
+    history: Vec<Revision>,
+    uids: u64,
+    now: Timestamp,
+    /// No list has more objects than this on one page, whatever was asked for.
+    page: usize,
+}
+
+impl Server {
+    /// A server without objects, whose next revision is this one.
+    pub fn new(revision: i64, page: usize) -> Self {
+        let now = Timestamp::UNIX_EPOCH;
+        let (objects, history) = (BTreeMap::new(), Vec::new());
+        Self { revision, compacted: 0, objects, history, uids: 0, now, page }
+    }
+
+    /// Answers. `now`: the server's clock.
+    pub fn request(&mut self, now: Timestamp, request: &Request) -> Answer {
+        self.now = now;
+        let Some(place) = Place::parse(&request.path) else { return status::no_such_path() };
+        let answer = match (request.method.as_str(), &place.name) {
+            ("GET", Some(_)) => self.get(&place),
+            ("GET", None) if request.query.get("watch").is_some_and(|watch| watch == "true") => {
+                return self.watch(&place, request);
+            }
+            ("GET", None) => self.list(&place, request),
+            ("POST", None) => self.create(&place, request.body.clone()),
+            ("PUT", Some(_)) => self.replace(&place, request.body.clone()),
+            ("PATCH", Some(_)) => self.patch(&place, &request.body),
+            ("DELETE", Some(_)) => self.delete(&place, request),
+            _ => Err(status::not_allowed()),
+        };
+        let (code, body) = answer.unwrap_or_else(|refusal| refusal);
+        Answer::Json(code, body)
+    }
+
+    /// Everything that happened.
+    pub fn history(&self) -> &[Revision] {
+        &self.history
+    }
+
+    /// The present revision.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Forgets what was before the present revision.
+    pub fn compact(&mut self) {
+        self.compacted = self.revision;
+    }
+
+    /// The objects of one kind.
+    pub fn all(&self, resource: Resource) -> impl Iterator<Item = (&Id, &Value)> {
+        self.objects.iter().filter(move |(id, _)| id.resource == resource).map(|(id, object)| (id, &**object))
+    }
+
+    fn id(place: &Place) -> Id {
+        let name = place.name.clone().unwrap_or_default();
+        Id { resource: place.resource, namespace: place.namespace.clone().unwrap_or_default(), name }
+    }
+
+    /// A new revision.
+    fn commit(&mut self, id: Id, verb: Verb, mut object: Value) -> Value {
+        self.revision += 1;
+        object["metadata"]["resourceVersion"] = self.revision.to_string().into();
+        let shared = Arc::new(object.clone());
+        match verb {
+            Verb::Added | Verb::Modified => drop(self.objects.insert(id.clone(), shared.clone())),
+            Verb::Deleted => drop(self.objects.remove(&id)),
+        }
+        self.history.push(Revision { number: self.revision, at: self.now, id, verb, object: shared });
+        object
+    }
+}

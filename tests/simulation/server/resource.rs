@@ -1,0 +1,87 @@
+//! What there is, and the paths to it.
+
+/// The kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// `pods`
+    Pods,
+    /// `leases`
+    Leases,
+    /// `elections`
+    Elections,
+    /// `events` of `events.k8s.io`
+    Events,
+    /// `customresourcedefinitions`
+    Definitions,
+}
+
+impl Resource {
+    const ALL: [Self; 5] = [Self::Pods, Self::Leases, Self::Elections, Self::Events, Self::Definitions];
+
+    /// API group, version, plural and kind.
+    pub fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::Pods => ("", "v1", "pods", "Pod"),
+            Self::Leases => ("coordination.k8s.io", "v1", "leases", "Lease"),
+            Self::Elections => ("podium.dev", "v1", "elections", "Election"),
+            Self::Events => ("events.k8s.io", "v1", "events", "Event"),
+            Self::Definitions => ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
+        }
+    }
+
+    /// `apiVersion` of its objects.
+    pub fn api_version(self) -> String {
+        let (group, version, ..) = self.names();
+        if group.is_empty() { version.into() } else { format!("{group}/{version}") }
+    }
+
+    /// The path of one object, or of all.
+    pub fn path(self, namespace: &str, name: Option<&str>) -> String {
+        let (group, version, plural, _) = self.names();
+        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let namespace = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
+        let name = name.map_or_else(String::new, |name| format!("/{name}"));
+        format!("{root}{namespace}/{plural}{name}")
+    }
+}
+
+/// What a path leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The kind.
+    pub resource: Resource,
+    /// The namespace, if it names one.
+    pub namespace: Option<String>,
+    /// The object, if it names one.
+    pub name: Option<String>,
+    /// Whether it is its status only.
+    pub status: bool,
+}
+
+impl Place {
+    /// `None`: there is nothing under this path.
+    pub fn parse(path: &str) -> Option<Self> {
+        let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let group = match (parts.first().copied()?, parts.len()) {
+            ("api", 3..) => "",
+            ("apis", 4..) => parts.remove(1),
+            _ => return None,
+        };
+        let version = parts[1];
+        let namespace = (parts.get(2) == Some(&"namespaces") && parts.len() > 4).then(|| parts[3].to_owned());
+        let mut rest = parts.iter().skip(if namespace.is_some() { 4 } else { 2 });
+        let plural = *rest.next()?;
+        let found = |resource: &Resource| {
+            let (its_group, its_version, its_plural, _) = resource.names();
+            (its_group, its_version, its_plural) == (group, version, plural)
+        };
+        let resource = Resource::ALL.into_iter().find(found)?;
+        let name = rest.next().map(|name| (*name).to_owned());
+        let status = match rest.next() {
+            None => false,
+            Some(&"status") => true,
+            Some(_) => return None,
+        };
+        Some(Self { resource, namespace, name, status })
+    }
+}

@@ -1,0 +1,51 @@
+//! Defaults of Elections, from the very definition that is installed.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let definition = serde_json::to_value(podium::api::custom_resource_definition()).expect("a definition is JSON");
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+});
+
+/// Fills in what the definition has defaults for.
+pub fn default_election(object: &mut Value) {
+    default(&SCHEMA, object);
+}
+
+fn default(schema: &Value, value: &mut Value) {
+    let (Some(properties), Some(fields)) = (schema["properties"].as_object(), value.as_object_mut()) else { return };
+    for (name, schema) in properties {
+        let given = schema.get("default");
+        // A null where there is a default counts as absent.
+        if let Some(given) = given
+            && fields.get(name).is_none_or(Value::is_null)
+        {
+            fields.insert(name.clone(), given.clone());
+        }
+        if let Some(field) = fields.get_mut(name) {
+            default(schema, field);
+        }
+    }
+}
+
+/// RFC 7386.
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    if let Some(fields) = target.as_object_mut() {
+        for (name, value) in patch {
+            if value.is_null() {
+                fields.remove(name);
+            } else {
+                merge(fields.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+    }
+}

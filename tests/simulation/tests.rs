@@ -1,0 +1,90 @@
+//! The worlds, and that they are what they seem.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::cluster::lock;
+use crate::world::{Outcome, Plan};
+
+/// How many worlds there are where nobody says how many.
+const SEEDS: u64 = 1_000;
+
+/// How many lines of a broken world's history are printed.
+const LINES: usize = 60;
+
+fn variable(name: &str) -> Option<u64> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
+}
+
+/// Runs these worlds, as many at a time as there are processors. Returns those that broke a promise.
+fn run(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> BTreeMap<u64, Outcome> {
+    let next = AtomicU64::new(seeds.start);
+    let broken = Mutex::default();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let outcome = plan(seed).run();
+                    if !outcome.broken.is_empty() {
+                        lock::<BTreeMap<_, _>>(&broken).insert(seed, outcome);
+                    }
+                }
+            });
+        }
+    });
+    broken.into_inner().unwrap_or_else(|error| error.into_inner())
+}
+
+fn report(broken: &BTreeMap<u64, Outcome>) -> String {
+    let mut text = String::new();
+    for (seed, outcome) in broken {
+        text += &format!("seed {seed}: {}\n", outcome.broken.join("; "));
+    }
+    if let Some((seed, outcome)) = broken.first_key_value() {
+        let lines: Vec<&str> = outcome.history.lines().collect();
+        text +=
+            &format!("the end of the history of seed {seed}:\n{}\n", lines[lines.len().saturating_sub(LINES)..].join("\n"));
+        text += &format!("{} worlds are broken; the whole of this one: make simulate SEED={seed}\n", broken.len());
+    }
+    text
+}
+
+#[test]
+fn the_promises_hold_in_every_world() {
+    if let Some(seed) = variable("SEED") {
+        let outcome = Plan::of(seed).run();
+        println!("{}", outcome.history);
+        assert!(outcome.broken.is_empty(), "{}", outcome.broken.join("\n"));
+        return;
+    }
+    let from = variable("FROM").unwrap_or(0);
+    let broken = run(from..from + variable("SEEDS").unwrap_or(SEEDS), Plan::of);
+    assert!(broken.is_empty(), "{}", report(&broken));
+}
+
+#[test]
+fn the_promises_hold_where_nothing_goes_wrong() {
+    let broken = run(0..20, Plan::fair);
+    assert!(broken.is_empty(), "{}", report(&broken));
+}
+
+#[test]
+fn the_same_seed_makes_the_same_world_to_the_byte() {
+    for seed in [3, 14, 159] {
+        let (first, second) = (Plan::of(seed).run(), Plan::of(seed).run());
+        assert!(first.revisions > 20, "a world in which little happens proves little: {}", first.revisions);
+        let differs = first.history.lines().zip(second.history.lines()).find(|(first, second)| first != second);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!(first, second, "seed {seed}");
+    }
+    assert_ne!(Plan::of(3).run().history, Plan::of(4).run().history, "another seed is another world");
+}

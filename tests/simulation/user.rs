@@ -1,0 +1,160 @@
+//! The people: they create and delete Elections, and they meddle with what is Podium's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::checker::Watched;
+use crate::cluster::{Cluster, lock};
+use crate::random::Random;
+use crate::server::Resource::{Elections, Leases, Pods};
+
+/// Who this is, in the history.
+const WHO: &str = "user";
+
+/// What the people of a world do.
+#[derive(Clone, Debug)]
+pub struct People {
+    /// The names of their Elections.
+    pub elections: Vec<String>,
+    /// Whether Elections may select the same pods with the same label.
+    pub overlap: bool,
+    /// How often they touch a Lease, in so many of a thousand looks.
+    pub leases: u64,
+    /// How often they touch an Election.
+    pub specs: u64,
+    /// How often they strip or forge a label or a term.
+    pub forges: u64,
+    /// The longest pause between two of their acts, in milliseconds.
+    pub pause: u64,
+}
+
+/// Runs until it is calm.
+pub async fn run(cluster: Arc<Cluster>, people: People, mut random: Random, calm: impl Fn() -> bool) {
+    for index in 0..people.elections.len() {
+        create(&cluster, &people, index, &mut random);
+    }
+    while !calm() {
+        sleep(random.millis(10, people.pause)).await;
+        let index = usize::try_from(random.between(0, people.elections.len() as u64)).unwrap_or_default();
+        let name = &people.elections[index];
+        let Some(election) = cluster.all(Elections).remove(name) else {
+            create(&cluster, &people, index, &mut random);
+            continue;
+        };
+        if random.permille(people.leases) {
+            touch_lease(&cluster, &lease_name(&election), &mut random);
+        }
+        if random.permille(people.specs) {
+            touch_election(&cluster, name, &election, &mut random);
+        }
+        if random.permille(people.forges) {
+            touch_pods(&cluster, &election, &mut random);
+        }
+    }
+    sleep(Duration::from_millis(500)).await;
+    for index in 0..people.elections.len() {
+        // What nobody can be elected under for long is mended in the end.
+        if cluster.all(Elections).get(&people.elections[index]).is_none_or(|election| election["spec"]["suspend"] == true) {
+            create(&cluster, &people, index, &mut random);
+            let body = json!({ "metadata": { "finalizers": null }, "spec": { "suspend": false } });
+            cluster.ask(WHO, "PATCH", (Elections, &people.elections[index]), body);
+        }
+    }
+}
+
+/// The name of the Lease that an Election names.
+pub fn lease_name(election: &Value) -> String {
+    let name = election["spec"]["leaseName"].as_str().or_else(|| election["metadata"]["name"].as_str());
+    name.unwrap_or_default().to_owned()
+}
+
+fn create(cluster: &Cluster, people: &People, index: usize, random: &mut Random) {
+    let name = &people.elections[index];
+    // Without overlap the first two have an app each, and others a key each.
+    let app = if index == 1 && !people.overlap { "db" } else { "web" };
+    let key = if index > 1 && !people.overlap { format!("e{index}.example/leader") } else { "leader".into() };
+    let key = if random.permille(60) { format!("other{index}.example/leader") } else { key };
+    let mut spec = json!({
+        "selector": { "matchLabels": { "app": app } },
+        "label": { "key": key, "value": "true" },
+        "whenNoCandidate": if random.permille(300) { "Hold" } else { "Clear" },
+        "failoverDelaySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },
+        "minReadySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },
+    });
+    if index == 2 {
+        spec["leaseName"] = format!("{name}-lease").into();
+    }
+    let finalizers = if random.permille(80) { json!(["example.com/wait"]) } else { Value::Null };
+    let body = json!({ "metadata": { "name": name, "finalizers": finalizers }, "spec": spec });
+    let lease = spec["leaseName"].as_str().unwrap_or(name).to_owned();
+    let watched = Watched { election: name.clone(), key, value: "true".into(), lease };
+    if cluster.ask(WHO, "POST", (Elections, name), body).is_some() {
+        let mut notes = lock(&cluster.notes);
+        if !notes.watched.contains(&watched) {
+            notes.watched.push(watched);
+        }
+    }
+}
+
+fn touch_lease(cluster: &Cluster, name: &str, random: &mut Random) {
+    let before = cluster.server().revision();
+    let patch = |body: Value| cluster.ask(WHO, "PATCH", (Leases, name), body);
+    match random.between(0, 8) {
+        0..=2 => cluster.ask(WHO, "DELETE", (Leases, name), Value::Null),
+        3 => patch(json!({ "spec": { "holderIdentity": "somebody" } })),
+        4 => patch(json!({ "spec": { "leaseDurationSeconds": 15 } })),
+        5 => patch(json!({ "metadata": { "ownerReferences": null } })),
+        6 => patch(json!({ "metadata": { "annotations": { "podium.dev/term": "twelve" } } })),
+        _ => patch(json!({ "spec": null, "metadata": { "annotations": {
+            "podium.dev/term": null, "podium.dev/holder": null, "podium.dev/unfenced": null, "podium.dev/reason": null,
+        } } })),
+    };
+    let after = cluster.server().revision();
+    lock(&cluster.notes).forged.extend(before + 1..=after);
+}
+
+fn touch_election(cluster: &Cluster, name: &str, election: &Value, random: &mut Random) {
+    let patch = |body: Value| cluster.ask(WHO, "PATCH", (Elections, name), body);
+    if election["metadata"]["deletionTimestamp"].is_string() {
+        patch(json!({ "metadata": { "finalizers": null } }));
+        return;
+    }
+    match random.between(0, 10) {
+        0 | 1 => cluster.ask(WHO, "DELETE", (Elections, name), Value::Null),
+        2 => patch(json!({ "spec": { "suspend": true } })),
+        3 => patch(json!({ "spec": { "suspend": false } })),
+        4 => patch(json!({ "spec": { "whenNoCandidate": if random.permille(500) { "Hold" } else { "Clear" } } })),
+        5 => patch(json!({ "spec": { "failoverDelaySeconds": random.between(0, 6) } })),
+        6 => patch(json!({ "spec": { "minReadySeconds": random.between(0, 6) } })),
+        7 => {
+            let narrow = json!({ "matchLabels": { "pod-template-hash": "new" } });
+            let wide = json!({ "matchLabels": { "pod-template-hash": null } });
+            patch(json!({ "spec": { "selector": if random.permille(400) { narrow } else { wide } } }))
+        }
+        8 => cluster.ask_status(WHO, (Elections, name), json!({ "status": null })),
+        _ => patch(json!({ "metadata": { "annotations": { "example.com/note": random.between(0, 99).to_string() } } })),
+    };
+}
+
+fn touch_pods(cluster: &Cluster, election: &Value, random: &mut Random) {
+    let name = election["metadata"]["name"].as_str().unwrap_or_default();
+    let key = election["spec"]["label"]["key"].as_str().unwrap_or_default();
+    let pods: Vec<(String, Value)> = cluster.all(Pods).into_iter().collect();
+    let Some((pod, object)) = random.pick(&pods) else { return };
+    let claim = format!("term.podium.dev/{name}");
+    match random.between(0, 8) {
+        0..=3 => drop(cluster.ask(WHO, "PATCH", (Pods, pod), json!({ "metadata": { "labels": { key: null } } }))),
+        4 | 5 => cluster.forge(WHO, (Pods, pod), &json!({ "labels": { key: "true" } })),
+        6 => {
+            // A term that never was, and one that is far above.
+            let term = if random.permille(500) { "1".into() } else { (cluster.server().revision() + 1000).to_string() };
+            if object["metadata"]["annotations"][&claim].is_null() || random.permille(200) {
+                cluster.forge(WHO, (Pods, pod), &json!({ "annotations": { claim: term } }));
+            }
+        }
+        _ => cluster.forge(WHO, (Pods, pod), &json!({ "labels": { key: "true" }, "annotations": { claim: "7" } })),
+    }
+}
