@@ -59,9 +59,12 @@ pub async fn watch<S, K>(
                 continue;
             }
         };
-        // That a list is about to be asked for is no success yet.
-        if !matches!(event, Event::Init) {
+        // A list is no success of the watch yet: where only watching fails, everything would be listed again and again.
+        if matches!(event, Event::Apply(_) | Event::Delete(_)) {
             delay = DELAYS.0;
+        }
+        // That a list is about to be asked for is no success at all.
+        if !matches!(event, Event::Init) {
             if trouble.take().is_some() {
                 info!("watching {} again", plural(kind));
             }

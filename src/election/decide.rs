@@ -18,6 +18,9 @@ use crate::lease::record::{Content, Lease, Record};
 /// As many pods as their UIDs fit into an annotation, with room to spare: the list of former holders may name all of them.
 pub const MOST_PODS: usize = 5_000;
 
+/// How many followers one plan writes to: a change of leader does not wait for thousands of them.
+pub const FOLLOWERS_AT_ONCE: usize = 64;
+
 /// Decides what is to be done about one Election.
 ///
 /// `now` is the local wall clock. It tunes stability (how long a pod has been Ready), never safety.
@@ -70,6 +73,8 @@ struct Decision<'a> {
     now: Timestamp,
     /// The Lease is somebody else's, who lets this Election have it.
     adopts: bool,
+    /// Its holder is a pod that goes on leading.
+    holder_stays: bool,
     /// The UID of the pod that leads, as far as the Lease says; where the Lease lost it, of the pod that still has the label.
     incumbent: Option<Uid>,
     eligible: Vec<&'a Pod>,
@@ -96,7 +101,8 @@ impl<'a> Decision<'a> {
             }
         }
         let adopts = matches!(title, Title::Adoptable { .. });
-        Self { snapshot, settings, lease, now, adopts, incumbent, eligible: can, ineligible: cannot }
+        let holder_stays = matches!(title, Title::Adoptable { holder: Some(_) });
+        Self { snapshot, settings, lease, now, adopts, holder_stays, incumbent, eligible: can, ineligible: cannot }
     }
 
     fn first(&self) -> Option<&'a Pod> {
@@ -133,6 +139,9 @@ impl<'a> Decision<'a> {
             let (reason, message) = status::overlap(pod, self.settings);
             return stalled(self.snapshot, Some(self.settings), reason, message, self.now);
         }
+        if self.adopts && !self.adopts_as_it_is() {
+            return self.blank("it was handed over");
+        }
         if self.snapshot.read_after != Some(self.lease.resource_version) {
             return consult("the Lease names no former holders");
         }
@@ -142,7 +151,17 @@ impl<'a> Decision<'a> {
             (false, true) => "the Lease was lost",
             (false, false) => "first election",
         };
-        self.elect(holder, pods.iter().map(|pod| pod.id.uid.clone()).collect(), reason.into())
+        let listed = pods.iter().map(|pod| &pod.id.uid).chain(&self.lease.former).cloned();
+        self.elect(holder, listed.collect(), reason.into())
+    }
+
+    /// Whether a Lease that was handed over may be filled without being emptied first, so that its holder leads all the time.
+    /// The term would be its revision, which may be older than terms that this name had on another Lease.
+    fn adopts_as_it_is(&self) -> bool {
+        let Snapshot { pods, election, .. } = self.snapshot;
+        let above = |term: Term| !term.precedes(self.lease.resource_version);
+        let named = election.status.term.is_some_and(|term| term >= Term::replacing(self.lease.resource_version).number());
+        self.holder_stays && !named && !pods.iter().any(|pod| pod.term.is_some_and(above))
     }
 
     /// Rules 4 and 10 where the leader changes; rules 5 to 9 where it stays.
@@ -277,15 +296,25 @@ impl<'a> Decision<'a> {
     }
 
     fn projected(&self, record: &Record, leadership: Leadership<'_>) -> Plan {
-        let follows = self.settings.label.follower_value.is_some();
-        let followers = self.eligible.iter().filter(|_| follows).map(|pod| &pod.id.uid).collect();
         let Self { snapshot, settings, lease, .. } = *self;
+        let value = settings.label.follower_value.as_ref();
+        // A follower is not asked again how long it has been Ready: the clocks of two controllers differ.
+        let young = self.ineligible.iter().filter(|(pod, why)| {
+            matches!(why, Ineligible::ReadyTooShort(_)) && pod.label.as_ref() == value && pod.label.is_some()
+        });
+        let followers = self.eligible.iter().copied().chain(young.map(|(pod, _)| *pod));
+        let followers = followers.filter(|_| value.is_some()).map(|pod| &pod.id.uid).collect();
         let projection = project(snapshot, &Reign { settings, record, revision: lease.resource_version, followers });
         if projection.unaccounted {
             return Plan { fence: projection.fence, then: Then::Consult("a former holder is not seen"), ..Plan::default() };
         }
-        let Projection { fence, label, follow, .. } = projection;
-        Plan { fence, label, follow, ..self.report(Some(leadership)) }
+        let Projection { fence, label, mut follow, .. } = projection;
+        let mut plan = Plan { fence, label, ..self.report(Some(leadership)) };
+        if follow.len() > FOLLOWERS_AT_ONCE {
+            follow.truncate(FOLLOWERS_AT_ONCE);
+            plan.then = Then::LookAgain(self.now);
+        }
+        Plan { follow, ..plan }
     }
 
     /// Rule 9, and when to look again.

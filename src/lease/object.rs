@@ -6,7 +6,7 @@ use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::record::{Content, Lease, NEVER_EXPIRES, Parts, Record};
+use super::record::{self, Content, Lease, NEVER_EXPIRES, Parts, Record};
 use crate::api::names;
 use crate::election::term::{NotAnInteger, ResourceVersion};
 
@@ -39,6 +39,7 @@ pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
         uid: metadata.uid.as_deref().unwrap_or_default().into(),
         resource_version,
         owner: owner.map(|owner| owner.name.clone()),
+        former: record::named(&annotations),
         incarnation: annotations.get(names::INCARNATION).map(|uid| uid.as_str().into()),
         content: Content::read(parts),
         holder_identity: spec.holder_identity.filter(|holder| !holder.is_empty()),
@@ -64,12 +65,15 @@ pub fn blank(name: &str, owner: Owner<'_>) -> Object {
     object
 }
 
-/// The Lease emptied: no holder, no term. How often the leader changed is kept.
+/// The Lease emptied: no holder, no term. How often the leader changed is kept, and whom it named: one of them may still be
+/// labelled by a paused controller, also where the selector does not match it any more.
 pub fn blanked(mut object: Object, owner: Owner<'_>) -> Object {
     let annotations = object.metadata.annotations.get_or_insert_default();
+    let former = record::listed(&record::named(annotations));
     for name in [names::HOLDER, names::TERM, names::UNFENCED, names::REASON] {
         annotations.remove(name);
     }
+    annotations.extend(former.map(|former| (names::UNFENCED.to_owned(), former)));
     let transitions = object.spec.take().and_then(|spec| spec.lease_transitions);
     object.spec = Some(LeaseSpec { lease_transitions: transitions, ..LeaseSpec::default() });
     claim(&mut object, owner);

@@ -41,6 +41,8 @@ pub struct Lease {
     pub acquired: Option<Timestamp>,
     /// `spec.leaseTransitions`
     pub transitions: Option<i32>,
+    /// Of a blank one: the UIDs of holders that it had before it was emptied, as far as they could be read.
+    pub former: BTreeSet<Uid>,
     /// What our annotations make of it.
     pub content: Content,
 }
@@ -100,7 +102,7 @@ impl Content {
         let text = |key: &str| annotations.get(key).map(String::as_str);
         let identity = holder_identity.unwrap_or_default();
         let Some(term) = text(names::TERM) else {
-            let empty = identity.is_empty() && text(names::HOLDER).is_none() && text(names::UNFENCED).is_none();
+            let empty = identity.is_empty() && text(names::HOLDER).is_none();
             return if empty { Self::Blank } else { Self::Damaged("it has a holder but no term") };
         };
         let Some(term) = Term::parse(term) else { return Self::Damaged("its term is not a number") };
@@ -130,14 +132,26 @@ impl Record {
     /// All of Podium's annotations that describe a term, each with its value, or `None` where it must not be there.
     pub fn annotations(&self) -> [(&'static str, Option<String>); 4] {
         let Self { holder, term, unfenced, reason } = self;
-        let unfenced: Vec<&str> = unfenced.iter().map(AsRef::as_ref).collect();
         [
             (names::HOLDER, holder.as_ref().map(|PodRef { name, uid }| format!("{name}/{uid}"))),
             (names::TERM, Some(term.to_string())),
-            (names::UNFENCED, (!unfenced.is_empty()).then(|| unfenced.join(","))),
+            (names::UNFENCED, listed(unfenced)),
             (names::REASON, Some(reason.clone())),
         ]
     }
+}
+
+/// The UIDs of all pods that the annotations name, holder and former holders alike, as far as they can be read.
+pub fn named(annotations: &BTreeMap<String, String>) -> BTreeSet<Uid> {
+    let holder = annotations.get(names::HOLDER).and_then(|text| parse_holder(text)).map(|holder| holder.uid);
+    let unfenced = annotations.get(names::UNFENCED).and_then(|text| parse_unfenced(text)).unwrap_or_default();
+    unfenced.into_iter().chain(holder).collect()
+}
+
+/// Those UIDs as an annotation.
+pub fn listed(uids: &BTreeSet<Uid>) -> Option<String> {
+    let uids: Vec<&str> = uids.iter().map(AsRef::as_ref).collect();
+    (!uids.is_empty()).then(|| uids.join(","))
 }
 
 fn parse_holder(text: &str) -> Option<PodRef> {

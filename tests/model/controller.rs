@@ -293,6 +293,7 @@ fn core_lease(lease: Lease, expired: bool) -> record::Lease {
         unchanged_for: if expired { SignedDuration::MAX } else { SignedDuration::ZERO },
         adopt_by: None,
         by_sidecars: campaign.is_some(),
+        former: BTreeSet::new(),
         acquired: None,
         transitions: None,
         content,

@@ -10,7 +10,7 @@ use super::settings::LabelKeys;
 use super::stream::Kind;
 use crate::api::LeaderLabel;
 use crate::election::term::{ResourceVersion, Uid, Version};
-use crate::lease::record::{Content, Lease};
+use crate::lease::record::Lease;
 
 /// A cached object, and when it was stored, counted in changes of the cache.
 #[derive(Clone, Debug)]
@@ -123,16 +123,17 @@ impl Namespace {
         // An Election that cannot be read may have any of the labels.
         let unreadable = |name: &String| self.elections.get(name).is_some_and(|seen| seen.value.parsed.is_err());
         pods.filter(|(_, pod)| pod.claims.contains_key(election))
-            .filter(|(_, pod)| retired.is_some() || !pod.claims.keys().any(unreadable))
+            .filter(|(_, pod)| !pod.claims.keys().any(unreadable))
             .filter_map(|(name, pod)| {
                 // A label comes with the claim: an Election that only matches has none here, and would wait for ever for a
                 // key that is in use.
-                let owned: BTreeSet<&str> = self
+                let owners: Vec<&LeaderLabel> = self
                     .matching(&pod.labels)
                     .filter(|(other, _)| *other != election && pod.claims.contains_key(*other))
-                    .filter_map(|(_, other)| Some(other.parsed.as_ref().ok()?.settings.label.key.as_str()))
+                    .filter_map(|(_, other)| Some(&other.parsed.as_ref().ok()?.settings.label))
                     .collect();
-                let left = pod.labels.iter().filter(|(key, value)| is_left(key, value) && !owned.contains(key.as_str()));
+                let is_owned = |key: &str, value: &str| owners.iter().any(|label| is_of(label, key, value));
+                let left = pod.labels.iter().filter(|(key, value)| is_left(key, value) && !is_owned(key, value));
                 let labels: Vec<String> = left.map(|(key, _)| key.clone()).collect();
                 (!labels.is_empty()).then(|| (name.clone(), pod.version.clone(), labels))
             })
@@ -185,12 +186,7 @@ impl Namespace {
     pub fn former_holders(&self, election: &str) -> BTreeSet<Uid> {
         let lease = self.elections.get(election).and_then(|seen| seen.value.parsed.as_ref().ok());
         let lease = lease.and_then(|parsed| self.leases.get(&parsed.settings.lease_name));
-        match lease.map(|seen| &seen.value.lease.content) {
-            Some(Content::Term(record)) => {
-                record.unfenced.iter().chain(record.holder.iter().map(|holder| &holder.uid)).cloned().collect()
-            }
-            _ => BTreeSet::new(),
-        }
+        lease.map(|seen| seen.value.lease.former.clone()).unwrap_or_default()
     }
 
     fn put_pod(&mut self, name: &str, pod: CachedPod, at: u64) -> Affected {

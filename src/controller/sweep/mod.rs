@@ -43,6 +43,7 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
         return Ok(());
     }
     let leftovers = shared.world().leftovers(key, &shared.limits.label_keys);
+    let mut refused = None;
     for (name, version, labels) in leftovers {
         let labels: serde_json::Map<_, _> = labels.into_iter().map(|label| (label, json!(null))).collect();
         let patch = json!({ "metadata": {
@@ -55,12 +56,19 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
         match shared.write(&target, Write::PatchPod { name: name.clone(), patch }).await {
             Ok(()) => info!(election = %key, pod = name, "removed the label of a deleted Election"),
             // The pod changed or went: it is looked at again.
-            Err(Refusal::Outdated(_) | Refusal::NotFound { named: true, .. }) => {
+            Err(refusal @ (Refusal::Outdated(_) | Refusal::NotFound { named: true, .. })) => {
                 shared.read(&key.namespace, Read::Pod(name)).await?;
-                return Err(Refusal::Outdated("a pod changed meanwhile".into()));
+                refused.get_or_insert(refusal);
+            }
+            // One pod that may not be written to keeps its label, and no other one does.
+            Err(refusal @ Refusal::Denied(_)) => {
+                refused.get_or_insert(refusal);
             }
             Err(refusal) => return Err(refusal),
         }
+    }
+    if let Some(refusal) = refused {
+        return Err(refusal);
     }
     shared.world().swept(key);
     Ok(())
