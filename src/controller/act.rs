@@ -2,6 +2,7 @@
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -13,8 +14,12 @@ use super::shared::{Shared, Target};
 use crate::api::{ElectionStatus, LeaderLabel, names};
 use crate::election::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use crate::election::snapshot::Election;
+use crate::election::status;
 use crate::election::term::Version;
 use crate::lease::object::{self, Owner};
+
+/// After how long a follower that may not be written to is tried again.
+const RETRY: SignedDuration = SignedDuration::from_secs(15);
 
 /// How many pods of one Election are written to at a time.
 const PATCHES_AT_ONCE: usize = 16;
@@ -58,6 +63,12 @@ pub async fn act<S: Server>(
     if let Some(label) = label {
         patch_pod(shared, election, label).await?;
     }
+    // Nobody waits for followers, and the election goes on without those that may not be written to.
+    let (refused, unanswered) = follow_all(shared, election, follow).await;
+    let status = match &refused {
+        Some(message) => status::refused(election, status, message, (shared.clock)()),
+        None => status,
+    };
     if let Some(status) = status {
         let StatusWrite { guard, status, can_wait: _, announce } = status;
         let name = election.name.clone();
@@ -69,8 +80,11 @@ pub async fn act<S: Server>(
             announce::publish(shared, election, change, since).await;
         }
     }
-    patch_pods(shared, election, follow).await?;
-    Ok(then)
+    match (refused, unanswered) {
+        (_, Some(ended)) => Err(ended),
+        (Some(_), None) => Ok(Then::LookAgain((shared.clock)().saturating_add(RETRY).unwrap_or(Timestamp::MAX))),
+        (None, None) => Ok(then),
+    }
 }
 
 async fn write<S: Server>(shared: &Shared<S>, target: Target, write: Write) -> Result<(), Ended> {
@@ -80,6 +94,24 @@ async fn write<S: Server>(shared: &Shared<S>, target: Target, write: Write) -> R
 async fn patch_pods<S: Server>(shared: &Shared<S>, election: &Election, pods: Vec<PodWrite>) -> Result<(), Ended> {
     let patches = stream::iter(pods).map(|pod| patch_pod(shared, election, pod));
     patches.buffer_unordered(PATCHES_AT_ONCE).try_collect().await
+}
+
+/// Writes to all followers. Returns what the server said to one that may not be written to, and what is to be seen again.
+async fn follow_all<S: Server>(
+    shared: &Shared<S>,
+    election: &Election,
+    pods: Vec<PodWrite>,
+) -> (Option<String>, Option<Ended>) {
+    let patches = stream::iter(pods).map(|pod| patch_pod(shared, election, pod));
+    let answers: Vec<Result<(), Ended>> = patches.buffer_unordered(PATCHES_AT_ONCE).collect().await;
+    let (mut refused, mut unanswered) = (None, None);
+    for ended in answers.into_iter().filter_map(Result::err) {
+        match ended.refusal {
+            Refusal::Denied(message) => refused = refused.max(Some(message)),
+            _ => unanswered = Some(ended),
+        }
+    }
+    (refused, unanswered)
 }
 
 async fn patch_pod<S: Server>(shared: &Shared<S>, election: &Election, pod: PodWrite) -> Result<(), Ended> {

@@ -187,7 +187,7 @@ fn start_watches<S: Server>(
         let convert = move |election| cached::election(election, &limits);
         let watch = watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone());
         watches.spawn(shared.server.around(watch));
-        let leases = api::<Lease>(client, namespace);
+        let leases = api::<DeserializeGuard<Lease>>(client, namespace);
         let watch = watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone());
         watches.spawn(shared.server.around(watch));
         let pods = api::<PodObject>(client, namespace);

@@ -147,11 +147,13 @@ impl Server for KubeServer {
         Ok(Some(match write {
             Write::CreateLease(lease) => {
                 let name = lease.metadata.name.as_deref().unwrap_or_default();
-                cached::lease(within((LEASES, name), self.leases(namespace).create(&create, &lease)).await?)?
+                let created = within((LEASES, name), self.leases(namespace).create(&create, &lease)).await?;
+                cached::lease(DeserializeGuard(Ok(created)))?
             }
             Write::ReplaceLease(lease) => {
                 let name = lease.metadata.name.as_deref().unwrap_or_default();
-                cached::lease(within((LEASES, name), self.leases(namespace).replace(name, &create, &lease)).await?)?
+                let replaced = within((LEASES, name), self.leases(namespace).replace(name, &create, &lease)).await?;
+                cached::lease(DeserializeGuard(Ok(replaced)))?
             }
             Write::PatchPod { name, patch } => {
                 let (pods, patch) = (self.pods(namespace), Patch::Merge(patch));
@@ -178,7 +180,10 @@ impl Server for KubeServer {
                 list.items.into_iter().map(cached::pod).collect::<Result<_, _>>()?
             }
             Read::Pod(name) => vec![cached::pod(within((PODS, &name), self.pods(namespace).get(&name)).await?)?],
-            Read::Lease(name) => vec![cached::lease(within((LEASES, &name), self.leases(namespace).get(&name)).await?)?],
+            Read::Lease(name) => {
+                let leases = Api::<DeserializeGuard<Lease>>::namespaced(self.client.clone(), namespace);
+                vec![cached::lease(within((LEASES, &name), leases.get(&name)).await?)?]
+            }
             Read::Elections => {
                 let list = within((ELECTIONS, ""), self.elections(namespace).list(&ListParams::default())).await?;
                 list.items.into_iter().map(|election| self.election(election)).collect::<Result<_, _>>()?

@@ -64,10 +64,8 @@ pub async fn watch<S, K>(
             delay = DELAYS.0;
         }
         // That a list is about to be asked for is no success at all.
-        if !matches!(event, Event::Init) {
-            if trouble.take().is_some() {
-                info!("watching {} again", plural(kind));
-            }
+        if !matches!(event, Event::Init) && trouble.take().is_some() {
+            info!("watching {} again", plural(kind));
         }
         let Some(event) = convert_event(event, &convert) else { continue };
         let complete = matches!(event, Event::InitDone);

@@ -16,10 +16,10 @@ pub struct Plan {
     pub fence: Vec<PodWrite>,
     /// The pod to label.
     pub label: Option<PodWrite>,
+    /// Pods that get or lose the follower's value. One that is refused does not end the plan.
+    pub follow: Vec<PodWrite>,
     /// The status, and after it the Event.
     pub status: Option<StatusWrite>,
-    /// Pods that get or lose the follower's value.
-    pub follow: Vec<PodWrite>,
     /// What follows when all of that is done.
     pub then: Then,
 }

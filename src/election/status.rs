@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::candidate::Ineligible;
 use super::decide::some_of;
 use super::plan::{Announcement, StatusWrite};
-use super::snapshot::{Pod, PodState, Settings, Snapshot};
+use super::snapshot::{Election, Pod, PodState, Settings, Snapshot};
 use super::term::Version;
 use crate::api::{ElectionStatus, Reason, condition, whole_second};
 use crate::lease::record::Record;
@@ -98,6 +98,25 @@ pub fn stalled(
     let leads = |pod: &Pod| Some(pod.id.uid.as_ref()) == uid && pod.state == PodState::Running;
     let led = why.0 != Reason::WriteRefused && snapshot.pods.iter().any(leads);
     conclude(snapshot, status, (led, why.clone()), Some(why), now)
+}
+
+/// The write of a plan, or the status as it is, with what the server said to a write that nobody waits for. `None`: it is said
+/// already.
+pub fn refused(election: &Election, planned: Option<StatusWrite>, message: &str, now: Timestamp) -> Option<StatusWrite> {
+    let guard = Version { uid: election.uid.clone(), resource_version: election.resource_version };
+    let unchanged = StatusWrite { guard, status: election.status.clone(), can_wait: false, announce: None };
+    let mut write = planned.unwrap_or(unchanged);
+    let message = format!("the API server refuses a request of Podium: {message}");
+    let before = election.status.condition("Stalled");
+    // Once: the words may differ each time.
+    let same = before.filter(|before| before.reason == format!("{:?}", Reason::WriteRefused));
+    let stalled = same
+        .cloned()
+        .unwrap_or_else(|| condition(before, "Stalled", true, (Reason::WriteRefused, message), election.generation, now));
+    let conditions = write.status.conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != "Stalled");
+    conditions.push(stalled);
+    (write.status != election.status).then_some(write)
 }
 
 /// The write that says that elections are suspended and the Lease was lost. Leader and term stay as they are.

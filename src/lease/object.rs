@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_3_a_blanked_lease_keeps_only_the_count_and_what_others_wrote() {
+    fn rule_3_a_blanked_lease_keeps_only_the_count_whom_it_named_and_what_others_wrote() {
         let mut object = elected(blank("web", Owner { uid: "former", ..OWNER }), OWNER, &record(), Timestamp::UNIX_EPOCH, 3);
         object.metadata.annotations.get_or_insert_default().insert("example.com/note".into(), "kept".into());
         let object = blanked(object, OWNER);
@@ -169,6 +169,7 @@ mod tests {
         assert_eq!(owners.iter().map(|owner| owner.uid.as_str()).collect::<Vec<_>>(), ["election-uid"]);
         let lease = stored(object);
         assert_eq!((lease.content, lease.transitions), (Content::Blank, Some(3)));
+        assert_eq!(lease.former, ["u0".into(), "u1".into()].into(), "whom it named is still to be fenced");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use podium::api::Election;
 use serde_json::{Value, json};
@@ -230,4 +230,25 @@ async fn five_thousand_pods_elect_and_fail_over_and_one_more_is_too_many() {
     let own = OwnCluster::start().await;
     own.cluster.install(podium::api::custom_resource_definition()).await;
     elect_among(own.cluster.clone(), podium::election::decide::MOST_PODS).await;
+}
+
+#[tokio::test]
+async fn a_lease_with_a_time_beyond_all_calendars_stops_nobody() {
+    scenario(async |world| {
+        let far = json!({ "renewTime": "9999-12-31T23:59:59.000000Z", "holderIdentity": "somebody" });
+        let resource = ApiResource::erase::<Lease>(&());
+        let leases: Api<DynamicObject> = Api::namespaced_with(world.cluster.client.clone(), &world.namespace, &resource);
+        let theirs = json!({ "metadata": { "name": "theirs" }, "spec": far });
+        let theirs: DynamicObject = serde_json::from_value(theirs).expect("an object");
+        leases.create(&PostParams::default(), &theirs).await.expect("the API server takes it");
+        let _controller = world.controller();
+        let leader = world.led().await;
+        let edit = Patch::Merge(json!({ "spec": far }));
+        leases.patch("web", &PatchParams::default(), &edit).await.expect("the API server takes it");
+        world.leader_after("web", &leader).await;
+        world.election_with("theirs", json!({ "label": { "key": "theirs.example/leader" } })).await;
+        let message = world.condition("theirs", "Stalled", "True", "LeaseConflict").await;
+        assert!(message.contains("podium.dev/adopt-by"), "{message}");
+    })
+    .await;
 }

@@ -121,7 +121,7 @@ pub const EXPLORATIONS: [Exploration; 12] = [
     Exploration {
         name: "adoption of a campaign",
         protocol: || campaign(Budget { renew: 1, flip: 1, ..QUIET }),
-        states: 104_470,
+        states: 119_284,
         without: &[],
     },
     Exploration {

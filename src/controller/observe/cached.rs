@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use serde::Deserialize;
@@ -40,7 +40,8 @@ struct PodCondition {
     #[serde(rename = "type")]
     type_: String,
     status: String,
-    last_transition_time: Option<Time>,
+    /// As it is written: a time that we cannot read must not make the pod unreadable, and a list of pods with it.
+    last_transition_time: Option<String>,
 }
 
 /// Identity and version, as every object has them.
@@ -48,6 +49,9 @@ fn version(metadata: &ObjectMeta) -> Result<Version, NotAnInteger> {
     let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
     Ok(Version { uid: metadata.uid.as_deref().unwrap_or_default().into(), resource_version })
 }
+
+/// Who holds a Lease that cannot be read.
+const UNREADABLE: &str = "somebody who wrote what cannot be read";
 
 /// A pod, independent of any Election.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,7 +190,8 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
         _ => PodState::Pending,
     };
     let conditions = status.conditions.into_iter().map(|PodCondition { type_, status, last_transition_time }| {
-        (type_, (status == "True", last_transition_time.map_or(Timestamp::UNIX_EPOCH, |time| time.0)))
+        let since = last_transition_time.and_then(|time| time.parse().ok());
+        (type_, (status == "True", since.unwrap_or(Timestamp::UNIX_EPOCH)))
     });
     let pod = CachedPod {
         version: version(&metadata)?,
@@ -201,11 +206,16 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     Ok(named(&metadata, Object::Pod(pod)))
 }
 
-/// What is kept of a Lease.
+/// What is kept of a Lease. One that cannot be read (a time beyond all calendars is enough) counts as damaged; somebody else's
+/// that cannot be read counts as held. It must not hinder the others.
 ///
 /// # Errors
 /// Where its resourceVersion is not an integer.
-pub fn lease(mut lease: LeaseObject) -> Result<Named, NotAnInteger> {
+pub fn lease(guard: DeserializeGuard<LeaseObject>) -> Result<Named, NotAnInteger> {
+    let mut lease = guard.0.unwrap_or_else(|invalid| LeaseObject {
+        metadata: invalid.metadata,
+        spec: Some(LeaseSpec { holder_identity: Some(UNREADABLE.into()), ..LeaseSpec::default() }),
+    });
     lease.metadata.managed_fields = None;
     let metadata = lease.metadata.clone();
     let cached = CachedLease { lease: object::read(&lease)?, object: Arc::new(lease), seen: Instant::now() };

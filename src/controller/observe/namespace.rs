@@ -123,7 +123,7 @@ impl Namespace {
         // An Election that cannot be read may have any of the labels.
         let unreadable = |name: &String| self.elections.get(name).is_some_and(|seen| seen.value.parsed.is_err());
         pods.filter(|(_, pod)| pod.claims.contains_key(election))
-            .filter(|(_, pod)| !pod.claims.keys().any(unreadable))
+            .filter(|(_, pod)| !pod.claims.keys().any(|name| name != election && unreadable(name)))
             .filter_map(|(name, pod)| {
                 // A label comes with the claim: an Election that only matches has none here, and would wait for ever for a
                 // key that is in use.

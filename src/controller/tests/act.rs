@@ -160,3 +160,36 @@ async fn of_two_writes_to_the_same_version_of_a_pod_only_the_first_is_sent() {
     assert!(first.is_ok() && matches!(second, Err(Refusal::Outdated(_))), "{first:?}, {second:?}");
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_follower_that_may_not_be_written_to_is_said_once_and_the_leader_stays_ready() {
+    let with_followers =
+        |object: &mut serde_json::Value| object["spec"]["label"] = serde_json::json!({ "followerValue": "false" });
+    let leader = pod("a", 41, |object| {
+        ready(object);
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "30" });
+    });
+    let script = Script { to_writes: answers([Err(Refusal::Denied("no".into()))]), ..Script::default() };
+    let shared =
+        shared(script, [election("web", 10, with_followers), lease("web", 40, "a", 30), leader, pod("b", 42, ready)]);
+    let (writes, done) = run(&shared).await;
+    assert!(done, "nobody waits for followers");
+    let [Write::PatchPod { name, .. }, Write::PatchStatus { patch, .. }, ..] = &writes[..] else { panic!("{writes:#?}") };
+    assert_eq!(name, "b");
+    let conditions = &patch["status"]["conditions"];
+    assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&"True".into(), &"LeaderElected".into()));
+    assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"WriteRefused".into()));
+
+    // The same once more, over the status that says so: nothing is written but the follower.
+    let said = election("web", 50, |object| {
+        with_followers(object);
+        object["status"] = patch["status"].clone();
+        object["status"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    });
+    apply(&mut shared.world(), said);
+    shared.server.to_writes.lock().unwrap().push_back(Err(Refusal::Denied("no, again".into())));
+    shared.server.writes.lock().unwrap().clear();
+    let (writes, _) = run(&shared).await;
+    assert!(matches!(&writes[..], [Write::PatchPod { .. }]), "{writes:#?}");
+}

@@ -1,6 +1,7 @@
 //! What the caches know, and whom a change concerns.
 
 use super::*;
+use crate::controller::observe::cached::{self, Object};
 
 fn names_of(changes: Changes) -> Vec<String> {
     changes.affected.into_iter().map(|key| key.name).collect()
@@ -125,4 +126,28 @@ fn of_two_elections_with_one_label_key_the_one_that_claims_the_pod_has_it_then_t
     };
     assert_eq!(rivals("old"), [None, Some("young".into())]);
     assert_eq!(rivals("young"), [Some("old".into()), None]);
+}
+
+#[test]
+fn a_time_beyond_all_calendars_makes_a_lease_damaged_or_held_and_a_pod_not_unreadable() {
+    let far = "9999-12-31T23:59:59.000000Z";
+    let lease = |annotations: serde_json::Value| {
+        let object = serde_json::json!({
+            "metadata": { "namespace": "default", "name": "web", "uid": "u", "resourceVersion": "7", "annotations": annotations },
+            "spec": { "holderIdentity": "a", "renewTime": far },
+        });
+        let Object::Lease(lease) = cached::lease(serde_json::from_value(object).unwrap()).unwrap().object else { panic!() };
+        lease.lease
+    };
+    let ours = lease(serde_json::json!({ "podium.dev/election": "web-uid", "podium.dev/term": "5" }));
+    assert!(matches!(ours.content, crate::lease::record::Content::Damaged(_)), "{ours:?}");
+    assert!(!ours.renewed, "not taken for an elector's");
+    assert!(lease(serde_json::json!({})).campaigner().is_some(), "somebody may hold it");
+
+    let named = pod("a", 41, |object| {
+        object["status"]["conditions"] =
+            serde_json::json!([{ "type": "Ready", "status": "True", "lastTransitionTime": far }]);
+    });
+    let Object::Pod(pod) = named.object else { panic!() };
+    assert!(pod.conditions["Ready"].0);
 }

@@ -34,6 +34,27 @@ async fn rule_11_nothing_is_swept_without_the_servers_word_about_this_very_elect
 }
 
 #[tokio::test]
+async fn a_pod_that_may_not_be_written_to_does_not_keep_the_others_from_being_swept() {
+    let refused = Err(Refusal::Denied("no".into()));
+    let script = Script {
+        to_reads: answers([Err(absent(true))]),
+        to_writes: answers([refused]),
+        serves_elections: true,
+        ..Script::default()
+    };
+    let second = pod("b", 42, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+    });
+    let shared = shared(script, [left_behind(), second]);
+    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Failed, "it is tried again");
+    let writes = shared.server.writes.lock().unwrap();
+    let pods: Vec<&str> =
+        writes.iter().map(|write| if let Write::PatchPod { name, .. } = write { name } else { "" }).collect();
+    assert_eq!(pods, ["a", "b"]);
+}
+
+#[tokio::test]
 async fn a_label_that_another_election_has_on_the_pod_is_not_swept() {
     let claimed = pod("a", 41, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();

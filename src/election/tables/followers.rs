@@ -38,6 +38,24 @@ fn pods_that_could_not_lead_lose_the_followers_value_unless_they_are_about_to_go
 }
 
 #[test]
+fn a_follower_is_not_asked_again_how_long_it_has_been_ready() {
+    let min_ready = |world: &mut Snapshot| {
+        world.election.settings.as_mut().unwrap().min_ready = k8s_openapi::jiff::SignedDuration::from_secs(60);
+    };
+    let young = |pod: Pod| led([pod.with(|pod| pod.ready_since = Some(now()))]).with(min_ready).plan().follow;
+    assert_eq!(writes(&young(follower("a"))), [], "the clock of another controller may have said so");
+    assert_eq!(writes(&young(pod("a"))), []);
+}
+
+#[test]
+fn one_plan_writes_to_so_many_followers_only() {
+    let mut world = led([]);
+    world.pods.extend((0..100).map(|number| pod(&format!("web-{number}"))));
+    let plan = world.plan();
+    assert_eq!((plan.follow.len(), plan.then), (crate::election::decide::FOLLOWERS_AT_ONCE, Then::LookAgain(now())));
+}
+
+#[test]
 fn a_former_holder_is_fenced_to_the_followers_value_if_it_could_lead() {
     let of = |former| with_followers(world(reign("b", 90, ["a-uid"])).pods([former, pod("b")])).plan();
     assert_eq!(writes(&of(pod("a").labelled().term(50)).fence), [("a", 90, FOLLOW)]);

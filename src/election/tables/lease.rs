@@ -37,6 +37,16 @@ fn rule_3_a_blank_lease_is_filled_with_every_other_pod_on_the_list() {
 }
 
 #[test]
+fn rule_3_whom_a_blank_lease_named_before_it_was_emptied_is_listed_also_if_the_selector_does_not_match_it() {
+    let former = |world: &mut Snapshot| world.lease.as_mut().unwrap().former = uids(["c-uid", "lost-uid"]);
+    let left = pod("c").with(|pod| pod.matches = false);
+    let plan = world(Content::Blank).pods([pod("a"), left]).with(former).consulted().plan();
+    assert_eq!(elected(&plan), ("a", 100, uids(["c-uid", "lost-uid"])));
+    assert_eq!(writes(&plan.fence), [("c", 100, KEEP)]);
+    assert_eq!((plan.label, &plan.then), (None, &Then::Consult("a former holder is not seen")));
+}
+
+#[test]
 fn rule_3_a_lease_that_was_edited_is_emptied_first() {
     let plan = world(Content::Damaged("an edit")).pods([pod("a").labelled().term(90)]).consulted().plan();
     assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "an edit")));

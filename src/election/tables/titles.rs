@@ -58,23 +58,34 @@ fn with_consent_a_live_holder_is_waited_for_until_it_expires() {
 }
 
 #[test]
-fn with_consent_a_released_or_expired_lease_is_taken_over_after_a_fresh_look_with_everybody_listed() {
+fn with_consent_a_released_or_expired_lease_is_emptied_which_makes_it_ours_with_a_revision_above_all_terms() {
     for world in [foreign("", 0, adopt_by("web")), foreign("db-0", 15, adopt_by("web"))] {
-        assert!(matches!(world.plan().then, Then::Consult(_)));
-        assert_eq!(world.plan().lease, None);
-        let plan = world.consulted().plan();
-        assert_eq!(elected(&plan), ("a", 100, uids(["b-uid"])));
-        let Some(LeaseWrite::Elect { record, guard: version, .. }) = &plan.lease else { panic!("{plan:?}") };
-        assert_eq!((record.reason.as_str(), version), ("the Lease was handed over", &guard()));
+        let plan = world.plan();
+        assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was handed over")));
+        assert_eq!((plan.fence.len(), plan.label, plan.then), (0, None, Then::DecideAgain));
     }
 }
 
 #[test]
+fn a_term_from_another_lease_of_the_elections_name_is_never_taken_for_forged_by_an_older_lease() {
+    let claimed = |world: &mut Snapshot| world.pods[0] = pod("a").term(2_500);
+    let plan = foreign("b", 0, by_sidecars).with(claimed).consulted().plan();
+    assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was handed over")));
+    let named = |world: &mut Snapshot| world.election.status.term = Some(2_500);
+    let plan = foreign("b", 0, by_sidecars).with(named).consulted().plan();
+    assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was handed over")));
+}
+
+#[test]
 fn a_sidecars_lease_is_taken_over_at_once_and_its_holder_stays() {
+    let cached = foreign("b", 0, by_sidecars).plan();
+    assert_eq!(cached.lease, None, "not from the caches");
+    assert!(matches!(cached.then, Then::Consult(_)));
     let plan = foreign("b", 0, by_sidecars).consulted().plan();
     assert_eq!(elected(&plan), ("b", 100, uids(["a-uid"])));
-    let Some(LeaseWrite::Elect { transitions, .. }) = plan.lease else { panic!("{plan:?}") };
+    let Some(LeaseWrite::Elect { record, transitions, .. }) = plan.lease else { panic!("{plan:?}") };
     assert_eq!(transitions, 4, "the leader did not change");
+    assert_eq!(record.reason, "the Lease was handed over");
 }
 
 #[test]
@@ -83,7 +94,7 @@ fn a_sidecar_whose_pod_may_not_lead_is_waited_for() {
     let waiting = foreign("b", 5, by_sidecars).with(unready).consulted();
     assert_eq!(left_alone(&waiting).1, Some(10));
     let expired = foreign("b", 15, by_sidecars).with(unready).consulted().plan();
-    assert_eq!(elected(&expired).0, "a");
+    assert!(matches!(expired.lease, Some(LeaseWrite::Blank(..))), "{expired:?}");
 }
 
 #[test]
