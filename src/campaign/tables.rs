@@ -215,6 +215,26 @@ fn who_is_refused_the_lock_looks_who_has_it_and_waits() {
 }
 
 #[test]
+fn who_is_refused_the_creation_looks_who_was_faster_and_waits() {
+    let mut campaigner = me();
+    reads(&mut campaigner, None, 0.0);
+    assert!(matches!(campaigner.next(at(0.0), WALL), Action::Create(_)));
+    answer(&mut campaigner, Answer::Refused, 0.0);
+    reads(&mut campaigner, Some(lock("other", 1)), 0.0);
+    assert!(!campaigner.leads(at(0.0)) && waits(&campaigner, 0.0) >= Duration::from_secs(2));
+    assert_eq!(campaigner.holder().unwrap(), ("other", at(15.0)));
+}
+
+#[test]
+fn who_follows_names_each_new_holder_as_soon_as_it_is_seen() {
+    let mut campaigner = follower();
+    for (version, holder) in [(2, "third"), (3, "other"), (4, "fourth")] {
+        campaigner.heard(Some(lock(holder, version)), at(version.into()));
+        assert_eq!(campaigner.holder().map(|(name, _)| name), Some(holder));
+    }
+}
+
+#[test]
 fn the_own_name_in_the_lock_is_renewed_at_once_by_a_new_life() {
     let mut campaigner = me();
     reads(&mut campaigner, Some(lock("me", 1)), 0.0);

@@ -2,10 +2,12 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::json;
 
-use crate::harness::{Scenario, eventually, scenario};
+use crate::harness::{Leader, Scenario, eventually, scenario};
 
 #[tokio::test]
 async fn a_leader_that_is_deleted_gracefully_is_replaced() {
@@ -93,12 +95,21 @@ async fn a_pod_that_a_stateful_set_made_anew_leads_with_another_uid_and_another_
 }
 
 #[tokio::test]
-async fn a_rollout_ends_with_a_leader_of_the_new_revision() {
+async fn a_rollout_changes_the_leader_once_to_a_pod_of_the_new_revision() {
     scenario(async |world| {
         let _controller = world.controller();
         world.workload::<Deployment>("web", json!({ "replicas": 3 })).await;
         world.election("web").await;
-        let old = revision_of_leader(world).await;
+        world.eligible("web", "3/3").await;
+        let first = world.leader("web").await;
+        let old = revision_of(world, &first).await;
+        let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("pods can be listed");
+        let newest = pods.iter().filter_map(|pod| pod.creation_timestamp()).max().expect("there are pods").0;
+        eventually("pods made from now on are newer by the second, too", async || {
+            let now = Timestamp::now();
+            if now.as_second() > newest.as_second() { Ok(()) } else { Err(now.to_string()) }
+        })
+        .await;
         world.roll_out("web").await;
         eventually("the rollout is complete", async || {
             let deployment = world.api::<Deployment>().get("web").await.map_err(|error| error.to_string())?;
@@ -108,13 +119,14 @@ async fn a_rollout_ends_with_a_leader_of_the_new_revision() {
             complete.then_some(()).ok_or_else(|| format!("{status:?}"))
         })
         .await;
-        assert_ne!(revision_of_leader(world).await, old);
+        let leader = world.leader_after("web", &first).await;
+        assert_ne!(revision_of(world, &leader).await, old);
+        assert_eq!(leader.transitions, first.transitions + 1, "no pod was elected that was about to go");
     })
     .await;
 }
 
-async fn revision_of_leader(world: &Scenario) -> String {
-    let leader = world.leader("web").await;
+async fn revision_of(world: &Scenario, leader: &Leader) -> String {
     let pod = world.api::<Pod>().get(&leader.name).await.expect("the leader is there");
     pod.labels()["pod-template-hash"].clone()
 }

@@ -3,8 +3,12 @@
 //! Whatever is missing is named; what needs none of it goes on, here and in other namespaces; and all of it goes on by itself
 //! once the right is back.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::DeleteParams;
+use serde::Deserialize;
 
 use crate::harness::access::RIGHTS;
 use crate::harness::controller::Controller;
@@ -142,4 +146,28 @@ async fn a_watch_that_may_not_be_continued_is_named_and_continued_once_it_may() 
         }
     })
     .await;
+}
+
+#[test]
+fn the_example_grants_what_these_tests_grant_and_nothing_else() {
+    let manifests = serde_yaml::Deserializer::from_str(include_str!("../../examples/rbac.yaml"));
+    let manifests = manifests.map(|manifest| serde_yaml::Value::deserialize(manifest).expect("a manifest"));
+    let role = manifests.into_iter().find(|manifest| manifest["kind"] == "ClusterRole").expect("a ClusterRole");
+    let role: ClusterRole = serde_yaml::from_value(role).expect("a ClusterRole");
+    let mut granted = BTreeSet::new();
+    for rule in role.rules.unwrap_or_default() {
+        let (groups, resources) = (rule.api_groups.unwrap_or_default(), rule.resources.unwrap_or_default());
+        let named = rule.resource_names.unwrap_or_default().concat();
+        for (group, resource) in groups.iter().flat_map(|group| resources.iter().map(move |resource| (group, resource))) {
+            let verbs = rule.verbs.iter().map(|verb| (group.clone(), resource.clone(), named.clone(), verb.clone()));
+            granted.extend(verbs);
+        }
+    }
+    let owned =
+        |group: &str, resource: &str, named: &str, verb: &str| [group, resource, named, verb].map(str::to_owned).into();
+    let tested =
+        RIGHTS.iter().flat_map(|(group, resource, verbs)| verbs.iter().map(|verb| owned(group, resource, "", verb)));
+    // Elsewhere than in a namespace: whether Elections are served at all.
+    let served = owned("apiextensions.k8s.io", "customresourcedefinitions", "elections.podium.dev", "get");
+    assert_eq!(granted, tested.chain([served]).collect::<BTreeSet<(String, String, String, String)>>());
 }

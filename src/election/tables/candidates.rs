@@ -26,6 +26,25 @@ fn who_may_not_lead_is_replaced_at_once_with_the_reason() {
     }
 }
 
+#[test]
+fn who_may_not_lead_is_not_elected_though_it_would_come_first() {
+    // Ready and with the highest priority, all of them.
+    let changes: [fn(&mut Pod); 5] = [
+        |pod| pod.state = PodState::Terminating,
+        |pod| pod.state = PodState::Failed,
+        |pod| pod.state = PodState::Succeeded,
+        |pod| pod.state = PodState::Pending,
+        |pod| pod.opted_out = true,
+    ];
+    let first = || pod("a").with(|pod| pod.priority = 9);
+    assert_eq!(winner([first(), pod("b")]), "a");
+    for change in changes {
+        assert_eq!(winner([first().with(change), pod("b")]), "b");
+        let alone = world(reign("", 90, [])).pods([first().with(change)]).plan();
+        assert_eq!((alone.lease, alone.label), (None, None));
+    }
+}
+
 fn winner<const N: usize>(pods: [Pod; N]) -> String {
     elected(&world(reign("", 90, [])).pods(pods).plan()).0.to_owned()
 }
