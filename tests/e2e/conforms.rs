@@ -309,7 +309,8 @@ fn lists() -> Vec<Step> {
             &[("watch", "true"), ("timeoutSeconds", "2"), ("allowWatchBookmarks", "true"), ("resourceVersion", "$list")],
         ),
         read(Leases, &[("fieldSelector", "metadata.namespace!=kube-node-lease")]),
-        // Older than anything that a server remembers.
-        read(Leases, &[("watch", "true"), ("timeoutSeconds", "2"), ("resourceVersion", "1")]),
+        // Older than anything that a server remembers of Elections: it began to serve them later. (Of what Kubernetes itself
+        // defines, a young cluster remembers everything.)
+        read(Elections, &[("watch", "true"), ("timeoutSeconds", "2"), ("resourceVersion", "1")]),
     ]
 }
