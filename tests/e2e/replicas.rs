@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::harness::access::RIGHTS;
-use crate::harness::controller::Controller;
+use crate::harness::controller::{Controller, OWN_LEASE};
 use crate::harness::{Scenario, eventually, scenario};
 
 const ACTIVE: &[&str] = &["caches in sync, electing"];
@@ -20,7 +20,7 @@ async fn own_lease(world: &Scenario) -> Lease {
     eventually("Podium's own Lease is there", async || {
         let leases = world.api::<Lease>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let names: Vec<_> = leases.items.iter().map(ResourceExt::name_any).collect();
-        let own = leases.items.into_iter().find(|lease| lease.name_any().starts_with("podium-controller-"));
+        let own = leases.items.into_iter().find(|lease| lease.name_any().starts_with(OWN_LEASE));
         own.ok_or_else(|| format!("{names:?}"))
     })
     .await

@@ -8,6 +8,9 @@ use kube::config::Kubeconfig;
 
 use super::waiting::eventually;
 
+/// How the names of the Leases begin by which replicas of the controller elect the active one.
+pub const OWN_LEASE: &str = "podium-controller";
+
 /// A running controller. It is killed when this is dropped.
 pub struct Controller {
     child: Child,

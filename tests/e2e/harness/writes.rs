@@ -1,4 +1,5 @@
-//! How much is written: every revision of pods, Leases, Elections and Events of a namespace, counted as it happens.
+//! How much is written: every revision of pods, Leases, Elections and Events of a namespace, counted as it happens. Without the
+//! Lease by which replicas of the controller elect the active one: that is renewed as long as one runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::controller::OWN_LEASE;
 use super::scenario::Scenario;
 use super::waiting::eventually;
 
@@ -115,8 +117,12 @@ where
                     WatchEvent::Error(_) => return,
                 };
                 from = metadata.resource_version.unwrap_or_default();
+                let name = metadata.name.unwrap_or_default();
+                if kind == "Lease" && name.starts_with(OWN_LEASE) {
+                    continue;
+                }
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                *seen.counts.entry(format!("{kind} {}", metadata.name.unwrap_or_default())).or_default() += 1;
+                *seen.counts.entry(format!("{kind} {name}")).or_default() += 1;
                 seen.last = Instant::now();
             }
         }
