@@ -21,6 +21,7 @@ use run::{Done, Run, Stage};
 
 use crate::harness::cluster::Cluster;
 use crate::harness::faulty::{Fault, Side};
+use crate::harness::inside::Connections;
 use crate::harness::observer::Observer;
 
 /// How many runs at a time. They mostly wait.
@@ -42,7 +43,8 @@ async fn a_fault_at_any_write_of_any_change_breaks_no_promise_and_repeats_no_wri
     let begun = Instant::now();
     let cluster = Cluster::shared().await;
     let observer = Arc::new(Observer::start(&cluster.client).await);
-    let stage = Stage { cluster, observer, used: Arc::default() };
+    let connections = Connections::new(&cluster.kubeconfig).await;
+    let stage = Stage { cluster, connections, observer, used: Arc::default() };
 
     let changes = chosen();
     let flawless =
@@ -55,7 +57,8 @@ async fn a_fault_at_any_write_of_any_change_breaks_no_promise_and_repeats_no_wri
         match done {
             Ok(done) => {
                 table.note(run, &done);
-                failures.extend(done.violations.iter().map(|violation| format!("{run:?}: {violation}\n{}", done.logs)));
+                let wrong = done.violations.iter().cloned().chain(untimely(run, &done));
+                failures.extend(wrong.map(|wrong| format!("{run:?}: {wrong}\n{}", done.logs)));
                 expected.insert((run.change, run.moves_on), done);
             }
             Err(missing) => failures.push(format!("{run:?}: {missing}")),
@@ -85,8 +88,9 @@ async fn a_fault_at_any_write_of_any_change_breaks_no_promise_and_repeats_no_wri
                 table.note(run, &done);
                 let mut wrong = done.violations.clone();
                 wrong.extend(needless(&flawless.writes, &done.writes, at, fault));
-                if done.asked.get(number) != Some(at) {
-                    wrong.push(format!("the write was not this one but {:?}", done.asked.get(number)));
+                wrong.extend(untimely(run, &done));
+                if done.struck.as_ref() != Some(at) {
+                    wrong.push(format!("the write was not this one but {:?}", done.struck));
                 }
                 if !wrong.is_empty() {
                     failures.push(format!("{name}: {}\n{}", wrong.join("; "), done.logs));
@@ -102,6 +106,12 @@ async fn a_fault_at_any_write_of_any_change_breaks_no_promise_and_repeats_no_wri
     }
     let names: Vec<&str> = failures.iter().filter_map(|failure| failure.lines().next()).collect();
     assert!(failures.is_empty(), "{} of the runs failed:\n{}", names.len(), names.join("\n"));
+}
+
+/// Writes that came too late where nobody else writes: the controller went by something old.
+fn untimely(run: Run, done: &Done) -> Option<String> {
+    let is_wrong = done.outdated > 0 && !run.change.is_interfered_with();
+    is_wrong.then(|| format!("{} writes came too late", done.outdated))
 }
 
 /// The changes to walk through: all, or those that `PODIUM_FAULTS` names, separated by commas.

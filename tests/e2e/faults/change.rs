@@ -88,6 +88,11 @@ impl Change {
         self == Self::Recreated || self == Self::LeaderGone
     }
 
+    /// Whether Kubernetes may write to a pod of its own accord: it marks one that terminates without a node, when it comes by.
+    pub fn is_interfered_with(self) -> bool {
+        self == Self::LeaderTerminating
+    }
+
     /// What has to change once there is a leader, and what that leads to.
     pub async fn prepare(self, world: &World, term: i64) -> Option<Goal> {
         match self {

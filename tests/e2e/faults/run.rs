@@ -15,7 +15,7 @@ use super::judge::{Writes, judge, writes};
 use super::world::World;
 use crate::harness::cluster::Cluster;
 use crate::harness::faulty::{Control, Fault, Noted, describe};
-use crate::harness::inside::Inside;
+use crate::harness::inside::{Connections, Inside};
 use crate::harness::observer::Observer;
 use crate::harness::waiting::DEADLINE;
 
@@ -24,6 +24,8 @@ use crate::harness::waiting::DEADLINE;
 pub struct Stage {
     /// The cluster.
     pub cluster: Cluster,
+    /// How its controllers reach it.
+    pub connections: Connections,
     /// Sees everything that happens in it.
     pub observer: Arc<Observer>,
     /// The namespaces that were used.
@@ -44,8 +46,12 @@ pub struct Run {
 /// What became of it.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
-    /// The writes of the controller that the fault was meant for, as it asked for them.
+    /// The writes of the controller that the fault was meant for, as it asked for them. Without those that came too late.
     pub asked: Vec<String>,
+    /// The one of them at which the fault happened.
+    pub struck: Option<String>,
+    /// How many of its writes came too late before that.
+    pub outdated: usize,
     /// What was written with effect, by all controllers.
     pub writes: Writes,
     /// How many revisions were judged.
@@ -86,7 +92,7 @@ impl Stage {
     /// # Errors
     /// What did not happen in time.
     pub async fn run(&self, run: Run) -> Result<Done, String> {
-        let world = World::new(&self.cluster, &self.observer).await;
+        let world = World::new(&self.cluster, &self.connections, &self.observer).await;
         self.used.lock().expect("no panic").push(world.namespace.clone());
         let control = Control::new();
         let mut pair = Pair { first: world.controller(control.clone()), second: None, since: 0 };
@@ -95,7 +101,10 @@ impl Stage {
         let mut done = Done { logs: logs(&pair), ..Done::default() };
         let took = outcome.map_err(|missing| format!("{missing}\n{}", done.logs));
         done.took = took?;
-        done.asked = pair.first.control.noted().iter().map(|noted| noted.what.clone()).collect();
+        let noted = pair.first.control.noted();
+        done.asked = noted.iter().filter(|noted| !noted.is_outdated()).map(|noted| noted.what.clone()).collect();
+        done.struck = pair.first.control.struck().map(|noted| noted.what);
+        done.outdated = pair.first.control.outdated();
         let others = world.others(&pair.controls());
         {
             let view = world.view.borrow();
@@ -180,9 +189,9 @@ async fn go_on(world: &World, run: Run, pair: &mut Pair, mut goal: Goal) -> Resu
         goal = run.change.move_on(world, term).await;
         world.reach(&goal, &pair.controls()).await?;
     }
-    if let Some((number, Fault::Hang(_))) = run.fault {
+    if let Some((_, Fault::Hang(_))) = run.fault {
         pair.first.control.resume();
-        in_time("the late answer arrives", pair.first.control.until(|noted| noted[number].over)).await?;
+        in_time("the late answer arrives", pair.first.control.over()).await?;
     }
     settle(world, run, pair, &goal).await?;
     Ok(took)

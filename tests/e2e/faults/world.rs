@@ -8,7 +8,6 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::config::Kubeconfig;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use podium::api::Election;
@@ -20,7 +19,7 @@ use tokio::sync::watch;
 use super::goal::Goal;
 use crate::harness::cluster::Cluster;
 use crate::harness::faulty::{Answer, Control};
-use crate::harness::inside::Inside;
+use crate::harness::inside::{Connections, Inside};
 use crate::harness::observer::{Observer, View};
 use crate::harness::waiting::DEADLINE;
 
@@ -29,7 +28,7 @@ pub struct World {
     /// What was seen so far.
     pub view: watch::Receiver<View>,
     client: Client,
-    kubeconfig: Kubeconfig,
+    connections: Connections,
     /// Its name.
     pub namespace: String,
     /// The revisions that the test itself wrote.
@@ -39,7 +38,7 @@ pub struct World {
 
 impl World {
     /// A new namespace.
-    pub async fn new(cluster: &Cluster, observer: &Arc<Observer>) -> Self {
+    pub async fn new(cluster: &Cluster, connections: &Connections, observer: &Arc<Observer>) -> Self {
         let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
         let namespace = serde_json::from_value(json!({ "metadata": { "generateName": "faults-" } })).expect("a namespace");
         let namespace = namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace").name_any();
@@ -53,7 +52,7 @@ impl World {
         Self {
             view: observer.view(&namespace),
             client: cluster.client.clone(),
-            kubeconfig: cluster.kubeconfig.clone(),
+            connections: connections.clone(),
             namespace,
             own: Mutex::default(),
             forged: Mutex::default(),
@@ -62,7 +61,7 @@ impl World {
 
     /// Starts a controller.
     pub fn controller(&self, control: Arc<Control>) -> Inside {
-        Inside::start(&self.kubeconfig, &self.namespace, control)
+        Inside::start(&self.connections, &self.namespace, control)
     }
 
     /// Creates a pod that runs and is Ready, or not. No scheduler takes it, so nobody writes to it but the test and Podium.

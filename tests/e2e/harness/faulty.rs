@@ -31,6 +31,15 @@ pub enum Fault {
     Edit,
 }
 
+impl Fault {
+    fn side(self) -> Side {
+        match self {
+            Self::Die(side) | Self::Hang(side) | Self::Lose(side) => side,
+            Self::Edit => Side::Before,
+        }
+    }
+}
+
 /// Whether the API server has applied the write when it goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -58,7 +67,9 @@ pub enum Answer {
     Applied(Option<i64>),
     /// Everything was so already.
     Unchanged,
-    /// No.
+    /// The object has changed since it was looked at.
+    Outdated(String),
+    /// No, for another reason.
     Refused(String),
 }
 
@@ -71,8 +82,10 @@ pub struct Control {
 
 #[derive(Default)]
 struct State {
-    /// Which write is to fail and how; 0 is the next one.
+    /// Which write is to fail and how; 0 is the next one. Writes that came too late do not count: they are asked for anew.
     plan: Option<(usize, Fault)>,
+    /// The write that failed so.
+    struck: Option<usize>,
     noted: Vec<Noted>,
     /// How many of these were before it was armed.
     before: usize,
@@ -81,6 +94,13 @@ struct State {
     reached: Option<Instant>,
     dead: bool,
     hung: bool,
+}
+
+impl Noted {
+    /// Whether the object had changed since the controller looked at it.
+    pub fn is_outdated(&self) -> bool {
+        matches!(self.answer, Some(Answer::Outdated(_)))
+    }
 }
 
 impl State {
@@ -100,12 +120,25 @@ impl Control {
     pub fn arm(&self, plan: Option<(usize, Fault)>) {
         let mut state = self.lock();
         state.before = state.noted.len();
-        state.plan = plan;
+        (state.plan, state.struck) = (plan, None);
+    }
+
+    /// The write at which the fault happened.
+    pub fn struck(&self) -> Option<Noted> {
+        let state = self.lock();
+        state.struck.map(|number| state.noted[number].clone())
     }
 
     /// When the fault happened.
     pub fn reached(&self) -> Option<Instant> {
         self.lock().reached
+    }
+
+    /// How many writes came too late since it was armed, before the fault if there was one: somebody else had changed the object.
+    pub fn outdated(&self) -> usize {
+        let state = self.lock();
+        let end = state.struck.unwrap_or(state.noted.len());
+        state.noted[state.before..end].iter().filter(|noted| noted.is_outdated()).count()
     }
 
     /// All writes since it was armed.
@@ -139,6 +172,11 @@ impl Control {
         self.wait(|state| state.reached.is_some()).await;
     }
 
+    /// Completes when the controller has what it was to get from the write at which the fault happened.
+    pub async fn over(&self) {
+        self.wait(|state| state.struck.is_some_and(|number| state.noted[number].over)).await;
+    }
+
     async fn wait(&self, enough: impl Fn(&State) -> bool) {
         let mut changed = self.changed.subscribe();
         while !enough(&self.lock()) {
@@ -170,9 +208,15 @@ impl Control {
         self.change(|state| {
             let number = state.noted.len();
             state.noted.push(Noted { what, answer: None, over: false });
-            let fault = state.plan.filter(|(at, _)| state.before + at == number).map(|(_, fault)| fault);
-            (!state.dead).then_some((number, fault))
+            let in_time = state.noted[state.before..number].iter().filter(|noted| !noted.is_outdated()).count();
+            let due = state.plan.filter(|(at, _)| *at == in_time && state.struck.is_none());
+            (!state.dead).then_some((number, due.map(|(_, fault)| fault)))
         })
+    }
+
+    /// The fault happens at this write, and at no other.
+    fn strike(&self, number: usize) {
+        self.change(|state| state.struck = Some(number));
     }
 }
 
@@ -198,6 +242,7 @@ impl Faulty {
                 let revision = item.object.version().resource_version.to_string();
                 if Some(&revision) == before.as_ref() { Answer::Unchanged } else { Answer::Applied(revision.parse().ok()) }
             }
+            Err(Refusal::Outdated(message)) => Answer::Outdated(message.clone()),
             Err(refusal) => Answer::Refused(refusal.to_string()),
         };
         self.control.change(|state| state.noted[number].answer = Some(noted));
@@ -257,6 +302,10 @@ impl Server for Faulty {
     async fn write(&self, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
         let Some((number, fault)) = self.control.begin(what(&write)) else { return pending().await };
         let _over = Over { control: &self.control, number };
+        let side = fault.map(Fault::side);
+        if side == Some(Side::Before) {
+            self.control.strike(number);
+        }
         match fault {
             Some(Fault::Die(Side::Before)) => self.die().await,
             Some(Fault::Hang(Side::Before)) => self.control.hang(),
@@ -268,6 +317,13 @@ impl Server for Faulty {
             _ => {}
         }
         let mut answer = self.send(number, namespace, write).await;
+        if side == Some(Side::After) {
+            // It was not applied, so nothing can go wrong after that: the fault is for the next try.
+            if matches!(answer, Err(Refusal::Outdated(_))) {
+                return answer;
+            }
+            self.control.strike(number);
+        }
         match fault {
             Some(Fault::Die(Side::After)) => self.die().await,
             Some(Fault::Hang(Side::After)) => self.control.hang(),

@@ -6,16 +6,50 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use podium::controller::observe::settings::{LabelKeys, Limits};
 use podium::controller::observe::world::Scope;
 use podium::controller::server::KubeServer;
 use podium::controller::{Options, run_through};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 use super::faulty::{Control, Faulty};
+
+/// The connections to the API server of all controllers: most of what a short life costs is to make its own. They are kept by
+/// the runtime that this was made on, so that a controller that dies or stands still takes nobody's along.
+#[derive(Clone)]
+pub struct Connections {
+    client: Client,
+    runtime: Handle,
+}
+
+impl Connections {
+    /// As the command makes them: without retries of its own.
+    pub async fn new(kubeconfig: &Kubeconfig) -> Self {
+        let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
+        let mut config = config.expect("a usable kubeconfig");
+        config.default_retry = false;
+        Self { client: Client::try_from(config).expect("a usable kubeconfig"), runtime: Handle::current() }
+    }
+
+    /// A client for another runtime. A request that is no longer waited for is given up.
+    fn client(&self) -> Client {
+        let Self { client, runtime } = self.clone();
+        let namespace = client.default_namespace().to_owned();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let client = client.clone();
+            let mut sent = JoinSet::new();
+            sent.spawn_on(async move { client.send(request).await }, &runtime);
+            async move { sent.join_next().await.expect("it was sent").expect("no panic") }
+        });
+        Client::new(service, namespace)
+    }
+}
 
 /// A controller of one namespace. It goes on, and ends, when this is dropped.
 pub struct Inside {
@@ -30,13 +64,13 @@ pub struct Inside {
 
 impl Inside {
     /// Starts it.
-    pub fn start(kubeconfig: &Kubeconfig, namespace: &str, control: Arc<Control>) -> Self {
+    pub fn start(connections: &Connections, namespace: &str, control: Arc<Control>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let (log, decisions) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<AtomicU64>::default());
         let inside = Self { control: control.clone(), decisions, stop: Some(stop), ended: Some(ended), log };
         let options = inside.options(namespace);
-        let (kubeconfig, writer) = (kubeconfig.clone(), Log(inside.log.clone()));
+        let (client, writer) = (connections.client(), Log(inside.log.clone()));
         thread::spawn(move || {
             let filter = EnvFilter::new("info,podium=debug,kube_client=off,kube_runtime=off");
             let subscriber = tracing_subscriber::fmt()
@@ -47,7 +81,6 @@ impl Inside {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             tracing::subscriber::with_default(subscriber, || {
                 runtime.block_on(async {
-                    let client = client(kubeconfig).await;
                     let server = KubeServer::new(client.clone(), options.limits.clone());
                     let server = Faulty::new(server, client.clone(), control.clone());
                     // Dropped in the middle of whatever it does, if it is to die.
@@ -109,14 +142,6 @@ impl Drop for Inside {
     fn drop(&mut self) {
         self.control.resume();
     }
-}
-
-/// As the command makes it: without retries of its own.
-async fn client(kubeconfig: Kubeconfig) -> Client {
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let mut config = config.expect("a usable kubeconfig");
-    config.default_retry = false;
-    Client::try_from(config).expect("a usable kubeconfig")
 }
 
 #[derive(Clone)]
