@@ -1,0 +1,1 @@
+//! The verdict can fail. No cluster is needed.
