@@ -35,7 +35,7 @@ impl Settings {
         Self {
             seconds: number("PODIUM_CHAOS_SECONDS", 180),
             seed: number("PODIUM_CHAOS_SEED", now),
-            groups: number("PODIUM_CHAOS_GROUPS", 100),
+            groups: number("PODIUM_CHAOS_GROUPS", 160),
         }
     }
 }
