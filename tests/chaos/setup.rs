@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -109,7 +109,12 @@ impl World {
         let now = k8s_openapi::jiff::Timestamp::from_second(now).expect("a time").to_string();
         let status = if ready { "True" } else { "False" };
         let condition = json!({ "type": "Ready", "status": status, "lastTransitionTime": now });
-        let patch = kube::api::Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+        let mut status = json!({ "conditions": [condition] });
+        if ready {
+            // The fake node, whose view of the cluster suffers, too, may not have come to it, and starts no pod that others change.
+            status["phase"] = "Running".into();
+        }
+        let patch = kube::api::Patch::Strategic(json!({ "status": status }));
         self.api::<Pod>().patch_status(name, &<_>::default(), &patch).await.map(drop)
     }
 
@@ -125,8 +130,9 @@ impl World {
                 }
                 let done = match pod {
                     None => self.create_pod(&name).await,
-                    Some(pod) if pod.metadata.deletion_timestamp.is_some() => Ok(()),
-                    // Running is the node's to say.
+                    Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                        self.api::<Pod>().delete(&name, &DeleteParams::default().grace_period(0)).await.map(drop)
+                    }
                     Some(_) => self.set_ready(&name, true).await,
                 };
                 missing.push((name, done.err().map(|error| error.to_string())));
