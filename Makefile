@@ -42,7 +42,8 @@ chaos: ## three minutes (PODIUM_CHAOS_SECONDS) in which controllers, API server 
 scale: ## the end-to-end tests that are too large for every day: 5,000 pods, 200 Elections on the same pods
 	tests/e2e/run --ignored --nocapture
 
-test: lint unit simulate e2e chaos ## everything
+test: export PODIUM_CHAOS_SECONDS ?= 90
+test: lint unit simulate e2e chaos ## everything, with 90 seconds of chaos
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run
