@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e scale test demo
+.PHONY: help build generate fmt lint unit model simulate e2e chaos scale test demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -36,10 +36,14 @@ simulate: ## worlds in which everything goes wrong: SEEDS=N of them from FROM=N 
 e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG
 	tests/e2e/run
 
+chaos: ## three minutes (PODIUM_CHAOS_SECONDS) in which controllers, API server and etcd are killed and paused while pods come and go
+	tests/chaos/run
+
 scale: ## the end-to-end tests that are too large for every day: 5,000 pods, 200 Elections on the same pods
 	tests/e2e/run --ignored --nocapture
 
-test: lint unit simulate e2e ## everything
+test: export PODIUM_CHAOS_SECONDS ?= 90
+test: lint unit simulate e2e chaos ## everything, with 90 seconds of chaos
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run

@@ -6,6 +6,8 @@
 #[path = "../checker/mod.rs"]
 mod checker;
 mod harness;
+#[path = "../checker/metadata.rs"]
+mod metadata;
 #[allow(dead_code, reason = "the simulation uses more of it")]
 #[path = "../simulation/server/mod.rs"]
 mod server;

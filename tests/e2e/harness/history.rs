@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, ObjectMeta, PostParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -103,22 +103,6 @@ where
             let revision = Revision::of(kind, object.metadata, gone);
             from = revision.version.to_string();
             history.lock().expect("no panic").push(revision);
-        }
-    }
-}
-
-impl Revision {
-    /// The revision that this metadata is of.
-    pub fn of(kind: Kind, metadata: ObjectMeta, gone: bool) -> Self {
-        let version = metadata.resource_version.and_then(|version| version.parse().ok());
-        Self {
-            version: version.expect("resourceVersions are integers"),
-            kind,
-            name: metadata.name.expect("objects of the API server have names"),
-            uid: metadata.uid.expect("objects of the API server have UIDs"),
-            labels: metadata.labels.unwrap_or_default(),
-            annotations: metadata.annotations.unwrap_or_default(),
-            gone,
         }
     }
 }

@@ -1,0 +1,74 @@
+//! What must hold when the faults have stopped: every Election has one leader, and Lease, label and status name it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DynamicObject, ListParams};
+use serde_json::Value;
+
+use crate::checker::Watched;
+use crate::setup::elections;
+use crate::world::{World, group_of, is_eligible};
+
+/// Everything as the API server has it now.
+pub struct Now {
+    /// The pods.
+    pub pods: Vec<Pod>,
+    /// The Leases, by name.
+    pub leases: BTreeMap<String, Lease>,
+    /// The Elections, by name.
+    pub elections: BTreeMap<String, DynamicObject>,
+}
+
+impl Now {
+    /// Looks.
+    pub async fn look(world: &World) -> kube::Result<Self> {
+        let all = ListParams::default();
+        let pods = world.api::<Pod>().list(&all).await?.items;
+        let leases = world.api::<Lease>().list(&all).await?.items;
+        let elections = elections(&world.client).list(&all).await?.items;
+        Ok(Self {
+            pods,
+            leases: leases.into_iter().map(|lease| (lease.name_any(), lease)).collect(),
+            elections: elections.into_iter().map(|election| (election.name_any(), election)).collect(),
+        })
+    }
+
+    /// The Elections that are not as they should be, each with what is seen.
+    pub fn unrest(&self, watched: impl Iterator<Item = Watched>) -> Vec<String> {
+        watched
+            .filter_map(|watched| self.judge(&watched).err().map(|what| format!("{}: {what}", watched.election)))
+            .collect()
+    }
+
+    fn judge(&self, watched: &Watched) -> Result<(), String> {
+        let election = self.elections.get(&watched.election).ok_or("there is no such Election")?;
+        let lease = self.leases.get(&watched.lease).ok_or("there is no Lease")?;
+        let status = &election.data["status"];
+        let mine = self.pods.iter().filter(|pod| group_of(&pod.name_any()) == group_of(&watched.election));
+        let labelled: Vec<&Pod> = mine.filter(|pod| pod.labels().get(&watched.key) == Some(&watched.value)).collect();
+        let names: Vec<String> = labelled.iter().map(|pod| pod.name_any()).collect();
+        let seen = || format!("labelled: {names:?}; Lease: {:?}; status: {status}", lease.annotations());
+        let [leader] = labelled[..] else { return Err(seen()) };
+        let (name, uid) = (leader.name_any(), leader.uid().unwrap_or_default());
+        let annotation = |key: &str| lease.annotations().get(key).map(String::as_str);
+        let term = leader.annotations().get(&format!("term.podium.dev/{}", watched.election)).map(String::as_str);
+        let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is = |kind: &str, expected: &str| {
+            conditions.iter().any(|condition| condition["type"] == kind && condition["status"] == expected)
+        };
+        let agreed = is_eligible(leader)
+            && term.is_some()
+            && annotation("podium.dev/term") == term
+            && annotation("podium.dev/holder") == Some(&format!("{name}/{uid}"))
+            && lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&name)
+            && status["leader"] == name.as_str()
+            && status["leaderUID"] == uid.as_str()
+            && status["term"].as_i64().map(|term| term.to_string()).as_deref() == term
+            && status["observedGeneration"] == Value::from(election.metadata.generation)
+            && is("Ready", "True");
+        if agreed { Ok(()) } else { Err(seen()) }
+    }
+}

@@ -1,0 +1,26 @@
+//! How long an Election was without a leader although a pod could have led.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::checker::{Kind, Watched};
+use crate::recorder::Entry;
+
+/// The longest time, since `begun`, in which some pod of the group could lead and none that could had the label, as the
+/// watch brought it. Outages of the control plane count.
+pub fn longest(entries: &[Entry], watched: &Watched, begun: Instant) -> Duration {
+    let mut pods: BTreeMap<&str, bool> = BTreeMap::new();
+    let (mut since, mut longest) = (None, Duration::ZERO);
+    for Entry { revision, at, eligible } in entries.iter().filter(|entry| entry.revision.kind == Kind::Pod) {
+        if *eligible {
+            pods.insert(&revision.uid, revision.labels.get(&watched.key) == Some(&watched.value));
+        } else {
+            pods.remove(revision.uid.as_str());
+        }
+        let lacks = !pods.is_empty() && pods.values().all(|labelled| !labelled);
+        let now = *at.max(&begun);
+        longest = longest.max(since.map_or(Duration::ZERO, |since| now.duration_since(since)));
+        since = lacks.then(|| since.unwrap_or(now));
+    }
+    longest
+}

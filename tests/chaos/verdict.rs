@@ -1,0 +1,56 @@
+//! The record, judged group by group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::checker::{Kind, violations};
+use crate::leaderless::longest;
+use crate::recorder::{Entry, Record};
+use crate::world::{Group, group_of};
+
+/// What the record says.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// What breaks a promise, and why the record cannot be complete.
+    pub violations: Vec<String>,
+    /// How many revisions of pods and of Leases were judged.
+    pub revisions: (usize, usize),
+    /// How often a Lease named a new holder.
+    pub failovers: usize,
+    /// Each Election's longest time without a leader, and whose; the longest first.
+    pub leaderless: Vec<(Duration, String)>,
+}
+
+/// Judges every revision. `begun`: since when all Elections had a leader.
+pub fn judge(record: &Record, groups: &[Group], begun: Instant) -> Verdict {
+    let mut verdict = Verdict { violations: record.gaps.clone(), ..Verdict::default() };
+    let mut parts: BTreeMap<&str, Vec<Entry>> = BTreeMap::new();
+    for entry in &record.entries {
+        parts.entry(group_of(&entry.revision.name)).or_default().push(entry.clone());
+    }
+    // A pod or Lease of no group would be judged by nobody.
+    let known: BTreeSet<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+    let strangers = parts.keys().filter(|name| !known.contains(*name));
+    verdict.violations.extend(strangers.map(|name| format!("nobody knows {name}")));
+    for group in groups {
+        let entries = parts.remove(group.name.as_str()).unwrap_or_default();
+        let history: Vec<_> = entries.iter().map(|entry| entry.revision.clone()).collect();
+        let found = violations(&history, &group.elections, &record.forged);
+        verdict.violations.extend(found.into_iter().map(|violation| format!("{}: {violation}", group.name)));
+        let pods = history.iter().filter(|revision| revision.kind == Kind::Pod).count();
+        verdict.revisions.0 += pods;
+        verdict.revisions.1 += history.len() - pods;
+        for election in &group.elections {
+            let leases = history.iter().filter(|of| of.kind == Kind::Lease && of.name == election.lease && !of.gone);
+            let mut holders: Vec<_> = leases.filter_map(|lease| lease.annotations.get("podium.dev/holder")).collect();
+            holders.retain(|holder| !holder.is_empty());
+            holders.dedup();
+            verdict.failovers += holders.len().saturating_sub(1);
+            let time = longest(&entries, election, begun);
+            verdict.leaderless.push((time, election.election.clone()));
+        }
+    }
+    verdict.leaderless.sort();
+    verdict.leaderless.reverse();
+    verdict
+}

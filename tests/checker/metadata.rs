@@ -1,0 +1,21 @@
+//! Revisions as the API server sends them: for the tests that talk to a real one.
+
+use kube::api::ObjectMeta;
+
+use crate::checker::{Kind, Revision};
+
+impl Revision {
+    /// The revision that this metadata is of.
+    pub fn of(kind: Kind, metadata: ObjectMeta, gone: bool) -> Self {
+        let version = metadata.resource_version.and_then(|version| version.parse().ok());
+        Self {
+            version: version.expect("resourceVersions are integers"),
+            kind,
+            name: metadata.name.expect("objects of the API server have names"),
+            uid: metadata.uid.expect("objects of the API server have UIDs"),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: metadata.annotations.unwrap_or_default(),
+            gone,
+        }
+    }
+}
