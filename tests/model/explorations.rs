@@ -8,7 +8,7 @@ use crate::world::{Budget, Content, Record};
 pub struct Exploration {
     pub name: &'static str,
     pub protocol: fn() -> Protocol,
-    /// How many different states there are.
+    /// How many different states there are. 0: not counted yet.
     pub states: usize,
     /// What cannot happen in it.
     pub without: &'static [&'static str],
