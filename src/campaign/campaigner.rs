@@ -14,6 +14,10 @@ use super::record::{Record, Seen};
 use super::settings::{JITTER, Settings};
 use crate::hash::fnv;
 
+/// How many writes that were not answered are remembered. Of one that is forgotten and then applied, this campaigner thinks
+/// that somebody else wrote it, and waits.
+const MOST_OWN: usize = 16;
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action<O> {
@@ -67,6 +71,12 @@ pub struct Campaigner<O> {
     leads_until: Option<Moment>,
     /// The holder that was found at the first look, and is known to have ended.
     ended: Option<String>,
+    /// The records with the own identity that are no other's: the one found at the first look, which a former life wrote, and
+    /// those that were written since, or may have been.
+    own: Vec<Record>,
+    /// The term of the present lead, or of the last one.
+    term: Option<u64>,
+    tick: Duration,
     /// Stops for good; gives up the attempt to release at this moment.
     resigning: Option<Moment>,
     released: bool,
@@ -76,8 +86,8 @@ pub struct Campaigner<O> {
 }
 
 impl<O: Clone> Campaigner<O> {
-    /// One who knows nothing yet. `settings` are valid.
-    pub fn new(settings: Settings) -> Self {
+    /// One who knows nothing yet. `settings` are valid; `tick`: what the lock can tell apart ([`Lock::TICK`](super::Lock::TICK)).
+    pub fn new(settings: Settings, tick: Duration) -> Self {
         // Differs from one identity to the next, and replays.
         let seed = fnv(settings.identity.bytes());
         Self {
@@ -93,6 +103,9 @@ impl<O: Clone> Campaigner<O> {
             not_before: Moment::START,
             leads_until: None,
             ended: None,
+            own: Vec::new(),
+            term: None,
+            tick,
             resigning: None,
             released: false,
             claimed_by: None,
@@ -121,8 +134,8 @@ impl<O: Clone> Campaigner<O> {
             return if now < self.look_at { Action::Wait(free_at.min(self.look_at)) } else { Action::Get };
         }
         match &self.seen {
-            None => Action::Create(Record::first(identity, duration, wall)),
-            Some(seen) => Action::Update(Box::new(seen.clone()), seen.record.held_by(identity, duration, wall)),
+            None => Action::Create(Record::first(identity, duration, wall, self.tick)),
+            Some(seen) => Action::Update(Box::new(seen.clone()), seen.record.held_by(identity, duration, wall, self.tick)),
         }
     }
 
@@ -133,15 +146,14 @@ impl<O: Clone> Campaigner<O> {
         }
         match &self.seen {
             _ if now < self.pause_until => Action::Wait(self.pause_until.min(give_up)),
-            Some(seen) if !self.stale => Action::Update(Box::new(seen.clone()), seen.record.released(wall)),
+            Some(seen) if !self.stale => Action::Update(Box::new(seen.clone()), seen.record.released(wall, self.tick)),
             _ => Action::Get,
         }
     }
 
     /// Takes in the answer to the action that [`Campaigner::next`] asked for. `asked`: a moment before the request was sent.
-    /// `now`: a moment after the answer arrived.
-    /// `writing`: whether that action was a write.
-    pub fn answered(&mut self, answer: Answer<O>, asked: Moment, now: Moment, writing: bool) {
+    /// `now`: a moment after the answer arrived. `wrote`: the record that it was to write, if it was a write.
+    pub fn answered(&mut self, answer: Answer<O>, asked: Moment, now: Moment, wrote: Option<Record>) {
         let unknown = matches!(answer, Answer::Unknown);
         match answer {
             Answer::Read(seen) => {
@@ -155,6 +167,10 @@ impl<O: Clone> Campaigner<O> {
             Answer::Written(seen) => {
                 self.in_doubt = false;
                 self.failures = 0;
+                let led = self.leads(now);
+                // Nothing that was tried before can be applied any more: it was decided on an older version.
+                self.own = vec![seen.record.clone()];
+                let revision = seen.version.resource_version.parse().ok();
                 self.see(Some(seen), now);
                 if self.resigning.is_some() {
                     // Or it is what was in flight when the resignation came.
@@ -162,11 +178,20 @@ impl<O: Clone> Campaigner<O> {
                 } else if self.holds() && self.claimed_by.is_none() {
                     let timing = self.settings.timing;
                     self.leads_until = Some(asked + timing.renew_deadline);
+                    if !led {
+                        self.term = revision;
+                    }
                     self.look_at = asked + timing.retry_period;
                 }
             }
             Answer::Refused | Answer::Unknown => {
-                self.in_doubt |= writing && unknown;
+                if let Some(record) = wrote.filter(|_| unknown) {
+                    self.in_doubt = true;
+                    if self.own.len() == MOST_OWN {
+                        self.own.remove(0);
+                    }
+                    self.own.push(record);
+                }
                 self.stale = true;
                 self.failures = self.failures.saturating_add(1);
                 if self.failures > 1 {
@@ -214,6 +239,22 @@ impl<O: Clone> Campaigner<O> {
         self.leads_until
     }
 
+    /// The term of its lead: the revision at which the lock named it first. Revisions only grow, so a later leader's is larger,
+    /// also after the lock was deleted. `None`: it does not lead.
+    pub fn term(&self) -> Option<u64> {
+        self.term.filter(|_| self.leads_until.is_some())
+    }
+
+    /// When whoever holds the lock acquired it, by the holder's clock.
+    pub fn acquired(&self) -> Option<Timestamp> {
+        self.seen.as_ref().filter(|seen| seen.record.is_held())?.record.acquire_time
+    }
+
+    /// Whether somebody else campaigns under the same identity.
+    pub fn has_twin(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity) && !self.holds()
+    }
+
     /// Who holds the lock, as far as known, and from when on that counts no more unless it is confirmed until then.
     pub fn holder(&self) -> Option<(&str, Moment)> {
         let seen = self.seen.as_ref().filter(|seen| seen.record.is_held())?;
@@ -231,6 +272,16 @@ impl<O: Clone> Campaigner<O> {
         self.claimed_by.as_deref()
     }
 
+    /// Whether an Election has claimed the lock and left it to this campaigner.
+    pub fn is_adopted(&self) -> bool {
+        self.claimed_by.is_some() && self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity)
+    }
+
+    /// Who this is.
+    pub fn identity(&self) -> &str {
+        &self.settings.identity
+    }
+
     /// Whether nothing that this campaigner tried has failed since its last success.
     pub fn gets_on(&self) -> bool {
         self.failures == 0
@@ -245,14 +296,16 @@ impl<O: Clone> Campaigner<O> {
 
     /// Whether the lock names this campaigner. It may lead, or have led, or be someone whose former life led.
     fn holds(&self) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity)
+        self.seen
+            .as_ref()
+            .is_some_and(|Seen { record, .. }| record.holder == self.settings.identity && self.own.contains(record))
     }
 
     /// From when on the lock may be written by this campaigner.
     fn free_at(&self) -> Moment {
         let own = self.settings.timing.lease_duration;
         let Some(Seen { record, .. }) = &self.seen else { return self.not_before };
-        let free_at = if record.holder == self.settings.identity {
+        let free_at = if self.holds() {
             // To be renewed when it is time; at once by one that does not lead.
             if self.leads_until.is_some() { self.look_at } else { Moment::START }
         } else if record.is_held() && self.ended.as_ref() != Some(&record.holder) {
@@ -266,7 +319,8 @@ impl<O: Clone> Campaigner<O> {
     fn see(&mut self, seen: Option<Seen<O>>, now: Moment) {
         let own = self.settings.timing.lease_duration;
         let replaced = match (&self.seen, &seen) {
-            (Some(before), Some(seen)) => before.version.uid != seen.version.uid,
+            // One that had no UID had no object that others could have held.
+            (Some(before), Some(seen)) => !before.version.uid.is_empty() && before.version.uid != seen.version.uid,
             (Some(_), None) => true,
             (None, _) => false,
         };
@@ -274,13 +328,15 @@ impl<O: Clone> Campaigner<O> {
             // Until just now its holder may have renewed, or somebody may have become its holder, unseen.
             self.not_before = self.not_before.max(now + before.record.lease_duration(own).max(own));
         }
-        let same = |before: &Seen<O>, seen: &Seen<O>| !replaced && before.record == seen.record;
+        let same =
+            |before: &Seen<O>, seen: &Seen<O>| !replaced && before.record == seen.record && before.parts == seen.parts;
         if !self.seen.as_ref().zip(seen.as_ref()).is_some_and(|(before, seen)| same(before, seen)) {
             self.since = now;
         }
         if self.confirmed.is_none() {
             let holder = seen.as_ref().map(|seen| seen.record.holder.clone());
             self.ended = holder.filter(|holder| (self.settings.has_ended)(holder));
+            self.own.extend(seen.as_ref().map(|seen| seen.record.clone()));
         }
         self.claimed_by = seen.as_ref().and_then(|seen| seen.claimed_by.clone());
         self.seen = seen;

@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::leadership::{Leadership, Standing};
 use super::lock::{Failure, Lock};
 use super::moment::Moment;
+use super::record::Record;
 use super::settings::{InvalidSettings, Settings};
 
 /// The campaign is over for good: the lock belongs to an Election, whose leader the controller elects.
@@ -25,6 +26,13 @@ pub struct Claimed {
     pub election: String,
 }
 
+/// What a request was answered, when it was sent, and what it was to write.
+struct Answered<O> {
+    answer: Result<Answer<O>, Failure>,
+    asked: Moment,
+    wrote: Option<Record>,
+}
+
 /// A campaign for one lock. See the [module](super).
 #[derive(Debug)]
 pub struct Campaign<L: Lock> {
@@ -33,6 +41,8 @@ pub struct Campaign<L: Lock> {
     campaigner: Campaigner<L::Object>,
     standing: watch::Sender<Standing>,
     trouble: Option<String>,
+    has_twin: bool,
+    is_succeeded: bool,
 }
 
 impl<L: Lock> Campaign<L> {
@@ -51,12 +61,26 @@ impl<L: Lock> Campaign<L> {
     pub fn with_clock(lock: L, settings: Settings, clock: Clock) -> Result<Self, InvalidSettings> {
         settings.validate()?;
         let standing = watch::Sender::new(Standing::default());
-        Ok(Self { lock, clock, campaigner: Campaigner::new(settings), standing, trouble: None })
+        Ok(Self {
+            lock,
+            clock,
+            campaigner: Campaigner::new(settings, L::TICK),
+            standing,
+            trouble: None,
+            has_twin: false,
+            is_succeeded: false,
+        })
+    }
+
+    /// Tells those who listen to this sender. Somebody else goes on to tell them when an Election has claimed the lock: a lead
+    /// that the Election left to this process is not interrupted meanwhile.
+    pub(crate) fn telling(self, standing: watch::Sender<Standing>) -> Self {
+        Self { standing, is_succeeded: true, ..self }
     }
 
     /// Tells who leads, now and while the campaign runs.
     pub fn leadership(&self) -> Leadership {
-        Leadership { standing: self.standing.subscribe(), clock: self.clock.clone() }
+        Leadership::new(self.standing.subscribe(), self.clock.clone())
     }
 
     /// Campaigns, leads, and campaigns again when leadership was lost, until `stop` completes; then releases the lock, if it
@@ -143,10 +167,13 @@ impl<L: Lock> Campaign<L> {
         self.campaigner.resign(self.clock.moment());
     }
 
-    /// One request. Returns what it was answered, when it was sent, and whether it was a write.
-    async fn request(&self, action: Action<L::Object>, asked: Moment) -> (Result<Answer<L::Object>, Failure>, Moment, bool) {
+    /// One request.
+    async fn request(&self, action: Action<L::Object>, asked: Moment) -> Answered<L::Object> {
         let patience = self.campaigner.patience(asked);
-        let writing = !matches!(action, Action::Get);
+        let wrote = match &action {
+            Action::Create(record) | Action::Update(_, record) => Some(record.clone()),
+            _ => None,
+        };
         let request = async {
             match action {
                 Action::Create(record) => self.lock.create(record).await.map(Answer::Written),
@@ -156,16 +183,30 @@ impl<L: Lock> Campaign<L> {
         };
         let answer = timeout(patience, request).await;
         let answer = answer.unwrap_or_else(|_| Err(Failure::Unknown("the API server did not answer in time".into())));
-        (answer, asked, writing)
+        Answered { answer, asked, wrote }
     }
 
-    fn take(&mut self, (answer, asked, writing): (Result<Answer<L::Object>, Failure>, Moment, bool)) {
+    fn take(&mut self, Answered { answer, asked, wrote }: Answered<L::Object>) {
         let answer = answer.unwrap_or_else(|failure| self.fail(failure));
-        self.campaigner.answered(answer, asked, self.clock.moment(), writing);
+        self.campaigner.answered(answer, asked, self.clock.moment(), wrote);
+        self.look_for_twin();
         // A read alone mends nothing where it is the write that fails.
         if self.campaigner.gets_on() && self.trouble.take().is_some() {
             info!("campaigning for the {} again", self.lock.describe());
         }
+    }
+
+    /// Says once that another process has the same identity.
+    fn look_for_twin(&mut self) {
+        if self.campaigner.has_twin() && !self.has_twin {
+            warn!("{}", self.twin());
+        }
+        self.has_twin = self.campaigner.has_twin();
+    }
+
+    fn twin(&self) -> String {
+        let (lock, identity) = (self.lock.describe(), self.campaigner.identity());
+        format!("somebody else campaigns for the {lock} as {identity}, too: give each process an identity of its own")
     }
 
     fn fail(&mut self, failure: Failure) -> Answer<L::Object> {
@@ -186,11 +227,16 @@ impl<L: Lock> Campaign<L> {
     }
 
     fn publish(&self) {
+        if self.is_succeeded && self.campaigner.is_adopted() {
+            return;
+        }
         let standing = Standing {
             holder: self.campaigner.holder().map(|(identity, until)| (identity.to_owned(), until)),
             confirmed: self.campaigner.confirmed(),
             leads_until: self.campaigner.leads_until(),
-            trouble: self.trouble.clone(),
+            term: self.campaigner.term(),
+            since: self.campaigner.acquired(),
+            trouble: self.trouble.clone().or_else(|| self.has_twin.then(|| self.twin())),
         };
         self.standing.send_if_modified(|known| {
             let news = *known != standing;

@@ -5,21 +5,26 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::clock::Clock;
 use super::moment::Moment;
 
-/// What a campaign has last learnt.
+/// What whoever watches a lock has last learnt: a campaign, or one who only follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Whom the lock names, and until when that counts.
     pub holder: Option<(String, Moment)>,
     /// When the server last said so.
     pub confirmed: Option<Moment>,
-    /// Until when this campaigner leads.
+    /// Until when this process leads.
     pub leads_until: Option<Moment>,
+    /// The term of the leader, where it is known.
+    pub term: Option<u64>,
+    /// When the leader's term began, by the leader's clock.
+    pub since: Option<Timestamp>,
     /// Why nothing is known, or nothing can be written.
     pub trouble: Option<String>,
 }
@@ -35,15 +40,29 @@ pub struct Holder {
     pub expired: bool,
 }
 
+/// To be the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// Until when, if nothing is renewed. [`Moment::NEVER`]: until somebody else is elected.
+    pub until: Moment,
+    /// The term, a fencing token: it is larger than that of every leader before. `None`: the lock has no revisions that are
+    /// integers.
+    pub term: Option<u64>,
+}
+
 /// Tells who leads. Every answer is made from the clock when it is asked for: a process that was paused, or whose campaign
 /// starves, never claims leadership beyond its deadline.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    pub(super) standing: watch::Receiver<Standing>,
-    pub(super) clock: Clock,
+    standing: watch::Receiver<Standing>,
+    clock: Clock,
 }
 
 impl Leadership {
+    pub(crate) fn new(standing: watch::Receiver<Standing>, clock: Clock) -> Self {
+        Self { standing, clock }
+    }
+
     /// Whether this campaigner leads at this moment.
     pub fn leads(&self) -> bool {
         self.left().is_some()
@@ -51,9 +70,27 @@ impl Leadership {
 
     /// For how long it leads still, if nothing is renewed. `None`: it does not lead.
     pub fn left(&self) -> Option<Duration> {
-        let until = self.standing.borrow().leads_until;
+        self.lead().map(|lead| lead.until - self.clock.moment())
+    }
+
+    /// Its lead at this moment. `None`: it does not lead.
+    pub fn lead(&self) -> Option<Lead> {
+        let (leads_until, term) = {
+            let standing = self.standing.borrow();
+            (standing.leads_until, standing.term)
+        };
         let now = self.clock.moment();
-        until.filter(|until| now < *until).map(|until| until - now)
+        leads_until.filter(|until| now < *until).map(|until| Lead { until, term })
+    }
+
+    /// The term of the leader. `None`: nobody leads, or the leader is somebody else who alone knows it.
+    pub fn term(&self) -> Option<u64> {
+        self.standing.borrow().term
+    }
+
+    /// When the leader's term began, by the clock of whoever began it.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.standing.borrow().since
     }
 
     /// Whom the lock names. `None`: nobody, or the lock was not read yet.

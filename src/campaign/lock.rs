@@ -1,6 +1,7 @@
 //! What a campaign needs of a lock.
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 
@@ -27,6 +28,10 @@ pub enum Failure {
 pub trait Lock: Send + Sync + 'static {
     /// The object as it was read, to be written back with everything that others wrote into it.
     type Object: Clone + Send + Sync + 'static;
+
+    /// The smallest difference between two times that the lock can hold. A renewal whose time is not later by as much would
+    /// repeat the record before it, and whoever waits for a change would take the holder for dead.
+    const TICK: Duration;
 
     /// What it is and where, for people: `Lease default/web`.
     fn describe(&self) -> String;

@@ -44,13 +44,16 @@
 //! what is to be done next. Around it: a [`Lock`], such as [`LeaseLock`]; the [`Campaign`] that drives the one against the
 //! other; and [`Leadership`], which tells who leads.
 
+mod both;
 mod campaigner;
 mod clock;
 mod driver;
+mod endpoints;
 mod leadership;
 mod lease;
 mod lock;
 mod moment;
+mod object;
 mod record;
 mod settings;
 
@@ -61,12 +64,16 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use both::EndpointsAndLeaseLock;
 pub use campaigner::{Action, Answer, Campaigner};
 pub use clock::Clock;
 pub use driver::{Campaign, Claimed};
-pub use leadership::{Holder, Leadership};
+pub use endpoints::EndpointsLock;
+pub(crate) use leadership::Standing;
+pub use leadership::{Holder, Lead, Leadership};
 pub use lease::LeaseLock;
 pub use lock::{Failure, Lock};
 pub use moment::Moment;
+pub use object::ObjectLock;
 pub use record::{Record, Seen, Version};
 pub use settings::{HasEnded, InvalidSettings, Settings, Timing};

@@ -11,6 +11,9 @@ impl Moment {
     /// Before everything.
     pub const START: Self = Self(Duration::ZERO);
 
+    /// After everything: for what no clock ends.
+    pub const NEVER: Self = Self(Duration::MAX);
+
     /// When the clock has run for so long.
     pub const fn after(running: Duration) -> Self {
         Self(running)

@@ -58,6 +58,13 @@ struct World {
     deletions: bool,
 }
 
+fn wrote(request: &Request) -> Option<Record> {
+    match request {
+        Action::Create(record) | Action::Update(_, record) => Some(record.clone()),
+        _ => None,
+    }
+}
+
 fn name(node: usize, life: u32) -> String {
     format!("{}-{life}", ["a", "b", "c"][node])
 }
@@ -82,7 +89,7 @@ impl World {
     }
 
     fn campaigner(&self, identity: &str) -> Campaigner<()> {
-        Campaigner::new(Settings { timing: self.timing, ..Settings::new(identity) })
+        Campaigner::new(Settings { timing: self.timing, ..Settings::new(identity) }, Duration::from_micros(1))
     }
 
     fn now(&self, node: usize) -> Moment {
@@ -117,7 +124,7 @@ impl World {
             (None, None) => {
                 self.revision += 1;
                 let version = Version { uid: format!("u{}", self.revision), resource_version: self.revision.to_string() };
-                self.lock = Some(Seen { record: record.clone(), version, claimed_by: None, object: () });
+                self.lock = Some(Seen { record: record.clone(), version, claimed_by: None, parts: Vec::new(), object: () });
             }
             _ => return Answer::Refused,
         }
@@ -135,7 +142,7 @@ impl World {
         let now = self.now(node);
         match self.nodes[node].asked.take() {
             Some((request, asked, Some(answer))) => {
-                self.nodes[node].campaigner.answered(answer, asked, now, !matches!(request, Action::Get));
+                self.nodes[node].campaigner.answered(answer, asked, now, wrote(&request));
             }
             unanswered => self.nodes[node].asked = unanswered,
         }
@@ -144,11 +151,11 @@ impl World {
     fn give_up(&mut self, node: usize) {
         let now = self.now(node);
         let Some((request, asked, answer)) = self.nodes[node].asked.take() else { return };
-        let writing = !matches!(request, Action::Get);
-        if answer.is_none() && writing {
+        let wrote = wrote(&request);
+        if answer.is_none() && wrote.is_some() {
             self.late.push(request);
         }
-        self.nodes[node].campaigner.answered(Answer::Unknown, asked, now, writing);
+        self.nodes[node].campaigner.answered(Answer::Unknown, asked, now, wrote);
     }
 
     fn restart(&mut self, node: usize, same: bool) {

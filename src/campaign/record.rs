@@ -32,10 +32,10 @@ impl Record {
     }
 
     /// The record with which `identity` takes over the lock that says `self`, or renews its own.
-    pub(super) fn held_by(&self, identity: &str, lease_duration: Duration, now: Timestamp) -> Self {
+    pub(super) fn held_by(&self, identity: &str, lease_duration: Duration, now: Timestamp, tick: Duration) -> Self {
         let renewed = self.holder == identity;
         let transitions = self.leader_transitions.unwrap_or(0);
-        let renew_time = self.next_time(now);
+        let renew_time = self.next_time(now, tick);
         Self {
             holder: identity.into(),
             lease_duration_seconds: i32::try_from(lease_duration.as_secs()).ok(),
@@ -46,15 +46,15 @@ impl Record {
     }
 
     /// The record of the first holder of a new lock.
-    pub(super) fn first(identity: &str, lease_duration: Duration, now: Timestamp) -> Self {
-        let record = Self::default().held_by(identity, lease_duration, now);
+    pub(super) fn first(identity: &str, lease_duration: Duration, now: Timestamp, tick: Duration) -> Self {
+        let record = Self::default().held_by(identity, lease_duration, now, tick);
         Self { leader_transitions: Some(0), ..record }
     }
 
     /// The record of a lock that its holder gave up. As client-go writes it, with the shortest duration, so that no reader
     /// waits long, whatever it thinks of an empty holder.
-    pub(super) fn released(&self, now: Timestamp) -> Self {
-        let now = self.next_time(now);
+    pub(super) fn released(&self, now: Timestamp, tick: Duration) -> Self {
+        let now = self.next_time(now, tick);
         Self {
             holder: String::new(),
             lease_duration_seconds: Some(1),
@@ -66,9 +66,11 @@ impl Record {
 
     /// The time to write after this record: always a later one, or a record might be written that was there before, and those
     /// who watch for a change would take the holder for dead. A clock may stand still, or be set back.
-    fn next_time(&self, now: Timestamp) -> Timestamp {
-        let after = self.renew_time.map_or(i64::MIN, |renewed| renewed.as_microsecond().saturating_add(1));
-        Timestamp::from_microsecond(now.as_microsecond().max(after)).unwrap_or(now)
+    fn next_time(&self, now: Timestamp, tick: Duration) -> Timestamp {
+        let tick = i64::try_from(tick.as_micros()).unwrap_or(i64::MAX).max(1);
+        let whole = |time: Timestamp| time.as_microsecond().div_euclid(tick).saturating_mul(tick);
+        let after = self.renew_time.map_or(i64::MIN, |renewed| whole(renewed).saturating_add(tick));
+        Timestamp::from_microsecond(whole(now).max(after)).unwrap_or(now)
     }
 }
 
@@ -90,6 +92,9 @@ pub struct Seen<O> {
     pub version: Version,
     /// The Election that claims this lock as its own, if one does.
     pub claimed_by: Option<String>,
+    /// Of a lock that is made of several objects, what each of them says; else empty. Whoever waits for the holder to renew
+    /// takes a change of any of these for a renewal.
+    pub parts: Vec<Record>,
     /// The object itself: everything that others wrote into it is kept by a write.
     pub object: O,
 }
@@ -99,6 +104,7 @@ mod tests {
     use super::*;
 
     const DURATION: Duration = Duration::from_secs(15);
+    const TICK: Duration = Duration::from_micros(1);
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_microsecond(micros).unwrap()
@@ -106,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_new_lock_is_written_as_client_go_writes_it() {
-        let first = Record::first("a", DURATION, at(7));
+        let first = Record::first("a", DURATION, at(7), TICK);
         let expected = Record {
             holder: "a".into(),
             lease_duration_seconds: Some(15),
@@ -119,17 +125,17 @@ mod tests {
 
     #[test]
     fn a_renewal_keeps_when_it_was_acquired_and_a_takeover_counts() {
-        let first = Record::first("a", DURATION, at(7));
-        let renewed = first.held_by("a", DURATION, at(9));
+        let first = Record::first("a", DURATION, at(7), TICK);
+        let renewed = first.held_by("a", DURATION, at(9), TICK);
         assert_eq!((renewed.acquire_time, renewed.renew_time), (Some(at(7)), Some(at(9))));
         assert_eq!(renewed.leader_transitions, Some(0));
-        let taken = renewed.held_by("b", DURATION, at(11));
+        let taken = renewed.held_by("b", DURATION, at(11), TICK);
         assert_eq!((taken.acquire_time, taken.leader_transitions), (Some(at(11)), Some(1)));
     }
 
     #[test]
     fn a_release_empties_the_holder_with_the_shortest_duration_and_keeps_the_count() {
-        let released = Record::first("a", DURATION, at(7)).held_by("b", DURATION, at(8)).released(at(9));
+        let released = Record::first("a", DURATION, at(7), TICK).held_by("b", DURATION, at(8), TICK).released(at(9), TICK);
         let expected = Record {
             holder: String::new(),
             lease_duration_seconds: Some(1),
@@ -142,12 +148,22 @@ mod tests {
 
     #[test]
     fn no_renewal_ever_repeats_a_record_even_if_the_clock_stands_still_or_is_set_back() {
-        let mut records = vec![Record::first("a", DURATION, at(7))];
+        let mut records = vec![Record::first("a", DURATION, at(7), TICK)];
         for now in [7, 7, 3, 8] {
-            records.push(records[records.len() - 1].held_by("a", DURATION, at(now)));
+            records.push(records[records.len() - 1].held_by("a", DURATION, at(now), TICK));
         }
         let times: Vec<_> = records.iter().map(|record| record.renew_time).collect();
         assert!(times.is_sorted_by(|before, after| before < after), "{times:?}");
+    }
+
+    #[test]
+    fn where_a_lock_holds_whole_seconds_only_each_renewal_is_a_later_second() {
+        let mut records = vec![Record::first("a", DURATION, at(1_700_000), Duration::from_secs(1))];
+        for now in [1_900_000, 2_100_000, 9_999_999] {
+            records.push(records[records.len() - 1].held_by("a", DURATION, at(now), Duration::from_secs(1)));
+        }
+        let times: Vec<_> = records.iter().filter_map(|record| Some(record.renew_time?.as_microsecond())).collect();
+        assert_eq!(times, [1_000_000, 2_000_000, 3_000_000, 9_000_000]);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Shared {
             }
             state.revision += 1;
             let version = Version { uid: "uid".into(), resource_version: state.revision.to_string() };
-            let seen = Seen { record, version, claimed_by: None, object: () };
+            let seen = Seen { record, version, claimed_by: None, parts: Vec::new(), object: () };
             state.lock = Some(seen.clone());
             seen
         };
@@ -87,6 +87,8 @@ impl Shared {
 
 impl Lock for Shared {
     type Object = ();
+
+    const TICK: Duration = Duration::from_micros(1);
 
     fn describe(&self) -> String {
         "Lease default/test".into()

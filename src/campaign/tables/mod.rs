@@ -6,7 +6,11 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::*;
 
+mod identity;
+
 const WALL: Timestamp = Timestamp::UNIX_EPOCH;
+
+const TICK: Duration = Duration::from_micros(1);
 
 fn at(seconds: f64) -> Moment {
     Moment::after(Duration::from_secs_f64(1000.0 + seconds))
@@ -14,7 +18,7 @@ fn at(seconds: f64) -> Moment {
 
 /// `me`, with client-go's durations: 15 s, 10 s, 2 s.
 fn me() -> Campaigner<()> {
-    Campaigner::new(Settings::new("me"))
+    Campaigner::new(Settings::new("me"), TICK)
 }
 
 fn lock(holder: &str, version: u32) -> Seen<()> {
@@ -26,17 +30,17 @@ fn lock(holder: &str, version: u32) -> Seen<()> {
         ..Record::default()
     };
     let version = Version { uid: "uid".into(), resource_version: version.to_string() };
-    Seen { record, version, claimed_by: None, object: () }
+    Seen { record, version, claimed_by: None, parts: Vec::new(), object: () }
 }
 
 /// The answer to the request that is due, which arrives at once.
 fn answer(campaigner: &mut Campaigner<()>, answer: Answer<()>, seconds: f64) {
-    let writing = match campaigner.next(at(seconds), WALL) {
-        Action::Get => false,
-        Action::Create(_) | Action::Update(..) => true,
+    let wrote = match campaigner.next(at(seconds), WALL) {
+        Action::Get => None,
+        Action::Create(record) | Action::Update(_, record) => Some(record),
         idle => panic!("no request is due at {seconds} s: {idle:?}"),
     };
-    campaigner.answered(answer, at(seconds), at(seconds), writing);
+    campaigner.answered(answer, at(seconds), at(seconds), wrote);
 }
 
 fn reads(campaigner: &mut Campaigner<()>, seen: Option<Seen<()>>, seconds: f64) {
@@ -91,7 +95,7 @@ fn a_leader_renews_every_period_and_leads_until_the_deadline_counted_from_before
     assert_eq!(waits(&campaigner, 0.0), Duration::from_secs(2));
     assert_eq!(update(&campaigner, 2.0).leader_transitions, Some(3), "a renewal counts nothing");
     // Sent at 2 s, answered at 6 s.
-    campaigner.answered(Answer::Written(lock("me", 2)), at(2.0), at(6.0), true);
+    campaigner.answered(Answer::Written(lock("me", 2)), at(2.0), at(6.0), None);
     assert!(campaigner.leads(at(11.9)) && !campaigner.leads(at(12.0)));
 }
 
@@ -99,16 +103,17 @@ fn a_leader_renews_every_period_and_leads_until_the_deadline_counted_from_before
 fn an_answer_that_comes_after_the_deadline_makes_no_leader() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
-    campaigner.answered(Answer::Written(lock("me", 1)), at(0.0), at(10.0), true);
+    campaigner.answered(Answer::Written(lock("me", 1)), at(0.0), at(10.0), None);
     assert!(!campaigner.leads(at(10.0)));
 }
 
 #[test]
 fn a_read_that_shows_the_own_name_is_no_renewal() {
-    for failure in [Answer::Unknown, Answer::Refused] {
+    for written in [true, false] {
         let mut campaigner = leader();
-        answer(&mut campaigner, failure, 2.0);
-        reads(&mut campaigner, Some(lock("me", 2)), 2.0);
+        let tried = Seen { record: update(&campaigner, 2.0), ..lock("me", 2) };
+        answer(&mut campaigner, Answer::Unknown, 2.0);
+        reads(&mut campaigner, Some(if written { tried } else { lock("me", 1) }), 2.0);
         assert!(campaigner.leads(at(9.9)) && !campaigner.leads(at(10.0)), "by the first success alone");
         assert_eq!(update(&campaigner, 2.0).holder, "me", "and it is tried again at once");
     }
@@ -148,7 +153,7 @@ fn a_request_of_a_leader_may_take_no_longer_than_its_deadline() {
 fn a_holder_is_waited_for_since_the_answer_arrived() {
     let mut campaigner = me();
     // Asked at 0 s. What it shows may have been written at 8 s.
-    campaigner.answered(Answer::Read(Some(lock("other", 1))), at(0.0), at(8.0), false);
+    campaigner.answered(Answer::Read(Some(lock("other", 1))), at(0.0), at(8.0), None);
     let mut campaigner = watched(campaigner, 8.0, 22.9);
     assert_eq!(update(&campaigner, 23.0).leader_transitions, Some(4));
     answer(&mut campaigner, Answer::Written(lock("me", 2)), 23.0);
@@ -156,12 +161,16 @@ fn a_holder_is_waited_for_since_the_answer_arrived() {
 }
 
 /// Nothing is written from one time to the other while the lock is read and stays the same.
-fn watched(mut campaigner: Campaigner<()>, from: f64, to: f64) -> Campaigner<()> {
+fn watched(campaigner: Campaigner<()>, from: f64, to: f64) -> Campaigner<()> {
+    while_it_says(campaigner, &lock("other", 1), from, to)
+}
+
+fn while_it_says(mut campaigner: Campaigner<()>, lock: &Seen<()>, from: f64, to: f64) -> Campaigner<()> {
     let mut now = at(from);
     while now < at(to) {
         match campaigner.next(now, WALL) {
             Action::Wait(until) => now = until,
-            Action::Get => campaigner.answered(Answer::Read(Some(lock("other", 1))), now, now, false),
+            Action::Get => campaigner.answered(Answer::Read(Some(lock.clone())), now, now, None),
             write => panic!("{write:?} at {now:?}"),
         }
     }
@@ -235,27 +244,6 @@ fn who_follows_names_each_new_holder_as_soon_as_it_is_seen() {
 }
 
 #[test]
-fn the_own_name_in_the_lock_is_renewed_at_once_by_a_new_life() {
-    let mut campaigner = me();
-    reads(&mut campaigner, Some(lock("me", 1)), 0.0);
-    assert!(!campaigner.leads(at(0.0)));
-    assert_eq!(update(&campaigner, 0.0).leader_transitions, Some(3));
-}
-
-#[test]
-fn a_holder_that_is_known_to_have_ended_is_not_waited_for_if_it_was_found_at_the_first_look() {
-    let settings = Settings { has_ended: std::sync::Arc::new(|holder| holder == "other"), ..Settings::new("me") };
-    let mut campaigner = Campaigner::new(settings.clone());
-    reads(&mut campaigner, Some(lock("other", 1)), 0.0);
-    assert_eq!(update(&campaigner, 0.0).holder, "me");
-
-    let mut campaigner = Campaigner::new(settings);
-    reads(&mut campaigner, Some(lock("third", 1)), 0.0);
-    campaigner.heard(Some(lock("other", 2)), at(1.0));
-    assert_eq!(campaigner.holder().unwrap().1, at(16.0), "it was alive after we were");
-}
-
-#[test]
 fn a_lock_that_vanishes_is_created_anew_after_the_duration_only_by_its_holder_too() {
     let mut campaigner = leader();
     answer(&mut campaigner, Answer::Refused, 2.0);
@@ -266,7 +254,7 @@ fn a_lock_that_vanishes_is_created_anew_after_the_duration_only_by_its_holder_to
         while now < at(until) {
             match campaigner.next(now, WALL) {
                 Action::Wait(until) => now = until,
-                Action::Get => campaigner.answered(Answer::Read(None), now, now, false),
+                Action::Get => campaigner.answered(Answer::Read(None), now, now, None),
                 write => panic!("{write:?} at {now:?}"),
             }
         }
@@ -323,7 +311,7 @@ fn who_resigns_stops_leading_at_once_and_then_releases() {
     let record = update(&campaigner, 1.0);
     assert_eq!((record.holder.as_str(), record.lease_duration_seconds, record.leader_transitions), ("", Some(1), Some(3)));
     answer(&mut campaigner, Answer::Refused, 1.0);
-    reads(&mut campaigner, Some(lock("me", 2)), 1.0);
+    reads(&mut campaigner, Some(lock("me", 1)), 1.0);
     answer(&mut campaigner, Answer::Written(lock("", 3)), 1.0);
     assert_eq!(campaigner.next(at(1.0), WALL), Action::Finish);
 }
@@ -332,9 +320,10 @@ fn who_resigns_stops_leading_at_once_and_then_releases() {
 fn who_resigns_with_a_write_in_doubt_looks_whether_it_holds_the_lock() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
+    let Action::Create(record) = campaigner.next(at(0.0), WALL) else { panic!("a creation") };
     answer(&mut campaigner, Answer::Unknown, 0.0);
     campaigner.resign(at(1.0));
-    reads(&mut campaigner, Some(lock("me", 1)), 1.0);
+    reads(&mut campaigner, Some(Seen { record, ..lock("me", 1) }), 1.0);
     assert_eq!(update(&campaigner, 1.0).holder, "");
 }
 
@@ -342,7 +331,7 @@ fn who_resigns_with_a_write_in_doubt_looks_whether_it_holds_the_lock() {
 fn a_renewal_in_flight_at_the_resignation_is_followed_by_the_release() {
     let mut campaigner = leader();
     campaigner.resign(at(2.0));
-    campaigner.answered(Answer::Written(lock("me", 2)), at(2.0), at(2.1), true);
+    campaigner.answered(Answer::Written(lock("me", 2)), at(2.0), at(2.1), None);
     assert!(!campaigner.leads(at(2.1)));
     assert_eq!(update(&campaigner, 2.1).holder, "");
 }

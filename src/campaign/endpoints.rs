@@ -1,0 +1,111 @@
+//! An annotation on an Endpoints object as the lock, as the leader-elector sidecar of Kubernetes 1.2 and client-go used it.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Endpoints;
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::object::{Keeps, ObjectLock};
+use super::record::Record;
+
+/// An annotation on an Endpoints object as the lock.
+pub type EndpointsLock = ObjectLock<Endpoints>;
+
+/// The annotation that holds the record, as JSON.
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+
+/// Whom an annotation names that cannot be read. Somebody may lead: it is waited for, as for every holder.
+const UNREADABLE: &str = "(unreadable)";
+
+/// The record as it is written: these fields in this order, with times in whole seconds.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Leader {
+    holder_identity: String,
+    lease_duration_seconds: i32,
+    acquire_time: Option<Timestamp>,
+    renew_time: Option<Timestamp>,
+    leader_transitions: i32,
+}
+
+impl Keeps for Endpoints {
+    const TICK: Duration = Duration::from_secs(1);
+
+    fn record(&self) -> Record {
+        let Some(text) = self.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LEADER)) else {
+            return Record::default();
+        };
+        match serde_json::from_str(text) {
+            Ok(Leader { holder_identity, lease_duration_seconds, acquire_time, renew_time, leader_transitions }) => Record {
+                holder: holder_identity,
+                lease_duration_seconds: Some(lease_duration_seconds),
+                acquire_time,
+                renew_time,
+                leader_transitions: Some(leader_transitions),
+            },
+            Err(_) => Record { holder: UNREADABLE.into(), ..Record::default() },
+        }
+    }
+
+    fn keep(&mut self, record: Record) {
+        let Record { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions } = record;
+        let leader = Leader {
+            holder_identity: holder,
+            lease_duration_seconds: lease_duration_seconds.unwrap_or_default(),
+            acquire_time: acquire_time.map(whole_seconds),
+            renew_time: renew_time.map(whole_seconds),
+            leader_transitions: leader_transitions.unwrap_or_default(),
+        };
+        // Text and numbers only: there is nothing that JSON could not hold.
+        let text = serde_json::to_string(&leader).unwrap_or_default();
+        self.metadata.annotations.get_or_insert_default().insert(LEADER.into(), text);
+    }
+}
+
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the leader-elector 0.5 wrote it.
+    const WRITTEN: &str = r#"{"holderIdentity":"contrib05-0-irgkv","leaseDurationSeconds":10,"acquireTime":"2026-11-20T18:10:29Z","renewTime":"2026-11-20T18:10:32Z","leaderTransitions":0}"#;
+
+    fn endpoints(annotation: &str) -> Endpoints {
+        let mut object = Endpoints::default();
+        object.metadata.annotations = Some([(LEADER.to_owned(), annotation.to_owned())].into());
+        object
+    }
+
+    #[test]
+    fn a_record_of_the_old_sidecar_is_read_and_written_byte_for_byte() {
+        let record = endpoints(WRITTEN).record();
+        assert_eq!((record.holder.as_str(), record.lease_duration_seconds), ("contrib05-0-irgkv", Some(10)));
+        assert_eq!(record.renew_time, "2026-11-20T18:10:32Z".parse().ok());
+        let mut written = endpoints("");
+        written.keep(record);
+        assert_eq!(written, endpoints(WRITTEN));
+    }
+
+    #[test]
+    fn times_are_written_in_whole_seconds() {
+        let mut written = Endpoints::default();
+        let time = Some("2026-11-20T18:10:32.987654Z".parse().unwrap());
+        written.keep(Record { holder: "a".into(), acquire_time: time, renew_time: time, ..Record::default() });
+        let expected = r#"{"holderIdentity":"a","leaseDurationSeconds":0,"acquireTime":"2026-11-20T18:10:32Z","renewTime":"2026-11-20T18:10:32Z","leaderTransitions":0}"#;
+        assert_eq!(written, endpoints(expected));
+    }
+
+    #[test]
+    fn without_the_annotation_nobody_leads_and_one_that_cannot_be_read_is_waited_for() {
+        assert_eq!(Endpoints::default().record(), Record::default());
+        for edited in ["", "{", "leader", r#"{"renewTime":"yesterday"}"#, r#"{"leaseDurationSeconds":"ten"}"#] {
+            assert!(endpoints(edited).record().is_held(), "{edited}");
+        }
+        assert!(!endpoints("{}").record().is_held());
+        assert_eq!(endpoints(r#"{"holderIdentity":"a","more":1}"#).record().holder, "a");
+    }
+}

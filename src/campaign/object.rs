@@ -1,0 +1,187 @@
+//! A lock that is one object of the API server.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{PostParams, WatchEvent, WatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::sleep;
+
+use super::lock::{Failure, Lock};
+use super::record::{Record, Seen, Version};
+use crate::api::names;
+
+/// The pauses after a watch, and after one that was refused. Without any, everything works, a little later.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
+const AFTER_FAILURE: Duration = Duration::from_secs(15);
+
+/// A watch that the server has not ended by then is taken for a dead connection.
+const LONGEST_WATCH: Duration = Duration::from_secs(300);
+
+/// A kind of object that can hold the record of a leader.
+pub trait Keeps:
+    Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+    + k8s_openapi::Resource<Scope = NamespaceResourceScope>
+    + Clone
+    + Default
+    + fmt::Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// See [`Lock::TICK`].
+    const TICK: Duration;
+
+    /// The record that it holds; one without a holder if it holds none.
+    fn record(&self) -> Record;
+
+    /// Puts a record in the place of the one that it holds. Everything else stays.
+    fn keep(&mut self, record: Record);
+
+    /// The Election that claims it, if one does.
+    fn claimed_by(&self) -> Option<String> {
+        None
+    }
+}
+
+/// One object of the API server as the lock.
+///
+/// Needs the rights to get, create and update it; with the right to watch it, too, a released lock is taken at once instead
+/// of at the next look.
+#[derive(Clone, Debug)]
+pub struct ObjectLock<K> {
+    api: Api<K>,
+    namespace: String,
+    name: String,
+    marks: BTreeMap<String, String>,
+}
+
+impl<K: Keeps> ObjectLock<K> {
+    /// The object of this name. The client's own retries must be off: a retried write hides whether the first was applied.
+    pub fn new(client: Client, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        let (namespace, name) = (namespace.into(), name.into());
+        Self { api: Api::namespaced(client, &namespace), namespace, name, marks: BTreeMap::new() }
+    }
+
+    /// Leaves this annotation on the object with every write.
+    #[must_use]
+    pub fn marked(mut self, annotation: impl Into<String>, value: impl Into<String>) -> Self {
+        self.marks.insert(annotation.into(), value.into());
+        self
+    }
+
+    fn fill(&self, mut object: K, record: Record) -> K {
+        object.keep(record);
+        object.meta_mut().managed_fields = None;
+        if !self.marks.is_empty() {
+            object.annotations_mut().extend(self.marks.clone());
+        }
+        object
+    }
+
+    /// What to do about an error.
+    fn explain(&self, verb: &str, error: &kube::Error) -> Failure {
+        let (Self { namespace, name, .. }, kind, plural) = (self, K::KIND, K::URL_PATH_SEGMENT);
+        let kube::Error::Api(status) = error else {
+            return Failure::Unknown(format!("cannot reach the API server: {error}"));
+        };
+        let message = status.message.clone();
+        let absent = status.details.as_ref().map_or("", |details| details.kind.as_str());
+        match status.code {
+            404 if absent == plural => Failure::Conflict(message),
+            404 if absent == "namespaces" => Failure::Denied(format!("there is no namespace {namespace}: create it")),
+            409 => Failure::Conflict(message),
+            401 => Failure::Denied(format!("the API server does not accept our credentials ({message}): renew them")),
+            403 => Failure::Denied(format!(
+                "missing right to {verb} the {kind} {namespace}/{name} ({message}): \
+                 grant get, create and update on {plural} in namespace {namespace}"
+            )),
+            400 | 405 | 413 | 415 | 422 => Failure::Denied(format!("the API server refuses to {verb} it: {message}")),
+            code => Failure::Unknown(format!("the API server failed to {verb} it ({code}: {message})")),
+        }
+    }
+}
+
+impl<K: Keeps> Lock for ObjectLock<K> {
+    type Object = K;
+
+    const TICK: Duration = K::TICK;
+
+    fn describe(&self) -> String {
+        format!("{} {}/{}", K::KIND, self.namespace, self.name)
+    }
+
+    async fn get(&self) -> Result<Option<Seen<K>>, Failure> {
+        // Not `get_opt`, which takes every 404 for an absence.
+        match self.api.get(&self.name).await {
+            Ok(object) => Ok(Some(read(object))),
+            Err(error) => match self.explain("get", &error) {
+                Failure::Conflict(_) => Ok(None),
+                failure => Err(failure),
+            },
+        }
+    }
+
+    async fn create(&self, record: Record) -> Result<Seen<K>, Failure> {
+        let mut object = self.fill(K::default(), record);
+        object.meta_mut().name = Some(self.name.clone());
+        self.api.create(&post(), &object).await.map(read).map_err(|error| self.explain("create", &error))
+    }
+
+    async fn update(&self, seen: Seen<K>, record: Record) -> Result<Seen<K>, Failure> {
+        let Seen { version: Version { uid, resource_version }, object, .. } = seen;
+        let mut object = self.fill(object, record);
+        // Both: the API server makes a PUT of a deleted Lease a creation unless it carries the UID.
+        object.meta_mut().uid = Some(uid);
+        object.meta_mut().resource_version = Some(resource_version);
+        self.api.replace(&self.name, &post(), &object).await.map(read).map_err(|error| self.explain("update", &error))
+    }
+
+    fn changes(&self) -> BoxStream<'static, Option<Seen<K>>> {
+        let only = WatchParams::default().fields(&format!("metadata.name={}", self.name));
+        // Without a revision to begin with, the first event is the object as it is.
+        let watches = stream::unfold((self.api.clone(), only, Duration::ZERO), |(api, only, pause)| async move {
+            sleep(pause).await;
+            // Most probably the right is missing. Nobody needs to hear of it: looking from time to time goes on.
+            match api.watch(&only, "0").await {
+                Ok(watch) => Some((watch.take_until(sleep(LONGEST_WATCH)).boxed(), (api, only, WATCH_AGAIN))),
+                Err(_) => Some((stream::empty().boxed(), (api, only, AFTER_FAILURE))),
+            }
+        });
+        let events = watches.flatten().filter_map(|event| async {
+            match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Some(Some(read(object))),
+                Ok(WatchEvent::Deleted(_)) => Some(None),
+                // After an error the watch ends, and another one begins.
+                Ok(WatchEvent::Bookmark(_) | WatchEvent::Error(_)) | Err(_) => None,
+            }
+        });
+        events.boxed()
+    }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() }
+}
+
+/// What an object says.
+fn read<K: Keeps>(object: K) -> Seen<K> {
+    Seen {
+        record: object.record(),
+        version: Version {
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+        },
+        claimed_by: object.claimed_by(),
+        parts: Vec::new(),
+        object,
+    }
+}
