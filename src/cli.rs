@@ -1,25 +1,29 @@
 //! The command line.
 
+mod client;
 mod leader_elect;
+mod log;
+mod sidecar;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use client::{NAMED, client};
 use k8s_openapi::jiff::Timestamp;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use leader_elect::{LeaderElectArgs, Place};
+use leader_elect::LeaderElectArgs;
+use log::LogArgs;
 use podium::controller::identity::Identity;
 use podium::controller::observe::settings::{LabelKeys, Limits};
 use podium::controller::observe::world::Scope;
 use podium::controller::server::KubeServer;
 use podium::controller::sweep::command::{self, Swept};
 use podium::controller::{self, Options};
+use sidecar::SidecarArgs;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Leader election as a Kubernetes resource.
 #[derive(Debug, Parser)]
@@ -36,6 +40,9 @@ enum Command {
     /// Take Podium's labels from pods where no controller does it any more: after --namespaces of the controller was narrowed,
     /// or before Podium is removed. Elections and Leases stay. A controller that serves the pods labels their leaders again.
     Sweep(SweepArgs),
+    /// Tell the application beside this who leads, by HTTP and by a file: whom an Election's controller elected, or (`--mode
+    /// campaign`) whom the sidecars elect among themselves.
+    Sidecar(SidecarArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
 }
@@ -50,12 +57,8 @@ struct ControllerArgs {
     label_keys: Vec<String>,
     #[command(flatten)]
     leader_elect: LeaderElectArgs,
-    /// How log lines look.
-    #[arg(long, env = "PODIUM_LOG_FORMAT", value_enum, default_value = "text")]
-    log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, or directives such as `podium=debug,kube_client=debug`.
-    #[arg(long, env = "PODIUM_LOG", default_value = "info")]
-    log: String,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Debug, Args)]
@@ -76,26 +79,38 @@ struct SweepArgs {
     dry_run: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+/// What went wrong.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line or the environment: nothing was begun.
+    Usage(String),
+    /// Anything else.
+    Failed(String),
 }
 
 /// Parses the command line and runs what it says.
 pub fn run() -> ExitCode {
-    let Cli { command } = Cli::parse();
-    let result = match command {
-        Command::Crd => print_crd(),
-        Command::Controller(args) => run_controller(args),
-        Command::Sweep(args) => run_sweep(args),
+    let result = match parse() {
+        Command::Crd => print_crd().map_err(Failure::Failed),
+        Command::Controller(args) => run_controller(args).map_err(Failure::Failed),
+        Command::Sweep(args) => run_sweep(args).map_err(Failure::Failed),
+        Command::Sidecar(args) => sidecar::run(args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("podium: {message}");
-            ExitCode::FAILURE
-        }
+    let (message, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => (message, 2),
+        Err(Failure::Failed(message)) => (message, 1),
+    };
+    eprintln!("podium: {message}");
+    ExitCode::from(code)
+}
+
+/// A command line with a subcommand, or as one of the old sidecars is called.
+fn parse() -> Command {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match sidecar::old_form(&arguments, |name| std::env::var(name).ok()) {
+        Some(form) => Command::Sidecar(SidecarArgs::parse_as(form, arguments)),
+        None => Cli::parse_from(arguments).command,
     }
 }
 
@@ -110,15 +125,8 @@ fn print_crd() -> Result<(), String> {
 }
 
 fn run_controller(args: ControllerArgs) -> Result<(), String> {
-    let ControllerArgs { namespaces, label_keys, leader_elect, log_format, log } = args;
-    // What goes wrong with requests is said by the controller, once and with the remedy; the client would say it again.
-    let filter = EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{log}"))
-        .map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match log_format {
-        LogFormat::Text => subscriber.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
+    let ControllerArgs { namespaces, label_keys, leader_elect, log } = args;
+    log.begin()?;
     let namespaces: Vec<String> = namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
     let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces.into_iter().collect()) };
     let label_keys = LabelKeys::new(label_keys);
@@ -126,7 +134,7 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     let result = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
-        let (client, place) = client().await?;
+        let (client, place) = client(NAMED).await?;
         let (own_lease, candidacy) = leader_elect.candidacy(&scope, place, identity)?;
         let limits = Limits { label_keys, own_lease: Some(own_lease) };
         let options = Options { scope, limits, instance, clock: Arc::new(Timestamp::now), candidacy };
@@ -141,7 +149,7 @@ fn run_sweep(args: SweepArgs) -> Result<(), String> {
     let limits = Limits { label_keys: LabelKeys::new(label_keys), own_lease: None };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     runtime.block_on(async {
-        let (client, _) = client().await?;
+        let (client, _) = client(NAMED).await?;
         let server = KubeServer::new(client.clone(), limits.clone());
         let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces.into_iter().collect() };
         for namespace in namespaces {
@@ -154,40 +162,6 @@ fn run_sweep(args: SweepArgs) -> Result<(), String> {
             swept.map_err(|refusal| format!("failed to sweep the namespace {namespace}: {refusal}"))?;
         }
         Ok(())
-    })
-}
-
-/// A client without retries of its own: they would hide whether the first write was applied.
-async fn client() -> Result<(Client, Place), String> {
-    // Named or none: the current context of whoever starts this may be any cluster.
-    let (mut config, in_cluster) = match Kubeconfig::from_env() {
-        Ok(Some(kubeconfig)) => {
-            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-            (config.map_err(|error| unusable(&error))?, false)
-        }
-        Ok(None) => (in_cluster()?, true),
-        Err(error) => return Err(unusable(&error)),
-    };
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    // kube waits for the answer to a list, or for a watch to begin, for ever. A watch is ended by the server after 290 s, so
-    // a connection that is silent for longer is dead.
-    config.read_timeout = Some(Duration::from_secs(300));
-    config.reset_reader_on_write = true;
-    let default_namespace = config.default_namespace.clone();
-    let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
-    let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));
-    let client = Client::try_from(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
-    Ok((client, Place { pod_namespace, default_namespace }))
-}
-
-fn unusable(error: &kube::config::KubeconfigError) -> String {
-    format!("the file that KUBECONFIG names cannot be used: {error}")
-}
-
-fn in_cluster() -> Result<Config, String> {
-    Config::incluster().map_err(|error| {
-        format!("no cluster to work with: set KUBECONFIG to a kubeconfig file, or run inside a cluster ({error})")
     })
 }
 

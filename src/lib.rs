@@ -18,6 +18,7 @@
 //! * [`election`]: the pure core. Read it first: it is the safety argument.
 //! * [`lease`]: what a Lease says, and how it is written.
 //! * [`campaign`]: how processes elect a leader among themselves, by client-go's protocol.
+//! * [`sidecar`]: tells an application who leads, by HTTP and by a file, and follows Elections or campaigns.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
 
 #![forbid(unsafe_code)]
@@ -29,3 +30,4 @@ pub mod controller;
 pub mod election;
 mod hash;
 pub mod lease;
+pub mod sidecar;

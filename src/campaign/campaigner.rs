@@ -226,7 +226,7 @@ impl<O: Clone> Campaigner<O> {
         self.leads_until = None;
         self.pause_until = now;
         self.failures = 0;
-        self.resigning.get_or_insert(now + self.settings.timing.request_timeout());
+        self.resigning.get_or_insert(now + self.settings.request_timeout());
     }
 
     /// Whether this campaigner leads at this moment.
@@ -289,7 +289,7 @@ impl<O: Clone> Campaigner<O> {
 
     /// The longest time that the request which is due now may take.
     pub fn patience(&self, now: Moment) -> Duration {
-        let timeout = self.settings.timing.request_timeout();
+        let timeout = self.settings.request_timeout();
         let bound = self.resigning.or(self.leads_until).filter(|until| now < *until);
         bound.map_or(timeout, |until| timeout.min(until - now))
     }

@@ -83,6 +83,13 @@ impl Leadership {
         leads_until.filter(|until| now < *until).map(|until| Lead { until, term })
     }
 
+    /// All that is known, and the moment at which it is looked at.
+    pub(crate) fn look(&self) -> (Standing, Moment) {
+        let standing = self.standing.borrow().clone();
+        // In this order: what was learnt does not count longer because the clock was read before.
+        (standing, self.clock.moment())
+    }
+
     /// The term of the leader. `None`: nobody leads, or the leader is somebody else who alone knows it.
     pub fn term(&self) -> Option<u64> {
         self.standing.borrow().term

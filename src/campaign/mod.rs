@@ -74,6 +74,7 @@ pub use leadership::{Holder, Lead, Leadership};
 pub use lease::LeaseLock;
 pub use lock::{Failure, Lock};
 pub use moment::Moment;
+pub(crate) use object::Keeps;
 pub use object::ObjectLock;
 pub use record::{Record, Seen, Version};
 pub use settings::{HasEnded, InvalidSettings, Settings, Timing};

@@ -79,12 +79,6 @@ impl Timing {
         }
         Ok(())
     }
-
-    /// How long one request may take where nothing shorter bounds it: half of the deadline, so that after one lost request
-    /// there is time for another.
-    pub fn request_timeout(&self) -> Duration {
-        self.renew_deadline / 2
-    }
 }
 
 /// Whether the holder of this identity is known to have ended.
@@ -100,12 +94,20 @@ pub struct Settings {
     /// Tells holders that are known to have ended, so that they need not be waited for: a former life of the same process,
     /// for example. Asked once, about the holder that is found at the first look.
     pub has_ended: HasEnded,
+    /// How long one request may take. `None`: half of the renew deadline, so that after one lost request there is time for
+    /// another.
+    pub request_timeout: Option<Duration>,
 }
 
 impl Settings {
     /// With client-go's durations, and without knowledge of former lives.
     pub fn new(identity: impl Into<String>) -> Self {
-        Self { identity: identity.into(), timing: Timing::default(), has_ended: Arc::new(|_| false) }
+        Self { identity: identity.into(), timing: Timing::default(), has_ended: Arc::new(|_| false), request_timeout: None }
+    }
+
+    /// How long one request may take where nothing shorter bounds it.
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout.unwrap_or(self.timing.renew_deadline / 2)
     }
 
     /// Checks that these settings work.
@@ -113,7 +115,7 @@ impl Settings {
     /// # Errors
     /// The first field that does not, with the remedy.
     pub fn validate(&self) -> Result<(), InvalidSettings> {
-        let Self { identity, timing, has_ended: _ } = self;
+        let Self { identity, timing, has_ended: _, request_timeout: _ } = self;
         if identity.is_empty() {
             let problem = "is empty: an empty holder means that nobody leads".into();
             return Err(InvalidSettings { field: "identity", problem });
@@ -124,7 +126,7 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { identity, timing, has_ended: _ } = self;
+        let Self { identity, timing, has_ended: _, request_timeout: _ } = self;
         formatter.debug_struct("Settings").field("identity", identity).field("timing", timing).finish_non_exhaustive()
     }
 }

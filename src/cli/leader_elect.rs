@@ -9,6 +9,8 @@ use podium::controller::identity::Identity;
 use podium::controller::observe::world::Scope;
 use podium::controller::replicas::{Candidacy, default_name};
 
+use super::client::Place;
+
 #[derive(Debug, Args)]
 pub struct LeaderElectArgs {
     /// Let one of several replicas be active, which they elect on a Lease. `--leader-elect=false`: this one is active, whatever
@@ -44,15 +46,6 @@ pub struct LeaderElectArgs {
 
 /// Namespace and name.
 type OwnLease = (String, String);
-
-/// Where the process runs, as far as it tells where its Lease is.
-#[derive(Debug)]
-pub struct Place {
-    /// The namespace of the pod, if this is one.
-    pub pod_namespace: Option<String>,
-    /// That of the kubeconfig's context.
-    pub default_namespace: String,
-}
 
 impl LeaderElectArgs {
     /// Namespace and name of Podium's own Lease, and how this replica campaigns for it, if it does.
@@ -102,7 +95,7 @@ fn explain(error: &InvalidSettings) -> String {
     option(&error.to_string())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
     duration.ok_or_else(|| "write a number with its unit, such as 15s or 500ms".into())
 }

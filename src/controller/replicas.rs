@@ -113,6 +113,7 @@ impl Replica {
             timing,
             identity: identity.to_string(),
             has_ended: Arc::new(move |holder| identity.knows_ended(holder)),
+            request_timeout: None,
         };
         let campaign = Campaign::with_clock(lock, settings, clock)?;
         let activity = Activity(Some(campaign.leadership()));

@@ -6,6 +6,8 @@ use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use kube::core::DeserializeGuard;
+
 use super::record::{self, Content, Lease, NEVER_EXPIRES, Parts, Record};
 use crate::api::names;
 use crate::election::term::{NotAnInteger, ResourceVersion};
@@ -17,6 +19,17 @@ pub struct Owner<'a> {
     pub name: &'a str,
     /// `metadata.uid`
     pub uid: &'a str,
+}
+
+/// Whom a Lease names that cannot be read: nobody knows what it says, so it is somebody's.
+const UNREADABLE: &str = "somebody who wrote what cannot be read";
+
+/// The object, or where it cannot be read, for example because of a time beyond all calendars, one that nobody of ours holds.
+pub fn readable(guard: DeserializeGuard<Object>) -> Object {
+    guard.0.unwrap_or_else(|invalid| Object {
+        metadata: invalid.metadata,
+        spec: Some(LeaseSpec { holder_identity: Some(UNREADABLE.into()), ..LeaseSpec::default() }),
+    })
 }
 
 /// What the object says.

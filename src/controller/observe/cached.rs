@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -49,9 +49,6 @@ fn version(metadata: &ObjectMeta) -> Result<Version, NotAnInteger> {
     let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
     Ok(Version { uid: metadata.uid.as_deref().unwrap_or_default().into(), resource_version })
 }
-
-/// Who holds a Lease that cannot be read.
-const UNREADABLE: &str = "somebody who wrote what cannot be read";
 
 /// A pod, independent of any Election.
 #[derive(Clone, Debug, PartialEq)]
@@ -212,10 +209,7 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
 /// # Errors
 /// Where its resourceVersion is not an integer.
 pub fn lease(guard: DeserializeGuard<LeaseObject>) -> Result<Named, NotAnInteger> {
-    let mut lease = guard.0.unwrap_or_else(|invalid| LeaseObject {
-        metadata: invalid.metadata,
-        spec: Some(LeaseSpec { holder_identity: Some(UNREADABLE.into()), ..LeaseSpec::default() }),
-    });
+    let mut lease = object::readable(guard);
     lease.metadata.managed_fields = None;
     let metadata = lease.metadata.clone();
     let cached = CachedLease { lease: object::read(&lease)?, object: Arc::new(lease), seen: Instant::now() };

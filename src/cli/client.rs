@@ -1,0 +1,88 @@
+//! Which cluster it is, and the client for it.
+
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// Where the process runs, as far as it tells where its objects are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The namespace of the pod, if this is one.
+    pub pod_namespace: Option<String>,
+    /// That of the kubeconfig's context.
+    pub default_namespace: String,
+}
+
+/// Where the cluster's address and the credentials come from, the first that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The file that KUBECONFIG names.
+    Kubeconfig,
+    /// The pod's own ServiceAccount.
+    InCluster,
+    /// `~/.kube/config`
+    Home,
+}
+
+/// The cluster of KUBECONFIG, or the one that this runs in. Named or none: the current context of whoever starts this may be any
+/// cluster.
+pub const NAMED: &[Source] = &[Source::Kubeconfig, Source::InCluster];
+
+/// A client without retries of its own: they would hide whether the first write was applied.
+///
+/// # Errors
+/// Where there is no cluster, or what describes it cannot be used.
+pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
+    let (mut config, in_cluster) = config(sources).await?;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    // kube waits for the answer to a list, or for a watch to begin, for ever. A watch is ended by the server after 290 s, so
+    // a connection that is silent for longer is dead.
+    config.read_timeout = Some(Duration::from_secs(300));
+    config.reset_reader_on_write = true;
+    let default_namespace = config.default_namespace.clone();
+    let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));
+    let client = Client::try_from(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
+    Ok((client, Place { pod_namespace, default_namespace }))
+}
+
+/// The configuration, and whether it is that of a pod.
+async fn config(sources: &[Source]) -> Result<(Config, bool), String> {
+    let mut why = String::new();
+    for source in sources {
+        let file = match source {
+            Source::Kubeconfig => {
+                Kubeconfig::from_env().map_err(|error| unusable("the file that KUBECONFIG names", &error))?
+            }
+            Source::Home => match home() {
+                Some(path) => Some(Kubeconfig::read_from(path).map_err(|error| unusable("~/.kube/config", &error))?),
+                None => None,
+            },
+            Source::InCluster => match Config::incluster() {
+                Ok(config) => return Ok((config, true)),
+                Err(error) => {
+                    why = format!(" ({error})");
+                    None
+                }
+            },
+        };
+        if let Some(file) = file {
+            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+            return Ok((config.map_err(|error| unusable("the kubeconfig", &error))?, false));
+        }
+    }
+    let set = if sources.contains(&Source::Kubeconfig) { "set KUBECONFIG to a kubeconfig file, or " } else { "" };
+    Err(format!("no cluster to work with: {set}run inside a cluster{why}"))
+}
+
+/// `~/.kube/config`, if it is there.
+fn home() -> Option<std::path::PathBuf> {
+    let path = std::env::home_dir()?.join(".kube/config");
+    path.is_file().then_some(path)
+}
+
+fn unusable(what: &str, error: &kube::config::KubeconfigError) -> String {
+    format!("{what} cannot be used: {error}")
+}

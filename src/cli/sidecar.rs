@@ -1,0 +1,353 @@
+//! The options of the sidecar: its own, and those of the two sidecars that it replaces.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, ValueEnum};
+use podium::campaign::{Clock, Timing};
+use podium::sidecar::{self, LockKind, Me, Mode, Options};
+use tracing::{info, warn};
+
+use super::Failure;
+use super::client::{NAMED, Place, Source, client};
+use super::leader_elect::duration;
+use super::log::LogArgs;
+use super::termination;
+
+/// Where SupportTools' sidecar writes the leader's name.
+const STATUS_FILE: &str = "/tmp/leader_status";
+
+/// How the sidecar was called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `podium sidecar`
+    #[default]
+    Sidecar,
+    /// With the options of Kubernetes' leader-elector and no subcommand.
+    Contrib,
+    /// With the environment of SupportTools' leader-elector, and nothing else.
+    SupportTools,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct SidecarArgs {
+    /// follow: tell whom others elected, usually an Election's controller. campaign: elect, together with the sidecars of the
+    /// other pods. Default: follow; without the subcommand, as the old leader-electors are called, campaign.
+    #[arg(long, env = "PODIUM_MODE", value_enum)]
+    mode: Option<ModeName>,
+    /// The name of the Election's Lease, or of the object that those who campaign elect on.
+    #[arg(long, env = "PODIUM_ELECTION", value_name = "NAME")]
+    election: Option<String>,
+    /// Its namespace. Default: the pod's own ($POD_NAMESPACE, or that of its ServiceAccount), elsewhere the kubeconfig's; of
+    /// those who campaign, as ever, `default`.
+    #[arg(long, env = "PODIUM_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
+    election_namespace: Option<String>,
+    /// The name by which this pod is known to the others. Default: $POD_NAME, or the host's name.
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// Of those who campaign: how long the others wait for a leader that is seen no more. It leads for half as long without an
+    /// answer of the API server, and renews four times as often. Whole seconds.
+    #[arg(long, env = "PODIUM_TTL", value_parser = duration, value_name = "DURATION")]
+    ttl: Option<Duration>,
+    /// Use the pod's ServiceAccount, also where KUBECONFIG is set.
+    #[arg(
+        long,
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    use_cluster_credentials: bool,
+    /// Answer HTTP requests here: 0.0.0.0:4040, or localhost:4040.
+    #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS")]
+    http: Option<String>,
+    /// What those who campaign elect on. `endpointsleases`: both, for the way from the one to the other.
+    #[arg(long, env = "PODIUM_LOCK", value_enum)]
+    lock: Option<LockName>,
+    /// While this pod leads, its name is in this file; else there is no such file. Of a directory, it is the file `leader` in it.
+    #[arg(long, env = "PODIUM_FILE", value_name = "PATH")]
+    file: Option<PathBuf>,
+    /// Of those who follow an Election: what it said last is repeated no longer than so. Default: until it says something else,
+    /// so that an outage of the API server deposes nobody.
+    #[arg(long, env = "PODIUM_MAX_AGE", value_parser = duration, value_name = "DURATION")]
+    max_age: Option<Duration>,
+    #[command(flatten)]
+    log: LogArgs,
+    #[arg(skip)]
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeName {
+    Follow,
+    Campaign,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LockName {
+    Endpoints,
+    #[value(alias = "leases")]
+    Lease,
+    Endpointsleases,
+}
+
+/// A leader-elector for pods: exactly one of those that campaign for the same lock leads.
+#[derive(Debug, Parser)]
+#[command(name = "podium", version, args_override_self = true)]
+struct Old {
+    #[command(flatten)]
+    sidecar: SidecarArgs,
+    /// The old leader-elector took no notice of these, either.
+    #[arg(hide = true)]
+    ignored: Vec<String>,
+}
+
+impl SidecarArgs {
+    /// Reads a command line without subcommand. Exits where it is not understood.
+    pub fn parse_as(form: Form, mut arguments: Vec<OsString>) -> Self {
+        if form == Form::SupportTools {
+            arguments.truncate(1);
+        }
+        let Old { sidecar, ignored: _ } = Old::parse_from(arguments);
+        Self { form, ..sidecar }
+    }
+}
+
+/// How an old sidecar's pod would have called this: by its options, by its environment, or by the path of its program.
+pub fn old_form(arguments: &[OsString], env: impl Fn(&str) -> Option<String>) -> Option<Form> {
+    let program = arguments.first().map(PathBuf::from);
+    match program.as_ref().and_then(|program| program.file_name()?.to_str()) {
+        Some("server") => return Some(Form::Contrib),
+        Some("main") => return Some(Form::SupportTools),
+        _ => {}
+    }
+    match arguments.get(1).map(|argument| argument.to_string_lossy()) {
+        None => (env("LEASE_NAME").is_some() || env("NAMESPACE").is_some()).then_some(Form::SupportTools),
+        Some(first) if ["-h", "--help", "-V", "--version"].contains(&first.as_ref()) => None,
+        Some(first) => first.starts_with('-').then_some(Form::Contrib),
+    }
+}
+
+/// What the options and the environment mean together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Resolved {
+    election: String,
+    /// `None`: the pod's own.
+    namespace: Option<String>,
+    me: Me,
+    mode: Mode,
+    http: Option<String>,
+    file: Option<PathBuf>,
+    sources: &'static [Source],
+    announce: bool,
+    /// What is without effect, for people.
+    notes: Vec<&'static str>,
+}
+
+/// Makes sense of the options.
+fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: String) -> Result<Resolved, String> {
+    let given = |name: &str| env(name).filter(|value| !value.is_empty());
+    let nonempty = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    let by_environment = args.election.is_none() && (args.form == Form::SupportTools || env("LEASE_NAME").is_some());
+    let (election, namespace) = if by_environment {
+        let needed =
+            |name: &str| given(name).ok_or_else(|| format!("{name} is not set: LEASE_NAME and NAMESPACE name the Lease"));
+        (needed("LEASE_NAME")?, Some(needed("NAMESPACE")?))
+    } else {
+        let election = nonempty(&args.election)
+            .ok_or("--election is missing or empty: name the Election, or what the pods elect on")?;
+        (election, nonempty(&args.election_namespace))
+    };
+    let old = args.form != Form::Sidecar || by_environment;
+    let mode = args.mode.unwrap_or(if old { ModeName::Campaign } else { ModeName::Follow });
+    let mut notes = Vec::new();
+    let (mode, namespace) = match mode {
+        ModeName::Follow => {
+            if args.ttl.is_some() || args.lock.is_some() {
+                notes.push("--ttl and --lock have no effect on one that follows");
+            }
+            (Mode::Follow { max_age: args.max_age }, namespace)
+        }
+        ModeName::Campaign => {
+            if args.max_age.is_some() {
+                notes.push("--max-age has no effect on one that campaigns: it leads no longer than its lock says");
+            }
+            let timing = if by_environment && args.ttl.is_none() { Timing::default() } else { timing(args.ttl)? };
+            let lock = match args.lock {
+                Some(LockName::Endpoints) => LockKind::Endpoints,
+                Some(LockName::Lease) => LockKind::Lease,
+                Some(LockName::Endpointsleases) => LockKind::EndpointsAndLease,
+                None if by_environment => LockKind::Lease,
+                None => LockKind::Endpoints,
+            };
+            (Mode::Campaign { lock, timing, request_timeout: None }, namespace.or_else(|| Some("default".into())))
+        }
+    };
+    let file = args.file.clone().or_else(|| given("STATUS_DIR").or_else(|| given("LEASE_DIRECTORY")).map(PathBuf::from));
+    let sources: &[Source] = match args.form {
+        _ if args.use_cluster_credentials => &[Source::InCluster],
+        Form::Sidecar => NAMED,
+        Form::Contrib => &[Source::Kubeconfig, Source::InCluster, Source::Home],
+        Form::SupportTools => &[Source::InCluster, Source::Kubeconfig],
+    };
+    Ok(Resolved {
+        election,
+        namespace,
+        me: Me { name: nonempty(&args.id).or_else(|| given("POD_NAME")).unwrap_or(host), uid: given("POD_UID") },
+        mode,
+        http: nonempty(&args.http).or_else(|| given("HEALTH_PORT").map(|port| format!(":{port}"))),
+        file: file.or_else(|| by_environment.then(|| STATUS_FILE.into())),
+        sources,
+        announce: args.form == Form::Contrib,
+        notes,
+    })
+}
+
+/// As the old leader-elector derived its durations.
+fn timing(ttl: Option<Duration>) -> Result<Timing, String> {
+    let ttl = ttl.unwrap_or(Duration::from_secs(10));
+    let lease_duration = Duration::from_secs(ttl.as_secs());
+    if lease_duration.is_zero() {
+        return Err(format!("--ttl {ttl:?} is too short: use at least 1s, because a lock holds whole seconds"));
+    }
+    let timing = Timing { lease_duration, renew_deadline: lease_duration / 2, retry_period: lease_duration / 4 };
+    timing.validate().map_err(|error| format!("--ttl {ttl:?} cannot be used: its {error}"))?;
+    Ok(timing)
+}
+
+/// Runs the sidecar.
+pub fn run(args: SidecarArgs) -> Result<(), Failure> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let resolved = resolve(&args, |name| std::env::var(name).ok(), host).map_err(Failure::Usage)?;
+    args.log.begin().map_err(Failure::Usage)?;
+    // One thread is enough for a few requests in a minute.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("failed to start: {error}")))?;
+    let result = runtime.block_on(async {
+        let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
+        let Resolved { election, namespace, me, mode, http, file: _, sources, announce, notes } = resolved;
+        let (client, place) = client(sources).await?;
+        notes.iter().for_each(|note| info!("{note}"));
+        let namespace = self::namespace(namespace, &place, mode);
+        let options = Options { me, namespace, election, mode, http, announce, clock: Clock::machine() };
+        sidecar::run(client, options, stop).await.map_err(|error| error.to_string())
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result.map_err(Failure::Failed)
+}
+
+/// The namespace that was named, or the pod's own.
+fn namespace(named: Option<String>, place: &Place, mode: Mode) -> String {
+    let Place { pod_namespace, default_namespace } = place;
+    let own = pod_namespace.clone().unwrap_or_else(|| default_namespace.clone());
+    if let (Mode::Campaign { .. }, Some("default"), true) = (mode, named.as_deref(), pod_namespace.is_some()) {
+        if own != "default" {
+            warn!(
+                "campaigning in the namespace default, as the old leader-elector does, not in the pod's own: \
+                   --election-namespace={own} would"
+            );
+        }
+    }
+    named.unwrap_or(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn environment(variables: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<String> {
+        move |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    fn old(line: &str, variables: &'static [(&'static str, &'static str)]) -> Result<Resolved, String> {
+        let form = old_form(&words(line), environment(variables)).expect("an old form");
+        resolve(&SidecarArgs::parse_as(form, words(line)), environment(variables), "host".into())
+    }
+
+    fn new(line: &str) -> Result<Resolved, String> {
+        let Old { sidecar, .. } = Old::try_parse_from(words(line)).map_err(|error| error.to_string())?;
+        resolve(&sidecar, |_| None, "host".into())
+    }
+
+    fn campaign(lock: LockKind, lease: u64, renew: u64, retry: u64) -> Mode {
+        let millis = Duration::from_millis;
+        let timing = Timing { lease_duration: millis(lease), renew_deadline: millis(renew), retry_period: millis(retry) };
+        Mode::Campaign { lock, timing, request_timeout: None }
+    }
+
+    #[test]
+    fn the_old_leader_electors_options_mean_what_they_meant() {
+        let resolved = old("podium --election=example --http=0.0.0.0:4040", &[]).unwrap();
+        assert_eq!(resolved.mode, campaign(LockKind::Endpoints, 10_000, 5_000, 2_500));
+        assert_eq!((resolved.election.as_str(), resolved.namespace.as_deref()), ("example", Some("default")));
+        assert_eq!((resolved.http.as_deref(), resolved.file.clone()), (Some("0.0.0.0:4040"), None));
+        assert_eq!((resolved.me.name.as_str(), resolved.announce), ("host", true));
+        // The image's own --id comes first, and the user's wins.
+        let line = "/app/server --id=a --election example --election-namespace prod --ttl 1m0s --use-cluster-credentials=true \
+                    stray --id=b";
+        let resolved = old(line, &[("POD_NAME", "web-0")]).unwrap();
+        assert_eq!((resolved.me.name.as_str(), resolved.namespace.as_deref()), ("b", Some("prod")));
+        assert_eq!(resolved.mode, campaign(LockKind::Endpoints, 60_000, 30_000, 15_000));
+        assert_eq!(resolved.sources, [Source::InCluster]);
+    }
+
+    #[test]
+    fn supporttools_environment_means_what_it_meant() {
+        let resolved = old("podium", &[("LEASE_NAME", "example"), ("NAMESPACE", "prod")]).unwrap();
+        assert_eq!(resolved.mode, campaign(LockKind::Lease, 15_000, 10_000, 2_000));
+        assert_eq!((resolved.election.as_str(), resolved.namespace.as_deref()), ("example", Some("prod")));
+        assert_eq!(resolved.file, Some("/tmp/leader_status".into()));
+        let with_arguments = old("/main whatever --it=is", &[("LEASE_NAME", "example"), ("NAMESPACE", "prod")]);
+        assert_eq!(with_arguments, Ok(resolved));
+        for missing in [[("LEASE_NAME", "example")], [("NAMESPACE", "prod")]] {
+            let error = resolve(
+                &SidecarArgs { form: Form::SupportTools, ..SidecarArgs::default() },
+                |name| missing.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
+                "host".into(),
+            );
+            assert!(error.is_err_and(|error| error.contains("is not set")));
+        }
+    }
+
+    #[test]
+    fn with_the_subcommand_a_sidecar_follows() {
+        let resolved = new("sidecar --election example").unwrap();
+        assert_eq!((resolved.mode, resolved.namespace), (Mode::Follow { max_age: None }, None));
+        let resolved = new("sidecar --mode campaign --election example --lock lease --ttl 15s").unwrap();
+        assert_eq!(resolved.mode, campaign(LockKind::Lease, 15_000, 7_500, 3_750));
+        assert_eq!(new("sidecar --election x --ttl 15s").unwrap().notes.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_remedy() {
+        for (line, remedy) in [
+            ("sidecar", "--election is missing"),
+            ("sidecar --election=", "name the Election"),
+            ("sidecar --mode campaign --election x --ttl 900ms", "use at least 1s"),
+            ("sidecar --election x --ttl soon", "such as 15s"),
+            ("sidecar --election x --lock configmaps", "endpoints"),
+        ] {
+            let error = new(line).unwrap_err();
+            assert!(error.contains(remedy), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_what_looks_like_an_old_sidecar_is_one() {
+        let form = |line: &str| old_form(&words(line), |_| None);
+        for line in ["podium", "podium controller", "podium --help", "podium -V", "podium sidecar --election x"] {
+            assert_eq!(form(line), None, "{line}");
+        }
+        assert_eq!(form("/server"), Some(Form::Contrib));
+        assert_eq!(form("podium --election=x"), Some(Form::Contrib));
+        let environment = environment(&[("LEASE_NAME", "x"), ("NAMESPACE", "y")]);
+        assert_eq!(old_form(&words("podium"), &environment), Some(Form::SupportTools));
+        assert_eq!(old_form(&words("podium controller"), &environment), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! To follow: one watch on the Lease by which others elect, usually that of an Election.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease as Object;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::DeserializeGuard;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::follower::{Follower, Sight};
+use crate::campaign::{Clock, Standing};
+
+/// The pauses between two attempts that failed: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How long one read may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// API servers send a bookmark in a minute where nothing else happens. A watch that is silent for longer is dead.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// Between two looks where the right to list and watch is missing.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Follows a Lease, and tells who leads.
+pub struct Follow {
+    api: Api<DeserializeGuard<Object>>,
+    describe: String,
+    namespace: String,
+    only: String,
+    name: String,
+    follower: Follower,
+    clock: Clock,
+    standing: watch::Sender<Standing>,
+    trouble: Option<String>,
+}
+
+/// Why a watch ended.
+enum Ended {
+    /// The server ended it, or it said nothing for too long: look again.
+    Over,
+    /// It is not allowed.
+    Denied(String),
+    /// It failed.
+    Failed(String),
+}
+
+impl Follow {
+    /// Of the Lease of this name.
+    pub fn new(
+        client: Client,
+        (namespace, name): (&str, &str),
+        follower: Follower,
+        clock: Clock,
+        standing: watch::Sender<Standing>,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            describe: format!("Lease {namespace}/{name}"),
+            namespace: namespace.into(),
+            only: format!("metadata.name={name}"),
+            name: name.into(),
+            follower,
+            clock,
+            standing,
+            trouble: None,
+        }
+    }
+
+    /// Follows for ever.
+    pub async fn run(mut self) -> std::convert::Infallible {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.watch(&mut pause).await {
+                Ended::Over => {}
+                Ended::Denied(message) => {
+                    self.note(Some(format!(
+                        "missing right to list and watch the {} ({message}): grant get, list and watch on leases in \
+                         namespace {}; meanwhile it is read every {} s",
+                        self.describe,
+                        self.namespace,
+                        POLL.as_secs()
+                    )));
+                    self.poll().await;
+                    sleep(POLL).await;
+                }
+                Ended::Failed(message) => {
+                    self.note(Some(message));
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Lists, and then watches until that ends.
+    async fn watch(&mut self, pause: &mut Duration) -> Ended {
+        let list = match self.within(self.api.list(&ListParams::default().fields(&self.only))).await {
+            Ok(list) => list,
+            Err(ended) => return ended,
+        };
+        let revision = list.metadata.resource_version.unwrap_or_default();
+        self.see(list.items.into_iter().next());
+        let only = WatchParams::default().fields(&self.only);
+        let mut events = match self.within(self.api.watch(&only, &revision)).await {
+            Ok(events) => events.boxed(),
+            Err(ended) => return ended,
+        };
+        self.note(None);
+        *pause = FIRST_PAUSE;
+        loop {
+            let bound = self.follower.look_within();
+            match timeout(bound.unwrap_or(SILENCE).min(SILENCE), events.next()).await {
+                Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => self.see(Some(object)),
+                Ok(Some(Ok(WatchEvent::Deleted(_)))) => self.see(None),
+                Ok(Some(Ok(WatchEvent::Bookmark(_)))) => self.confirm(),
+                Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return Ended::Over,
+                // Whoever asked for young information gets it by a look; whoever did not, by another watch.
+                Err(_) if bound.is_some() => self.poll().await,
+                Err(_) => return Ended::Over,
+            }
+        }
+    }
+
+    /// Reads the Lease once.
+    async fn poll(&mut self) {
+        match self.within(self.api.get(&self.name)).await {
+            Ok(object) => self.see(Some(object)),
+            Err(Ended::Over) => self.see(None),
+            Err(Ended::Denied(message) | Ended::Failed(message)) => self.note(Some(message)),
+        }
+    }
+
+    /// [`Ended::Over`]: there is no such object.
+    async fn within<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Ended> {
+        match timeout(PATIENCE, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Ended::Denied(status.message)),
+            Ok(Err(kube::Error::Api(status))) if status.code == 410 => Err(Ended::Over),
+            Ok(Err(kube::Error::Api(status)))
+                if status.code == 404 && status.details.as_ref().is_some_and(|details| details.kind == "leases") =>
+            {
+                Err(Ended::Over)
+            }
+            Ok(Err(error)) => Err(Ended::Failed(format!("cannot read the {}: {error}", self.describe))),
+            Err(_) => {
+                Err(Ended::Failed(format!("cannot read the {}: the API server did not answer in time", self.describe)))
+            }
+        }
+    }
+
+    fn see(&mut self, object: Option<DeserializeGuard<Object>>) {
+        self.follower.sees(object.map(Sight::of), self.clock.moment());
+        self.publish();
+    }
+
+    fn confirm(&mut self) {
+        self.follower.is_confirmed(self.clock.moment());
+        self.publish();
+    }
+
+    /// Says each trouble once, and when it is over.
+    fn note(&mut self, trouble: Option<String>) {
+        match (&self.trouble, &trouble) {
+            (before, Some(message)) if before.as_ref() != Some(message) => warn!("{message}"),
+            (Some(_), None) => info!("following the {} again", self.describe),
+            _ => {}
+        }
+        self.trouble = trouble;
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let standing = Standing { trouble: self.trouble.clone(), ..self.follower.standing() };
+        self.standing.send_if_modified(|known| {
+            let news = *known != standing;
+            *known = standing;
+            news
+        });
+    }
+}

@@ -1,0 +1,233 @@
+//! What a follower makes of what it sees. Pure: time comes in.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease as Object;
+use kube::core::DeserializeGuard;
+
+use crate::campaign::{Keeps, Moment, Record, Standing};
+use crate::lease::object::{self, readable};
+use crate::lease::record::Content;
+
+/// Who follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// Its pod's name.
+    pub name: String,
+    /// Its pod's UID, if it was told. Names are used again, UIDs are not.
+    pub uid: Option<String>,
+}
+
+/// A Lease as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// An Election's, by which its controller elects. The holder's name and UID, and the term.
+    Election {
+        /// Name and UID; `None`: a vacancy, or not elected yet.
+        holder: Option<(String, String)>,
+        /// The term.
+        term: Option<u64>,
+        /// When it began.
+        since: Option<k8s_openapi::jiff::Timestamp>,
+    },
+    /// One by which others elect, by client-go's protocol.
+    Campaign(Record),
+}
+
+impl Sight {
+    /// What is to be seen of the Lease.
+    pub fn of(guard: DeserializeGuard<Object>) -> Self {
+        let object = readable(guard);
+        match object::read(&object) {
+            Ok(lease) if lease.incarnation.is_some() || lease.owner.is_some() => match lease.content {
+                Content::Term(term) => Self::Election {
+                    holder: term.holder.map(|holder| (holder.name, holder.uid.to_string())),
+                    term: u64::try_from(term.term.number()).ok(),
+                    since: lease.acquired,
+                },
+                // The controller is about to mend it, and nobody knows how.
+                Content::Blank | Content::Damaged(_) => Self::Election { holder: None, term: None, since: None },
+            },
+            _ => Self::Campaign(object.record()),
+        }
+    }
+}
+
+/// One who follows.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    me: Me,
+    /// How old an Election's word may be. `None`: it stands until there is another.
+    max_age: Option<Duration>,
+    /// How long a holder by client-go's protocol is waited for that does not say how long.
+    duration: Duration,
+    sight: Option<Sight>,
+    /// When that was seen first.
+    since: Moment,
+    confirmed: Option<Moment>,
+}
+
+impl Follower {
+    /// One that has seen nothing yet. `max_age`: what an Election's Lease said is not repeated when it is older; `None`: it stands
+    /// until something else is seen, so that an outage of the API server deposes nobody.
+    pub fn new(me: Me, max_age: Option<Duration>) -> Self {
+        let duration = crate::campaign::Timing::default().lease_duration;
+        Self { me, max_age, duration, sight: None, since: Moment::START, confirmed: None }
+    }
+
+    /// Takes in the Lease as the server has it at this moment; `None`: there is none.
+    pub fn sees(&mut self, sight: Option<Sight>, now: Moment) {
+        if self.sight != sight {
+            self.since = now;
+        }
+        self.sight = sight;
+        self.confirmed = Some(now);
+    }
+
+    /// The server says that nothing has changed.
+    pub fn is_confirmed(&mut self, now: Moment) {
+        self.confirmed = Some(now);
+    }
+
+    /// How soon the server is to be asked if it says nothing by itself.
+    pub fn look_within(&self) -> Option<Duration> {
+        self.max_age.map(|age| age / 3)
+    }
+
+    /// Who leads, and until when that counts.
+    pub fn standing(&self) -> Standing {
+        let nobody = Standing { confirmed: self.confirmed, ..Standing::default() };
+        match &self.sight {
+            Some(Sight::Election { holder: Some((name, uid)), term, since }) => {
+                let until = match (self.max_age, self.confirmed) {
+                    (Some(age), Some(confirmed)) => confirmed + age,
+                    _ => Moment::NEVER,
+                };
+                let same_name = *name == self.me.name;
+                let is_me = same_name && self.me.uid.as_ref().is_none_or(|mine| mine == uid);
+                if same_name && !is_me {
+                    // A former pod of the same name. Whoever compares names would take itself for the leader.
+                    return nobody;
+                }
+                Standing {
+                    holder: Some((name.clone(), until)),
+                    leads_until: is_me.then_some(until),
+                    term: *term,
+                    since: *since,
+                    ..nobody
+                }
+            }
+            // Those who campaign decide themselves until when they lead: nobody can tell from outside, so this never claims to.
+            Some(Sight::Campaign(record)) if record.is_held() => Standing {
+                holder: Some((record.holder.clone(), self.since + record.lease_duration(self.duration))),
+                since: record.acquire_time,
+                ..nobody
+            },
+            _ => nobody,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::after(Duration::from_secs(seconds))
+    }
+
+    fn follower(uid: Option<&str>) -> Follower {
+        Follower::new(Me { name: "web-0".into(), uid: uid.map(str::to_owned) }, None)
+    }
+
+    fn seen(value: Value) -> Option<Sight> {
+        Some(Sight::of(serde_json::from_value(value).unwrap()))
+    }
+
+    /// As the controller writes it.
+    fn elected(holder: &str, uid: &str) -> Option<Sight> {
+        seen(json!({
+            "metadata": { "resourceVersion": "42", "annotations": {
+                "podium.dev/election": "e", "podium.dev/holder": format!("{holder}/{uid}"), "podium.dev/term": "41",
+                "podium.dev/reason": "first",
+            } },
+            "spec": { "holderIdentity": holder, "leaseDurationSeconds": i32::MAX },
+        }))
+    }
+
+    fn leader(follower: &Follower) -> (String, bool) {
+        let standing = follower.standing();
+        (standing.holder.map(|(name, _)| name).unwrap_or_default(), standing.leads_until.is_some())
+    }
+
+    #[test]
+    fn the_holder_of_an_elections_lease_leads_until_another_is_seen() {
+        let mut follower = follower(Some("u0"));
+        assert_eq!(leader(&follower), (String::new(), false));
+        follower.sees(elected("web-0", "u0"), at(1));
+        assert_eq!(leader(&follower), ("web-0".into(), true));
+        let standing = follower.standing();
+        assert_eq!((standing.term, standing.leads_until), (Some(41), Some(Moment::NEVER)));
+        follower.sees(elected("web-1", "u1"), at(2));
+        assert_eq!(leader(&follower), ("web-1".into(), false));
+        follower.sees(None, at(3));
+        assert_eq!(leader(&follower), (String::new(), false));
+    }
+
+    #[test]
+    fn a_former_pod_of_the_same_name_is_not_this_one() {
+        let mut of_another_life = follower(Some("u9"));
+        of_another_life.sees(elected("web-0", "u0"), at(1));
+        assert_eq!(leader(&of_another_life), (String::new(), false), "not even by name: applications compare it");
+        let mut untold = follower(None);
+        untold.sees(elected("web-0", "u0"), at(1));
+        assert_eq!(leader(&untold), ("web-0".into(), true), "without a UID the name has to do");
+    }
+
+    #[test]
+    fn a_lease_that_is_blank_or_was_edited_names_nobody() {
+        let mut follower = follower(Some("u0"));
+        for edited in [
+            json!({ "metadata": { "resourceVersion": "42", "annotations": { "podium.dev/election": "e" } } }),
+            json!({
+                "metadata": { "resourceVersion": "42", "annotations": { "podium.dev/election": "e" } },
+                "spec": { "holderIdentity": "web-0" },
+            }),
+        ] {
+            follower.sees(elected("web-0", "u0"), at(1));
+            follower.sees(seen(edited), at(2));
+            assert_eq!(leader(&follower), (String::new(), false));
+        }
+    }
+
+    #[test]
+    fn those_who_campaign_are_named_as_long_as_they_are_seen_renewing_and_followed_without_a_claim() {
+        let renewed = |second: u32| {
+            seen(json!({
+                "metadata": { "resourceVersion": "42" },
+                "spec": { "holderIdentity": "web-0", "leaseDurationSeconds": 10,
+                    "renewTime": format!("2026-11-20T10:00:{second:02}.000000Z") },
+            }))
+        };
+        let mut follower = follower(Some("u0"));
+        let until = |follower: &Follower| follower.standing().holder.map(|(_, until)| until);
+        follower.sees(renewed(1), at(100));
+        assert_eq!((until(&follower), leader(&follower)), (Some(at(110)), ("web-0".into(), false)));
+        follower.sees(renewed(1), at(105));
+        assert_eq!(until(&follower), Some(at(110)), "seen again is not renewed");
+        follower.sees(renewed(3), at(106));
+        assert_eq!(until(&follower), Some(at(116)));
+    }
+
+    #[test]
+    fn with_a_bound_old_information_is_not_repeated() {
+        let mut follower = Follower { max_age: Some(Duration::from_secs(30)), ..follower(None) };
+        follower.sees(elected("web-0", "u0"), at(100));
+        assert_eq!(follower.standing().leads_until, Some(at(130)));
+        follower.is_confirmed(at(120));
+        assert_eq!(follower.standing().leads_until, Some(at(150)));
+        assert_eq!(follower.look_within(), Some(Duration::from_secs(10)));
+    }
+}

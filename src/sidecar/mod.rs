@@ -1,0 +1,200 @@
+//! The sidecar: tells the application beside it who leads, by HTTP and by a file, and lets a command run only while this pod
+//! leads.
+//!
+//! It either **follows** the Lease by which an Election's controller elects, or **campaigns** itself against the sidecars of
+//! the other pods ([`crate::campaign`]). One that campaigns and finds that an Election has claimed the Lease follows from
+//! then on, for good; one that follows never campaigns. So no order of starts and deletions makes two who elect.
+
+mod follow;
+mod follower;
+mod http;
+mod view;
+
+use std::future::Future;
+use std::io;
+use std::io::Write;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, join};
+use kube::Client;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info};
+
+use self::follow::Follow;
+use self::follower::Follower;
+pub use self::follower::Me;
+use self::http::Server;
+use self::view::View;
+use crate::api::names;
+use crate::campaign::{
+    Campaign, Claimed, Clock, EndpointsAndLeaseLock, EndpointsLock, InvalidSettings, Leadership, LeaseLock, Lock, Settings,
+    Standing, Timing,
+};
+
+/// What a sidecar is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who this is.
+    pub me: Me,
+    /// Where the lock is.
+    pub namespace: String,
+    /// The lock's name, which is the Election's.
+    pub election: String,
+    /// Whether it elects, or tells whom others elected.
+    pub mode: Mode,
+    /// Where it listens for HTTP, if it does: `0.0.0.0:4040`.
+    pub http: Option<String>,
+    /// Print `<name> is the leader` to stdout on each change, as the old leader-elector did.
+    pub announce: bool,
+    /// The clocks.
+    pub clock: Clock,
+}
+
+/// Whether a sidecar elects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It does, together with those of the other pods.
+    Campaign {
+        /// On which lock.
+        lock: LockKind,
+        /// The durations.
+        timing: Timing,
+        /// See [`Settings::request_timeout`].
+        request_timeout: Option<Duration>,
+    },
+    /// It tells whom others elected.
+    Follow {
+        /// How old their word may be. `None`: it stands until something else is seen, so that an outage of the
+        /// API server deposes nobody.
+        max_age: Option<Duration>,
+    },
+}
+
+/// What those who campaign elect on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// An annotation on Endpoints, as the old leader-elector.
+    Endpoints,
+    /// A Lease.
+    Lease,
+    /// Both, for the way from the one to the other.
+    EndpointsAndLease,
+}
+
+/// Why a sidecar cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// The HTTP address cannot be listened on.
+    #[error("cannot listen on --http {address}: {error}")]
+    Http {
+        /// The address as it was given.
+        address: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The durations or the identity do not work.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+}
+
+/// Completes when nothing hangs on leadership any more.
+type End = Shared<BoxFuture<'static, ()>>;
+
+/// Runs until `stop` completes. Then it stops claiming to lead, and releases the lock.
+///
+/// # Errors
+/// What makes it useless from the start. Everything else is waited out, and told in the log.
+pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), SidecarError> {
+    let standing = watch::Sender::new(Standing::default());
+    let leadership = Leadership::new(standing.subscribe(), options.clock.clone());
+    let view = View::new(&options.me.name, leadership);
+    let mut background = tokio::task::JoinSet::new();
+    if let Some(address) = &options.http {
+        let server = Server::bind(address).await.map_err(|error| SidecarError::Http { address: address.clone(), error })?;
+        info!(address = %server.address(), "answering");
+        let view = view.clone();
+        background.spawn(async move { match server.serve(view).await {} });
+    }
+    let announcing = announce(view.clone(), options.announce);
+    background.spawn(announcing);
+    let (ended, end) = oneshot::channel::<()>();
+    let end = end.map(drop).boxed().shared();
+    let work = async {
+        stop.await;
+        view.withdraw();
+        // The lock may be released from now on.
+        drop(ended);
+    };
+    let ((), elected) = join(work, elect(client, &options, standing, end)).await;
+    elected
+}
+
+/// Sees to it that somebody leads, or watches others do so, until `end`.
+async fn elect(client: Client, options: &Options, standing: watch::Sender<Standing>, end: End) -> Result<(), SidecarError> {
+    let Options { me, namespace, election, mode, clock, .. } = options;
+    let max_age = match *mode {
+        Mode::Follow { max_age } => max_age,
+        Mode::Campaign { lock, timing, request_timeout } => {
+            let settings = Settings { timing, request_timeout, ..Settings::new(&me.name) };
+            let endpoints = EndpointsLock::new(client.clone(), namespace, election);
+            // By this mark an Election of the same name may take the Lease over.
+            let lease = LeaseLock::new(client.clone(), namespace, election).marked(names::ELECTOR, names::SIDECAR);
+            let campaign = Campaigning { settings, clock: clock.clone(), standing: standing.clone(), end: end.clone() };
+            let over = match lock {
+                LockKind::Endpoints => campaign.on(endpoints).await?,
+                LockKind::Lease => campaign.on(lease).await?,
+                LockKind::EndpointsAndLease => campaign.on(EndpointsAndLeaseLock::new(endpoints, lease, &me.name)).await?,
+            };
+            match over {
+                Ok(()) => return Ok(()),
+                Err(claimed) => info!("{claimed}: following it from now on"),
+            }
+            None
+        }
+    };
+    let follower = Follower::new(me.clone(), max_age);
+    let follow = Follow::new(client, (namespace, election), follower, clock.clone(), standing);
+    tokio::select! {
+        () = end => Ok(()),
+        never = follow.run() => match never {},
+    }
+}
+
+/// A campaign that is about to begin, whatever the lock is.
+struct Campaigning {
+    settings: Settings,
+    clock: Clock,
+    standing: watch::Sender<Standing>,
+    end: End,
+}
+
+impl Campaigning {
+    async fn on<L: Lock>(self, lock: L) -> Result<Result<(), Claimed>, InvalidSettings> {
+        let Self { settings, clock, standing, end } = self;
+        info!(identity = settings.identity, "campaigning for the {}", lock.describe());
+        let campaign = Campaign::with_clock(lock, settings, clock)?.telling(standing);
+        Ok(campaign.run(end).await)
+    }
+}
+
+/// Says who leads, whenever that changes.
+async fn announce(mut view: View, print: bool) {
+    let mut told = None;
+    loop {
+        let answer = view.answer();
+        // Before the first word of the API server there is nothing to say.
+        if answer.age.is_some() && told.as_ref() != Some(&answer.name) {
+            info!(leader = answer.name, is_leader = answer.is_leader, term = answer.term, "the leader");
+            if print {
+                let printed = writeln!(io::stdout(), "{} is the leader", answer.name);
+                if let Err(error) = printed {
+                    error!("cannot write to stdout: {error}");
+                }
+            }
+            told = Some(answer.name);
+        }
+        view.changed().await;
+    }
+}

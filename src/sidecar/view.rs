@@ -1,0 +1,149 @@
+//! What the application is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::sleep;
+
+use crate::campaign::{Leadership, Moment, Standing};
+
+/// Who leads, to be told to an application.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The leader's name. Empty: nobody leads, as far as known.
+    pub name: String,
+    /// Whether it is this process.
+    pub is_leader: bool,
+    /// The leader's term, where it is known.
+    pub term: Option<u64>,
+    /// When its term began, by the clock of whoever began it.
+    pub since: Option<Timestamp>,
+    /// How old the API server's word about it is. `None`: it has said nothing yet.
+    pub age: Option<Duration>,
+}
+
+impl Answer {
+    /// Whether an application would call it another state of affairs. Time passing alone is none.
+    pub fn differs(&self, other: &Self) -> bool {
+        let Self { name, is_leader, term, since: _, age: _ } = self;
+        (name, is_leader, term) != (&other.name, &other.is_leader, &other.term)
+    }
+}
+
+/// Tells the application who leads. Every answer is made from the clock when it is asked for: a process that was paused claims
+/// nothing that has expired meanwhile.
+#[derive(Clone, Debug)]
+pub struct View {
+    identity: Arc<str>,
+    leadership: Leadership,
+    withdrawn: Arc<AtomicBool>,
+}
+
+impl View {
+    /// What `leadership` knows, told by the process of this identity.
+    pub fn new(identity: &str, leadership: Leadership) -> Self {
+        Self { identity: identity.into(), leadership, withdrawn: Arc::default() }
+    }
+
+    /// From now on this process claims to lead no more, whatever it holds.
+    pub fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::SeqCst);
+    }
+
+    /// Who leads at this moment.
+    pub fn answer(&self) -> Answer {
+        let (standing, now) = self.leadership.look();
+        let withdrawn = self.withdrawn.load(Ordering::SeqCst);
+        answer(standing, now, &self.identity, withdrawn)
+    }
+
+    /// Waits until the answer may be another one.
+    pub async fn changed(&mut self) {
+        let (Standing { holder, leads_until, .. }, now) = self.leadership.look();
+        let expiries = holder.map(|(_, until)| until).into_iter().chain(leads_until);
+        let next = expiries.filter(|until| *until > now && *until < Moment::NEVER).min();
+        let expired = async {
+            match next {
+                Some(until) => sleep(until - now).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            learnt = self.leadership.changed() => {
+                if !learnt {
+                    // Nobody learns anything any more: the process is about to end.
+                    std::future::pending::<()>().await;
+                }
+            }
+            () = expired => {}
+        }
+    }
+}
+
+fn answer(standing: Standing, now: Moment, identity: &str, withdrawn: bool) -> Answer {
+    let Standing { holder, confirmed, leads_until, term, since, trouble: _ } = standing;
+    let is_leader = !withdrawn && leads_until.is_some_and(|until| now < until);
+    let name = holder.filter(|(_, until)| now < *until).map(|(name, _)| name).unwrap_or_default();
+    // One that holds the lock without leading, or not any more, is nobody's leader.
+    let name = if name == identity && !is_leader { String::new() } else { name };
+    let known = !name.is_empty();
+    Answer {
+        is_leader,
+        term: term.filter(|_| known),
+        since: since.filter(|_| known),
+        age: confirmed.map(|confirmed| now - confirmed),
+        name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::after(Duration::from_secs(seconds))
+    }
+
+    fn held_by(name: &str, until: Moment, leads: bool) -> Standing {
+        Standing {
+            holder: Some((name.into(), until)),
+            confirmed: Some(at(100)),
+            leads_until: leads.then_some(until),
+            term: Some(7),
+            ..Standing::default()
+        }
+    }
+
+    #[test]
+    fn a_leader_is_named_until_its_time_is_over() {
+        let other = |now| answer(held_by("other", at(110), false), at(now), "me", false);
+        let told = other(109);
+        assert_eq!((told.name.as_str(), told.is_leader, told.term), ("other", false, Some(7)));
+        assert_eq!(told.age, Some(Duration::from_secs(9)));
+        assert_eq!((other(110).name.as_str(), other(110).term), ("", None));
+    }
+
+    #[test]
+    fn who_led_names_itself_no_longer_than_it_leads() {
+        let me = |now, withdrawn| answer(held_by("me", at(110), true), at(now), "me", withdrawn);
+        assert!(me(109, false).is_leader && me(109, false).name == "me");
+        for told in [me(110, false), me(109, true)] {
+            assert_eq!((told.name.as_str(), told.is_leader), ("", false));
+        }
+    }
+
+    #[test]
+    fn the_own_name_in_the_lock_alone_makes_no_leader() {
+        let told = answer(held_by("me", at(110), false), at(101), "me", false);
+        assert_eq!((told.name.as_str(), told.is_leader), ("", false));
+    }
+
+    #[test]
+    fn what_does_not_expire_is_told_for_ever() {
+        let told = answer(held_by("me", Moment::NEVER, true), at(1_000_000), "me", false);
+        assert!(told.is_leader);
+        assert_eq!(told.age, Some(Duration::from_secs(999_900)));
+    }
+}
