@@ -38,6 +38,10 @@ enum Command {
     Sweep(SweepArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
+    /// Started by the sidecar, never by people: keeps the status file and runs the command.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Keeper,
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +91,8 @@ pub fn run() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match command {
         Command::Crd => print_crd(),
+        #[cfg(target_os = "linux")]
+        Command::Keeper => podium::keeper::process::run().map_err(|error| format!("failed to keep the lead: {error}")),
         Command::Controller(args) => run_controller(args),
         Command::Sweep(args) => run_sweep(args),
     };

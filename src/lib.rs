@@ -18,6 +18,7 @@
 //! * [`election`]: the pure core. Read it first: it is the safety argument.
 //! * [`lease`]: what a Lease says, and how it is written.
 //! * [`campaign`]: how processes elect a leader among themselves, by client-go's protocol.
+//! * [`keeper`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command. Linux.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
 
 #![forbid(unsafe_code)]
@@ -28,4 +29,6 @@ pub mod campaign;
 pub mod controller;
 pub mod election;
 mod hash;
+#[cfg(target_os = "linux")]
+pub mod keeper;
 pub mod lease;
