@@ -3,6 +3,7 @@
 mod client;
 mod leader_elect;
 mod log;
+mod run;
 mod sidecar;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use podium::controller::observe::world::Scope;
 use podium::controller::server::KubeServer;
 use podium::controller::sweep::command::{self, Swept};
 use podium::controller::{self, Options};
+use run::RunArgs;
 use sidecar::SidecarArgs;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,8 +45,13 @@ enum Command {
     /// Tell the application beside this who leads, by HTTP and by a file: whom an Election's controller elected, or (`--mode
     /// campaign`) whom the sidecars elect among themselves.
     Sidecar(SidecarArgs),
+    /// Run a command only while this pod leads: the sidecar with a command. It exits with what the command exits with.
+    Run(RunArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
+    /// Started by the sidecar, never by people: keeps the status file and runs the command.
+    #[command(hide = true)]
+    Keeper,
 }
 
 #[derive(Debug, Args)]
@@ -79,30 +86,51 @@ struct SweepArgs {
     dry_run: bool,
 }
 
-/// What went wrong.
+/// What went wrong, and what to exit with: 2 where the command line or the environment is not understood, else 1, or what a
+/// command says.
 #[derive(Debug)]
-pub enum Failure {
-    /// The command line or the environment: nothing was begun.
-    Usage(String),
-    /// Anything else.
-    Failed(String),
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    pub fn usage(message: String) -> Self {
+        Self { code: 2, message }
+    }
+
+    pub fn with_code(code: u8, message: String) -> Self {
+        Self { code, message }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { code: 1, message }
+    }
 }
 
 /// Parses the command line and runs what it says.
 pub fn run() -> ExitCode {
+    let done = |()| 0;
     let result = match parse() {
-        Command::Crd => print_crd().map_err(Failure::Failed),
-        Command::Controller(args) => run_controller(args).map_err(Failure::Failed),
-        Command::Sweep(args) => run_sweep(args).map_err(Failure::Failed),
-        Command::Sidecar(args) => sidecar::run(args),
+        Command::Crd => print_crd().map(done).map_err(Failure::from),
+        Command::Controller(args) => run_controller(args).map(done).map_err(Failure::from),
+        Command::Sweep(args) => run_sweep(args).map(done).map_err(Failure::from),
+        Command::Sidecar(args) => sidecar::begin(args, None).map(drop).map(done),
+        Command::Run(args) => run::run_command(args),
+        Command::Keeper => keep().map(done).map_err(Failure::from),
     };
-    let (message, code) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(message)) => (message, 2),
-        Err(Failure::Failed(message)) => (message, 1),
+    let Failure { code, message } = match result {
+        Ok(code) => return ExitCode::from(code),
+        Err(failure) => failure,
     };
     eprintln!("podium: {message}");
     ExitCode::from(code)
+}
+
+fn keep() -> Result<(), String> {
+    podium::keeper::process::run().map_err(|error| format!("failed to keep the lead: {error}"))
 }
 
 /// A command line with a subcommand, or as one of the old sidecars is called.

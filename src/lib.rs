@@ -19,6 +19,7 @@
 //! * [`lease`]: what a Lease says, and how it is written.
 //! * [`campaign`]: how processes elect a leader among themselves, by client-go's protocol.
 //! * [`sidecar`]: tells an application who leads, by HTTP and by a file, and follows Elections or campaigns.
+//! * [`keeper`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
 
 #![forbid(unsafe_code)]
@@ -29,5 +30,6 @@ pub mod campaign;
 pub mod controller;
 pub mod election;
 mod hash;
+pub mod keeper;
 pub mod lease;
 pub mod sidecar;

@@ -1,0 +1,123 @@
+//! The status file: there while this pod leads, and only then.
+//!
+//! It appears and disappears whole: written aside and renamed. Where that is impossible, because the path is itself a mount
+//! (of one file) or lies in a directory that cannot be written, it is written in place, and emptied instead of removed.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// What others may do with it: read.
+const MODE: u32 = 0o644;
+
+#[derive(Debug)]
+pub(super) struct StatusFile {
+    path: PathBuf,
+    /// Where it is written before it is renamed. The same in each life, so that none stays behind.
+    aside: PathBuf,
+    identity: String,
+}
+
+impl StatusFile {
+    /// The file at this path, or the file `leader` in the directory that is there.
+    ///
+    /// # Errors
+    /// For people: the path, and why it can be no status file.
+    pub fn new(path: &Path, identity: &str) -> Result<Self, String> {
+        let path = if path.is_dir() { path.join("leader") } else { path.to_owned() };
+        let Some(name) = path.file_name() else {
+            return Err(format!("the status file {} has no name: name a file or a directory", path.display()));
+        };
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(format!("the status file {} is something else already: name another path", path.display()));
+        }
+        let mut aside = std::ffi::OsString::from(".");
+        aside.push(name);
+        aside.push(".podium");
+        let aside = path.with_file_name(aside);
+        Ok(Self { path, aside, identity: identity.into() })
+    }
+
+    /// Removes what a former life left, and tries whether the file can be written.
+    ///
+    /// # Errors
+    /// For people: the path, what went wrong, and the remedy.
+    pub fn prepare(&self) -> Result<(), String> {
+        self.hide().map_err(|error| self.explain("removed", &error))?;
+        let tried = self.write_aside();
+        let _ = fs::remove_file(&self.aside);
+        tried.or_else(|error| if self.is_writable() { Ok(()) } else { Err(self.explain("written", &error)) })
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// It is not there then, or empty.
+    pub fn show(&self) -> io::Result<()> {
+        let renamed = self.write_aside().and_then(|()| fs::rename(&self.aside, &self.path));
+        let Err(error) = renamed else { return Ok(()) };
+        let _ = fs::remove_file(&self.aside);
+        if !is_in_the_way(&error) {
+            return Err(error);
+        }
+        let written = self.open().and_then(|mut file| {
+            file.set_len(0)?;
+            file.write_all(self.identity.as_bytes())
+        });
+        written.map_err(|_| {
+            let _ = self.hide();
+            error
+        })
+    }
+
+    /// Removes the file, or empties it where it cannot be removed. There may be none.
+    ///
+    /// # Errors
+    /// It may be there still.
+    pub fn hide(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+            // The first error says more.
+            Err(error) => self.open().and_then(|file| file.set_len(0)).map_err(|_| error),
+        }
+    }
+
+    /// For people.
+    pub fn explain(&self, done: &str, error: &io::Error) -> String {
+        let directory = self.path.parent().unwrap_or(&self.path);
+        format!(
+            "the status file {} cannot be {done}: {error}; mount a volume that this user may write at {}, or name another path",
+            self.path.display(),
+            directory.display()
+        )
+    }
+
+    fn write_aside(&self) -> io::Result<()> {
+        // Never through a link that somebody else has put there.
+        match fs::remove_file(&self.aside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&self.aside)?;
+        file.write_all(self.identity.as_bytes())?;
+        // Whatever the umask is: whoever reads it is somebody else.
+        file.set_permissions(Permissions::from_mode(MODE))
+    }
+
+    fn is_writable(&self) -> bool {
+        self.open().is_ok()
+    }
+
+    fn open(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(&self.path)
+    }
+}
+
+/// Whether the directory, or a mount, keeps the file from being replaced.
+fn is_in_the_way(error: &io::Error) -> bool {
+    let kinds =
+        [ErrorKind::ResourceBusy, ErrorKind::CrossesDevices, ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem];
+    kinds.contains(&error.kind())
+}

@@ -1,0 +1,269 @@
+//! What the keeper has to do, and when. Pure: time and news come in, steps go out.
+//!
+//! What ends comes before what begins, and what is due is decided from the clock at each step, so that a step that took long
+//! is followed by the right one.
+
+use std::time::Duration;
+
+use crate::campaign::Moment;
+
+/// The file goes so much before the deadline. A timer fires late, never early, and a process whose container is out of CPU
+/// time waits for up to one period of the kernel's bandwidth control, which is so long.
+const FILE_MARGIN: Duration = Duration::from_millis(100);
+
+/// The pause before the first repetition of SIGKILL. Each later one is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a step that failed is not tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How long a keeper without an elector tries to remove a file that cannot be removed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Write the file.
+    Show,
+    /// Remove the file.
+    Hide,
+    /// Start the command.
+    Start,
+    /// SIGTERM to the command's process group.
+    Terminate,
+    /// SIGKILL to everything that descends from the command.
+    Kill,
+    /// Tell that nothing is left of the turn.
+    Withdrawn,
+    /// End: nothing is left, and there is no elector.
+    Finish,
+    /// Nothing until this moment, or until something is heard.
+    Wait(Option<Moment>),
+}
+
+/// Where the command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Absent,
+    Running,
+    /// SIGTERM was sent.
+    Stopping {
+        kill_at: Moment,
+    },
+    /// SIGKILL is sent again and again: there may be new descendants.
+    Killing {
+        again: Moment,
+        pause: Duration,
+    },
+}
+
+/// What is kept, and how it is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub file: bool,
+    pub command: bool,
+    pub lateness: Duration,
+    pub grace: Duration,
+}
+
+/// The state of the keeper.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    limits: Limits,
+    /// The deadline of the lead. [`Moment::START`]: does not lead.
+    until: Moment,
+    /// The turn that was named last.
+    turn: u64,
+    /// Nothing begins any more in turns up to this one.
+    over: u64,
+    /// The turn whose command was started last.
+    began: u64,
+    is_shown: bool,
+    /// The file is not touched again before this moment.
+    file_retry: Moment,
+    start_retry: Moment,
+    command: Command,
+    /// The command was told to stop by this keeper.
+    is_stopped: bool,
+    /// The withdrawal that is to be confirmed: how long the command has.
+    withdrawing: Option<Duration>,
+    /// Since when there is no elector.
+    abandoned: Option<Moment>,
+}
+
+impl Schedule {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            until: Moment::START,
+            turn: 0,
+            over: 0,
+            began: 0,
+            is_shown: false,
+            file_retry: Moment::START,
+            start_retry: Moment::START,
+            command: Command::Absent,
+            is_stopped: false,
+            withdrawing: None,
+            abandoned: None,
+        }
+    }
+
+    /// The lead lasts until then.
+    pub fn lead(&mut self, until: Moment, turn: u64) {
+        self.until = self.until.max(until);
+        self.turn = self.turn.max(turn);
+    }
+
+    /// The turn is over.
+    pub fn withdraw(&mut self, grace: Duration) {
+        self.over = self.turn;
+        self.withdrawing = Some(grace);
+    }
+
+    /// The elector is gone.
+    pub fn abandon(&mut self, now: Moment) {
+        self.over = u64::MAX;
+        self.abandoned.get_or_insert(now);
+        self.withdrawing = None;
+        if let Command::Stopping { kill_at } = &mut self.command {
+            *kill_at = (*kill_at).min(now + self.limits.grace);
+        }
+    }
+
+    /// The command was started.
+    pub fn started(&mut self) {
+        self.began = self.turn;
+        self.command = Command::Running;
+        self.is_stopped = false;
+    }
+
+    /// The command's own process has ended. What else it has started has the rest of the grace, if there is one.
+    pub fn main_ended(&mut self, now: Moment) {
+        if self.command == Command::Running {
+            self.command = Command::Killing { again: now, pause: FIRST_PAUSE };
+        }
+    }
+
+    /// Nothing of the command lives. Whether it had been told to stop.
+    pub fn gone(&mut self) -> bool {
+        self.command = Command::Absent;
+        self.is_stopped
+    }
+
+    /// The file was written.
+    pub fn shown(&mut self) {
+        self.is_shown = true;
+    }
+
+    /// The file was removed.
+    pub fn hidden(&mut self) {
+        self.is_shown = false;
+    }
+
+    /// The file could not be written, or not be removed.
+    pub fn file_failed(&mut self, now: Moment) {
+        self.file_retry = now + RETRY;
+    }
+
+    /// Somebody else's command lives still.
+    pub fn start_failed(&mut self, now: Moment) {
+        self.start_retry = now + RETRY;
+    }
+
+    /// The signals go to the command as long as it is not being killed.
+    pub fn takes_signals(&self) -> bool {
+        matches!(self.command, Command::Running | Command::Stopping { .. })
+    }
+
+    /// What to do now. SIGTERM and SIGKILL count as sent, and a withdrawal as confirmed; everything else is told.
+    pub fn next(&mut self, now: Moment) -> Step {
+        let grace = self.withdrawing.unwrap_or(self.limits.grace);
+        match self.command {
+            Command::Stopping { kill_at } if now >= kill_at.min(self.kill_at()) => return self.kill(now, FIRST_PAUSE),
+            Command::Killing { again, pause } if now >= again => return self.kill(now, (pause * 2).min(LONGEST_PAUSE)),
+            _ => {}
+        }
+        if self.is_shown && now >= self.file_retry && !self.may_show(now) {
+            return Step::Hide;
+        }
+        if self.command == Command::Running && (now >= self.stop_at() || self.is_over()) {
+            self.command = Command::Stopping { kill_at: now + grace };
+            self.is_stopped = true;
+            return Step::Terminate;
+        }
+        if self.command == Command::Absent && (!self.is_shown || self.has_lost_patience(now)) {
+            if self.abandoned.is_some() {
+                return Step::Finish;
+            }
+            if self.withdrawing.take().is_some() {
+                self.until = Moment::START;
+                return Step::Withdrawn;
+            }
+        }
+        if !self.is_shown && now >= self.file_retry && self.may_show(now) {
+            return Step::Show;
+        }
+        if now >= self.start_retry && self.may_start(now) {
+            return Step::Start;
+        }
+        Step::Wait(self.alarm(now))
+    }
+
+    fn kill(&mut self, now: Moment, pause: Duration) -> Step {
+        self.command = Command::Killing { again: now + pause, pause };
+        Step::Kill
+    }
+
+    /// When something is due next, if nothing is heard.
+    pub fn alarm(&self, now: Moment) -> Option<Moment> {
+        let command = match self.command {
+            Command::Absent => self.may_start(now).then_some(self.start_retry),
+            Command::Running => Some(self.stop_at()),
+            Command::Stopping { kill_at } => Some(kill_at.min(self.kill_at())),
+            Command::Killing { again, .. } => Some(again),
+        };
+        let file = if self.is_shown {
+            Some(if self.is_over() { self.file_retry } else { self.hide_at().max(self.file_retry) })
+        } else {
+            self.may_show(now).then_some(self.file_retry)
+        };
+        let patience = self.abandoned.map(|since| since + PATIENCE);
+        let all = [command, file, patience];
+        all.into_iter().flatten().filter(|at| *at > now && *at != Moment::NEVER).min()
+    }
+
+    fn is_over(&self) -> bool {
+        self.turn <= self.over
+    }
+
+    fn may_show(&self, now: Moment) -> bool {
+        self.limits.file && !self.is_over() && now < self.hide_at()
+    }
+
+    fn may_start(&self, now: Moment) -> bool {
+        let is_new = self.turn > self.began && !self.is_over();
+        self.limits.command && self.command == Command::Absent && is_new && now < self.stop_at()
+    }
+
+    fn has_lost_patience(&self, now: Moment) -> bool {
+        self.abandoned.is_some_and(|since| now >= since + PATIENCE)
+    }
+
+    fn hide_at(&self) -> Moment {
+        before(self.until, FILE_MARGIN)
+    }
+
+    fn stop_at(&self) -> Moment {
+        before(self.kill_at(), self.limits.grace)
+    }
+
+    fn kill_at(&self) -> Moment {
+        before(self.until, self.limits.lateness)
+    }
+}
+
+fn before(moment: Moment, duration: Duration) -> Moment {
+    if moment == Moment::NEVER { moment } else { Moment::after((moment - Moment::START).saturating_sub(duration)) }
+}

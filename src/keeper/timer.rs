@@ -1,0 +1,51 @@
+//! Wakes the keeper at a point of `CLOCK_BOOTTIME`, also one that the machine slept through.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+
+use crate::campaign::Moment;
+
+#[derive(Debug)]
+pub(super) struct Timer {
+    descriptor: OwnedFd,
+}
+
+impl Timer {
+    pub fn new() -> io::Result<Self> {
+        let descriptor = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        Ok(Self { descriptor })
+    }
+
+    /// Ready to be read from this moment on; `None`: never.
+    pub fn arm(&self, at: Option<Moment>) -> io::Result<()> {
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_value = at.map_or(none, |at| {
+            let since = at - Moment::START;
+            // All zero would disarm it. What does not fit never comes.
+            let tv_nsec = i64::from(since.subsec_nanos()).max(1);
+            Timespec { tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), tv_nsec }
+        });
+        let once = Itimerspec { it_interval: none, it_value };
+        timerfd_settime(&self.descriptor, TimerfdTimerFlags::ABSTIME, &once)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// This moment, on the clock of the timer, which is that of campaigns.
+pub(super) fn now() -> Moment {
+    let time = clock_gettime(ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    // Neither is ever negative.
+    Moment::after(std::time::Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()))
+}
