@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use podium::campaign::{Clock, Timing};
+use podium::keeper::{Duty, Finished};
 use podium::sidecar::{self, LockKind, Me, Mode, Options};
 use tracing::{info, warn};
 
@@ -13,6 +14,7 @@ use super::Failure;
 use super::client::{NAMED, Place, Source, client};
 use super::leader_elect::duration;
 use super::log::LogArgs;
+use super::run::Run;
 use super::termination;
 
 /// Where SupportTools' sidecar writes the leader's name.
@@ -28,6 +30,8 @@ pub enum Form {
     Contrib,
     /// With the environment of SupportTools' leader-elector, and nothing else.
     SupportTools,
+    /// `podium run`
+    Run,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -111,7 +115,12 @@ impl SidecarArgs {
             arguments.truncate(1);
         }
         let Old { sidecar, ignored: _ } = Old::parse_from(arguments);
-        Self { form, ..sidecar }
+        sidecar.called_as(form)
+    }
+
+    /// The same, called otherwise.
+    pub fn called_as(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 }
 
@@ -150,7 +159,8 @@ struct Resolved {
 fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: String) -> Result<Resolved, String> {
     let given = |name: &str| env(name).filter(|value| !value.is_empty());
     let nonempty = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-    let by_environment = args.election.is_none() && (args.form == Form::SupportTools || env("LEASE_NAME").is_some());
+    let run = args.form == Form::Run;
+    let by_environment = !run && args.election.is_none() && (args.form == Form::SupportTools || env("LEASE_NAME").is_some());
     let (election, namespace) = if by_environment {
         let needed =
             |name: &str| given(name).ok_or_else(|| format!("{name} is not set: LEASE_NAME and NAMESPACE name the Lease"));
@@ -160,7 +170,7 @@ fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: Strin
             .ok_or("--election is missing or empty: name the Election, or what the pods elect on")?;
         (election, nonempty(&args.election_namespace))
     };
-    let old = args.form != Form::Sidecar || by_environment;
+    let old = matches!(args.form, Form::Contrib | Form::SupportTools) || by_environment;
     let mode = args.mode.unwrap_or(if old { ModeName::Campaign } else { ModeName::Follow });
     let mut notes = Vec::new();
     let (mode, namespace) = match mode {
@@ -174,21 +184,28 @@ fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: Strin
             if args.max_age.is_some() {
                 notes.push("--max-age has no effect on one that campaigns: it leads no longer than its lock says");
             }
-            let timing = if by_environment && args.ttl.is_none() { Timing::default() } else { timing(args.ttl)? };
+            let timing = match args.ttl {
+                // Nobody called it by these before.
+                _ if run => run_timing(args.ttl)?,
+                None if by_environment => Timing::default(),
+                ttl => timing(ttl)?,
+            };
+            let request_timeout = run.then_some(timing.retry_period);
             let lock = match args.lock {
                 Some(LockName::Endpoints) => LockKind::Endpoints,
                 Some(LockName::Lease) => LockKind::Lease,
                 Some(LockName::Endpointsleases) => LockKind::EndpointsAndLease,
-                None if by_environment => LockKind::Lease,
+                None if by_environment || run => LockKind::Lease,
                 None => LockKind::Endpoints,
             };
-            (Mode::Campaign { lock, timing, request_timeout: None }, namespace.or_else(|| Some("default".into())))
+            let namespace = namespace.or_else(|| (!run).then(|| "default".into()));
+            (Mode::Campaign { lock, timing, request_timeout }, namespace)
         }
     };
     let file = args.file.clone().or_else(|| given("STATUS_DIR").or_else(|| given("LEASE_DIRECTORY")).map(PathBuf::from));
     let sources: &[Source] = match args.form {
         _ if args.use_cluster_credentials => &[Source::InCluster],
-        Form::Sidecar => NAMED,
+        Form::Sidecar | Form::Run => NAMED,
         Form::Contrib => &[Source::Kubeconfig, Source::InCluster, Source::Home],
         Form::SupportTools => &[Source::InCluster, Source::Kubeconfig],
     };
@@ -217,25 +234,45 @@ fn timing(ttl: Option<Duration>) -> Result<Timing, String> {
     Ok(timing)
 }
 
-/// Runs the sidecar.
-pub fn run(args: SidecarArgs) -> Result<(), Failure> {
+/// With client-go's defaults, and in the same proportions where there is a `--ttl`: a command needs more of a deadline than a
+/// half, to be stopped in time.
+fn run_timing(ttl: Option<Duration>) -> Result<Timing, String> {
+    let ttl = ttl.unwrap_or(Timing::default().lease_duration);
+    let lease_duration = Duration::from_secs(ttl.as_secs());
+    let timing = Timing { lease_duration, renew_deadline: lease_duration * 2 / 3, retry_period: lease_duration * 2 / 15 };
+    timing.validate().map_err(|error| format!("--ttl {ttl:?} cannot be used: its {error}"))?;
+    Ok(timing)
+}
+
+/// Runs the sidecar, and a command while it leads, if there is one.
+pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let resolved = resolve(&args, |name| std::env::var(name).ok(), host).map_err(Failure::Usage)?;
-    args.log.begin().map_err(Failure::Usage)?;
+    let resolved = resolve(&args, |name| std::env::var(name).ok(), host).map_err(Failure::usage)?;
+    let lock = format!("{}/{}/{}", resolved.namespace.as_deref().unwrap_or_default(), resolved.election, resolved.me.name);
+    let command = run.map(|run| run.command_line(resolved.mode, lock)).transpose().map_err(Failure::usage)?;
+    args.log.begin().map_err(Failure::usage)?;
     // One thread is enough for a few requests in a minute.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Failed(format!("failed to start: {error}")))?;
-    let result = runtime.block_on(async {
+    let runtime = runtime.map_err(|error| format!("failed to start: {error}"))?;
+    let result: Result<Finished, Failure> = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
-        let Resolved { election, namespace, me, mode, http, file: _, sources, announce, notes } = resolved;
+        let Resolved { election, namespace, me, mode, http, file, sources, announce, notes } = resolved;
+        let identity = me.name.clone();
+        let duty = (file.is_some() || command.is_some()).then(|| Duty {
+            program: "/proc/self/exe".into(),
+            identity,
+            file,
+            command,
+            lateness: Duty::LATENESS,
+        });
         let (client, place) = client(sources).await?;
         notes.iter().for_each(|note| info!("{note}"));
         let namespace = self::namespace(namespace, &place, mode);
-        let options = Options { me, namespace, election, mode, http, announce, clock: Clock::machine() };
-        sidecar::run(client, options, stop).await.map_err(|error| error.to_string())
+        let options = Options { me, namespace, election, mode, http, announce, duty, clock: Clock::machine() };
+        sidecar::run(client, options, stop).await.map_err(|error| Failure::with_code(error.exit_code(), error.to_string()))
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
-    result.map_err(Failure::Failed)
+    result
 }
 
 /// The namespace that was named, or the pod's own.

@@ -31,6 +31,7 @@ use crate::campaign::{
     Campaign, Claimed, Clock, EndpointsAndLeaseLock, EndpointsLock, InvalidSettings, Leadership, LeaseLock, Lock, Settings,
     Standing, Timing,
 };
+use crate::keeper::{Duty, Finished, KeeperError, keep};
 
 /// What a sidecar is told.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Options {
     pub http: Option<String>,
     /// Print `<name> is the leader` to stdout on each change, as the old leader-elector did.
     pub announce: bool,
+    /// The file that exists, and the command that runs, while this process leads.
+    pub duty: Option<Duty>,
     /// The clocks.
     pub clock: Clock,
 }
@@ -94,22 +97,35 @@ pub enum SidecarError {
         #[source]
         error: io::Error,
     },
+    /// The file cannot be kept, or the command cannot be run.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
     /// The durations or the identity do not work.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
 }
 
+impl SidecarError {
+    /// What the process exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Keeper(error) => error.exit_code(),
+            Self::Http { .. } | Self::Settings(_) => 1,
+        }
+    }
+}
+
 /// Completes when nothing hangs on leadership any more.
 type End = Shared<BoxFuture<'static, ()>>;
 
-/// Runs until `stop` completes. Then it stops claiming to lead, and releases the lock.
+/// Runs until `stop` completes, or the command has ended. Then nothing claims to lead any more, and the lock is released.
 ///
 /// # Errors
 /// What makes it useless from the start. Everything else is waited out, and told in the log.
-pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), SidecarError> {
+pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<Finished, SidecarError> {
     let standing = watch::Sender::new(Standing::default());
     let leadership = Leadership::new(standing.subscribe(), options.clock.clone());
-    let view = View::new(&options.me.name, leadership);
+    let view = View::new(&options.me.name, leadership.clone());
     let mut background = tokio::task::JoinSet::new();
     if let Some(address) = &options.http {
         let server = Server::bind(address).await.map_err(|error| SidecarError::Http { address: address.clone(), error })?;
@@ -122,13 +138,25 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
     let (ended, end) = oneshot::channel::<()>();
     let end = end.map(drop).boxed().shared();
     let work = async {
-        stop.await;
+        let stop = async {
+            stop.await;
+            view.withdraw();
+        };
+        let finished = match options.duty.clone() {
+            Some(duty) => keep(duty, leadership, stop).await,
+            None => {
+                stop.await;
+                Ok(Finished::Stopped)
+            }
+        };
         view.withdraw();
-        // The lock may be released from now on.
+        // Nothing hangs on the lead any more: the lock may be released.
         drop(ended);
+        finished
     };
-    let ((), elected) = join(work, elect(client, &options, standing, end)).await;
-    elected
+    let (finished, elected) = join(work, elect(client, &options, standing, end)).await;
+    elected?;
+    Ok(finished?)
 }
 
 /// Sees to it that somebody leads, or watches others do so, until `end`.
