@@ -24,6 +24,7 @@ lint: ## formatting, clippy and documentation, with warnings denied
 
 unit: ## the tests that need no cluster
 	cargo test --locked --lib --bins --test crd --test pages --test purity
+	cargo test --locked --test keeper
 	cargo test --locked --test model
 	cargo test --locked --doc
 

@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn a_process_whose_name_looks_like_fields_is_read_right() {
-        let line = "17 (a) Z (1 2 3) S 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 2222 23 24";
-        assert_eq!(parse(line), Some(Stat { parent: 5, group: 6, started: 2222, is_dead: false }));
-        assert!(parse("17 (x) Z 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 2222 23 24").unwrap().is_dead);
+        let line = "17 (a) Z (1 2 3) S 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 2222 23 24";
+        assert_eq!(parse(line), Some(Stat { parent: 4, group: 5, started: 2222, is_dead: false }));
+        assert!(parse("17 (x) Z 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 2222 23 24").unwrap().is_dead);
         for garbage in ["", "17", "17 (x", "17 (x) S", "17 (x) S y 6"] {
             assert_eq!(parse(garbage), None, "{garbage}");
         }

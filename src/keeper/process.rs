@@ -130,6 +130,9 @@ impl Keeper {
     fn run(mut self) -> io::Result<()> {
         self.tell(&FromKeeper::Ready);
         loop {
+            while let Some(message) = self.channel.as_mut().and_then(Channel::next) {
+                self.hear(message);
+            }
             // What has to end is armed before anything begins.
             self.timer.arm(self.schedule.alarm(now()))?;
             self.reap()?;
@@ -155,9 +158,6 @@ impl Keeper {
         let Some(channel) = &mut self.channel else { return Ok(()) };
         if channel.fill().is_err() {
             self.abandon();
-        }
-        while let Some(message) = self.channel.as_mut().and_then(Channel::next) {
-            self.hear(message);
         }
         Ok(())
     }

@@ -1,0 +1,163 @@
+//! The command: how it starts, what it sees, how it ends.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::elector::Spec;
+use crate::fixture::{Dir, Elector, eventually, until};
+
+fn spec(dir: &Dir, script: &str) -> Spec {
+    Spec { dir: dir.0.clone(), argv: dir.shell(script), lock: dir.0.display().to_string(), ..Spec::default() }
+}
+
+#[test]
+fn the_commands_exit_code_is_told_and_what_it_left_behind_is_ended_first() {
+    let dir = Dir::new();
+    let script = "(trap '' TERM; setsid sh -c 'echo $$ > $D/strayed; exec sleep 1000') & \
+                  until [ -s $D/strayed ]; do sleep 0.01; done; exit 3";
+    let mut elector = Elector::start(&spec(&dir, script));
+    let strayed = dir.process("strayed");
+    assert_eq!(elector.code(), 3);
+    assert!(!strayed.lives());
+    assert_eq!(dir.read("finished").unwrap(), "Ok(Ended(Code(3)))");
+}
+
+#[test]
+fn a_signal_that_ends_the_command_is_told() {
+    let dir = Dir::new();
+    assert_eq!(Elector::start(&spec(&dir, "kill -USR1 $$")).code(), 128 + 10);
+}
+
+#[test]
+fn the_command_sees_its_name_and_its_term_and_otherwise_what_the_elector_saw() {
+    let dir = Dir::new();
+    let mut elector = Elector::start(&spec(&dir, "tr '\\0' '\\n' < /proc/self/environ > $D/environment"));
+    let environment = |bytes: &str| bytes.lines().map(str::to_owned).collect::<BTreeSet<String>>();
+    let expected = fs::read_to_string(format!("/proc/{}/environ", elector.process().0)).unwrap().replace('\0', "\n");
+    assert_eq!(elector.code(), 0);
+    let (seen, expected) = (environment(&dir.read("environment").unwrap()), environment(&expected));
+    let added: Vec<&str> = seen.difference(&expected).map(String::as_str).collect();
+    let directory = format!("D={}", dir.0.display());
+    // PWD is the shell's own.
+    let added: Vec<&str> = added.into_iter().filter(|added| *added != directory && !added.starts_with("PWD=")).collect();
+    // The version of the lock that named it first: there was version 7 before.
+    assert_eq!(added, ["PODIUM_NAME=web-0", "PODIUM_TERM=8"]);
+    assert_eq!(expected.difference(&seen).filter(|gone| !gone.starts_with("PODIUM_")).count(), 0);
+}
+
+#[test]
+fn the_command_inherits_no_descriptors_but_its_lock() {
+    let dir = Dir::new();
+    let mut elector = Elector::start(&spec(&dir, "ls -l /proc/$$/fd > $D/descriptors"));
+    assert_eq!(elector.code(), 0);
+    let listed = dir.read("descriptors").unwrap();
+    let others: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.split_once(" -> ").map(|(before, target)| (before.rsplit(' ').next().unwrap(), target)))
+        .filter(|(number, _)| !matches!(*number, "0" | "1" | "2"))
+        // What whoever started the tests let them inherit is no doing of the keeper.
+        .filter(|(number, target)| {
+            fs::read_link(format!("/proc/self/fd/{number}")).map_or(true, |own| own.to_str() != Some(target))
+        })
+        .map(|(_, target)| target)
+        .collect();
+    assert!(matches!(others[..], [lock] if lock.starts_with("socket:")), "{listed}");
+}
+
+#[test]
+fn the_command_reads_the_electors_standard_input() {
+    let dir = Dir::new();
+    let mut source = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let output = source.stdout.take().unwrap();
+    let mut elector = Elector::start_with(&spec(&dir, "cat > $D/read"), output, None);
+    source.stdin.take().unwrap().write_all(b"hello").unwrap();
+    assert_eq!(elector.code(), 0);
+    assert_eq!(dir.read("read").unwrap(), "hello");
+    source.wait().unwrap();
+}
+
+#[test]
+fn a_command_that_does_not_exist_or_cannot_be_executed_is_named_with_the_code_of_shells() {
+    let dir = Dir::new();
+    let plain = dir.path("plain");
+    fs::write(&plain, "no program").unwrap();
+    for (program, code) in [(dir.path("nowhere"), 127), (plain, 126)] {
+        let program = program.display().to_string();
+        let spec = Spec { argv: vec![program.clone()], ..spec(&dir, "") };
+        assert_eq!(Elector::start(&spec).code(), code);
+        assert!(dir.read("log").unwrap().contains(&program));
+    }
+}
+
+#[test]
+fn signals_to_the_elector_reach_the_command() {
+    let dir = Dir::new();
+    let script = "for s in HUP USR1 USR2 QUIT WINCH; do trap \"echo >> $D/$s\" $s; done; trap 'exit 5' TERM; \
+                  echo >> $D/ready; while :; do sleep 0.02; done";
+    let mut elector = Elector::start(&spec(&dir, script));
+    until("the command is ready", || dir.path("ready").exists());
+    let signals = [
+        ("HUP", Signal::HUP),
+        ("USR1", Signal::USR1),
+        ("USR2", Signal::USR2),
+        ("QUIT", Signal::QUIT),
+        ("WINCH", Signal::WINCH),
+    ];
+    for (name, signal) in signals {
+        elector.signal(signal);
+        until(name, || dir.path(name).exists());
+    }
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 5);
+}
+
+#[test]
+fn a_command_that_restarts_runs_again_with_a_larger_term_when_leadership_comes_back() {
+    let dir = Dir::new();
+    let script = "trap 'echo end >> $D/lives; exit 0' TERM; echo $PODIUM_TERM >> $D/lives; while :; do sleep 0.02; done";
+    let mut elector = Elector::start(&Spec { restarts: true, ..spec(&dir, script) });
+    let lives = || dir.read("lives").unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    until("the first life", || lives().len() == 1);
+    dir.write("taken");
+    until("its end", || lives().len() == 2);
+    dir.remove("taken");
+    until("the second life", || lives().len() == 3);
+    let terms: Vec<u64> = lives().iter().filter_map(|line| line.parse().ok()).collect();
+    assert!(terms[0] < terms[1], "{terms:?}");
+    // And after a renewal that came too late for it.
+    dir.write("cut");
+    until("the second end", || lives().len() == 4);
+    dir.remove("cut");
+    until("the third life", || lives().len() == 5);
+    assert_eq!(lives()[3], "end");
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 0);
+    assert_eq!(lives().len(), 6);
+}
+
+#[test]
+fn a_command_that_restarts_runs_again_after_the_death_of_its_keeper() {
+    let dir = Dir::new();
+    let mut elector = Elector::start(&Spec { restarts: true, ..spec(&dir, "echo $$ >> $D/lives; exec sleep 1000") });
+    let lives = || dir.read("lives").unwrap_or_default().lines().count();
+    until("the first life", || lives() == 1);
+    elector.process().keeper().signal(Signal::KILL);
+    until("the second life", || lives() == 2);
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 128 + 15);
+}
+
+#[test]
+fn an_elector_that_is_told_to_stop_before_it_leads_runs_nothing() {
+    let dir = Dir::new();
+    dir.write("taken");
+    let mut elector = Elector::start(&spec(&dir, "echo >> $D/ran"));
+    eventually("a keeper", || Some(elector.process().keeper()));
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 0);
+    assert!(!dir.path("ran").exists());
+}

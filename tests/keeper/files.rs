@@ -1,0 +1,132 @@
+//! The status file.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::elector::Spec;
+use crate::fixture::{Dir, Elector, can, eventually, look_at, until};
+
+fn spec(dir: &Dir, file: PathBuf) -> Spec {
+    Spec { dir: dir.0.clone(), file: Some(file), ..Spec::default() }
+}
+
+#[test]
+fn the_file_of_a_former_life_is_gone_before_anybody_leads_and_the_new_one_has_the_identity_alone() {
+    let dir = Dir::new();
+    let file = dir.path("status");
+    fs::write(&file, "somebody else").unwrap();
+    dir.write("taken");
+    let mut elector = Elector::start(&spec(&dir, file.clone()));
+    until("the old file is gone", || !file.exists());
+    dir.remove("taken");
+    let seen = eventually("a file", || look_at(&file));
+    assert_eq!(seen, ("web-0".into(), 0o644));
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 0);
+    assert!(!file.exists());
+    assert_eq!(dir.read("finished").unwrap(), "Ok(Stopped)");
+}
+
+#[test]
+fn the_file_comes_back_when_leadership_does() {
+    let dir = Dir::new();
+    let file = dir.path("status");
+    let _elector = Elector::start(&spec(&dir, file.clone()));
+    for _ in 0..2 {
+        until("leads", || file.exists());
+        dir.write("taken");
+        until("does not lead", || !file.exists());
+        dir.remove("taken");
+    }
+    until("leads", || file.exists());
+}
+
+#[test]
+fn in_a_directory_the_file_is_called_leader() {
+    let dir = Dir::new();
+    let status = dir.path("status");
+    fs::create_dir(&status).unwrap();
+    let _elector = Elector::start(&spec(&dir, status.clone()));
+    assert_eq!(eventually("a file", || look_at(&status.join("leader"))).0, "web-0");
+    let all = fs::read_dir(&status).unwrap().count();
+    assert_eq!(all, 1, "and nothing else");
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_named_with_the_remedy() {
+    let dir = Dir::new();
+    let fifo = dir.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (file, says) in [(dir.path("nowhere/status"), "mount a volume"), (fifo, "something else already")] {
+        let mut elector = Elector::start(&spec(&dir, file.clone()));
+        assert_eq!(elector.code(), 1);
+        let log = dir.read("log").unwrap();
+        assert!(log.contains(&file.display().to_string()) && log.contains(says), "{log}");
+    }
+}
+
+#[test]
+fn a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied() {
+    let test = "a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied";
+    if !can(test, &["unshare", "-m", "true"]) {
+        return;
+    }
+    let dir = Dir::new();
+    let (file, outside) = (dir.path("status"), dir.path("outside"));
+    fs::write(&file, "").unwrap();
+    fs::write(&outside, "somebody else").unwrap();
+    let mount = format!("mount --bind {} {} && exec \"$@\"", outside.display(), file.display());
+    let under = ["unshare", "-m", "sh", "-c", &mount, "sh"];
+    let mut elector = Elector::start_with(&spec(&dir, file), Stdio::null(), Some(&under));
+    let content = || look_at(&outside).unwrap().0;
+    until("leads", || content() == "web-0");
+    dir.write("taken");
+    until("does not lead", || content().is_empty());
+    dir.remove("taken");
+    until("leads", || content() == "web-0");
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 0);
+    assert_eq!(content(), "");
+}
+
+#[test]
+fn when_the_keeper_of_a_file_dies_another_one_goes_on() {
+    let dir = Dir::new();
+    let file = dir.path("status");
+    let mut elector = Elector::start(&spec(&dir, file.clone()));
+    until("leads", || file.exists());
+    let first = elector.process().keeper();
+    first.signal(Signal::KILL);
+    until("the first has ended", || !first.lives());
+    let second = eventually("another keeper", || Some(elector.process().keeper()).filter(|keeper| *keeper != first));
+    until("leads", || file.exists());
+    assert!(second.lives());
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 0);
+    assert!(!file.exists() && !second.lives());
+}
+
+#[test]
+fn a_keeper_that_hears_what_is_no_message_removes_the_file_and_ends() {
+    let dir = Dir::new();
+    let file = dir.path("status");
+    let (mut socket, other) = UnixStream::pair().unwrap();
+    let mut keeper =
+        Command::new(env!("CARGO_BIN_EXE_podium")).arg("keeper").stdin(Stdio::from(OwnedFd::from(other))).spawn().unwrap();
+    let path: Vec<u8> = file.to_str().unwrap().into();
+    let duty = serde_json::json!({"Duty": {
+        "identity": "web-0", "file": path, "command": null, "lateness": {"secs": 1, "nanos": 0},
+    }});
+    let lead = serde_json::json!({"Lead": {"until": null, "term": 7, "turn": 1}});
+    writeln!(socket, "{duty}\n{lead}").unwrap();
+    until("leads", || file.exists());
+    writeln!(socket, "hello").unwrap();
+    assert!(eventually("its end", || keeper.try_wait().unwrap()).success());
+    assert!(!file.exists());
+}

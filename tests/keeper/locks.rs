@@ -1,0 +1,40 @@
+//! No second command while anything of the first lives.
+
+use rustix::process::Signal;
+
+use crate::elector::Spec;
+use crate::fixture::{Dir, Elector, until};
+
+#[test]
+fn no_second_command_starts_while_a_descendant_of_the_first_lives_even_if_keeper_and_elector_were_killed() {
+    let (first_dir, second_dir) = (Dir::new(), Dir::new());
+    let lock = first_dir.0.display().to_string();
+    let script = "setsid sh -c 'echo $$ > $D/strayed; exec sleep 1000' & echo $$ > $D/main; exec sleep 1000";
+    let spec = |dir: &Dir, script: &str| Spec {
+        dir: dir.0.clone(),
+        argv: dir.shell(script),
+        lock: lock.clone(),
+        ..Spec::default()
+    };
+    let first = Elector::start(&spec(&first_dir, script));
+    let (main, strayed) = (first_dir.process("main"), first_dir.process("strayed"));
+    // Neither can do anything about the command any more.
+    let keeper = first.process().keeper();
+    first.signal(Signal::STOP);
+    keeper.signal(Signal::KILL);
+    drop(first);
+    assert!(main.lives() && strayed.lives());
+
+    let mut second = Elector::start(&spec(&second_dir, "echo > $D/ran"));
+    let waits = || second_dir.read("log").unwrap().matches("lives still").count();
+    until("it waits", || waits() == 1);
+    main.signal(Signal::KILL);
+    until("one has ended", || !main.lives());
+    let tried = std::time::Instant::now();
+    until("it has tried again several times", || tried.elapsed().as_secs() >= 1);
+    assert!(!second_dir.path("ran").exists(), "the one that left the process group lives still");
+    assert_eq!(waits(), 1, "it says so once");
+    strayed.signal(Signal::KILL);
+    assert_eq!(second.code(), 0);
+    assert!(second_dir.path("ran").exists());
+}
