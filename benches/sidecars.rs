@@ -85,7 +85,8 @@ impl Subject {
         Ok(match self {
             Self::Contrib => {
                 let endpoints = Api::<Endpoints>::namespaced(client.clone(), NAMESPACE).get_opt(&name).await?;
-                let record = endpoints.and_then(|it| it.annotations().get("control-plane.alpha.kubernetes.io/leader").cloned());
+                let record =
+                    endpoints.and_then(|it| it.annotations().get("control-plane.alpha.kubernetes.io/leader").cloned());
                 let record: Value = serde_json::from_str(record.as_deref().unwrap_or("{}"))?;
                 record["holderIdentity"].as_str().unwrap_or_default().to_owned()
             }
@@ -207,7 +208,9 @@ async fn measure(subject: Subject, client: &Client, kubeconfig: &Kubeconfig, dir
         let (least, median, most) = (times.first(), times.get(times.len() / 2), times.last());
         if let (Some(least), Some(median), Some(most)) = (least, median, most) {
             let (least, median, most) = (seconds(least), seconds(median), seconds(most));
-            println!("  SIG{signal} to the next holder: {least:.2} / {median:.2} / {most:.2} s (least / median / most of {runs})");
+            println!(
+                "  SIG{signal} to the next holder: {least:.2} / {median:.2} / {most:.2} s (least / median / most of {runs})"
+            );
         }
     }
     Ok(())

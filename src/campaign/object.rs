@@ -17,9 +17,11 @@ use super::lock::{Failure, Lock};
 use super::record::{Record, Seen, Version};
 use crate::api::names;
 
-/// The pauses after a watch, and after one that was refused. Without any, everything works, a little later.
+/// The pauses after a watch, after one that failed, and after one for which the right is missing. Without any, everything works, a
+/// little later.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
+const WITHOUT_RIGHT: Duration = Duration::from_secs(300);
 
 /// A watch that the server has not ended by then is taken for a dead connection.
 const LONGEST_WATCH: Duration = Duration::from_secs(300);
@@ -150,9 +152,12 @@ impl<K: Keeps> Lock for ObjectLock<K> {
         // Without a revision to begin with, the first event is the object as it is.
         let watches = stream::unfold((self.api.clone(), only, Duration::ZERO), |(api, only, pause)| async move {
             sleep(pause).await;
-            // Most probably the right is missing. Nobody needs to hear of it: looking from time to time goes on.
+            // Nobody needs to hear that the right is missing: looking from time to time goes on.
             match api.watch(&only, "0").await {
                 Ok(watch) => Some((watch.take_until(sleep(LONGEST_WATCH)).boxed(), (api, only, WATCH_AGAIN))),
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    Some((stream::empty().boxed(), (api, only, WITHOUT_RIGHT)))
+                }
                 Err(_) => Some((stream::empty().boxed(), (api, only, AFTER_FAILURE))),
             }
         });

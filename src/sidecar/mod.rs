@@ -89,7 +89,7 @@ pub enum LockKind {
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
     /// The HTTP address cannot be listened on.
-    #[error("cannot listen on --http {address}: {error}")]
+    #[error("cannot listen on --http {address}: {error}; use a free port of an address of this host, such as 0.0.0.0:4040")]
     Http {
         /// The address as it was given.
         address: String,
