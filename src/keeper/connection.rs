@@ -75,8 +75,14 @@ impl Connection {
         matches!(timeout(PATIENCE, self.writer.write_all(&line)).await, Ok(Ok(())))
     }
 
-    /// Ends the keeper at once, whatever it does.
-    pub fn kill(&mut self) {
+    /// Ends the keeper, and waits for so long until it cannot do anything any more.
+    pub async fn end(&mut self, patience: Duration) {
+        self.kill();
+        // The socket is closed when it has made its last step. What it said last does not count.
+        let _ = timeout(patience, async { while let Ok(Some(_)) = self.lines.next_line().await {} }).await;
+    }
+
+    fn kill(&mut self) {
         if let Some(child) = &mut self.child {
             // Fails if it has ended already.
             let _ = child.kill();

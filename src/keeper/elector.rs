@@ -15,6 +15,7 @@ use super::file::StatusFile;
 use super::message::{FromKeeper, ToKeeper, until};
 use super::reaper::Reaper;
 use super::signals::Forwarded;
+use super::timer::now;
 use crate::campaign::{Lead, Leadership};
 
 /// Keeps the file, and runs the command, while this process leads, in a keeper that ends both in time whatever becomes of
@@ -132,8 +133,10 @@ impl Elector {
                 Event::Lead(lead) => self.learn(&mut serving, lead).await,
                 Event::Stop => {
                     self.is_stopped = true;
-                    let grace = self.duty.command.as_ref().map(|command| command.termination_grace);
-                    serving.finish(Finished::Stopped, grace.unwrap_or_default(), self.duty.lateness).await
+                    let grace = self.duty.command.as_ref().map_or(Duration::ZERO, |command| command.termination_grace);
+                    // What is already on its way to an end comes to that one.
+                    let goal = serving.goal.unwrap_or(Finished::Stopped);
+                    serving.finish(goal, grace, grace + PATIENCE).await
                 }
                 Event::Signal(number) => serving.tell(&ToKeeper::Signal(number)).await,
                 Event::Told(None) | Event::Impatience => Err(Died),
@@ -177,12 +180,12 @@ impl Elector {
                 return Ok(());
             }
         };
-        serving.finish(finished, Duration::ZERO, self.duty.lateness).await
+        serving.finish(finished, Duration::ZERO, PATIENCE).await
     }
 
     /// Passes on what was learnt about the lead.
     async fn learn(&mut self, serving: &mut Serving, lead: Option<Lead>) -> Result<(), Died> {
-        serving.told = lead;
+        let before = std::mem::replace(&mut serving.told, lead);
         match (serving.phase, lead) {
             (Phase::Idle, Some(lead)) => {
                 self.turn += 1;
@@ -196,7 +199,9 @@ impl Elector {
             }
             (Phase::Leading { .. }, _) => {
                 let grace = self.duty.command.as_ref().map_or(Duration::ZERO, |command| command.grace);
-                serving.withdraw(grace, self.duty.lateness).await
+                // By the deadline the keeper has ended everything without being asked.
+                let left = before.map_or(Duration::ZERO, |before| before.until - now());
+                serving.withdraw(grace, grace.min(left) + self.duty.lateness.max(Duration::from_secs(1))).await
             }
             (Phase::Withdrawing { .. }, _) | (Phase::Idle, None) => Ok(()),
         }
@@ -218,7 +223,7 @@ impl Elector {
     /// After the death of a keeper: does at once what it would have done.
     async fn clean_up(&mut self, mut serving: Serving) -> Result<Option<Finished>, KeeperError> {
         warn!("the keeper has died: ending what it kept");
-        serving.connection.kill();
+        serving.connection.end(self.duty.lateness.max(Duration::from_secs(1))).await;
         if let Some(file) = &self.duty.file {
             let file = StatusFile::new(file, &self.duty.identity).map_err(KeeperError::File)?;
             file.hide().map_err(|error| KeeperError::File(file.explain("removed", &error)))?;
@@ -232,6 +237,7 @@ impl Elector {
         Ok(match (serving.goal, serving.command) {
             (Some(Finished::Stopped), Some(_)) => Some(killed),
             (Some(goal), _) => Some(goal),
+            (None, Some(_)) if !restarts && matches!(serving.phase, Phase::Withdrawing { .. }) => Some(Finished::Lost),
             (None, Some(_)) if !restarts => Some(killed),
             (None, _) => {
                 // A machine that lets no keeper live is not made better by starting them without a pause.
@@ -252,19 +258,19 @@ impl Serving {
     }
 
     /// Ends everything, and then returns this.
-    async fn finish(&mut self, finished: Finished, grace: Duration, lateness: Duration) -> Result<(), Died> {
+    async fn finish(&mut self, finished: Finished, grace: Duration, patience: Duration) -> Result<(), Died> {
         self.goal = Some(finished);
-        self.withdraw(grace, lateness).await
+        self.withdraw(grace, patience).await
     }
 
-    /// Ends everything that this keeper keeps, unless that is being done.
-    async fn withdraw(&mut self, grace: Duration, lateness: Duration) -> Result<(), Died> {
+    /// Ends everything that this keeper keeps, unless that is being done. If it takes longer, the keeper is as good as dead.
+    async fn withdraw(&mut self, grace: Duration, patience: Duration) -> Result<(), Died> {
         let term = match self.phase {
             Phase::Withdrawing { .. } => return Ok(()),
             Phase::Leading { term } => term,
             Phase::Idle => None,
         };
-        let patience = Instant::now() + grace + lateness + PATIENCE;
+        let patience = Instant::now() + patience;
         self.phase = Phase::Withdrawing { term, patience };
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.tell(&ToKeeper::Withdraw { grace }).await

@@ -122,6 +122,16 @@ fn when_the_keeper_dies_the_elector_ends_what_it_kept() {
 }
 
 #[test]
+fn when_the_keeper_is_paused_the_elector_ends_what_it_kept_soon_after_the_lead() {
+    let mut leading = leading();
+    leading.elector.process().keeper().signal(Signal::STOP);
+    leading.dir.write("taken");
+    assert_eq!(leading.elector.code(), LOST);
+    assert!(!leading.file.exists());
+    assert!(leading.family.iter().all(|process| !process.lives()));
+}
+
+#[test]
 fn a_keeper_survives_signals_that_are_meant_for_others() {
     let mut leading = leading();
     let keeper = leading.elector.process().keeper();

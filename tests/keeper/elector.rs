@@ -56,7 +56,7 @@ pub fn run(spec: &str) -> i32 {
         let leadership = campaign.leadership();
         let (_go_on, over) = tokio::sync::oneshot::channel::<()>();
         tokio::spawn(campaign.run(async { drop(over.await) }));
-        let finished = keep(duty, leadership, async { drop(terminated.recv().await) }).await;
+        let finished = keep(duty, leadership, async { while terminated.recv().await.is_none() {} }).await;
         fs::write(dir.join("finished"), format!("{finished:?}")).unwrap();
         match finished {
             Ok(Finished::Stopped) => 0,
