@@ -27,6 +27,9 @@ const SILENCE: Duration = Duration::from_secs(150);
 /// Between two looks where the right to list and watch is missing.
 const POLL: Duration = Duration::from_secs(2);
 
+/// So many looks later it is tried again to list and watch.
+const LOOKS: usize = 8;
+
 /// Follows a Lease, and tells who leads.
 pub struct Follow {
     api: Api<DeserializeGuard<Object>>,
@@ -79,22 +82,31 @@ impl Follow {
             match self.watch(&mut pause).await {
                 Ended::Over => {}
                 Ended::Denied(message) => {
-                    self.note(Some(format!(
-                        "missing right to list and watch the {} ({message}): grant get, list and watch on leases in \
-                         namespace {}; meanwhile it is read every {} s",
-                        self.describe,
-                        self.namespace,
-                        POLL.as_secs()
-                    )));
-                    self.poll().await;
-                    sleep(POLL).await;
+                    self.poll(&message).await;
+                    continue;
                 }
-                Ended::Failed(message) => {
-                    self.note(Some(message));
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
+                Ended::Failed(message) => self.note(Some(message)),
             }
+            // Also after a watch that ended properly: some end as soon as they begin.
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Without the right to list and watch: reads the Lease from time to time. `denied`: what the server said.
+    async fn poll(&mut self, denied: &str) {
+        for _ in 0..LOOKS {
+            let (describe, namespace, every) = (&self.describe, &self.namespace, POLL.as_secs());
+            let grant = format!("grant get, list and watch on leases in namespace {namespace}; it is tried every {every} s");
+            let list = format!("missing right to list and watch the {describe} ({denied}): {grant}");
+            // The same words each time: they are said once.
+            let trouble = match self.look().await {
+                Ok(()) | Err(Ended::Over) => list,
+                Err(Ended::Denied(_)) => list.replace("to list and watch", "to get, list and watch"),
+                Err(Ended::Failed(message)) => message,
+            };
+            self.note(Some(trouble));
+            sleep(POLL).await;
         }
     }
 
@@ -112,7 +124,6 @@ impl Follow {
             Err(ended) => return ended,
         };
         self.note(None);
-        *pause = FIRST_PAUSE;
         loop {
             let bound = self.follower.look_within();
             match timeout(bound.unwrap_or(SILENCE).min(SILENCE), events.next()).await {
@@ -121,19 +132,26 @@ impl Follow {
                 Ok(Some(Ok(WatchEvent::Bookmark(_)))) => self.confirm(),
                 Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return Ended::Over,
                 // Whoever asked for young information gets it by a look; whoever did not, by another watch.
-                Err(_) if bound.is_some() => self.poll().await,
+                Err(_) if bound.is_some() => {
+                    if let Err(ended) = self.look().await {
+                        return ended;
+                    }
+                }
                 Err(_) => return Ended::Over,
             }
+            *pause = FIRST_PAUSE;
         }
     }
 
-    /// Reads the Lease once.
-    async fn poll(&mut self) {
-        match self.within(self.api.get(&self.name)).await {
-            Ok(object) => self.see(Some(object)),
-            Err(Ended::Over) => self.see(None),
-            Err(Ended::Denied(message) | Ended::Failed(message)) => self.note(Some(message)),
-        }
+    /// Reads the Lease once. Not [`Ended::Over`].
+    async fn look(&mut self) -> Result<(), Ended> {
+        let object = match self.within(self.api.get(&self.name)).await {
+            Ok(object) => Some(object),
+            Err(Ended::Over) => None,
+            Err(ended) => return Err(ended),
+        };
+        self.see(object);
+        Ok(())
     }
 
     /// [`Ended::Over`]: there is no such object.
@@ -176,8 +194,10 @@ impl Follow {
     }
 
     fn publish(&self) {
-        let standing = Standing { trouble: self.trouble.clone(), ..self.follower.standing() };
         self.standing.send_if_modified(|known| {
+            // Until the Lease was seen, what was known before stands: that of a campaign, if an Election took its Lease over.
+            let seen = self.follower.has_seen().then(|| self.follower.standing());
+            let standing = Standing { trouble: self.trouble.clone(), ..seen.unwrap_or_else(|| known.clone()) };
             let news = *known != standing;
             *known = standing;
             news

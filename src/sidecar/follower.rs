@@ -84,6 +84,11 @@ impl Follower {
         self.confirmed = Some(now);
     }
 
+    /// Whether it has seen anything yet, be it that there is no Lease.
+    pub fn has_seen(&self) -> bool {
+        self.confirmed.is_some()
+    }
+
     /// The server says that nothing has changed.
     pub fn is_confirmed(&mut self, now: Moment) {
         self.confirmed = Some(now);

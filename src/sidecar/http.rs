@@ -14,11 +14,13 @@ use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
@@ -115,9 +117,18 @@ fn text(status: StatusCode, body: &str) -> Response<Body> {
 }
 
 fn full(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let length = body.len();
     let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, kind.parse().unwrap_or_else(|_| unreachable!("a literal")));
+    let headers = response.headers_mut();
+    // In the order in which the old sidecar wrote them. hyper by itself would put the date last.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    // A year that has no four digits has no date.
+    if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
+        headers.insert(DATE, date);
+    }
+    headers.insert(CONTENT_LENGTH, length.into());
     response
 }
 
@@ -169,7 +180,7 @@ fn events(view: View) -> Response<Body> {
     let mut response = Response::new(StreamBody::new(told).boxed_unsync());
     let headers = response.headers_mut();
     for (header, value) in [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")] {
-        headers.insert(header, hyper::header::HeaderValue::from_static(value));
+        headers.insert(header, HeaderValue::from_static(value));
     }
     response
 }

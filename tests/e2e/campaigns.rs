@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::harness::{Scenario, eventually, scenario};
 
 /// What client-go's example may do after its last renewal: its renew deadline.
-const CLIENT_GO_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
+pub const CLIENT_GO_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
 
 /// From when to when somebody led, by the wall clock, which all on this machine share. The last one may be under way.
 type Led = Arc<Mutex<Vec<(Timestamp, Option<Timestamp>)>>>;
@@ -68,7 +68,7 @@ async fn note(mut leadership: Leadership, led: Led) {
 }
 
 /// All that the Lease ever said: the holder, and when it was renewed by the wall clock.
-fn record(world: &Scenario, lease: &str) -> Arc<Mutex<Vec<(String, Timestamp)>>> {
+pub fn record(world: &Scenario, lease: &str) -> Arc<Mutex<Vec<(String, Timestamp)>>> {
     let (api, seen) = (world.api::<Lease>(), Arc::<Mutex<Vec<_>>>::default());
     let (only, records) = (WatchParams::default().fields(&format!("metadata.name={lease}")), seen.clone());
     tokio::spawn(async move {

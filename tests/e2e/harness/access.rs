@@ -21,6 +21,12 @@ pub const RIGHTS: [(&str, &str, &[&str]); 5] = [
     ("events.k8s.io", "events", &["create"]),
 ];
 
+/// What those who run the leader-elector of Kubernetes 1.2 have granted to its pods, and nothing more.
+pub const CONTRIB: [(&str, &str, &[&str]); 1] = [("", "endpoints", &["get", "create", "update"])];
+
+/// The same of SupportTools' leader-elector.
+pub const SUPPORTTOOLS: [(&str, &str, &[&str]); 1] = [("coordination.k8s.io", "leases", &["get", "create", "update"])];
+
 impl Scenario {
     /// A ServiceAccount without any rights: the kubeconfig with its token.
     pub async fn account(&self, name: &str) -> Kubeconfig {
@@ -55,8 +61,21 @@ impl Scenario {
         self.until_allowed(name, verb, resource, true).await;
     }
 
-    async fn until_allowed(&self, name: &str, verb: &str, resource: &str, allowed: bool) {
-        let group = RIGHTS.iter().find(|(_, of, _)| *of == resource).expect("one of the rights").0;
+    /// A ServiceAccount with exactly these rights, as soon as the API server thinks so, too: the kubeconfig with its token.
+    pub async fn account_with(&self, name: &str, rights: &[(&str, &str, &[&str])]) -> Kubeconfig {
+        let kubeconfig = self.account(name).await;
+        self.grant(name, rights).await;
+        for (_, resource, verbs) in rights {
+            if let Some(verb) = verbs.first() {
+                self.until_allowed(name, verb, resource, true).await;
+            }
+        }
+        kubeconfig
+    }
+
+    /// Waits until the API server thinks that the account may do this, or may not.
+    pub async fn until_allowed(&self, name: &str, verb: &str, resource: &str, allowed: bool) {
+        let group = RIGHTS.iter().find(|(_, of, _)| *of == resource).map_or("", |(group, _, _)| group);
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let review = json!({ "spec": {
             "user": format!("system:serviceaccount:{}:{name}", self.namespace),
@@ -95,7 +114,11 @@ impl Scenario {
         let rule = |(group, resource, verbs): &(&str, &str, &[&str])| -> Value {
             json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs })
         };
-        let rules: Vec<Value> = rights.iter().filter(|(_, _, verbs)| !verbs.is_empty()).map(rule).collect();
+        self.grant_rules(name, rights.iter().filter(|(_, _, verbs)| !verbs.is_empty()).map(rule).collect()).await;
+    }
+
+    /// Gives the account exactly what these rules of a Role say.
+    pub async fn grant_rules(&self, name: &str, rules: Vec<Value>) {
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": name }, "rules": rules,
         });

@@ -69,7 +69,7 @@ impl Drop for Elector {
 }
 
 /// Where the binaries of the local cluster are.
-fn binaries() -> PathBuf {
+pub fn binaries() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/build");
     let output = Command::new(script).output().expect("cluster/build runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -12,6 +12,8 @@ pub mod inside;
 pub mod observer;
 pub mod proxy;
 pub mod scenario;
+pub mod sidecar;
+pub mod survey;
 pub mod waiting;
 pub mod workloads;
 pub mod writes;

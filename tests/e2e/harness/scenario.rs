@@ -28,9 +28,9 @@ pub struct Scenario {
     pub cluster: Cluster,
     /// The test's own namespace.
     pub namespace: String,
-    /// Where the logs of its controllers go.
+    /// Where the logs of its processes go.
     directory: PathBuf,
-    controllers: Mutex<usize>,
+    processes: Mutex<usize>,
     watched: Mutex<Vec<Watched>>,
     forged: Mutex<BTreeSet<i64>>,
     forged_births: AtomicBool,
@@ -43,7 +43,7 @@ pub async fn scenario(test: impl AsyncFnOnce(&Scenario)) {
 }
 
 /// Runs `test` in a new namespace of `cluster` with every revision on record, and then checks all of them, whether the test
-/// passed or not. If anything failed, prints what the controllers said.
+/// passed or not. If anything failed, prints what its processes said.
 pub async fn scenario_on(cluster: Cluster, test: impl AsyncFnOnce(&Scenario)) {
     let client = cluster.client.clone();
     let scenario = Scenario::new(cluster).await;
@@ -75,7 +75,7 @@ impl Scenario {
             cluster,
             namespace,
             directory,
-            controllers: Mutex::default(),
+            processes: Mutex::default(),
             watched: Mutex::default(),
             forged: Mutex::default(),
             forged_births: AtomicBool::default(),
@@ -91,6 +91,13 @@ impl Scenario {
         Api::namespaced(self.cluster.client.clone(), &self.namespace)
     }
 
+    /// Where the files of the test's processes go, and a number for the next one of them.
+    pub fn next_process(&self) -> (PathBuf, usize) {
+        let mut number = lock(&self.processes);
+        *number += 1;
+        (self.directory.clone(), *number)
+    }
+
     /// Starts a controller for the namespace.
     pub fn controller(&self) -> Controller {
         self.controller_with(&self.cluster.kubeconfig, &[])
@@ -98,10 +105,9 @@ impl Scenario {
 
     /// Starts a controller for the namespace with another kubeconfig and more arguments.
     pub fn controller_with(&self, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Controller {
-        let mut number = lock(&self.controllers);
-        *number += 1;
+        let (directory, number) = self.next_process();
         let arguments = [&["--namespaces", &self.namespace, "--log", "info,podium=debug"], arguments].concat();
-        Controller::start(&self.directory, &format!("controller-{number}"), kubeconfig, &arguments)
+        Controller::start(&directory, &format!("controller-{number}"), kubeconfig, &arguments)
     }
 
     /// A file of this name with the administrator's kubeconfig.
@@ -119,10 +125,9 @@ impl Scenario {
 
     /// Starts a controller for the whole cluster: only where nothing else is tested.
     pub fn controller_of_the_cluster(&self) -> Controller {
-        let mut number = lock(&self.controllers);
-        *number += 1;
+        let (directory, number) = self.next_process();
         let name = format!("controller-{number}");
-        Controller::start(&self.directory, &name, &self.cluster.kubeconfig, &["--log", "info,podium=debug"])
+        Controller::start(&directory, &name, &self.cluster.kubeconfig, &["--log", "info,podium=debug"])
     }
 
     /// Makes the checker watch an Election.

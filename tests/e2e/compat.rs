@@ -1,0 +1,230 @@
+//! The sidecar in the place of the two leader-electors that it replaces: their command lines, their rights, their answers.
+
+use std::process::Command;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Endpoints;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use crate::harness::access::{CONTRIB, SUPPORTTOOLS};
+use crate::harness::door::Door;
+use crate::harness::elector::binaries;
+use crate::harness::proxy::Proxy;
+use crate::harness::{Scenario, eventually, scenario};
+
+/// Where the old leader-elector keeps its record.
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+
+/// The answer of the old sidecar byte for byte, but for the date's digits.
+fn old_answer(name: &str, with_body: bool) -> String {
+    let body = format!(r#"{{"name":"{name}"}}"#);
+    let length = body.len();
+    let body = if with_body { body } else { String::new() };
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: <date>\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// The answer with its date replaced, if that is one: `Fri, 20 Nov 2026 18:08:27 GMT`.
+fn without_date(answer: &str) -> String {
+    let date = answer.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap_or_default();
+    let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let is_date = shape.get(3..8) == Some(", 00 ") && shape.get(11..) == Some(" 0000 00:00:00 GMT");
+    if is_date { answer.replace(date, "<date>") } else { answer.to_owned() }
+}
+
+/// The old sidecar's record, and its holder; an error if it is not written as the old sidecar writes it.
+async fn record(world: &Scenario) -> Result<(String, i64), String> {
+    let endpoints = world.api::<Endpoints>().get("example").await.map_err(|error| error.to_string())?;
+    let text = endpoints.annotations().get(LEADER).cloned().ok_or("no annotation")?;
+    let record: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+    let time = |name: &str| record[name].as_str().filter(|time| time.len() == 20 && time.ends_with('Z')).unwrap_or("none");
+    let expected = format!(
+        r#"{{"holderIdentity":{},"leaseDurationSeconds":{},"acquireTime":"{}","renewTime":"{}","leaderTransitions":{}}}"#,
+        record["holderIdentity"],
+        record["leaseDurationSeconds"],
+        time("acquireTime"),
+        time("renewTime"),
+        record["leaderTransitions"]
+    );
+    assert_eq!(text, expected, "these fields in this order, times in whole seconds");
+    assert_eq!(endpoints.subsets, None);
+    assert_eq!(endpoints.annotations().len(), 1);
+    let holder = record["holderIdentity"].as_str().unwrap_or_default().to_owned();
+    Ok((holder, record["leaseDurationSeconds"].as_i64().unwrap_or_default()))
+}
+
+#[tokio::test]
+async fn the_sidecar_answers_before_the_api_server_does_and_byte_for_byte_as_the_old_one() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &CONTRIB).await;
+        let mut door = Door::closed(&account).await;
+        let first = world.contrib("pod-a", &door.through(&account)).start().await;
+        let paths = ["/", "/x/y?z=1", "/index.html", "/leader/", "/Leader"];
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
+            for path in paths {
+                let answer = without_date(&first.raw(method, path).await);
+                assert_eq!(answer, old_answer("", method != "HEAD"), "{method} {path}");
+            }
+        }
+        assert_eq!(first.get("/leader").await, (503, "not leader\n".into()));
+        assert_eq!(first.status().await["age"], Value::Null, "nothing is known");
+
+        door.open().await;
+        first.names("pod-a").await;
+        let second = world.contrib("pod-b", &account).start().await;
+        second.names("pod-a").await;
+        for sidecar in [&first, &second] {
+            for method in ["GET", "HEAD", "POST", "PUT"] {
+                let answer = without_date(&sidecar.raw(method, "/").await);
+                assert_eq!(answer, old_answer("pod-a", method != "HEAD"), "{method} of {}", sidecar.name);
+            }
+        }
+        assert_eq!((first.get("/leader").await.0, second.get("/leader").await.0), (200, 503));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_the_rights_of_the_old_sidecar_it_elects_on_endpoints_and_hands_over_on_sigterm() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &CONTRIB).await;
+        let start = async |name: &str| {
+            // As the image's entrypoint calls it, with the options of a Deployment after its own.
+            let id = format!("--id={name}");
+            let call = world.contrib("nobody", &account).without("PODIUM_HTTP");
+            call.arguments(&[&id, "--http=127.0.0.1:0", "--ttl=10s"]).start().await
+        };
+        let mut first = start("pod-a").await;
+        first.names("pod-a").await;
+        let mut second = start("pod-b").await;
+        second.names("pod-a").await;
+        assert_eq!(record(world).await, Ok(("pod-a".into(), 10)));
+        let shown = Command::new(binaries().join("kubectl"))
+            .args(["get", "endpoints", "example", "-o", "yaml", "--namespace", &world.namespace, "--kubeconfig"])
+            .arg(world.kubeconfig("kubectl"))
+            .output()
+            .expect("kubectl runs");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains(&format!(r#"{LEADER}: '{{"holderIdentity":"pod-a","#)), "{shown}");
+
+        assert!(first.terminate().await.success());
+        let ended = tokio::time::Instant::now();
+        second.names("pod-b").await;
+        println!("from the end of the leader to the next one: {:?}", ended.elapsed());
+        assert_eq!(record(world).await, Ok(("pod-b".into(), 10)));
+        assert!(second.leads().await);
+        let printed: Vec<_> = second.out().lines().map(str::to_owned).filter(|line| !line.starts_with(' ')).collect();
+        assert_eq!(printed, ["pod-a is the leader", "pod-b is the leader"]);
+        assert!(second.terminate().await.success());
+        assert_eq!(record(world).await, Ok((String::new(), 1)), "released");
+        for sidecar in [&first, &second] {
+            assert!(!sidecar.log().contains("WARN"), "no right is missing: {}", sidecar.log());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_supporttools_environment_and_rights_it_elects_on_a_lease_and_hands_over_on_sigterm() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &SUPPORTTOOLS).await;
+        let spec = async || {
+            let spec = world.api::<Lease>().get("example").await.expect("there is a Lease").spec.unwrap_or_default();
+            (spec.holder_identity.unwrap_or_default(), spec.lease_duration_seconds, spec.lease_transitions)
+        };
+        let mut first = world.supporttools("pod-a", &account).start().await;
+        first.names("pod-a").await;
+        // As it ignores its arguments.
+        let second = world.supporttools("pod-b", &account).start().await;
+        second.names("pod-a").await;
+        assert_eq!(spec().await, ("pod-a".into(), Some(15), Some(0)));
+        assert_eq!(first.out(), "", "it prints nothing to stdout");
+        assert!(first.terminate().await.success());
+        second.names("pod-b").await;
+        assert_eq!(spec().await, ("pod-b".into(), Some(15), Some(1)));
+        assert!(!second.log().contains("WARN"), "no right is missing: {}", second.log());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_without_a_name_is_known_by_its_hosts_name() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &CONTRIB).await;
+        let mut command = Command::new("unshare");
+        let script = "echo pod-by-host > /proc/sys/kernel/hostname && exec \"$0\" \"$@\"";
+        command.args(["--map-root-user", "--uts", "sh", "-c", script, env!("CARGO_BIN_EXE_podium"), "--election=example"]);
+        let call = world.sidecar_by(command, "pod", &account).without("POD_NAME");
+        let path = std::env::var("PATH").expect("a PATH");
+        let namespace = format!("--election-namespace={}", world.namespace);
+        let sidecar = call.variable("PATH", &path).arguments(&[&namespace]).start().await;
+        sidecar.names("pod-by-host").await;
+        assert!(sidecar.leads().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_run_says_why_in_one_sentence_and_ends_with_a_code_that_tells_the_command_line_from_the_rest() {
+    scenario(async |world| {
+        let kubeconfig = &world.cluster.kubeconfig;
+        let contrib = || world.contrib("pod-a", kubeconfig).without("PODIUM_HTTP");
+        let running = world.contrib("pod-b", kubeconfig).start().await;
+        let busy = format!("--http={}", running.address);
+        let empty = || world.sidecar("pod-a", kubeconfig);
+        for (call, code, words) in [
+            (contrib().arguments(&["--v=4"]), 2, vec!["unexpected argument '--v'", "Usage: podium"]),
+            (contrib().arguments(&["--ttl=0"]), 2, vec!["--ttl", "such as"]),
+            (contrib().arguments(&["--ttl=900ms"]), 2, vec!["--ttl 900ms is too short: use at least 1s"]),
+            (empty().arguments(&["--election="]), 2, vec!["--election is missing or empty: name the Election"]),
+            (empty().arguments(&["--http=127.0.0.1:0"]), 2, vec!["--election is missing or empty"]),
+            (empty().variable("LEASE_NAME", "x"), 2, vec!["NAMESPACE is not set"]),
+            (contrib().arguments(&[&busy]), 1, vec!["cannot listen on --http", &running.address.to_string(), "in use"]),
+            (contrib().arguments(&["--http=nowhere"]), 1, vec!["cannot listen on --http nowhere"]),
+            (contrib().variable("KUBECONFIG", "/nowhere/at/all"), 1, vec!["KUBECONFIG", "/nowhere/at/all"]),
+            (contrib().without("KUBECONFIG"), 1, vec!["no cluster to work with", "KUBECONFIG"]),
+        ] {
+            let (status, out, said) = call.end().await;
+            assert_eq!((status.code(), out.as_str()), (Some(code), ""), "{said}");
+            assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+            let sentences = said.lines().filter(|line| line.starts_with("podium: ") || line.starts_with("error: ")).count();
+            assert_eq!(sentences, 1, "{said}");
+            assert!(!said.contains("panicked"), "{said}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_once_and_it_goes_on_by_itself_when_it_is_granted() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &[]).await;
+        let proxy = Proxy::to(&account).await;
+        let call = world.contrib("pod-a", &proxy.kubeconfig()).arguments(&["--ttl=4s"]);
+        let mut sidecar = call.start().await;
+        let object = format!("the Endpoints {}/example", world.namespace);
+        let remedy = format!("grant get, create and update on endpoints in namespace {}", world.namespace);
+        for (granted, verb) in [(&[][..], "get"), (&["get"][..], "create"), (&["get", "create"][..], "update")] {
+            world.grant("pods", &[("", "endpoints", granted)]).await;
+            let missing = format!("missing right to {verb} {object}");
+            sidecar.says(&["WARN", &missing, &remedy]).await;
+            // It tries again, and does not repeat itself.
+            proxy.take();
+            eventually("it tries on", async || {
+                let tries = proxy.asked(|asked| !asked.is_watch()).len();
+                if tries >= 4 { Ok(()) } else { Err(format!("{tries} requests")) }
+            })
+            .await;
+            assert_eq!(sidecar.said(&missing), 1, "{}", sidecar.log());
+            // Who may create the lock leads for as long as that counts.
+            assert!(verb == "update" || sidecar.leader().await.is_empty());
+        }
+        world.grant("pods", &CONTRIB).await;
+        sidecar.names("pod-a").await;
+        assert!(sidecar.leads().await && sidecar.runs());
+        sidecar.says(&["campaigning for the Endpoints", "again"]).await;
+    })
+    .await;
+}

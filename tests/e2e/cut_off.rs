@@ -1,0 +1,171 @@
+//! The worst cases of the old leader-electors: a leader that is cut off from the API server, and one that is paused.
+//!
+//! With their rights and nothing more. What is looked for, and why it proves something, is said in `harness/survey.rs`.
+
+use kube::config::Kubeconfig;
+
+use crate::harness::access::{CONTRIB, SUPPORTTOOLS};
+use crate::harness::door::Door;
+use crate::harness::sidecar::{Call, Connection, Sidecar, name_in, split};
+use crate::harness::survey::Survey;
+use crate::harness::{Scenario, eventually, scenario};
+
+/// What the sidecars elect on.
+#[derive(Clone, Copy)]
+enum On {
+    Endpoints,
+    Lease,
+}
+
+impl On {
+    async fn account(self, world: &Scenario) -> Kubeconfig {
+        match self {
+            Self::Endpoints => world.account_with("pods", &CONTRIB).await,
+            Self::Lease => world.account_with("pods", &SUPPORTTOOLS).await,
+        }
+    }
+
+    fn call(self, world: &Scenario, name: &str, kubeconfig: &Kubeconfig) -> Call {
+        match self {
+            Self::Endpoints => world.contrib(name, kubeconfig),
+            Self::Lease => world.supporttools(name, kubeconfig),
+        }
+    }
+}
+
+/// Waits until one of these leads, and returns its name.
+async fn leader_of(sidecars: &[&Sidecar]) -> String {
+    eventually("another one leads", async || {
+        for sidecar in sidecars {
+            if sidecar.leads().await {
+                return Ok(sidecar.name.clone());
+            }
+        }
+        Err("nobody".into())
+    })
+    .await
+}
+
+/// Cuts off the leader, and lets another one take over.
+async fn cut_off(on: On, cut: impl AsyncFn(&mut Door)) {
+    scenario(async |world| {
+        let account = on.account(world).await;
+        let mut door = Door::opened(&account).await;
+        let first = on.call(world, "pod-a", &door.through(&account)).start().await;
+        first.names("pod-a").await;
+        let second = on.call(world, "pod-b", &account).start().await;
+        let third = on.call(world, "pod-c", &account).start().await;
+        second.names("pod-a").await;
+        third.names("pod-a").await;
+        let survey = Survey::of([&first, &second, &third]);
+        cut(&mut door).await;
+        let next = leader_of(&[&second, &third]).await;
+        survey.assert_that_one_by_one_led(&["pod-a", &next]);
+        // It knows nobody any more, and does not name itself, either.
+        first.names("").await;
+
+        door.open().await;
+        first.names(&next).await;
+        for sidecar in [&second, &third] {
+            sidecar.names(&next).await;
+        }
+        survey.assert_that_one_by_one_led(&["pod-a", &next]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_connections_are_refused_claims_no_more_when_the_next_one_does() {
+    cut_off(On::Endpoints, Door::close).await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_connections_are_reset_claims_no_more_when_the_next_one_does() {
+    cut_off(On::Lease, async |door| door.reset()).await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_packets_vanish_claims_no_more_when_the_next_one_does() {
+    cut_off(On::Endpoints, async |door| door.swallow()).await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_packets_vanish_claims_no_lease_when_the_next_one_does() {
+    cut_off(On::Lease, async |door| door.swallow()).await;
+}
+
+/// Pauses the leader until another one leads. Its first words claim nothing.
+async fn pause(on: On) {
+    scenario(async |world| {
+        let account = on.account(world).await;
+        let first = on.call(world, "pod-a", &account).start().await;
+        first.names("pod-a").await;
+        let second = on.call(world, "pod-b", &account).start().await;
+        second.names("pod-a").await;
+        let survey = Survey::of([&first, &second]);
+        let mut before = Connection::open(first.address).await.expect("it listens");
+        before.ask("GET", "/leader").await.expect("it answers");
+
+        first.signal("STOP");
+        second.names("pod-b").await;
+        // Asked while it is paused, on a connection that it has and on new ones: it is what it sees first when it resumes.
+        before.send("GET", "/leader").await.expect("it is sent");
+        let mut asked = Vec::new();
+        for path in ["/", "/leader", "/status", "/events"] {
+            let mut connection = Connection::open(first.address).await.expect("the system takes it");
+            connection.send("GET", path).await.expect("it is sent");
+            asked.push((path, connection));
+        }
+        first.signal("CONT");
+        assert_eq!(split(&before.receive("GET").await.expect("an answer")).0, 503);
+        for (path, mut connection) in asked {
+            let answer = match path {
+                "/events" => connection.event().await.expect("an event").to_string(),
+                _ => connection.receive("GET").await.expect("an answer"),
+            };
+            match path {
+                "/" => assert_ne!(name_in(&split(&answer).1), "pod-a"),
+                "/leader" => assert_eq!(split(&answer).0, 503),
+                _ => assert!(answer.contains(r#""isLeader":false"#) && !answer.contains("pod-a"), "{answer}"),
+            }
+        }
+        first.names("pod-b").await;
+        survey.assert_that_one_by_one_led(&["pod-a", "pod-b"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_was_paused_claims_nothing_when_it_resumes() {
+    pause(On::Endpoints).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_was_paused_claims_no_lease_when_it_resumes() {
+    pause(On::Lease).await;
+}
+
+#[tokio::test]
+async fn without_an_api_server_nobody_leads_nobody_is_named_and_sigterm_ends_all_the_same() {
+    scenario(async |world| {
+        let account = On::Endpoints.account(world).await;
+        let mut door = Door::opened(&account).await;
+        let through = door.through(&account);
+        let mut first = On::Endpoints.call(world, "pod-a", &through).start().await;
+        first.names("pod-a").await;
+        let mut second = On::Endpoints.call(world, "pod-b", &through).start().await;
+        second.names("pod-a").await;
+        let survey = Survey::of([&first, &second]);
+        door.swallow();
+        first.names("").await;
+        second.names("").await;
+        assert!(first.status().await["age"].as_f64().is_some_and(|age| age >= 5.0), "its age says why");
+        assert!(second.terminate().await.success());
+        door.open().await;
+        first.names("pod-a").await;
+        survey.assert_that_one_by_one_led(&["pod-a"]);
+        door.swallow();
+        assert!(first.terminate().await.success());
+    })
+    .await;
+}

@@ -1,0 +1,154 @@
+//! Sidecars that elect among themselves, and together with client-go.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Endpoints;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use crate::campaigns::{CLIENT_GO_DEADLINE, record};
+use crate::harness::access::{CONTRIB, SUPPORTTOOLS};
+use crate::harness::sidecar::{Call, Sidecar};
+use crate::harness::survey::Survey;
+use crate::harness::{Scenario, eventually, scenario};
+
+/// Waits until all of them name the same leader, which is one of them, and returns its name.
+pub async fn agree(sidecars: &[&Sidecar]) -> String {
+    eventually("all sidecars name the same leader", async || {
+        let mut names = Vec::new();
+        for sidecar in sidecars {
+            names.push(sidecar.leader().await);
+        }
+        let same = names.iter().all(|name| *name == names[0]) && sidecars.iter().any(|sidecar| sidecar.name == names[0]);
+        if same { Ok(names[0].clone()) } else { Err(format!("{names:?}")) }
+    })
+    .await
+}
+
+/// Waits until the old sidecars' record has changed so often: time passes for those who campaign.
+pub async fn renewals(world: &Scenario, times: usize) {
+    let (mut seen, mut changes) = (None, 0);
+    eventually(&format!("the record changes {times} times"), async || {
+        let endpoints = world.api::<Endpoints>().get("example").await.map_err(|error| error.to_string())?;
+        let version = endpoints.resource_version();
+        if seen != version {
+            changes += usize::from(seen.is_some());
+            seen = version;
+        }
+        if changes >= times { Ok(()) } else { Err(format!("{changes} changes")) }
+    })
+    .await;
+}
+
+async fn three_at_once(call: impl Fn(&str) -> Call) {
+    let [first, second, third] = [call("pod-a"), call("pod-b"), call("pod-c")];
+    let (mut first, mut second, mut third) = tokio::join!(first.start(), second.start(), third.start());
+    let survey = Survey::of([&first, &second, &third]);
+    let leader = agree(&[&first, &second, &third]).await;
+    let mut leading = 0;
+    for sidecar in [&mut first, &mut second, &mut third] {
+        assert!(sidecar.runs(), "none dies: {}", sidecar.log());
+        leading += usize::from(sidecar.leads().await);
+    }
+    assert_eq!(leading, 1, "exactly {leader}");
+    survey.assert_that_one_by_one_led(&[&leader]);
+}
+
+#[tokio::test]
+async fn of_three_that_start_at_once_without_a_lock_none_dies_and_one_leads() {
+    scenario(async |world| {
+        let endpoints = world.account_with("endpoints", &CONTRIB).await;
+        let leases = world.account_with("leases", &SUPPORTTOOLS).await;
+        three_at_once(|name| world.contrib(name, &endpoints)).await;
+        three_at_once(|name| world.supporttools(name, &leases)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_is_replaced_when_its_time_is_over() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &CONTRIB).await;
+        let start = async |name: &str| world.contrib(name, &account).start().await;
+        let mut first = start("pod-a").await;
+        first.names("pod-a").await;
+        let (second, third) = (start("pod-b").await, start("pod-c").await);
+        agree(&[&second, &third]).await;
+        let survey = Survey::of([&first, &second, &third]);
+        first.kill();
+        let killed = Instant::now();
+        eventually("one of the others leads", async || {
+            if second.leads().await || third.leads().await { Ok(()) } else { Err("nobody leads".into()) }
+        })
+        .await;
+        println!("from SIGKILL to the next leader: {:?}", killed.elapsed());
+        // The others waited for the renewal that it had made last, at most 2.5 s before its end.
+        assert!(killed.elapsed() >= Duration::from_secs(7), "{:?}", killed.elapsed());
+        let next = agree(&[&second, &third]).await;
+        survey.assert_that_one_by_one_led(&[&next]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_of_the_same_name_are_told_apart_in_a_log_and_do_not_both_lead() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &CONTRIB).await;
+        let first = world.contrib("pod-a", &account).start().await;
+        first.names("pod-a").await;
+        let second = world.contrib("pod-a", &account).start().await;
+        eventually("one of them says so", async || {
+            let words = "somebody else campaigns for the Endpoints";
+            let said = [first.said(words), second.said(words)];
+            if said.iter().sum::<usize>() > 0 { Ok(()) } else { Err(first.log() + &second.log()) }
+        })
+        .await;
+        let survey = Survey::of([&first, &second]);
+        renewals(world, 8).await;
+        survey.assert_that_one_by_one_led(&["pod-a"]);
+        let mut log = first.log() + &second.log();
+        log.retain(|c| c != '\n');
+        assert!(log.contains("as pod-a, too: give each process an identity of its own"), "{log}");
+        let said = [&first, &second].map(|sidecar| sidecar.said("WARN"));
+        assert!(said.iter().sum::<usize>() <= 2, "once each: {} {}", first.log(), second.log());
+    })
+    .await;
+}
+
+/// No sidecar claimed to lead while client-go did: from each of its renewals on until it released, or until its deadline.
+fn assert_no_overlap(survey: &Survey, ours: &str, records: &Arc<Mutex<Vec<(String, Timestamp)>>>) {
+    let (claims, records) = (survey.claims(ours), records.lock().unwrap().clone());
+    assert!(!claims.is_empty() && records.len() > 2, "{} claims, {records:?}", claims.len());
+    for (index, (holder, from)) in records.iter().enumerate().filter(|(_, (holder, _))| holder.starts_with("client-go")) {
+        let next = records.get(index + 1);
+        let until = next.map_or(Timestamp::MAX, |(_, time)| (*time).min(*from + CLIENT_GO_DEADLINE));
+        let within = claims.iter().find(|told| told.between.0 >= *from && told.between.1 <= until);
+        assert_eq!(within, None, "{holder} led from {from} to {until}, and {ours} claimed to");
+    }
+}
+
+#[tokio::test]
+async fn a_sidecar_and_client_go_hand_over_to_each_other_without_overlap() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &SUPPORTTOOLS).await;
+        let records = record(world, "example");
+        let first = world.elector("example", "client-go-1");
+        first.leads().await;
+        let mut ours = world.supporttools("pod-a", &account).start().await;
+        ours.names("client-go-1").await;
+        let survey = Survey::of([&ours]);
+        first.terminate().await;
+        ours.names("pod-a").await;
+        let second = world.elector("example", "client-go-2");
+        second.says("New leader elected", 1).await;
+        assert!(ours.leads().await);
+        assert!(ours.terminate().await.success());
+        second.leads().await;
+        let again = world.supporttools("pod-a", &account).start().await;
+        again.names("client-go-2").await;
+        assert_no_overlap(&survey, "pod-a", &records);
+    })
+    .await;
+}
