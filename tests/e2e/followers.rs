@@ -20,7 +20,8 @@ async fn account(world: &Scenario, verbs: &[&str]) -> Kubeconfig {
 }
 
 async fn grant(world: &Scenario, verbs: &[&str]) {
-    let rule = json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["web"], "verbs": verbs });
+    let rule =
+        json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["web"], "verbs": verbs });
     world.grant_rules("pods", vec![rule]).await;
 }
 

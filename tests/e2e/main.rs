@@ -41,3 +41,4 @@ mod sidecars;
 mod sweeps;
 mod tells;
 mod tunes;
+mod tutorials;

@@ -152,3 +152,33 @@ async fn a_sidecar_and_client_go_hand_over_to_each_other_without_overlap() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn old_and_new_pods_elect_together_on_endpoints_during_a_rolling_update() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &CONTRIB).await;
+        let old = world.old_elector("example", "old-1");
+        old.says("started leading", 1).await;
+        let mut new = world.contrib("pod-a", &account).start().await;
+        new.names("old-1").await;
+        let before = Survey::of([&new]);
+        // The old pod is replaced. It never released anything.
+        drop(old);
+        new.names("pod-a").await;
+        assert!(!before.claims("pod-a").is_empty());
+        // And a roll-back: the old one respects ours, and takes what it releases.
+        let old = world.old_elector("example", "old-2");
+        old.says("the leader is pod-a", 1).await;
+        renewals(world, 3).await;
+        assert!(new.leads().await, "{}", new.log());
+        assert!(new.terminate().await.success());
+        old.says("started leading", 1).await;
+        let again = world.contrib("pod-a", &account).start().await;
+        again.names("old-2").await;
+        let during = Survey::of([&again]);
+        renewals(world, 3).await;
+        assert_eq!(during.claims("pod-a"), [], "the old one leads");
+        assert_eq!(again.leader().await, "old-2");
+    })
+    .await;
+}

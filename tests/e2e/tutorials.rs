@@ -6,16 +6,13 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use crate::harness::access::{CONTRIB, SUPPORTTOOLS};
 use crate::harness::sidecar::{Connection, Sidecar, split};
 use crate::harness::{Scenario, eventually, scenario};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/nodejs-page/page.js");
 const PORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/tutorials/ports.js");
 const LOOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bash-loop/loop.sh");
-
-/// What the tutorials' pods may do.
-const ENDPOINTS: [(&str, &str, &[&str]); 1] = [("", "endpoints", &["get", "create", "update"])];
-const LEASES: [(&str, &str, &[&str]); 1] = [("coordination.k8s.io", "leases", &["get", "create", "update"])];
 
 /// An application beside a sidecar. It is killed when this is dropped.
 struct Application {
@@ -83,8 +80,7 @@ async fn the_page_that_polls_the_old_sidecar_tells_who_is_master_and_changes_han
         return;
     }
     scenario(async |world| {
-        let account = world.account("elector").await;
-        world.grant("elector", &ENDPOINTS).await;
+        let account = world.account_with("elector", &CONTRIB).await;
         let mut pods = Vec::new();
         for name in ["page-0", "page-1", "page-2"] {
             let sidecar = world.contrib(name, &account).start().await;
@@ -140,8 +136,7 @@ async fn the_loop_that_looks_for_the_file_leads_on_one_pod_and_changes_hands() {
             eprintln!("SKIPPED: the loop needs a /tmp of its own, and this machine allows no mount namespaces");
             return;
         }
-        let account = world.account("elector").await;
-        world.grant("elector", &LEASES).await;
+        let account = world.account_with("elector", &SUPPORTTOOLS).await;
         let mut pods = Vec::new();
         for name in ["loop-0", "loop-1", "loop-2"] {
             let tmp = OwnTmp::new(world, name);
@@ -174,7 +169,11 @@ async fn the_loop_that_looks_for_the_file_leads_on_one_pod_and_changes_hands() {
         };
         let first = leads(&pods, "nobody").await;
         for (_, sidecar, tmp) in &mut pods {
-            assert_eq!(tmp.status(), (sidecar.name == first).then(|| first.clone()), "the name without a newline, or no file");
+            assert_eq!(
+                tmp.status(),
+                (sidecar.name == first).then(|| first.clone()),
+                "the name without a newline, or no file"
+            );
             if sidecar.name == first {
                 sidecar.kill();
             }

@@ -1,4 +1,4 @@
-//! client-go's own example of leader election, as a peer.
+//! Electors by client-go as peers: its own example, on a Lease, and an old one, on Endpoints.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,21 +8,40 @@ use kube::config::Kubeconfig;
 
 use super::waiting::eventually;
 
-/// A running elector: a Lease for 60 s, renewed every 5 s, released on SIGTERM. It is killed when this is dropped.
+/// A running elector. It is killed when this is dropped.
 pub struct Elector {
     child: Child,
     log: PathBuf,
 }
 
 impl Elector {
-    /// Starts one that campaigns as `identity` for this Lease. What it prints goes to `<directory>/<identity>.log`.
+    /// Starts client-go's example, which campaigns as `identity` for this Lease: for 60 s, renewed every 5 s, released on SIGTERM.
     pub fn start(directory: &Path, kubeconfig: &Kubeconfig, namespace: &str, lease: &str, identity: &str) -> Self {
+        let arguments = ["-lease-lock-name", lease, "-lease-lock-namespace", namespace, "-v", "4"];
+        Self::run("leader-election", directory, kubeconfig, identity, &arguments)
+    }
+
+    /// Starts the old elector, which campaigns for these Endpoints: for 10 s, renewed every 2.5 s, never released.
+    pub fn start_on_endpoints(
+        directory: &Path,
+        kubeconfig: &Kubeconfig,
+        namespace: &str,
+        election: &str,
+        identity: &str,
+    ) -> Self {
+        let arguments = ["-election", election, "-namespace", namespace];
+        Self::run("endpoints-elector", directory, kubeconfig, identity, &arguments)
+    }
+
+    /// What it prints goes to `<directory>/<identity>.log`.
+    fn run(program: &str, directory: &Path, kubeconfig: &Kubeconfig, identity: &str, arguments: &[&str]) -> Self {
         let path = |extension: &str| directory.join(format!("{identity}.{extension}"));
         fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
             .expect("a writable directory");
         let log = File::create(path("log")).expect("a writable directory");
-        let child = Command::new(binaries().join("leader-election"))
-            .args(["-id", identity, "-lease-lock-name", lease, "-lease-lock-namespace", namespace, "-v", "4"])
+        let child = Command::new(binaries().join(program))
+            .args(["-id", identity])
+            .args(arguments)
             .arg("-kubeconfig")
             .arg(path("kubeconfig"))
             .env_clear()
@@ -30,7 +49,7 @@ impl Elector {
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
             .spawn()
-            .expect("client-go's example runs");
+            .expect("the elector runs");
         Self { child, log: path("log") }
     }
 

@@ -123,6 +123,11 @@ impl Scenario {
         Elector::start(&self.directory, &self.cluster.kubeconfig, &self.namespace, lease, identity)
     }
 
+    /// Starts an old elector, which campaigns for Endpoints of the namespace.
+    pub fn old_elector(&self, election: &str, identity: &str) -> Elector {
+        Elector::start_on_endpoints(&self.directory, &self.cluster.kubeconfig, &self.namespace, election, identity)
+    }
+
     /// Starts a controller for the whole cluster: only where nothing else is tested.
     pub fn controller_of_the_cluster(&self) -> Controller {
         let (directory, number) = self.next_process();
