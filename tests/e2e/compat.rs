@@ -21,9 +21,7 @@ fn old_answer(name: &str, with_body: bool) -> String {
     let body = format!(r#"{{"name":"{name}"}}"#);
     let length = body.len();
     let body = if with_body { body } else { String::new() };
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: <date>\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: <date>\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
 /// The answer with its date replaced, if that is one: `Fri, 20 Nov 2026 18:08:27 GMT`.
