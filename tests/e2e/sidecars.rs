@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -53,7 +54,7 @@ async fn three_at_once(call: impl Fn(&str) -> Call) {
         leading += usize::from(sidecar.leads().await);
     }
     assert_eq!(leading, 1, "exactly {leader}");
-    survey.assert_that_one_by_one_led(&[&leader]);
+    survey.one_by_one(&[&leader]).await;
 }
 
 #[tokio::test]
@@ -75,7 +76,8 @@ async fn a_leader_that_is_killed_is_replaced_when_its_time_is_over() {
         let mut first = start("pod-a").await;
         first.names("pod-a").await;
         let (second, third) = (start("pod-b").await, start("pod-c").await);
-        agree(&[&second, &third]).await;
+        second.names("pod-a").await;
+        third.names("pod-a").await;
         let survey = Survey::of([&first, &second, &third]);
         first.kill();
         let killed = Instant::now();
@@ -87,7 +89,34 @@ async fn a_leader_that_is_killed_is_replaced_when_its_time_is_over() {
         // The others waited for the renewal that it had made last, at most 2.5 s before its end.
         assert!(killed.elapsed() >= Duration::from_secs(7), "{:?}", killed.elapsed());
         let next = agree(&[&second, &third]).await;
-        survey.assert_that_one_by_one_led(&[&next]);
+        survey.one_by_one(&[&next]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_restarted_in_its_pod_leads_on_and_nobody_sees_another_one() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &SUPPORTTOOLS).await;
+        let start = async |name: &str| world.supporttools(name, &account).start().await;
+        let spec = async || world.api::<Lease>().get("example").await.expect("there is a Lease").spec.expect("a record");
+        let mut first = start("pod-a").await;
+        first.names("pod-a").await;
+        let other = start("pod-b").await;
+        other.names("pod-a").await;
+        let survey = Survey::of([&other]);
+        let before = spec().await;
+        first.kill();
+        let again = start("pod-a").await;
+        again.names("pod-a").await;
+        assert!(again.leads().await);
+        let after = spec().await;
+        assert_eq!((after.acquire_time, after.lease_transitions), (before.acquire_time, Some(0)));
+        assert!(after.renew_time > before.renew_time);
+        survey.go_on(&[&other]).await;
+        let seen = survey.answers().into_values().flatten();
+        let another = seen.filter_map(|told| told.names).find(|name| name != "pod-a");
+        assert_eq!(another, None);
     })
     .await;
 }
@@ -107,7 +136,7 @@ async fn two_of_the_same_name_are_told_apart_in_a_log_and_do_not_both_lead() {
         .await;
         let survey = Survey::of([&first, &second]);
         renewals(world, 8).await;
-        survey.assert_that_one_by_one_led(&["pod-a"]);
+        survey.one_by_one(&["pod-a"]).await;
         let mut log = first.log() + &second.log();
         log.retain(|c| c != '\n');
         assert!(log.contains("as pod-a, too: give each process an identity of its own"), "{log}");

@@ -17,12 +17,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::sidecar::{Connection, Sidecar, name_in, split};
+use super::waiting::eventually;
 
 /// What is asked for in turn. Each of them tells whether the sidecar claims to lead.
 const PATHS: [&str; 3] = ["/leader", "/", "/status"];
 
 /// Between two requests: to leave something of the processor to others.
 const PACE: Duration = Duration::from_millis(4);
+
+/// So many more answers show what has changed.
+const MORE: usize = 30;
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,20 +83,40 @@ impl Survey {
         assert_eq!(overlap(&self.answers()), None, "two led at the same time");
     }
 
-    /// All these sidecars have led, and never two at the same time.
-    #[track_caller]
-    pub fn assert_that_one_by_one_led(&self, leaders: &[&str]) {
-        let answers = self.answers();
-        let all: usize = answers.values().map(Vec::len).sum();
+    /// All these sidecars are seen leading, and never two were at the same time.
+    pub async fn one_by_one(&self, leaders: &[&str]) {
         for name in leaders {
-            assert!(!self.claims(name).is_empty(), "{name} never claimed to lead in {all} answers");
+            eventually(&format!("{name} is seen leading"), async || match self.claims(name).is_empty() {
+                true => Err(format!("not in {} answers", self.answers().values().map(Vec::len).sum::<usize>())),
+                false => Ok(()),
+            })
+            .await;
         }
         self.assert_that_never_two_led();
-        for pair in leaders.windows(2) {
-            let (last, first) = (self.claims(pair[0]).pop(), self.claims(pair[1]).into_iter().next());
-            let between = last.zip(first).map(|(last, first)| first.arrived.saturating_duration_since(last.asked));
-            println!("{} to {}: nobody claimed for {between:?} ({all} answers)", pair[0], pair[1]);
-        }
+    }
+
+    /// Waits until each of these has answered some times more: what is so now is seen.
+    pub async fn go_on(&self, sidecars: &[&Sidecar]) {
+        let before = self.answers();
+        eventually("all of them answer on", async || {
+            let now = self.answers();
+            let count = |answers: &Answers, sidecar: &Sidecar| {
+                answers.get(&(sidecar.name.clone(), sidecar.address)).map_or(0, Vec::len)
+            };
+            let late = sidecars.iter().find(|sidecar| count(&now, sidecar) < count(&before, sidecar) + MORE);
+            late.map_or(Ok(()), |sidecar| Err(format!("{} has not yet", sidecar.name)))
+        })
+        .await;
+    }
+
+    /// How long nobody claimed to lead between these two, for people.
+    pub fn gap(&self, former: &str, next: &str) -> String {
+        let (last, first) = (self.claims(former).pop(), self.claims(next).into_iter().next());
+        let gap = last.zip(first).map(|(last, first)| first.arrived.saturating_duration_since(last.asked));
+        format!(
+            "{former} to {next}: nobody claimed for {gap:?}, of {} answers",
+            self.answers().values().map(Vec::len).sum::<usize>()
+        )
     }
 }
 
