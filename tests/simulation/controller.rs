@@ -72,6 +72,11 @@ impl Controller {
         }
     }
 
+    /// Kills it, or starts it if it does not run.
+    pub fn kill_or_start(&mut self) {
+        if self.running.is_some() { self.kill() } else { self.start() }
+    }
+
     /// Stops it where it stands, or lets it go on.
     pub fn stop(&self, stopped: bool) {
         if let Some((gate, _)) = &self.running {
