@@ -85,6 +85,12 @@ impl Controller {
         }
     }
 
+    /// Stops it where it stands, or lets it go on if it is stopped.
+    pub fn stop_or_go_on(&self) {
+        let stopped = self.running.as_ref().is_some_and(|(gate, _)| lock(&gate.0).0);
+        self.stop(!stopped);
+    }
+
     /// Sets how far its wall clock is off.
     pub fn skew(&self, milliseconds: i64) {
         self.cluster.log(&self.name, format_args!("its clock is {milliseconds} ms off"));

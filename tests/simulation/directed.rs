@@ -2,132 +2,42 @@
 //! step ([`crate::schedule`]). They end where general worlds seldom come: a controller that looks at an old Lease and new pods,
 //! or the other way round, while the Lease is deleted, a pod comes back under its name, or a late write arrives.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::checker::Watched;
-use crate::cluster::{Cluster, lock};
+use crate::acts::{self, Focus};
+use crate::cluster::Cluster;
 use crate::controller::Controller;
 use crate::random::Random;
 use crate::schedule::{Actor, Lane, Schedule};
 use crate::server::Resource::{Elections, Leases, Pods};
-use crate::workload;
 use crate::world::STORM;
-
-/// Who does all this, in the history.
-const WHO: &str = "director";
-
-/// The Election of a directed world.
-const ELECTION: &str = "e0";
-
-/// The leader's label.
-const KEY: &str = "leader";
-
-/// What a world is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Focus {
-    /// Pods that turn ready and unready.
-    Readiness,
-    /// Pods that come back under their names.
-    Recreation,
-    /// A Lease that is deleted or edited.
-    LostLease,
-    /// An Election that is deleted and comes back.
-    Deletion,
-    /// Watches that have to begin with a new list.
-    Relists,
-}
-
-/// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
-    /// The leader turns unready, or ready.
-    FlipLeader,
-    /// Any pod does.
-    Flip,
-    /// A pod is deleted at once and another one has its name.
-    Recreate,
-    /// A pod is deleted, and has some seconds to end; or it ends; or there is one again.
-    Delete,
-    /// A pod changes in a way that concerns nobody.
-    Note,
-    /// The label is taken off the leader.
-    Unlabel,
-    /// The pod leaves the selector, or comes back.
-    Leave,
-    DeleteLease,
-    /// The Lease names somebody else, or nobody.
-    EditLease,
-    /// The Election is deleted, or made again.
-    Election,
-    Suspend,
-    /// A controller is killed, or started again.
-    Kill,
-    /// Its watches end.
-    Drop,
-    /// They end, and cannot go on where they were.
-    Compact,
-}
 
 /// What happens in a directed world.
 #[derive(Clone, Debug)]
 pub struct Directed {
-    focus: Focus,
-    controllers: usize,
-    pods: usize,
-    /// How much happens, by whom.
+    /// What it is about.
+    pub focus: Focus,
+    /// How many controllers there are.
+    pub controllers: usize,
+    /// How many pods.
+    pub pods: usize,
+    /// How often things begin to happen again after all has come to rest.
+    rounds: u64,
+    /// How much happens each time at most, by whom.
     happens: BTreeMap<Actor, u64>,
     /// It begins with a leader.
     led: bool,
-    /// In so many of a thousand steps a lane gets another priority.
+    /// In so many of a thousand steps priorities change.
     changes: u64,
     /// In so many of a thousand steps priorities do not count.
     chance: u64,
+    /// In so many of a thousand steps several go at once.
+    bursts: u64,
     /// `whenNoCandidate: Hold`
-    hold: bool,
-}
-
-impl Focus {
-    const ALL: [Self; 5] = [Self::Readiness, Self::Recreation, Self::LostLease, Self::Deletion, Self::Relists];
-
-    /// What happens how often.
-    fn acts(self) -> &'static [(Act, u64)] {
-        use Act::*;
-        match self {
-            Self::Readiness => &[(FlipLeader, 6), (Flip, 5), (Note, 1), (Unlabel, 2), (Leave, 1), (Suspend, 1), (Kill, 1)],
-            Self::Recreation => &[(Recreate, 6), (FlipLeader, 4), (Flip, 3), (Delete, 2), (Unlabel, 1), (Kill, 1)],
-            Self::LostLease => {
-                &[(DeleteLease, 5), (EditLease, 1), (FlipLeader, 3), (Flip, 3), (Recreate, 3), (Unlabel, 1), (Kill, 1)]
-            }
-            Self::Deletion => &[(Election, 4), (FlipLeader, 3), (Flip, 2), (Recreate, 1), (Leave, 1), (Kill, 1), (Drop, 1)],
-            Self::Relists => &[
-                (Drop, 4),
-                (Compact, 3),
-                (Kill, 1),
-                (Recreate, 4),
-                (DeleteLease, 2),
-                (FlipLeader, 2),
-                (Flip, 1),
-                (Delete, 2),
-            ],
-        }
-    }
-}
-
-impl Act {
-    fn by(self) -> Actor {
-        match self {
-            Self::FlipLeader | Self::Flip | Self::Recreate | Self::Delete | Self::Note => Actor::Workload,
-            Self::Unlabel | Self::Leave | Self::DeleteLease | Self::EditLease | Self::Election | Self::Suspend => {
-                Actor::People
-            }
-            Self::Kill | Self::Drop | Self::Compact => Actor::Fate,
-        }
-    }
+    pub hold: bool,
 }
 
 impl Directed {
@@ -135,38 +45,26 @@ impl Directed {
     pub fn of(random: &mut Random) -> Self {
         let focus = random.pick(&Focus::ALL).copied().unwrap_or(Focus::Readiness);
         let alone = focus == Focus::Relists && random.permille(600);
-        let happens = [(Actor::Workload, 10), (Actor::People, 6), (Actor::Fate, 4)];
-        let happens = happens.map(|(actor, most)| (actor, random.between(1, most + 1)));
+        let happens = [(Actor::Workload, 12), (Actor::People, 6), (Actor::Fate, 4)];
+        let happens = happens.map(|(actor, most)| (actor, random.between(2, most + 1)));
         Self {
             focus,
             controllers: if alone { 1 } else { 2 + usize::from(random.permille(400)) },
+            rounds: random.between(2, 8),
             pods: 2 + usize::from(random.permille(500)),
-            happens: happens
-                .into_iter()
-                .filter(|(actor, _)| focus.acts().iter().any(|(act, _)| act.by() == *actor))
-                .collect(),
+            happens: happens.into_iter().filter(|(actor, _)| focus.has(*actor)).collect(),
             led: random.permille(700),
-            changes: random.pick(&[10, 30, 100]).copied().unwrap_or(30),
+            changes: random.pick(&[20, 60, 150]).copied().unwrap_or(60),
             chance: random.pick(&[0, 0, 50, 300, 1000]).copied().unwrap_or(0),
+            bursts: random.pick(&[0, 100, 400]).copied().unwrap_or(0),
             hold: random.permille(100),
         }
     }
 
-    /// How many controllers there are.
-    pub fn controllers(&self) -> usize {
-        self.controllers
-    }
-
     /// Lets it happen.
-    pub async fn play(
-        &self,
-        cluster: &Arc<Cluster>,
-        controllers: &mut [Controller],
-        schedule: &Schedule,
-        random: &mut Random,
-    ) {
+    pub async fn play(&self, cluster: &Cluster, controllers: &mut [Controller], schedule: &Schedule, random: &mut Random) {
         for index in 0..self.pods {
-            create_pod(cluster, &pod_name(index), random);
+            acts::create_pod(cluster, &acts::pod_name(index), random);
         }
         self.create_election(cluster);
         controllers.iter_mut().for_each(Controller::start);
@@ -175,7 +73,16 @@ impl Directed {
             sleep(Duration::from_secs(2)).await;
             schedule.open(false);
         }
-        let mut left = self.happens.clone();
+        for _ in 0..self.rounds {
+            self.round(cluster, controllers, schedule, random).await;
+        }
+    }
+
+    /// Things happen until there is nothing left to do.
+    async fn round(&self, cluster: &Cluster, controllers: &mut [Controller], schedule: &Schedule, random: &mut Random) {
+        let mut left: BTreeMap<Actor, u64> =
+            self.happens.iter().map(|(actor, most)| (*actor, random.between(1, most + 1))).collect();
+        self.begin(schedule, random);
         let mut idle = 0;
         while idle < 10 && cluster.requests() < STORM {
             let ready: Vec<Lane> =
@@ -189,7 +96,7 @@ impl Directed {
                         schedule.redraw(lane, random);
                     }
                 }
-                Some(lane) => schedule.go(lane),
+                Some(lane) => schedule.go(lane, if random.permille(self.bursts) { random.between(1, 8) } else { 0 }),
                 None => idle += 1,
             }
             if random.permille(self.changes) {
@@ -200,135 +107,25 @@ impl Directed {
         }
     }
 
+    /// Draws what stands still in a round: a controller, or up to three ways between one or all of them and the server, or both.
+    fn begin(&self, schedule: &Schedule, random: &mut Random) {
+        let pick = |random: &mut Random| usize::try_from(random.between(0, self.controllers as u64)).unwrap_or_default();
+        let paused = random.permille(500).then(|| pick(random));
+        let one = pick(random);
+        let numbers = if random.permille(250) { 0..self.controllers } else { one..one + 1 };
+        let count = random.pick(&[0, 1, 1, 2, 3]).copied().unwrap_or(0);
+        let ways = [Lane::Events, Lane::Events, Lane::Writes, Lane::Answers];
+        let mut still = BTreeSet::new();
+        for _ in 0..count {
+            let way = random.pick(&ways).copied().unwrap_or(Lane::Events);
+            let resource = random.pick(&[Pods, Pods, Leases, Leases, Elections]).copied().unwrap_or(Leases);
+            still.extend(numbers.clone().map(|number| way(number, resource)));
+        }
+        schedule.begin(still, paused);
+    }
+
     /// Brings the pods to rest.
     pub async fn end(&self, cluster: &Cluster) {
-        workload::finish_all(cluster).await;
-        cluster.ask(WHO, "PATCH", (Elections, ELECTION), json!({ "spec": { "suspend": false } }));
-    }
-
-    fn create_election(&self, cluster: &Cluster) {
-        let spec = json!({
-            "selector": { "matchLabels": { "app": "web" } },
-            "label": { "key": KEY, "value": "true" },
-            "whenNoCandidate": if self.hold { "Hold" } else { "Clear" },
-        });
-        cluster.ask(WHO, "POST", (Elections, ELECTION), json!({ "metadata": { "name": ELECTION }, "spec": spec }));
-        let election = ELECTION.to_owned();
-        let watched = Watched { lease: election.clone(), election, key: KEY.into(), value: "true".into() };
-        let mut notes = lock(&cluster.notes);
-        if !notes.watched.contains(&watched) {
-            notes.watched.push(watched);
-        }
-    }
-
-    fn act(&self, actor: Actor, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
-        let acts: Vec<(Act, u64)> = self.focus.acts().iter().filter(|(act, _)| act.by() == actor).copied().collect();
-        let mut drawn = random.between(0, acts.iter().map(|(_, often)| often).sum());
-        for (act, often) in acts {
-            if drawn < often {
-                return match actor {
-                    Actor::Workload => change_pods(act, &self.pick_pod(random), cluster, random),
-                    Actor::People => self.meddle(act, cluster, random),
-                    Actor::Fate => strike(act, cluster, controllers, random),
-                };
-            }
-            drawn -= often;
-        }
-    }
-
-    fn pick_pod(&self, random: &mut Random) -> String {
-        pod_name(usize::try_from(random.between(0, self.pods as u64)).unwrap_or_default())
-    }
-
-    fn meddle(&self, act: Act, cluster: &Cluster, random: &mut Random) {
-        let before = cluster.server().revision();
-        match act {
-            Act::Unlabel => {
-                let Some((leader, _)) = leader(cluster) else { return };
-                cluster.ask(WHO, "PATCH", (Pods, &leader), json!({ "metadata": { "labels": { KEY: null } } }));
-                return;
-            }
-            Act::Leave => {
-                let name = self.pick_pod(random);
-                let app = cluster.all(Pods).remove(&name).map(|pod| pod["metadata"]["labels"]["app"].clone());
-                let app = if app == Some("web".into()) { "none" } else { "web" };
-                cluster.ask(WHO, "PATCH", (Pods, &name), json!({ "metadata": { "labels": { "app": app } } }));
-                return;
-            }
-            Act::Suspend => {
-                let suspend = cluster.all(Elections).get(ELECTION).is_none_or(|e| e["spec"]["suspend"] != true);
-                cluster.ask(WHO, "PATCH", (Elections, ELECTION), json!({ "spec": { "suspend": suspend } }));
-                return;
-            }
-            Act::Election => {
-                if cluster.ask(WHO, "DELETE", (Elections, ELECTION), Value::Null).is_none() {
-                    self.create_election(cluster);
-                }
-                return;
-            }
-            Act::EditLease => {
-                let holder = if random.permille(500) { "somebody" } else { "" };
-                cluster.ask(WHO, "PATCH", (Leases, ELECTION), json!({ "spec": { "holderIdentity": holder } }));
-            }
-            _ => drop(cluster.ask(WHO, "DELETE", (Leases, ELECTION), Value::Null)),
-        }
-        let after = cluster.server().revision();
-        lock(&cluster.notes).forged.extend(before + 1..=after);
-    }
-}
-
-fn pod_name(index: usize) -> String {
-    format!("pod-{index}")
-}
-
-fn leader(cluster: &Cluster) -> Option<(String, Value)> {
-    cluster.all(Pods).into_iter().find(|(_, pod)| pod["metadata"]["labels"][KEY] == "true")
-}
-
-fn create_pod(cluster: &Cluster, name: &str, random: &mut Random) {
-    // Most often the pod that comes back is preferred to those that are there.
-    let priority = random.pick(&["0", "1", "2", "3"]).copied().unwrap_or_default();
-    let body = json!({
-        "metadata": { "name": name, "labels": { "app": "web" }, "annotations": { "podium.dev/priority": priority } },
-        "spec": { "nodeName": "node", "terminationGracePeriodSeconds": 5 },
-    });
-    if cluster.ask(WHO, "POST", (Pods, name), body).is_some() && random.permille(850) {
-        workload::run_it(cluster, name, random.permille(900));
-    }
-}
-
-fn change_pods(act: Act, name: &str, cluster: &Cluster, random: &mut Random) {
-    let led = leader(cluster).filter(|_| act == Act::FlipLeader);
-    let found = led.or_else(|| cluster.all(Pods).remove_entry(name));
-    let Some((name, pod)) = found else { return create_pod(cluster, name, random) };
-    let terminating = pod["metadata"]["deletionTimestamp"].is_string();
-    if pod["status"]["phase"] == "Pending" || terminating && act != Act::Recreate {
-        return workload::finish(cluster, &name, &pod);
-    }
-    match act {
-        Act::Recreate => {
-            cluster.ask(WHO, "DELETE", (Pods, &name), json!({ "gracePeriodSeconds": 0 }));
-            create_pod(cluster, &name, random);
-        }
-        Act::Delete => drop(cluster.ask(WHO, "DELETE", (Pods, &name), Value::Null)),
-        Act::Note => {
-            let note = json!({ "metadata": { "annotations": { "example.com/note": random.between(0, 999).to_string() } } });
-            cluster.ask(WHO, "PATCH", (Pods, &name), note);
-        }
-        _ => workload::set_ready(cluster, &name, pod["status"]["conditions"][0]["status"] != "True"),
-    }
-}
-
-fn strike(act: Act, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
-    let index = usize::try_from(random.between(0, controllers.len() as u64)).unwrap_or_default();
-    let controller = &mut controllers[index];
-    match act {
-        Act::Kill => controller.kill_or_start(),
-        _ => {
-            if act == Act::Compact {
-                cluster.server().compact();
-            }
-            controller.link.drop_watches();
-        }
+        acts::end(cluster).await;
     }
 }

@@ -8,6 +8,7 @@
 #[path = "../checker/mod.rs"]
 mod checker;
 
+mod acts;
 mod cluster;
 mod collector;
 mod controller;

@@ -76,7 +76,7 @@ impl Plan {
         let mut some = |often: u64, most: u64| if random.permille(often) { random.between(1, most) } else { 0 };
         let (refused, unanswered, abandoned) = (some(300, 60), some(500, 80), some(500, 120));
         let weather = Weather { refused, unanswered, abandoned, ..Weather::default() };
-        Self { seed, controllers: directed.controllers(), weather, course: Course::Directed(directed) }
+        Self { seed, controllers: directed.controllers, weather, course: Course::Directed(directed) }
     }
 
     /// A general world without anything that goes wrong: pods come, go and change, and that is all.
