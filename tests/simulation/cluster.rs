@@ -114,6 +114,21 @@ impl Cluster {
         self.ask_path(caller, "PATCH", format!("{}/status", resource.path(NAMESPACE, Some(name))), body)
     }
 
+    /// Installs the Election resource: what the sweep asks for before it believes that an Election is gone.
+    pub fn install(&self) {
+        let (group, version, plural, kind) = Resource::Elections.names();
+        let name = format!("{plural}.{group}");
+        let body = json!({
+            "metadata": { "name": name },
+            "spec": {
+                "group": group, "scope": "Namespaced", "names": { "plural": plural, "kind": kind },
+                "versions": [{ "name": version, "served": true, "storage": true }],
+            },
+            "status": { "conditions": [{ "type": "Established", "status": "True" }] },
+        });
+        self.ask_path("installer", "POST", Resource::Definitions.path("", None), body);
+    }
+
     fn ask_path(&self, caller: &str, method: &str, path: String, body: Value) -> Option<Value> {
         let request = Request { method: method.into(), path, query: BTreeMap::new(), body };
         match self.request(caller, &request) {

@@ -72,12 +72,23 @@ impl Controller {
         }
     }
 
+    /// Kills it, or starts it if it does not run.
+    pub fn kill_or_start(&mut self) {
+        if self.running.is_some() { self.kill() } else { self.start() }
+    }
+
     /// Stops it where it stands, or lets it go on.
     pub fn stop(&self, stopped: bool) {
         if let Some((gate, _)) = &self.running {
             self.cluster.log(&self.name, if stopped { "is stopped" } else { "goes on" });
             gate.set(stopped);
         }
+    }
+
+    /// Stops it where it stands, or lets it go on if it is stopped.
+    pub fn stop_or_go_on(&self) {
+        let stopped = self.running.as_ref().is_some_and(|(gate, _)| lock(&gate.0).0);
+        self.stop(!stopped);
     }
 
     /// Sets how far its wall clock is off.

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{Cluster, lock};
 use crate::random::Random;
-use crate::server::{Answer, Feed, Request};
+use crate::schedule::{Lane, Schedule};
+use crate::server::{Answer, Feed, Place, Request, Resource};
 
 /// What the client of `podium controller` is told: a connection that is silent for so long is dead.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -44,6 +45,8 @@ pub struct Weather {
     pub lagging: u64,
     /// The longest that they are, in milliseconds.
     pub lag: u64,
+    /// Requests that are answered with an error before they arrive, which they do later.
+    pub abandoned: u64,
 }
 
 /// One controller's way to the server.
@@ -54,6 +57,10 @@ pub struct Link {
     weather: Weather,
     calm: Arc<AtomicBool>,
     cut: AtomicBool,
+    /// How often all its watches were ended.
+    drops: AtomicU64,
+    /// What decides on the order of everything that is under way, and which of the controllers this one is. `None`: time does.
+    schedule: Option<(Arc<Schedule>, usize)>,
 }
 
 /// What becomes of one request.
@@ -63,6 +70,7 @@ struct Fate {
     arrives: bool,
     refused: Option<u16>,
     answer: Reply,
+    abandoned: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,12 +86,33 @@ type Chunk = io::Result<Bytes>;
 impl Link {
     /// A way to this cluster. `calm`: from when on nothing goes wrong any more.
     pub fn new(cluster: Arc<Cluster>, name: String, random: Random, weather: Weather, calm: Arc<AtomicBool>) -> Self {
-        Self { cluster, name, random: Mutex::new(random), weather, calm, cut: AtomicBool::new(false) }
+        Self {
+            cluster,
+            name,
+            random: Mutex::new(random),
+            weather,
+            calm,
+            cut: AtomicBool::new(false),
+            drops: AtomicU64::new(0),
+            schedule: None,
+        }
+    }
+
+    /// The same, where everything waits for its turn.
+    pub fn scheduled(self, schedule: Option<(Arc<Schedule>, usize)>) -> Self {
+        Self { schedule, ..self }
     }
 
     /// Cuts the connection, or mends it: meanwhile nothing arrives, neither here nor there.
     pub fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// Ends all watches.
+    pub fn drop_watches(&self) {
+        self.cluster.log(&self.name, "its watches end");
+        self.drops.fetch_add(1, Ordering::Relaxed);
+        self.cluster.revisions.notify_waiters();
     }
 
     /// A client that uses it.
@@ -112,9 +141,31 @@ impl Link {
         }
     }
 
+    /// Waits for the turn, or for so long.
+    async fn travel(&self, lane: impl Fn(usize) -> Lane, time: Duration) {
+        let waited = match &self.schedule {
+            Some((schedule, number)) => schedule.turn(lane(*number)).await,
+            None => false,
+        };
+        if !waited {
+            sleep(time).await;
+        }
+    }
+
     async fn carry(self: Arc<Self>, request: Request, mut to: oneshot::Sender<Response<Stream>>) {
         let fate = self.fate();
-        sleep(fate.out).await;
+        let resource = Place::parse(&request.path).map_or(Resource::Definitions, |place| place.resource);
+        let writes = request.method != "GET";
+        if fate.abandoned && writes {
+            self.cluster.log(&self.name, format_args!("{} {}: given up on the way", request.method, request.path));
+            self.travel(|number| Lane::Answers(number, resource), fate.back).await;
+            let _ = to.send(self.clone().respond(failure(504)));
+            self.travel(Lane::Abandoned, fate.out).await;
+            self.cluster.request(&self.name, &request);
+            return;
+        }
+        let lane = if writes { Lane::Writes } else { Lane::Reads };
+        self.travel(|number| lane(number, resource), fate.out).await;
         if !fate.arrives || self.cut.load(Ordering::Relaxed) {
             self.cluster.log(&self.name, format_args!("{} {}: lost", request.method, request.path));
             return to.closed().await;
@@ -127,7 +178,7 @@ impl Link {
             let what = fate.refused.map_or("answer lost".into(), |code| format!("refused with {code}"));
             self.cluster.log(&self.name, format_args!("{} {}: {what}", request.method, request.path));
         }
-        sleep(fate.back).await;
+        self.travel(|number| Lane::Answers(number, resource), fate.back).await;
         let answer = match fate.answer {
             Reply::AsItIs => answer,
             Reply::Failure(code) => failure(code),
@@ -137,6 +188,10 @@ impl Link {
         if self.cut.load(Ordering::Relaxed) {
             return to.closed().await;
         }
+        let _ = to.send(self.respond(answer));
+    }
+
+    fn respond(self: Arc<Self>, answer: Answer) -> Response<Stream> {
         let (chunks, receiver) = mpsc::unbounded_channel();
         let code = match answer {
             Answer::Json(code, body) => {
@@ -149,7 +204,7 @@ impl Link {
             }
         };
         let response = Response::builder().status(code).header("content-type", "application/json").body(Stream(receiver));
-        let _ = to.send(response.unwrap_or_else(|error| panic!("a response: {error}")));
+        response.unwrap_or_else(|error| panic!("a response: {error}"))
     }
 
     fn fate(&self) -> Fate {
@@ -160,6 +215,7 @@ impl Link {
             arrives: true,
             refused: None,
             answer: Reply::AsItIs,
+            abandoned: false,
         };
         if self.is_calm() {
             return fate;
@@ -171,13 +227,17 @@ impl Link {
         if random.permille(weather.late) {
             fate.back = random.millis(20, weather.latest.max(21));
         }
-        if random.permille(weather.lost) {
+        if weather.abandoned > 0 && random.permille(weather.abandoned) {
+            fate.abandoned = true;
+        } else if random.permille(weather.lost) {
             fate.arrives = false;
         } else if random.permille(weather.refused) {
             fate.refused = random.pick(&[429, 500, 503, 504, 409]).copied();
         } else if random.permille(weather.unanswered) {
             let answers = [Reply::Failure(504), Reply::Failure(500), Reply::Reset, Reply::Never];
-            fate.answer = random.pick(&answers).copied().unwrap_or(Reply::Reset);
+            // A directed world has no time to wait for an answer that never comes.
+            let answers = if self.schedule.is_some() { &answers[..3] } else { &answers };
+            fate.answer = random.pick(answers).copied().unwrap_or(Reply::Reset);
         }
         fate
     }
@@ -186,6 +246,8 @@ impl Link {
     async fn stream(self: Arc<Self>, mut feed: Feed, to: mpsc::UnboundedSender<Chunk>) {
         let (ends, falls_silent, with_error) = self.lifetime(&feed);
         let mut bookmark = Instant::now() + lock(&self.random).millis(40_000, 70_000);
+        let drops = self.drops.load(Ordering::Relaxed);
+        let over = || ends <= Instant::now() || drops != self.drops.load(Ordering::Relaxed);
         let mut started = false;
         loop {
             let changed = self.cluster.revisions.notified();
@@ -202,13 +264,14 @@ impl Link {
             started = true;
             for revision in news {
                 let due = self.cluster.instant(revision.at) + self.lag();
-                tokio::time::sleep_until(due).await;
+                let lane = |number| Lane::Events(number, feed.resource);
+                self.travel(lane, due.saturating_duration_since(Instant::now())).await;
                 self.wait_while_cut().await;
                 if falls_silent.is_some_and(|at| at <= Instant::now()) {
                     self.cluster.log(&self.name, format_args!("a watch fell silent before revision {}", revision.number));
                     return to.closed().await;
                 }
-                if ends <= Instant::now() {
+                if over() {
                     break;
                 }
                 if !send(&to, &revision.event()) {
@@ -224,7 +287,7 @@ impl Link {
             if falls_silent.is_some_and(|at| at <= Instant::now()) {
                 return to.closed().await;
             }
-            if ends <= Instant::now() {
+            if over() {
                 if with_error {
                     let _ = to.send(Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset")));
                 }

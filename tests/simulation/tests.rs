@@ -79,9 +79,10 @@ fn the_promises_hold_where_nothing_goes_wrong() {
 
 #[test]
 fn the_same_seed_makes_the_same_world_to_the_byte() {
-    for seed in [3, 14, 159] {
+    // Two general worlds and three directed ones.
+    for seed in [10, 11, 12, 13, 14] {
         let (first, second) = (Plan::of(seed).run(), Plan::of(seed).run());
-        assert!(first.revisions > 20, "a world in which little happens proves little: {}", first.revisions);
+        assert!(first.revisions > 10, "a world in which little happens proves little: {}", first.revisions);
         let differs = first.history.lines().zip(second.history.lines()).find(|(first, second)| first != second);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(first, second, "seed {seed}");

@@ -52,6 +52,18 @@ pub fn unrest(cluster: &Cluster) -> Vec<String> {
     found
 }
 
+/// Labels that an Election that is gone has left. Only where nobody forges labels.
+pub fn leftovers(cluster: &Cluster) -> Vec<String> {
+    let (elections, pods) = (cluster.all(Elections), cluster.all(Pods));
+    let watched = lock(&cluster.notes).watched.clone();
+    let gone = watched.iter().filter(|watched| !elections.contains_key(&watched.election));
+    let left = gone.flat_map(|watched| {
+        let pods = pods.iter().filter(|(_, pod)| pod["metadata"]["labels"][&watched.key] == watched.value.as_str());
+        pods.map(|(name, _)| format!("{name} keeps the label of {}, which is gone", watched.election))
+    });
+    left.collect()
+}
+
 /// One Election as it is in the end.
 struct End<'a> {
     name: &'a str,

@@ -44,10 +44,15 @@ pub async fn run(cluster: Arc<Cluster>, workload: Workload, mut random: Random, 
             Some(pod) => live(&cluster, &workload, &name, &pod, &mut random),
         }
     }
+    finish_all(&cluster).await;
+}
+
+/// Brings every pod to rest: those that are to end end, the others run.
+pub async fn finish_all(cluster: &Cluster) {
     for _ in 0..2 {
         sleep(Duration::from_secs(1)).await;
         for (name, pod) in cluster.all(Pods) {
-            finish(&cluster, &name, &pod);
+            finish(cluster, &name, &pod);
         }
     }
 }
@@ -103,7 +108,8 @@ fn create(cluster: &Cluster, name: &str, random: &mut Random) {
     cluster.ask(WHO, "POST", (Pods, name), body);
 }
 
-fn run_it(cluster: &Cluster, name: &str, ready: bool) {
+/// The pod runs.
+pub fn run_it(cluster: &Cluster, name: &str, ready: bool) {
     cluster.ask_status(
         WHO,
         (Pods, name),
@@ -111,7 +117,8 @@ fn run_it(cluster: &Cluster, name: &str, ready: bool) {
     );
 }
 
-fn set_ready(cluster: &Cluster, name: &str, ready: bool) {
+/// Its readiness changes.
+pub fn set_ready(cluster: &Cluster, name: &str, ready: bool) {
     cluster.ask_status(WHO, (Pods, name), json!({ "status": { "conditions": [condition(cluster, ready)] } }));
 }
 
@@ -125,7 +132,7 @@ fn annotate(cluster: &Cluster, name: &str, annotations: &Value) {
 }
 
 /// What is due to a pod in any case: to run, or to go.
-fn finish(cluster: &Cluster, name: &str, pod: &Value) {
+pub fn finish(cluster: &Cluster, name: &str, pod: &Value) {
     if is_terminating(pod) {
         let body = json!({ "gracePeriodSeconds": 0, "preconditions": { "uid": pod["metadata"]["uid"] } });
         cluster.ask(WHO, "DELETE", (Pods, name), body);

@@ -8,24 +8,18 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
+use crate::collector;
 use crate::controller::Controller;
+use crate::directed::Directed;
+use crate::general::{self, General};
 use crate::network::{Link, Weather};
 use crate::random::Random;
+use crate::schedule::Schedule;
 use crate::server::Server;
-use crate::user::People;
-use crate::verdict::{broken, unrest};
-use crate::workload::Workload;
-use crate::{collector, user, workload};
-
-/// How long it may take after the last fault until everything is at rest: a watch that fell silent is given up after five
-/// minutes.
-const SETTLES: Duration = Duration::from_secs(420);
-
-/// How long nothing may be written after that.
-const SILENCE: Duration = Duration::from_secs(90);
+use crate::verdict::{broken, leftovers, unrest};
 
 /// No world of this size needs as many requests.
-const STORM: u64 = 6_000;
+pub const STORM: u64 = 6_000;
 
 /// What happens in a world, all of it from the seed.
 #[derive(Clone, Debug)]
@@ -33,25 +27,20 @@ pub struct Plan {
     /// Where its randomness comes from.
     pub seed: u64,
     /// How many controllers there are.
-    pub controllers: u64,
-    /// How long things happen.
-    pub lasts: Duration,
+    pub controllers: usize,
     /// What goes wrong between the controllers and the server.
     pub weather: Weather,
-    /// Controllers that are stopped, in so many of a thousand moments.
-    pub stops: u64,
-    /// Controllers that are killed.
-    pub kills: u64,
-    /// Connections that are cut.
-    pub cuts: u64,
-    /// Clocks that jump.
-    pub jumps: u64,
-    /// Compactions.
-    pub compactions: u64,
-    /// The pods.
-    pub workload: Workload,
-    /// The people.
-    pub people: People,
+    /// What happens.
+    pub course: Course,
+}
+
+/// The kinds of worlds.
+#[derive(Clone, Debug)]
+pub enum Course {
+    /// Much of everything, by chance.
+    General(General),
+    /// Little, in an order that is drawn step by step.
+    Directed(Directed),
 }
 
 /// What became of a world.
@@ -66,54 +55,38 @@ pub struct Outcome {
 }
 
 impl Plan {
-    /// The world of this seed. In each, only some things go wrong, or all would look the same.
+    /// The world of this seed: two of five are general ones.
     pub fn of(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let mut some = |often: u64, most: u64| if random.permille(often) { random.between(1, most) } else { 0 };
-        let weather = Weather {
-            late: some(600, 150),
-            latest: 20 + some(700, 20_000),
-            refused: some(500, 120),
-            unanswered: some(600, 150),
-            lost: some(300, 60),
-            dropped: some(500, 500),
-            hung: some(300, 200),
-            lagging: some(700, 600),
-            lag: 10 + some(800, 8_000),
-        };
-        let (elections, pods) = (1 + some(500, 3), 2 + some(700, 4));
-        Self {
-            seed,
-            controllers: 1 + some(800, 3),
-            lasts: Duration::from_secs(15 + some(1000, 60)),
-            weather,
-            stops: some(600, 60),
-            kills: some(500, 30),
-            cuts: some(300, 30),
-            jumps: some(300, 40),
-            compactions: some(400, 200),
-            workload: Workload {
-                names: (0..pods).map(|number| format!("pod-{number}")).collect(),
-                deletes: some(800, 200),
-                flips: some(800, 250),
-                pause: 100 + some(1000, 1_500),
-            },
-            people: People {
-                elections: (0..elections).map(|number| format!("e{number}")).collect(),
-                overlap: some(250, 2) > 0,
-                leases: some(600, 400),
-                specs: some(500, 300),
-                forges: some(500, 300),
-                pause: 100 + some(1000, 4_000),
-            },
-        }
+        if seed % 5 < 2 { Self::general(seed) } else { Self::directed(seed) }
     }
 
-    /// The same world without anything that goes wrong: pods come, go and change, and that is all.
+    /// A general world.
+    fn general(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut some = |often: u64, most: u64| if random.permille(often) { random.between(1, most) } else { 0 };
+        let weather = general::weather(&mut some);
+        let controllers = if some(800, 2) == 0 { 1 } else { 2 + usize::from(some(500, 2) > 0) };
+        Self { seed, controllers, weather, course: Course::General(General::of(some)) }
+    }
+
+    /// A directed world.
+    fn directed(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let directed = Directed::of(&mut random);
+        let mut some = |often: u64, most: u64| if random.permille(often) { random.between(1, most) } else { 0 };
+        let (refused, unanswered, abandoned) = (some(300, 60), some(500, 80), some(500, 120));
+        let weather = Weather { refused, unanswered, abandoned, ..Weather::default() };
+        Self { seed, controllers: directed.controllers, weather, course: Course::Directed(directed) }
+    }
+
+    /// A general world without anything that goes wrong: pods come, go and change, and that is all.
     pub fn fair(seed: u64) -> Self {
-        let plan = Self::of(seed);
-        let people = People { leases: 0, specs: 0, forges: 0, overlap: false, ..plan.people };
-        Self { weather: Weather::default(), stops: 0, kills: 0, cuts: 0, jumps: 0, compactions: 0, people, ..plan }
+        let plan = Self::general(seed);
+        let course = match plan.course {
+            Course::General(general) => Course::General(general.fair()),
+            course @ Course::Directed(_) => course,
+        };
+        Self { weather: Weather::default(), course, ..plan }
     }
 
     /// Lets it happen.
@@ -128,41 +101,64 @@ impl Plan {
         let cluster =
             Arc::new(Cluster::new(Server::new(i64::try_from(random.between(1000, 100_000)).unwrap_or(1000), page)));
         cluster.log("world", format_args!("{self:?}"));
+        cluster.install();
         let calm = Arc::new(AtomicBool::new(false));
-        let mut actors = JoinSet::new();
-        let is_calm = || {
+        let is_calm = {
             let calm = calm.clone();
             move || calm.load(Ordering::Relaxed)
         };
-        actors.spawn(workload::run(cluster.clone(), self.workload.clone(), random.child(), is_calm()));
-        actors.spawn(user::run(cluster.clone(), self.people.clone(), random.child(), is_calm()));
-        actors.spawn(collector::run(cluster.clone(), random.child(), is_calm()));
+        let mut actors = JoinSet::new();
+        actors.spawn(collector::run(cluster.clone(), random.child(), is_calm.clone()));
+        let schedule = matches!(self.course, Course::Directed(_)).then(|| Arc::new(Schedule::default()));
         let mut controllers: Vec<Controller> = (0..self.controllers)
             .map(|number| {
                 let name = format!("controller-{number}");
                 let link = Link::new(cluster.clone(), name.clone(), random.child(), self.weather, calm.clone());
+                let link = link.scheduled(schedule.clone().map(|schedule| (schedule, number)));
                 Controller::new(cluster.clone(), link, name, random.permille(300))
             })
             .collect();
-        self.trouble(&cluster, &mut controllers, &mut random).await;
+        match (&self.course, &schedule) {
+            (Course::General(general), _) => {
+                general.begin(&cluster, &mut actors, &mut random, is_calm);
+                general.trouble(&cluster, &mut controllers, &mut random).await;
+            }
+            (Course::Directed(directed), Some(schedule)) => {
+                directed.play(&cluster, &mut controllers, schedule, &mut random).await;
+            }
+            (Course::Directed(_), None) => {}
+        }
         calm.store(true, Ordering::Relaxed);
         cluster.log("world", "nothing goes wrong from now on");
-        for controller in &mut controllers {
+        if let (Course::Directed(directed), Some(schedule)) = (&self.course, &schedule) {
+            schedule.open(true);
+            directed.end(&cluster).await;
+        }
+        self.settle(&cluster, &mut controllers).await
+    }
+
+    /// Everything comes to rest, and what became of it is judged.
+    async fn settle(&self, cluster: &Cluster, controllers: &mut [Controller]) -> Outcome {
+        for controller in &mut *controllers {
             controller.link.cut(false);
             controller.stop(false);
             controller.start();
         }
-        let settled = Instant::now() + SETTLES;
+        let (settles, silence) = self.course.patience();
+        let settled = Instant::now() + settles;
         while Instant::now() < settled && cluster.requests() < STORM {
             sleep(Duration::from_secs(1)).await;
         }
-        let mut found = unrest(&cluster);
+        let mut found = unrest(cluster);
+        if matches!(self.course, Course::Directed(_)) {
+            found.extend(leftovers(cluster));
+        }
         if cluster.requests() >= STORM {
             found.push("a storm: requests without end".into());
         }
         let settled = cluster.server().revision();
         if found.is_empty() {
-            sleep(SILENCE).await;
+            sleep(silence).await;
         }
         let history = cluster.server().history().to_vec();
         let noise = history.iter().filter(|revision| revision.number > settled);
@@ -170,38 +166,19 @@ impl Plan {
         found.extend(
             controllers.iter().filter(|controller| controller.has_ended()).map(|_| "a controller ended by itself".into()),
         );
-        found.extend(broken(&cluster));
+        found.extend(broken(cluster));
         Outcome { history: cluster.history(), broken: found, revisions: history.len() }
     }
+}
 
-    /// What happens to the controllers themselves.
-    async fn trouble(&self, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
-        let end = Instant::now() + self.lasts;
-        controllers.iter_mut().for_each(Controller::start);
-        while Instant::now() < end && cluster.requests() < STORM {
-            sleep(random.millis(20, 400)).await;
-            let index = usize::try_from(random.between(0, controllers.len() as u64)).unwrap_or_default();
-            let controller = &mut controllers[index];
-            if random.permille(150) {
-                controller.stop(false);
-                controller.link.cut(false);
-                controller.start();
-            }
-            if random.permille(self.kills) {
-                controller.kill();
-            }
-            if random.permille(self.stops) {
-                controller.stop(true);
-            }
-            if random.permille(self.cuts) {
-                controller.link.cut(true);
-            }
-            if random.permille(self.jumps) {
-                controller.skew(i64::try_from(random.between(0, 200_000)).unwrap_or(0) - 100_000);
-            }
-            if random.permille(self.compactions) {
-                cluster.server().compact();
-            }
+impl Course {
+    /// How long it may take after the last fault until everything is at rest, and how long nothing may be written after that.
+    fn patience(&self) -> (Duration, Duration) {
+        match self {
+            // A watch that fell silent is given up after five minutes.
+            Self::General(_) => (Duration::from_secs(420), Duration::from_secs(90)),
+            // No watch falls silent here. A request is given up after ten seconds, and what failed is tried again after fifteen.
+            Self::Directed(_) => (Duration::from_secs(60), Duration::from_secs(30)),
         }
     }
 }

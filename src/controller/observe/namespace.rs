@@ -214,11 +214,21 @@ impl Namespace {
         affected
     }
 
-    /// A claim that comes or changes after its name was swept is a write of ours that was under way: it is swept as well.
+    /// A claim that comes or changes after its name was swept, or a label that comes back beside it, is a write of ours that was
+    /// under way: it is swept as well.
     fn note_late_claims(&mut self, name: &str, pod: &CachedPod) {
-        let before = self.pods.get(name).map(|seen| &seen.value.claims);
-        let late =
-            pod.claims.iter().filter(|(election, term)| before.and_then(|claims| claims.get(*election)) != Some(term));
+        let before = self.pods.get(name).map(|seen| &seen.value);
+        let owned =
+            |pod: &CachedPod, label: &LeaderLabel| pod.labels.get(&label.key).filter(|value| label.owns(value)).cloned();
+        // The same leader has the term already: only the label comes back.
+        let gains = |label: &LeaderLabel| {
+            let now = owned(pod, label);
+            now.is_some() && now != before.and_then(|before| owned(before, label))
+        };
+        let late = pod.claims.iter().filter(|(election, term)| {
+            let label = self.swept.get(*election).and_then(|known| Some(&known.as_ref()?.1));
+            before.and_then(|before| before.claims.get(*election)) != Some(term) || label.is_some_and(gains)
+        });
         let late: Vec<String> = late.map(|(election, _)| election.clone()).collect();
         for election in late {
             if let Some(known) = self.swept.remove(&election).flatten() {

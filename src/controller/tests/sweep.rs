@@ -149,6 +149,28 @@ async fn a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
 }
 
 #[tokio::test]
+async fn a_label_that_comes_back_with_the_term_that_its_pod_had_already_goes_too() {
+    let script =
+        Script { to_reads: answers([Err(absent(true)), Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let labelled = |revision| {
+        pod("a", revision, |object| {
+            object["metadata"]["labels"]["leader"] = "true".into();
+            object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+        })
+    };
+    let shared = shared(script, [election("web", 10, |_| ()), labelled(41)]);
+    delete(&mut shared.world(), election("web", 50, |_| ()));
+    sweep(&shared, &key("web")).await;
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+    let swept = pod("a", 51, |object| object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" }));
+    assert!(apply(&mut shared.world(), swept).orphaned.is_empty());
+    // Another controller has not heard of the deletion yet, and puts right what the sweep did.
+    assert!(apply(&mut shared.world(), labelled(52)).orphaned.contains(&key("web")));
+    sweep(&shared, &key("web")).await;
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_pod_of_an_election_that_cannot_be_read_is_spared() {
     let unreadable = election("bad", 12, |object| object["spec"] = serde_json::json!({ "selector": 7 }));
     let its_leader = pod("a", 41, |object| {

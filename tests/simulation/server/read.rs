@@ -11,7 +11,8 @@ use super::{Answer, Id, Place, Request, Resource, Revision, Server, Verb};
 /// A watch: what it is of, and how far it has come.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    resource: Resource,
+    /// What it is of.
+    pub resource: Resource,
     namespace: Option<String>,
     without: Option<String>,
     /// The revision up to which everything was delivered.

@@ -1,0 +1,277 @@
+//! What can happen in a directed world, and how.
+
+use serde_json::{Value, json};
+
+use crate::checker::Watched;
+use crate::cluster::{Cluster, lock};
+use crate::controller::Controller;
+use crate::directed::Directed;
+use crate::random::Random;
+use crate::schedule::Actor;
+use crate::server::Resource::{Elections, Leases, Pods};
+use crate::workload;
+
+/// Who does all this, in the history.
+const WHO: &str = "director";
+
+/// The Election of a directed world.
+const ELECTION: &str = "e0";
+
+/// The leader's label.
+const KEY: &str = "leader";
+
+/// What a world is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    /// Pods that turn ready and unready.
+    Readiness,
+    /// Pods that come back under their names.
+    Recreation,
+    /// A Lease that is deleted or edited.
+    LostLease,
+    /// An Election that is deleted and comes back.
+    Deletion,
+    /// Watches that have to begin with a new list.
+    Relists,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// The leader turns unready, or ready.
+    FlipLeader,
+    /// Any pod does.
+    Flip,
+    /// A pod is deleted at once and another one has its name.
+    Recreate,
+    /// A pod is deleted, and has some seconds to end; or it ends; or there is one again.
+    Delete,
+    /// A pod changes in a way that concerns nobody.
+    Note,
+    /// The label is taken off the leader.
+    Unlabel,
+    /// The pod leaves the selector, or comes back.
+    Leave,
+    DeleteLease,
+    /// The Lease names somebody else, or nobody.
+    EditLease,
+    /// The Election is deleted, or made again.
+    Election,
+    Suspend,
+    /// A controller is killed, or started again.
+    Kill,
+    /// A controller is stopped, or goes on.
+    Pause,
+    /// Its watches end.
+    Drop,
+    /// They end, and cannot go on where they were.
+    Compact,
+}
+
+impl Focus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Readiness, Self::Recreation, Self::LostLease, Self::Deletion, Self::Relists];
+
+    /// What happens how often.
+    fn acts(self) -> &'static [(Act, u64)] {
+        use Act::*;
+        match self {
+            Self::Readiness => {
+                &[(FlipLeader, 6), (Flip, 5), (Note, 1), (Unlabel, 2), (Leave, 1), (Suspend, 1), (Pause, 4), (Kill, 1)]
+            }
+            Self::Recreation => {
+                &[(Recreate, 6), (FlipLeader, 4), (Flip, 3), (Delete, 2), (Unlabel, 1), (Pause, 3), (Kill, 1)]
+            }
+            Self::LostLease => &[
+                (DeleteLease, 6),
+                (EditLease, 1),
+                (Unlabel, 1),
+                (FlipLeader, 3),
+                (Flip, 3),
+                (Recreate, 3),
+                (Pause, 3),
+                (Kill, 1),
+            ],
+            Self::Deletion => {
+                &[(Election, 4), (FlipLeader, 3), (Flip, 2), (Recreate, 1), (Leave, 1), (Pause, 2), (Kill, 1), (Drop, 1)]
+            }
+            Self::Relists => &[
+                (Drop, 4),
+                (Compact, 3),
+                (Kill, 1),
+                (Recreate, 4),
+                (DeleteLease, 2),
+                (FlipLeader, 2),
+                (Flip, 1),
+                (Delete, 2),
+            ],
+        }
+    }
+
+    /// Whether this actor does anything in it.
+    pub fn has(self, actor: Actor) -> bool {
+        self.acts().iter().any(|(act, _)| act.by() == actor)
+    }
+}
+
+impl Act {
+    fn by(self) -> Actor {
+        match self {
+            Self::FlipLeader | Self::Flip | Self::Recreate | Self::Delete | Self::Note => Actor::Workload,
+            Self::Unlabel | Self::Leave | Self::DeleteLease | Self::EditLease | Self::Election | Self::Suspend => {
+                Actor::People
+            }
+            Self::Kill | Self::Pause | Self::Drop | Self::Compact => Actor::Fate,
+        }
+    }
+}
+
+impl Directed {
+    /// The Election is made.
+    pub fn create_election(&self, cluster: &Cluster) {
+        let spec = json!({
+            "selector": { "matchLabels": { "app": "web" } },
+            "label": { "key": KEY, "value": "true" },
+            "whenNoCandidate": if self.hold { "Hold" } else { "Clear" },
+        });
+        cluster.ask(WHO, "POST", (Elections, ELECTION), json!({ "metadata": { "name": ELECTION }, "spec": spec }));
+        let election = ELECTION.to_owned();
+        let watched = Watched { lease: election.clone(), election, key: KEY.into(), value: "true".into() };
+        let mut notes = lock(&cluster.notes);
+        if !notes.watched.contains(&watched) {
+            notes.watched.push(watched);
+        }
+    }
+
+    /// Somebody does something.
+    pub fn act(&self, actor: Actor, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
+        let acts: Vec<(Act, u64)> = self.focus.acts().iter().filter(|(act, _)| act.by() == actor).copied().collect();
+        let mut drawn = random.between(0, acts.iter().map(|(_, often)| often).sum());
+        for (act, often) in acts {
+            if drawn < often {
+                return match actor {
+                    Actor::Workload => change_pods(act, &self.pick_pod(random), cluster, random),
+                    Actor::People => self.meddle(act, cluster, random),
+                    Actor::Fate => strike(act, cluster, controllers, random),
+                };
+            }
+            drawn -= often;
+        }
+    }
+
+    fn pick_pod(&self, random: &mut Random) -> String {
+        pod_name(usize::try_from(random.between(0, self.pods as u64)).unwrap_or_default())
+    }
+
+    fn meddle(&self, act: Act, cluster: &Cluster, random: &mut Random) {
+        let before = cluster.server().revision();
+        match act {
+            Act::Unlabel => {
+                let Some((leader, _)) = leader(cluster) else { return };
+                cluster.ask(WHO, "PATCH", (Pods, &leader), json!({ "metadata": { "labels": { KEY: null } } }));
+                return;
+            }
+            Act::Leave => {
+                let name = self.pick_pod(random);
+                let app = cluster.all(Pods).remove(&name).map(|pod| pod["metadata"]["labels"]["app"].clone());
+                let app = if app == Some("web".into()) { "none" } else { "web" };
+                cluster.ask(WHO, "PATCH", (Pods, &name), json!({ "metadata": { "labels": { "app": app } } }));
+                return;
+            }
+            Act::Suspend => {
+                let suspend = cluster.all(Elections).get(ELECTION).is_none_or(|e| e["spec"]["suspend"] != true);
+                cluster.ask(WHO, "PATCH", (Elections, ELECTION), json!({ "spec": { "suspend": suspend } }));
+                return;
+            }
+            Act::Election => {
+                if cluster.ask(WHO, "DELETE", (Elections, ELECTION), Value::Null).is_none() {
+                    self.create_election(cluster);
+                }
+                return;
+            }
+            Act::EditLease => {
+                let holder = if random.permille(500) { "somebody" } else { "" };
+                cluster.ask(WHO, "PATCH", (Leases, ELECTION), json!({ "spec": { "holderIdentity": holder } }));
+            }
+            _ => drop(cluster.ask(WHO, "DELETE", (Leases, ELECTION), Value::Null)),
+        }
+        let after = cluster.server().revision();
+        lock(&cluster.notes).forged.extend(before + 1..=after);
+    }
+}
+
+/// The name of a pod.
+pub fn pod_name(index: usize) -> String {
+    format!("pod-{index}")
+}
+
+fn leader(cluster: &Cluster) -> Option<(String, Value)> {
+    cluster.all(Pods).into_iter().find(|(_, pod)| pod["metadata"]["labels"][KEY] == "true")
+}
+
+/// The pod that the Lease names, labelled or not.
+fn holder(cluster: &Cluster) -> Option<(String, Value)> {
+    let lease = cluster.all(Leases).remove(ELECTION)?;
+    cluster.all(Pods).remove_entry(lease["spec"]["holderIdentity"].as_str()?)
+}
+
+/// A new pod; most often it runs at once, and is ready.
+pub fn create_pod(cluster: &Cluster, name: &str, random: &mut Random) {
+    // Most often the pod that comes back is preferred to those that are there.
+    let priority = random.pick(&["0", "1", "2", "3"]).copied().unwrap_or_default();
+    let body = json!({
+        "metadata": { "name": name, "labels": { "app": "web" }, "annotations": { "podium.dev/priority": priority } },
+        "spec": { "nodeName": "node", "terminationGracePeriodSeconds": 5 },
+    });
+    if cluster.ask(WHO, "POST", (Pods, name), body).is_some() && random.permille(850) {
+        workload::run_it(cluster, name, random.permille(900));
+    }
+}
+
+fn change_pods(act: Act, name: &str, cluster: &Cluster, random: &mut Random) {
+    let led = match act {
+        Act::FlipLeader if random.permille(500) => leader(cluster),
+        Act::FlipLeader => holder(cluster),
+        Act::Recreate if random.permille(500) => leader(cluster),
+        _ => None,
+    };
+    let found = led.or_else(|| cluster.all(Pods).remove_entry(name));
+    let Some((name, pod)) = found else { return create_pod(cluster, name, random) };
+    let terminating = pod["metadata"]["deletionTimestamp"].is_string();
+    if pod["status"]["phase"] == "Pending" || terminating && act != Act::Recreate {
+        return workload::finish(cluster, &name, &pod);
+    }
+    match act {
+        Act::Recreate => {
+            cluster.ask(WHO, "DELETE", (Pods, &name), json!({ "gracePeriodSeconds": 0 }));
+            create_pod(cluster, &name, random);
+        }
+        Act::Delete => drop(cluster.ask(WHO, "DELETE", (Pods, &name), Value::Null)),
+        Act::Note => {
+            let note = json!({ "metadata": { "annotations": { "example.com/note": random.between(0, 999).to_string() } } });
+            cluster.ask(WHO, "PATCH", (Pods, &name), note);
+        }
+        _ => workload::set_ready(cluster, &name, pod["status"]["conditions"][0]["status"] != "True"),
+    }
+}
+
+fn strike(act: Act, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
+    let index = usize::try_from(random.between(0, controllers.len() as u64)).unwrap_or_default();
+    let controller = &mut controllers[index];
+    match act {
+        Act::Kill => controller.kill_or_start(),
+        Act::Pause => controller.stop_or_go_on(),
+        _ => {
+            if act == Act::Compact {
+                cluster.server().compact();
+            }
+            controller.link.drop_watches();
+        }
+    }
+}
+
+/// Pods end or run, and nobody suspends anything.
+pub async fn end(cluster: &Cluster) {
+    workload::finish_all(cluster).await;
+    cluster.ask(WHO, "PATCH", (Elections, ELECTION), json!({ "spec": { "suspend": false } }));
+}

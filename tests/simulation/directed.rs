@@ -1,0 +1,131 @@
+//! Directed worlds: one Election, few pods, and what happens to them and to the controllers in an order that is drawn step by
+//! step ([`crate::schedule`]). They end where general worlds seldom come: a controller that looks at an old Lease and new pods,
+//! or the other way round, while the Lease is deleted, a pod comes back under its name, or a late write arrives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::acts::{self, Focus};
+use crate::cluster::Cluster;
+use crate::controller::Controller;
+use crate::random::Random;
+use crate::schedule::{Actor, Lane, Schedule};
+use crate::server::Resource::{Elections, Leases, Pods};
+use crate::world::STORM;
+
+/// What happens in a directed world.
+#[derive(Clone, Debug)]
+pub struct Directed {
+    /// What it is about.
+    pub focus: Focus,
+    /// How many controllers there are.
+    pub controllers: usize,
+    /// How many pods.
+    pub pods: usize,
+    /// How often things begin to happen again after all has come to rest.
+    rounds: u64,
+    /// How much happens each time at most, by whom.
+    happens: BTreeMap<Actor, u64>,
+    /// It begins with a leader.
+    led: bool,
+    /// In so many of a thousand steps priorities change.
+    changes: u64,
+    /// In so many of a thousand steps priorities do not count.
+    chance: u64,
+    /// In so many of a thousand steps several go at once.
+    bursts: u64,
+    /// `whenNoCandidate: Hold`
+    pub hold: bool,
+}
+
+impl Directed {
+    /// One of them.
+    pub fn of(random: &mut Random) -> Self {
+        let focus = random.pick(&Focus::ALL).copied().unwrap_or(Focus::Readiness);
+        let alone = focus == Focus::Relists && random.permille(600);
+        let happens = [(Actor::Workload, 12), (Actor::People, 6), (Actor::Fate, 4)];
+        let happens = happens.map(|(actor, most)| (actor, random.between(2, most + 1)));
+        Self {
+            focus,
+            controllers: if alone { 1 } else { 2 + usize::from(random.permille(400)) },
+            rounds: random.between(2, 8),
+            pods: 2 + usize::from(random.permille(500)),
+            happens: happens.into_iter().filter(|(actor, _)| focus.has(*actor)).collect(),
+            led: random.permille(700),
+            changes: random.pick(&[20, 60, 150]).copied().unwrap_or(60),
+            chance: random.pick(&[0, 0, 50, 300, 1000]).copied().unwrap_or(0),
+            bursts: random.pick(&[0, 100, 400]).copied().unwrap_or(0),
+            hold: random.permille(100),
+        }
+    }
+
+    /// Lets it happen.
+    pub async fn play(&self, cluster: &Cluster, controllers: &mut [Controller], schedule: &Schedule, random: &mut Random) {
+        for index in 0..self.pods {
+            acts::create_pod(cluster, &acts::pod_name(index), random);
+        }
+        self.create_election(cluster);
+        controllers.iter_mut().for_each(Controller::start);
+        if self.led {
+            schedule.open(true);
+            sleep(Duration::from_secs(2)).await;
+            schedule.open(false);
+        }
+        for _ in 0..self.rounds {
+            self.round(cluster, controllers, schedule, random).await;
+        }
+    }
+
+    /// Things happen until there is nothing left to do.
+    async fn round(&self, cluster: &Cluster, controllers: &mut [Controller], schedule: &Schedule, random: &mut Random) {
+        let mut left: BTreeMap<Actor, u64> =
+            self.happens.iter().map(|(actor, most)| (*actor, random.between(1, most + 1))).collect();
+        self.begin(schedule, random);
+        let mut idle = 0;
+        while idle < 10 && cluster.requests() < STORM {
+            let ready: Vec<Lane> =
+                left.iter().filter(|(_, left)| **left > 0).map(|(actor, _)| Lane::Happens(*actor)).collect();
+            match schedule.next(&ready, self.chance, random) {
+                Some(lane @ Lane::Happens(actor)) => {
+                    self.act(actor, cluster, controllers, random);
+                    left.entry(actor).and_modify(|left| *left -= 1);
+                    // What happens next does not follow at once, most often.
+                    if random.permille(700) {
+                        schedule.redraw(lane, random);
+                    }
+                }
+                Some(lane) => schedule.go(lane, if random.permille(self.bursts) { random.between(1, 8) } else { 0 }),
+                None => idle += 1,
+            }
+            if random.permille(self.changes) {
+                schedule.change(random);
+            }
+            let pause = if idle > 0 { (20, 500) } else { (1, 4) };
+            sleep(random.millis(pause.0, pause.1)).await;
+        }
+    }
+
+    /// Draws what stands still in a round: a controller, or up to three ways between one or all of them and the server, or both.
+    fn begin(&self, schedule: &Schedule, random: &mut Random) {
+        let pick = |random: &mut Random| usize::try_from(random.between(0, self.controllers as u64)).unwrap_or_default();
+        let paused = random.permille(500).then(|| pick(random));
+        let one = pick(random);
+        let numbers = if random.permille(250) { 0..self.controllers } else { one..one + 1 };
+        let count = random.pick(&[0, 1, 1, 2, 3]).copied().unwrap_or(0);
+        let ways = [Lane::Events, Lane::Events, Lane::Writes, Lane::Answers];
+        let mut still = BTreeSet::new();
+        for _ in 0..count {
+            let way = random.pick(&ways).copied().unwrap_or(Lane::Events);
+            let resource = random.pick(&[Pods, Pods, Leases, Leases, Elections]).copied().unwrap_or(Leases);
+            still.extend(numbers.clone().map(|number| way(number, resource)));
+        }
+        schedule.begin(still, paused);
+    }
+
+    /// Brings the pods to rest.
+    pub async fn end(&self, cluster: &Cluster) {
+        acts::end(cluster).await;
+    }
+}
