@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Namespace};
 use kube::api::{DeleteParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
-use proxy::Proxy;
+use proxy::{Fate, Proxy};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -35,16 +35,19 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 enum Subject {
     ClientGo,
     SupportTools,
+    /// SupportTools' with the right to watch the Lease, which the old one did not need.
+    Watching,
     Contrib,
 }
 
 impl Subject {
-    const ALL: [Self; 3] = [Self::SupportTools, Self::Contrib, Self::ClientGo];
+    const ALL: [Self; 4] = [Self::SupportTools, Self::Watching, Self::Contrib, Self::ClientGo];
 
     fn title(self) -> &'static str {
         match self {
             Self::ClientGo => "client-go's example, 60/15/5 s",
             Self::SupportTools => "podium for SupportTools, 15/10/2 s",
+            Self::Watching => "the same, which may watch its Lease",
             Self::Contrib => "podium for contrib, 10/5/2.5 s",
         }
     }
@@ -62,7 +65,7 @@ impl Subject {
                 command.arg("-kubeconfig").arg(kubeconfig);
                 command
             }
-            Self::SupportTools => {
+            Self::SupportTools | Self::Watching => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
                 command.env("LEASE_NAME", lock).env("NAMESPACE", NAMESPACE);
                 command.env("PODIUM_FILE", directory.join(identity)).env("PODIUM_HTTP", "127.0.0.1:0");
@@ -90,7 +93,7 @@ impl Subject {
                 let record: Value = serde_json::from_str(record.as_deref().unwrap_or("{}"))?;
                 record["holderIdentity"].as_str().unwrap_or_default().to_owned()
             }
-            Self::ClientGo | Self::SupportTools => {
+            Self::ClientGo | Self::SupportTools | Self::Watching => {
                 let lease = Api::<Lease>::namespaced(client.clone(), NAMESPACE).get_opt(&name).await?;
                 lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default()
             }
@@ -108,6 +111,9 @@ impl Replica {
     async fn start(subject: Subject, number: usize, directory: &Path, kubeconfig: &Kubeconfig) -> Result<Self> {
         let identity = format!("{}-{number}", subject.lock());
         let proxy = Proxy::to(kubeconfig).await;
+        if subject != Subject::Watching {
+            proxy.rule(|asked| if asked.is_watch() { Fate::Refuse(403) } else { Fate::Forward });
+        }
         let path = directory.join(format!("{identity}.kubeconfig"));
         std::fs::write(&path, serde_json::to_string(&proxy.kubeconfig())?)?;
         let child = subject.command(&identity, directory, &path)?.spawn()?;
