@@ -98,17 +98,24 @@ fn seen(identity: &str, both: Both) -> Seen<Both> {
     }
 }
 
-/// The record that stands for all of these: somebody else's before the own, and that of whoever is to be waited for longest.
+/// The record that stands for all of these: somebody else's before the own. Of two others, one holds what is left of an
+/// acquisition that failed halfway, or of a leader that died: named is whoever renewed last by their clocks, and waited for,
+/// as a change of any part counts as a renewal, as long as the slower of them takes.
 fn together(identity: &str, parts: &[Record]) -> Record {
-    let others = parts.iter().filter(|record| record.is_held() && record.holder != identity);
+    let others = || parts.iter().filter(|record| record.is_held() && record.holder != identity);
     let own = parts.iter().find(|record| record.holder == identity);
-    let waited_for = others.max_by_key(|record| record.lease_duration_seconds.unwrap_or_default());
-    let Some(record) = waited_for.or(own) else {
-        return Record { leader_transitions: transitions(parts), ..parts.last().cloned().unwrap_or_default() };
+    let leader_transitions = transitions(parts);
+    let Some(record) = others().max_by_key(|record| record.renew_time).or(own) else {
+        return Record { leader_transitions, ..parts.last().cloned().unwrap_or_default() };
     };
-    // No renewal of either repeats what was there before.
-    let renew_time = parts.iter().filter_map(|record| record.renew_time).max();
-    Record { leader_transitions: transitions(parts), renew_time, ..record.clone() }
+    let slowest = others().filter_map(|record| record.lease_duration_seconds).max();
+    Record {
+        lease_duration_seconds: slowest.or(record.lease_duration_seconds),
+        leader_transitions,
+        // No renewal of either repeats what was there before.
+        renew_time: parts.iter().filter_map(|record| record.renew_time).max(),
+        ..record.clone()
+    }
 }
 
 fn transitions(parts: &[Record]) -> Option<i32> {
@@ -146,9 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn of_two_others_the_one_that_takes_longer_is_waited_for() {
-        let together = together("me", &[held_by("short", 10), held_by("long", 60)]);
-        assert_eq!((together.holder.as_str(), together.lease_duration_seconds), ("long", Some(60)));
+    fn of_two_others_the_one_that_renewed_last_is_named_and_the_one_that_takes_longer_is_waited_for() {
+        let renewed = |holder, seconds, second| {
+            let renew_time = k8s_openapi::jiff::Timestamp::from_second(second).ok();
+            Record { renew_time, ..held_by(holder, seconds) }
+        };
+        for (endpoints, lease, named) in [
+            // The Lease of one that did not get the Endpoints, which somebody renews.
+            (renewed("short", 10, 9), renewed("long", 60, 5), "short"),
+            (renewed("short", 10, 5), renewed("long", 60, 9), "long"),
+            (renewed("long", 60, 5), renewed("short", 10, 9), "short"),
+        ] {
+            let together = together("me", &[endpoints, lease]);
+            assert_eq!((together.holder.as_str(), together.lease_duration_seconds), (named, Some(60)));
+        }
     }
 
     #[test]

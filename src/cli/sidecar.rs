@@ -279,13 +279,12 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
 fn namespace(named: Option<String>, place: &Place, mode: Mode) -> String {
     let Place { pod_namespace, default_namespace } = place;
     let own = pod_namespace.clone().unwrap_or_else(|| default_namespace.clone());
-    if let (Mode::Campaign { .. }, Some("default"), true) = (mode, named.as_deref(), pod_namespace.is_some()) {
-        if own != "default" {
-            warn!(
-                "campaigning in the namespace default, as the old leader-elector does, not in the pod's own: \
-                   --election-namespace={own} would"
-            );
-        }
+    let campaigns = matches!(mode, Mode::Campaign { .. });
+    if campaigns && named.as_deref() == Some("default") && pod_namespace.is_some() && own != "default" {
+        warn!(
+            "campaigning in the namespace default, as the old leader-elector does, not in the pod's own: \
+             --election-namespace={own} would"
+        );
     }
     named.unwrap_or(own)
 }
