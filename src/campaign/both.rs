@@ -99,8 +99,8 @@ fn seen(identity: &str, both: Both) -> Seen<Both> {
 }
 
 /// The record that stands for all of these: somebody else's before the own. Of two others, one holds what is left of an
-/// acquisition that failed halfway, or of a leader that died: named is whoever renewed last by their clocks, and waited for,
-/// as a change of any part counts as a renewal, as long as the slower of them takes.
+/// acquisition that failed halfway, or of a leader that died: named is whoever renewed last by their clocks, on which nothing
+/// else hangs, and waited for, as a change of any part counts as a renewal, as long as the slower of them takes.
 fn together(identity: &str, parts: &[Record]) -> Record {
     let others = || parts.iter().filter(|record| record.is_held() && record.holder != identity);
     let own = parts.iter().find(|record| record.holder == identity);

@@ -17,7 +17,6 @@ mod campaigns;
 mod checks;
 mod compat;
 mod conforms;
-mod costs;
 mod cut_off;
 mod deletes;
 mod elects;
