@@ -73,10 +73,13 @@ async fn what_each_kind_of_sidecar_asks_for_while_nothing_happens() {
         world.led().await;
         let mut all = start(world).await;
         let mut electors = Vec::new();
-        for (what, name) in [("client-go's example, 60/15/5 s: leader", "go-1"), ("client-go's example: follower", "go-2")] {
+        for (what, name, words) in [
+            ("client-go's example, 60/15/5 s: leader", "go-1", "Successfully acquired lease"),
+            ("client-go's example, 60/15/5 s: follower", "go-2", "New leader elected"),
+        ] {
             let proxy = Proxy::to(&world.cluster.kubeconfig).await;
             let elector = Elector::start(&world.next_process().0, &proxy.kubeconfig(), &world.namespace, "go", name);
-            elector.says("New leader elected", 1).await;
+            elector.says(words, 1).await;
             electors.push(elector);
             all.push(Counted { what, proxy, sidecar: None });
         }
