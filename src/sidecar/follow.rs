@@ -204,3 +204,31 @@ impl Follow {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+
+    use super::super::follower::Me;
+    use super::*;
+    use crate::campaign::Moment;
+
+    #[tokio::test]
+    async fn a_lead_that_an_election_took_over_stands_until_its_lease_was_seen() {
+        let silent =
+            tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, String>>());
+        let lead = Standing {
+            holder: Some(("web-0".into(), Moment::NEVER)),
+            leads_until: Some(Moment::NEVER),
+            ..Standing::default()
+        };
+        let (standing, told) = watch::channel(lead.clone());
+        let follower = Follower::new(Me { name: "web-0".into(), uid: None }, None);
+        let client = Client::new(silent, "default");
+        let mut follow = Follow::new(client, ("default", "web"), follower, Clock::machine(), standing);
+        follow.note(Some("not yet".into()));
+        assert_eq!(*told.borrow(), Standing { trouble: Some("not yet".into()), ..lead });
+        follow.see(None);
+        assert_eq!(told.borrow().holder, None);
+    }
+}

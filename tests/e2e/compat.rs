@@ -134,7 +134,6 @@ async fn with_supporttools_environment_and_rights_it_elects_on_a_lease_and_hands
         };
         let mut first = world.supporttools("pod-a", &account).start().await;
         first.names("pod-a").await;
-        // As it ignores its arguments.
         let second = world.supporttools("pod-b", &account).start().await;
         second.names("pod-a").await;
         assert_eq!(spec().await, ("pod-a".into(), Some(15), Some(0)));

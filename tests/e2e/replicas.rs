@@ -224,7 +224,7 @@ async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_goes_on
         world.grant("podium", &without).await;
         let controller = world.controller_with(&account, &[]);
         let said = controller.says(&["WARN", "missing right to create the Lease"]).await;
-        let remedy = format!("grant get, list, watch, create and update on leases in namespace {}", world.namespace);
+        let remedy = format!("grant get, create and update on leases in namespace {}", world.namespace);
         assert!(said.contains(&remedy) && said.contains("trying again"), "{said}");
         world.grant("podium", &RIGHTS).await;
         controller.says(ACTIVE).await;
