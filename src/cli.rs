@@ -136,6 +136,10 @@ fn keep() -> Result<(), String> {
 /// A command line with a subcommand, or as one of the old sidecars is called.
 fn parse() -> Command {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Without the parser, whose pages of the program would be half of the keeper's memory.
+    if arguments.get(1).is_some_and(|command| command == "keeper") {
+        return Command::Keeper;
+    }
     match sidecar::old_form(&arguments, |name| std::env::var(name).ok()) {
         Some(form) => Command::Sidecar(SidecarArgs::parse_as(form, arguments)),
         None => Cli::parse_from(arguments).command,

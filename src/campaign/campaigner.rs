@@ -336,7 +336,7 @@ impl<O: Clone> Campaigner<O> {
         if self.confirmed.is_none() {
             let holder = seen.as_ref().map(|seen| seen.record.holder.clone());
             self.ended = holder.filter(|holder| (self.settings.has_ended)(holder));
-            self.own.extend(seen.as_ref().map(|seen| seen.record.clone()));
+            self.own.extend(seen.as_ref().filter(|_| self.settings.resumes).map(|seen| seen.record.clone()));
         }
         self.claimed_by = seen.as_ref().and_then(|seen| seen.claimed_by.clone());
         self.seen = seen;

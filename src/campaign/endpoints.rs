@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::object::{Keeps, ObjectLock};
+use super::object::{Keeps, ObjectLock, UNREADABLE};
 use super::record::Record;
 
 /// An annotation on an Endpoints object as the lock.
@@ -14,9 +14,6 @@ pub type EndpointsLock = ObjectLock<Endpoints>;
 
 /// The annotation that holds the record, as JSON.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
-
-/// Whom an annotation names that cannot be read. Somebody may lead: it is waited for, as for every holder.
-const UNREADABLE: &str = "(unreadable)";
 
 /// The record as it is written: these fields in this order, with times in whole seconds.
 #[derive(Debug, Default, Deserialize, Serialize)]

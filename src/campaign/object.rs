@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{PostParams, WatchEvent, WatchParams};
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,9 @@ const WITHOUT_RIGHT: Duration = Duration::from_secs(300);
 
 /// A watch that the server has not ended by then is taken for a dead connection.
 const LONGEST_WATCH: Duration = Duration::from_secs(300);
+
+/// Whom a record names that cannot be read. Somebody may lead: it is waited for, as for every holder.
+pub(super) const UNREADABLE: &str = "(unreadable)";
 
 /// A kind of object that can hold the record of a leader.
 pub trait Keeps:
@@ -61,6 +65,8 @@ pub trait Keeps:
 #[derive(Clone, Debug)]
 pub struct ObjectLock<K> {
     api: Api<K>,
+    /// The same to read from: what cannot be read is told from what is not there.
+    reading: Api<DeserializeGuard<K>>,
     namespace: String,
     name: String,
     marks: BTreeMap<String, String>,
@@ -70,7 +76,8 @@ impl<K: Keeps> ObjectLock<K> {
     /// The object of this name. The client's own retries must be off: a retried write hides whether the first was applied.
     pub fn new(client: Client, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         let (namespace, name) = (namespace.into(), name.into());
-        Self { api: Api::namespaced(client, &namespace), namespace, name, marks: BTreeMap::new() }
+        let (api, reading) = (Api::namespaced(client.clone(), &namespace), Api::namespaced(client, &namespace));
+        Self { api, reading, namespace, name, marks: BTreeMap::new() }
     }
 
     /// Leaves this annotation on the object with every write.
@@ -123,8 +130,8 @@ impl<K: Keeps> Lock for ObjectLock<K> {
 
     async fn get(&self) -> Result<Option<Seen<K>>, Failure> {
         // Not `get_opt`, which takes every 404 for an absence.
-        match self.api.get(&self.name).await {
-            Ok(object) => Ok(Some(read(object))),
+        match self.reading.get(&self.name).await {
+            Ok(object) => Ok(Some(read(readable(object)))),
             Err(error) => match self.explain("get", &error) {
                 Failure::Conflict(_) => Ok(None),
                 failure => Err(failure),
@@ -150,7 +157,7 @@ impl<K: Keeps> Lock for ObjectLock<K> {
     fn changes(&self) -> BoxStream<'static, Option<Seen<K>>> {
         let only = WatchParams::default().fields(&format!("metadata.name={}", self.name));
         // Without a revision to begin with, the first event is the object as it is.
-        let watches = stream::unfold((self.api.clone(), only, Duration::ZERO), |(api, only, pause)| async move {
+        let watches = stream::unfold((self.reading.clone(), only, Duration::ZERO), |(api, only, pause)| async move {
             sleep(pause).await;
             // Nobody needs to hear that the right is missing: looking from time to time goes on.
             match api.watch(&only, "0").await {
@@ -163,7 +170,7 @@ impl<K: Keeps> Lock for ObjectLock<K> {
         });
         let events = watches.flatten().filter_map(|event| async {
             match event {
-                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Some(Some(read(object))),
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Some(Some(read(readable(object)))),
                 Ok(WatchEvent::Deleted(_)) => Some(None),
                 // After an error the watch ends, and another one begins.
                 Ok(WatchEvent::Bookmark(_) | WatchEvent::Error(_)) | Err(_) => None,
@@ -175,6 +182,17 @@ impl<K: Keeps> Lock for ObjectLock<K> {
 
 fn post() -> PostParams {
     PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() }
+}
+
+/// The object, or where it cannot be read, for example because of a time beyond all calendars, one that somebody holds: it is waited
+/// for, and then replaced.
+fn readable<K: Keeps>(guard: DeserializeGuard<K>) -> K {
+    guard.0.unwrap_or_else(|invalid| {
+        let mut object = K::default();
+        *object.meta_mut() = invalid.metadata;
+        object.keep(Record { holder: UNREADABLE.into(), ..Record::default() });
+        object
+    })
 }
 
 /// What an object says.

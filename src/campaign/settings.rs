@@ -94,20 +94,30 @@ pub struct Settings {
     /// Tells holders that are known to have ended, so that they need not be waited for: a former life of the same process,
     /// for example. Asked once, about the holder that is found at the first look.
     pub has_ended: HasEnded,
-    /// How long one request may take. `None`: half of the renew deadline, so that after one lost request there is time for
-    /// another.
+    /// How long one request may take. `None`: half of what is left of the renew deadline when a renewal is due, so that after one
+    /// lost request there is time for another.
     pub request_timeout: Option<Duration>,
+    /// Whether a record of this identity that is found at the first look is taken for that of a former life, and gone on with at
+    /// once. If not, it is waited for, as for anybody else's: another process of that name may live.
+    pub resumes: bool,
 }
 
 impl Settings {
     /// With client-go's durations, and without knowledge of former lives.
     pub fn new(identity: impl Into<String>) -> Self {
-        Self { identity: identity.into(), timing: Timing::default(), has_ended: Arc::new(|_| false), request_timeout: None }
+        Self {
+            identity: identity.into(),
+            timing: Timing::default(),
+            has_ended: Arc::new(|_| false),
+            request_timeout: None,
+            resumes: true,
+        }
     }
 
     /// How long one request may take where nothing shorter bounds it.
     pub fn request_timeout(&self) -> Duration {
-        self.request_timeout.unwrap_or(self.timing.renew_deadline / 2)
+        let Timing { renew_deadline, retry_period, .. } = self.timing;
+        self.request_timeout.unwrap_or(renew_deadline.saturating_sub(retry_period) / 2)
     }
 
     /// Checks that these settings work.
@@ -115,7 +125,7 @@ impl Settings {
     /// # Errors
     /// The first field that does not, with the remedy.
     pub fn validate(&self) -> Result<(), InvalidSettings> {
-        let Self { identity, timing, has_ended: _, request_timeout: _ } = self;
+        let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _ } = self;
         if identity.is_empty() {
             let problem = "is empty: an empty holder means that nobody leads".into();
             return Err(InvalidSettings { field: "identity", problem });
@@ -126,7 +136,7 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { identity, timing, has_ended: _, request_timeout: _ } = self;
+        let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _ } = self;
         formatter.debug_struct("Settings").field("identity", identity).field("timing", timing).finish_non_exhaustive()
     }
 }

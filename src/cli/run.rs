@@ -56,18 +56,19 @@ pub struct Run {
     grace: Duration,
     termination_grace: Duration,
     restart: bool,
-    without_heartbeats: bool,
+    /// Whether it may run in a term without heartbeats.
+    pub without_heartbeats: bool,
     command: Vec<OsString>,
 }
 
 impl Run {
     /// Checks that it works in this mode, and names what it excludes.
-    pub fn command_line(self, mode: Mode, lock: String) -> Result<CommandLine, String> {
+    pub fn command_line(self, mode: Mode) -> Result<CommandLine, String> {
         let Self { grace, termination_grace, restart: restarts, without_heartbeats, command } = self;
         match mode {
             Mode::Campaign { timing, .. } => survives_a_lost_renewal(&timing, grace)?,
-            Mode::Follow { .. } if without_heartbeats => {}
-            Mode::Follow { .. } => {
+            Mode::Follow if without_heartbeats => {}
+            Mode::Follow => {
                 return Err(
                     "an Election has no heartbeats: nobody could stop the command of a leader that is cut off from the \
                             cluster. Give --without-heartbeats if that is acceptable, or --mode campaign"
@@ -75,7 +76,7 @@ impl Run {
                 );
             }
         }
-        Ok(CommandLine { restarts, grace, termination_grace, ..CommandLine::new(command, lock) })
+        Ok(CommandLine { restarts, grace, termination_grace, ..CommandLine::new(command, "") })
     }
 }
 
@@ -110,17 +111,17 @@ mod tests {
 
     #[test]
     fn a_command_that_could_not_be_stopped_in_time_is_refused_with_the_remedy() {
-        let accepted = run(false, 3).command_line(campaign(Timing::default()), "lock".into()).unwrap();
+        let accepted = run(false, 3).command_line(campaign(Timing::default())).unwrap();
         assert_eq!((accepted.grace, accepted.restarts), (Duration::from_secs(3), false));
-        let error = run(false, 4).command_line(campaign(Timing::default()), "lock".into()).unwrap_err();
+        let error = run(false, 4).command_line(campaign(Timing::default())).unwrap_err();
         assert!(error.contains("use at most 3s"), "{error}");
     }
 
     #[test]
     fn without_heartbeats_a_follower_runs_a_command_only_if_it_is_told_that_it_may() {
-        let follow = Mode::Follow { max_age: None };
-        let error = run(false, 3).command_line(follow, "lock".into()).unwrap_err();
+        let follow = Mode::Follow;
+        let error = run(false, 3).command_line(follow).unwrap_err();
         assert!(error.contains("--without-heartbeats"), "{error}");
-        assert!(run(true, 3).command_line(follow, "lock".into()).is_ok());
+        assert!(run(true, 3).command_line(follow).is_ok());
     }
 }

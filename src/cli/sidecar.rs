@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use podium::campaign::{Clock, Timing};
-use podium::keeper::{Duty, Finished};
+use podium::keeper::{CommandLine, Duty, Finished};
 use podium::sidecar::{self, LockKind, Me, Mode, Options};
 use tracing::{info, warn};
 
@@ -19,6 +20,9 @@ use super::termination;
 
 /// Where SupportTools' sidecar writes the leader's name.
 const STATUS_FILE: &str = "/tmp/leader_status";
+
+/// The shortest age of information that may be asked for.
+const SHORTEST_AGE: Duration = Duration::from_secs(3);
 
 /// How the sidecar was called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +62,7 @@ pub struct SidecarArgs {
     #[arg(
         long,
         action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
         num_args = 0..=1,
         require_equals = true,
         default_value_t = false,
@@ -73,8 +78,8 @@ pub struct SidecarArgs {
     /// While this pod leads, its name is in this file; else there is no such file. Of a directory, it is the file `leader` in it.
     #[arg(long, env = "PODIUM_FILE", value_name = "PATH")]
     file: Option<PathBuf>,
-    /// Of those who follow an Election: what it said last is repeated no longer than so. Default: until it says something else,
-    /// so that an outage of the API server deposes nobody.
+    /// Of those who follow an Election: what it said last is repeated no longer than so, which takes three requests in that time.
+    /// Default: until it says something else, so that an outage of the API server deposes nobody.
     #[arg(long, env = "PODIUM_MAX_AGE", value_parser = duration, value_name = "DURATION")]
     max_age: Option<Duration>,
     #[command(flatten)]
@@ -111,8 +116,12 @@ struct Old {
 impl SidecarArgs {
     /// Reads a command line without subcommand. Exits where it is not understood.
     pub fn parse_as(form: Form, mut arguments: Vec<OsString>) -> Self {
-        if form == Form::SupportTools {
-            arguments.truncate(1);
+        match form {
+            // It looked at none.
+            Form::SupportTools => arguments.truncate(1),
+            // A shell passed them on, and split them into words.
+            Form::Contrib => arguments = arguments.into_iter().flat_map(words).collect(),
+            Form::Sidecar | Form::Run => {}
         }
         let Old { sidecar, ignored: _ } = Old::parse_from(arguments);
         sidecar.called_as(form)
@@ -121,6 +130,14 @@ impl SidecarArgs {
     /// The same, called otherwise.
     pub fn called_as(self, form: Form) -> Self {
         Self { form, ..self }
+    }
+}
+
+/// The words of an argument.
+fn words(argument: OsString) -> Vec<OsString> {
+    match argument.to_str() {
+        Some(text) => text.split_whitespace().map(OsString::from).collect(),
+        None => vec![argument],
     }
 }
 
@@ -172,18 +189,20 @@ fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: Strin
     };
     let old = matches!(args.form, Form::Contrib | Form::SupportTools) || by_environment;
     let mode = args.mode.unwrap_or(if old { ModeName::Campaign } else { ModeName::Follow });
+    if let Some(age) = args.max_age.filter(|age| *age < SHORTEST_AGE) {
+        return Err(format!(
+            "--max-age {age:?} is too short: use at least {SHORTEST_AGE:?}, because it costs three requests in that time"
+        ));
+    }
     let mut notes = Vec::new();
     let (mode, namespace) = match mode {
         ModeName::Follow => {
             if args.ttl.is_some() || args.lock.is_some() {
                 notes.push("--ttl and --lock have no effect on one that follows");
             }
-            (Mode::Follow { max_age: args.max_age }, namespace)
+            (Mode::Follow, namespace)
         }
         ModeName::Campaign => {
-            if args.max_age.is_some() {
-                notes.push("--max-age has no effect on one that campaigns: it leads no longer than its lock says");
-            }
             let timing = match args.ttl {
                 // Nobody called it by these before.
                 _ if run => run_timing(args.ttl)?,
@@ -248,8 +267,9 @@ fn run_timing(ttl: Option<Duration>) -> Result<Timing, String> {
 pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let resolved = resolve(&args, |name| std::env::var(name).ok(), host).map_err(Failure::usage)?;
-    let lock = format!("{}/{}/{}", resolved.namespace.as_deref().unwrap_or_default(), resolved.election, resolved.me.name);
-    let command = run.map(|run| run.command_line(resolved.mode, lock)).transpose().map_err(Failure::usage)?;
+    let max_age = args.max_age;
+    let without_heartbeats = run.as_ref().is_some_and(|run| run.without_heartbeats);
+    let command = run.map(|run| run.command_line(resolved.mode)).transpose().map_err(Failure::usage)?;
     args.log.begin().map_err(Failure::usage)?;
     // One thread is enough for a few requests in a minute.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -257,18 +277,18 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let result: Result<Finished, Failure> = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
         let Resolved { election, namespace, me, mode, http, file, sources, announce, notes } = resolved;
-        let identity = me.name.clone();
-        let duty = (file.is_some() || command.is_some()).then(|| Duty {
-            program: "/proc/self/exe".into(),
-            identity,
-            file,
-            command,
-            lateness: Duty::LATENESS,
-        });
         let (client, place) = client(sources).await?;
         notes.iter().for_each(|note| info!("{note}"));
         let namespace = self::namespace(namespace, &place, mode);
-        let options = Options { me, namespace, election, mode, http, announce, duty, clock: Clock::machine() };
+        // No second command of this pod runs while one lives.
+        let lock = format!("{namespace}/{election}/{}", me.name);
+        let command = command.map(|command| CommandLine { lock, ..command });
+        let (program, identity) = ("/proc/self/exe".into(), me.name.clone());
+        let needs_keeper = file.is_some() || command.is_some();
+        let duty = Duty { program, identity, file, command, lateness: Duty::LATENESS };
+        let duty = needs_keeper.then_some(duty);
+        let clock = Clock::machine();
+        let options = Options { me, namespace, election, mode, max_age, without_heartbeats, http, announce, duty, clock };
         sidecar::run(client, options, stop).await.map_err(|error| Failure::with_code(error.exit_code(), error.to_string()))
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -293,8 +313,8 @@ fn namespace(named: Option<String>, place: &Place, mode: Mode) -> String {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<OsString> {
-        line.split_whitespace().map(OsString::from).collect()
+    fn line(line: &str) -> Vec<OsString> {
+        words(line.into())
     }
 
     fn environment(variables: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<String> {
@@ -302,12 +322,12 @@ mod tests {
     }
 
     fn old(line: &str, variables: &'static [(&'static str, &'static str)]) -> Result<Resolved, String> {
-        let form = old_form(&words(line), environment(variables)).expect("an old form");
-        resolve(&SidecarArgs::parse_as(form, words(line)), environment(variables), "host".into())
+        let form = old_form(&self::line(line), environment(variables)).expect("an old form");
+        resolve(&SidecarArgs::parse_as(form, self::line(line)), environment(variables), "host".into())
     }
 
     fn new(line: &str) -> Result<Resolved, String> {
-        let Old { sidecar, .. } = Old::try_parse_from(words(line)).map_err(|error| error.to_string())?;
+        let Old { sidecar, .. } = Old::try_parse_from(self::line(line)).map_err(|error| error.to_string())?;
         resolve(&sidecar, |_| None, "host".into())
     }
 
@@ -331,6 +351,9 @@ mod tests {
         assert_eq!((resolved.me.name.as_str(), resolved.namespace.as_deref()), ("b", Some("prod")));
         assert_eq!(resolved.mode, campaign(LockKind::Endpoints, 60_000, 30_000, 15_000));
         assert_eq!(resolved.sources, [Source::InCluster]);
+        let unsplit = vec!["podium".into(), "--election=example --http=:4040".into()];
+        let sidecar = SidecarArgs::parse_as(Form::Contrib, unsplit);
+        assert_eq!((sidecar.election.as_deref(), sidecar.http.as_deref()), (Some("example"), Some(":4040")));
     }
 
     #[test]
@@ -354,7 +377,7 @@ mod tests {
     #[test]
     fn with_the_subcommand_a_sidecar_follows() {
         let resolved = new("sidecar --election example").unwrap();
-        assert_eq!((resolved.mode, resolved.namespace), (Mode::Follow { max_age: None }, None));
+        assert_eq!((resolved.mode, resolved.namespace), (Mode::Follow, None));
         let resolved = new("sidecar --mode campaign --election example --lock lease --ttl 15s").unwrap();
         assert_eq!(resolved.mode, campaign(LockKind::Lease, 15_000, 7_500, 3_750));
         assert_eq!(new("sidecar --election x --ttl 15s").unwrap().notes.len(), 1);
@@ -368,6 +391,7 @@ mod tests {
             ("sidecar --mode campaign --election x --ttl 900ms", "use at least 1s"),
             ("sidecar --election x --ttl soon", "such as 15s"),
             ("sidecar --election x --lock configmaps", "endpoints"),
+            ("sidecar --election x --max-age 1s", "use at least 3s"),
         ] {
             let error = new(line).unwrap_err();
             assert!(error.contains(remedy), "{line}: {error}");
@@ -376,14 +400,14 @@ mod tests {
 
     #[test]
     fn only_what_looks_like_an_old_sidecar_is_one() {
-        let form = |line: &str| old_form(&words(line), |_| None);
+        let form = |line: &str| old_form(&self::line(line), |_| None);
         for line in ["podium", "podium controller", "podium --help", "podium -V", "podium sidecar --election x"] {
             assert_eq!(form(line), None, "{line}");
         }
         assert_eq!(form("/server"), Some(Form::Contrib));
         assert_eq!(form("podium --election=x"), Some(Form::Contrib));
         let environment = environment(&[("LEASE_NAME", "x"), ("NAMESPACE", "y")]);
-        assert_eq!(old_form(&words("podium"), &environment), Some(Form::SupportTools));
-        assert_eq!(old_form(&words("podium controller"), &environment), None);
+        assert_eq!(old_form(&line("podium"), &environment), Some(Form::SupportTools));
+        assert_eq!(old_form(&line("podium controller"), &environment), None);
     }
 }

@@ -114,6 +114,7 @@ impl Replica {
             identity: identity.to_string(),
             has_ended: Arc::new(move |holder| identity.knows_ended(holder)),
             request_timeout: None,
+            resumes: true,
         };
         let campaign = Campaign::with_clock(lock, settings, clock)?;
         let activity = Activity(Some(campaign.leadership()));

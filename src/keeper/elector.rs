@@ -220,17 +220,22 @@ impl Elector {
         }
     }
 
+    fn hide_file(&self) -> Result<(), KeeperError> {
+        let Some(file) = &self.duty.file else { return Ok(()) };
+        let file = StatusFile::new(file, &self.duty.identity).map_err(KeeperError::File)?;
+        file.hide().map_err(|error| KeeperError::File(file.explain("removed", &error)))
+    }
+
     /// After the death of a keeper: does at once what it would have done.
     async fn clean_up(&mut self, mut serving: Serving) -> Result<Option<Finished>, KeeperError> {
         warn!("the keeper has died: ending what it kept");
         serving.connection.end(self.duty.lateness.max(Duration::from_secs(1))).await;
-        if let Some(file) = &self.duty.file {
-            let file = StatusFile::new(file, &self.duty.identity).map_err(KeeperError::File)?;
-            file.hide().map_err(|error| KeeperError::File(file.explain("removed", &error)))?;
-        }
+        let hidden = self.hide_file();
         if self.duty.command.is_some() {
             kill_all(serving.command.and_then(Pid::from_raw)).await;
         }
+        // Only now: nothing of the command may live when this ends, whatever becomes of the file.
+        hidden?;
         drop(serving.connection);
         let restarts = self.duty.command.as_ref().is_none_or(|command| command.restarts);
         let killed = Finished::Ended(CommandStatus::Signal(Signal::KILL.as_raw()));

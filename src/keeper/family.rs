@@ -89,9 +89,12 @@ fn parse(line: &str) -> Option<Stat> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    // The 22nd field; the 6th is next.
-    let started = fields.nth(16)?.parse().ok()?;
-    Some(Stat { parent, group, started, is_dead: matches!(state, "Z" | "X") })
+    // The 20th and the 22nd field; the 6th is next.
+    let threads: u32 = fields.nth(14)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    // One whose first thread alone has ended looks dead, and is not.
+    let is_dead = state == "X" || state == "Z" && threads <= 1;
+    Some(Stat { parent, group, started, is_dead })
 }
 
 #[cfg(test)]
@@ -102,7 +105,8 @@ mod tests {
     fn a_process_whose_name_looks_like_fields_is_read_right() {
         let line = "17 (a) Z (1 2 3) S 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 2222 23 24";
         assert_eq!(parse(line), Some(Stat { parent: 4, group: 5, started: 2222, is_dead: false }));
-        assert!(parse("17 (x) Z 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 2222 23 24").unwrap().is_dead);
+        let ended = |threads| format!("17 (x) Z 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 {threads} 21 2222 23 24");
+        assert!(parse(&ended(1)).unwrap().is_dead && !parse(&ended(2)).unwrap().is_dead, "other threads of it live");
         for garbage in ["", "17", "17 (x", "17 (x) S", "17 (x) S y 6"] {
             assert_eq!(parse(garbage), None, "{garbage}");
         }

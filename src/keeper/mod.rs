@@ -15,8 +15,9 @@
 //!
 //! # What it does not
 //! Somebody who pauses the keeper itself, or kills it together with the elector, keeps it from its work: then only the lock
-//! is left, and no second command starts on this pod. Nor does a process end that the kernel does not let end, nor one in
-//! another container.
+//! is left, and no second command starts on this pod. So does the kernel, which kills all processes of a container with
+//! process 1: a file on a volume stays then until the next life removes it. Nor does a process end that the kernel does not
+//! let end, nor one in another container.
 //!
 //! # Map
 //! [`Duty`] and [`keep`] are all that an elector needs. In the keeper's process: `schedule`, pure, says what is due;

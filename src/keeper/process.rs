@@ -133,7 +133,7 @@ impl Keeper {
             while let Some(message) = self.channel.as_mut().and_then(Channel::next) {
                 self.hear(message);
             }
-            // What has to end is armed before anything begins.
+            // What has to end is armed first.
             self.timer.arm(self.schedule.alarm(now()))?;
             self.reap()?;
             loop {

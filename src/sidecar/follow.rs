@@ -6,13 +6,13 @@ use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease as Object;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::DeserializeGuard;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::follower::{Follower, Sight};
-use crate::campaign::{Clock, Standing};
+use crate::campaign::{Clock, Moment, Standing};
 
 /// The pauses between two attempts that failed: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -30,6 +30,11 @@ const POLL: Duration = Duration::from_secs(2);
 /// So many looks later it is tried again to list and watch.
 const LOOKS: usize = 8;
 
+/// 0 where it is no integer: then no event is taken for an old one.
+fn revision_of(object: &DeserializeGuard<Object>) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
 /// Follows a Lease, and tells who leads.
 pub struct Follow {
     api: Api<DeserializeGuard<Object>>,
@@ -41,6 +46,8 @@ pub struct Follow {
     clock: Clock,
     standing: watch::Sender<Standing>,
     trouble: Option<String>,
+    /// Of the Lease as it was read last.
+    revision: u64,
 }
 
 /// Why a watch ended.
@@ -72,6 +79,7 @@ impl Follow {
             clock,
             standing,
             trouble: None,
+            revision: 0,
         }
     }
 
@@ -112,12 +120,15 @@ impl Follow {
 
     /// Lists, and then watches until that ends.
     async fn watch(&mut self, pause: &mut Duration) -> Ended {
+        let asked = self.clock.moment();
         let list = match self.within(self.api.list(&ListParams::default().fields(&self.only))).await {
             Ok(list) => list,
             Err(ended) => return ended,
         };
         let revision = list.metadata.resource_version.unwrap_or_default();
-        self.see(list.items.into_iter().next());
+        let found = list.items.into_iter().next();
+        self.revision = found.as_ref().map_or(0, revision_of);
+        self.see(found, asked);
         let only = WatchParams::default().fields(&self.only);
         let mut events = match self.within(self.api.watch(&only, &revision)).await {
             Ok(events) => events.boxed(),
@@ -127,8 +138,8 @@ impl Follow {
         loop {
             let bound = self.follower.look_within();
             match timeout(bound.unwrap_or(SILENCE).min(SILENCE), events.next()).await {
-                Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => self.see(Some(object)),
-                Ok(Some(Ok(WatchEvent::Deleted(_)))) => self.see(None),
+                Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => self.hear(object, false),
+                Ok(Some(Ok(WatchEvent::Deleted(object)))) => self.hear(object, true),
                 Ok(Some(Ok(WatchEvent::Bookmark(_)))) => self.confirm(),
                 Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return Ended::Over,
                 // Whoever asked for young information gets it by a look; whoever did not, by another watch.
@@ -145,12 +156,16 @@ impl Follow {
 
     /// Reads the Lease once. Not [`Ended::Over`].
     async fn look(&mut self) -> Result<(), Ended> {
+        let asked = self.clock.moment();
         let object = match self.within(self.api.get(&self.name)).await {
             Ok(object) => Some(object),
             Err(Ended::Over) => None,
             Err(ended) => return Err(ended),
         };
-        self.see(object);
+        if let Some(object) = &object {
+            self.revision = revision_of(object);
+        }
+        self.see(object, asked);
         Ok(())
     }
 
@@ -172,9 +187,20 @@ impl Follow {
         }
     }
 
-    fn see(&mut self, object: Option<DeserializeGuard<Object>>) {
-        self.follower.sees(object.map(Sight::of), self.clock.moment());
+    /// Takes in the Lease as it was at some time after `asked`; `None`: there is none.
+    fn see(&mut self, object: Option<DeserializeGuard<Object>>, asked: Moment) {
+        self.follower.sees(object.map(Sight::of), asked, self.clock.moment());
         self.publish();
+    }
+
+    /// Takes in an event of a watch, unless a read was faster.
+    fn hear(&mut self, object: DeserializeGuard<Object>, is_deleted: bool) {
+        let revision = revision_of(&object);
+        if revision < self.revision {
+            return;
+        }
+        self.revision = revision;
+        self.see(Some(object).filter(|_| !is_deleted), self.clock.moment());
     }
 
     fn confirm(&mut self) {
@@ -211,7 +237,6 @@ mod tests {
 
     use super::super::follower::Me;
     use super::*;
-    use crate::campaign::Moment;
 
     #[tokio::test]
     async fn a_lead_that_an_election_took_over_stands_until_its_lease_was_seen() {
@@ -228,7 +253,7 @@ mod tests {
         let mut follow = Follow::new(client, ("default", "web"), follower, Clock::machine(), standing);
         follow.note(Some("not yet".into()));
         assert_eq!(*told.borrow(), Standing { trouble: Some("not yet".into()), ..lead });
-        follow.see(None);
+        follow.see(None, Moment::START);
         assert_eq!(told.borrow().holder, None);
     }
 }

@@ -75,13 +75,13 @@ impl Follower {
         Self { me, max_age, duration, sight: None, since: Moment::START, confirmed: None }
     }
 
-    /// Takes in the Lease as the server has it at this moment; `None`: there is none.
-    pub fn sees(&mut self, sight: Option<Sight>, now: Moment) {
+    /// Takes in the Lease as the server had it at some moment between `asked` and `now`; `None`: there was none.
+    pub fn sees(&mut self, sight: Option<Sight>, asked: Moment, now: Moment) {
         if self.sight != sight {
             self.since = now;
         }
         self.sight = sight;
-        self.confirmed = Some(now);
+        self.confirmed = Some(asked);
     }
 
     /// Whether it has seen anything yet, be it that there is no Lease.
@@ -171,23 +171,23 @@ mod tests {
     fn the_holder_of_an_elections_lease_leads_until_another_is_seen() {
         let mut follower = follower(Some("u0"));
         assert_eq!(leader(&follower), (String::new(), false));
-        follower.sees(elected("web-0", "u0"), at(1));
+        follower.sees(elected("web-0", "u0"), at(1), at(1));
         assert_eq!(leader(&follower), ("web-0".into(), true));
         let standing = follower.standing();
         assert_eq!((standing.term, standing.leads_until), (Some(41), Some(Moment::NEVER)));
-        follower.sees(elected("web-1", "u1"), at(2));
+        follower.sees(elected("web-1", "u1"), at(2), at(2));
         assert_eq!(leader(&follower), ("web-1".into(), false));
-        follower.sees(None, at(3));
+        follower.sees(None, at(3), at(3));
         assert_eq!(leader(&follower), (String::new(), false));
     }
 
     #[test]
     fn a_former_pod_of_the_same_name_is_not_this_one() {
         let mut of_another_life = follower(Some("u9"));
-        of_another_life.sees(elected("web-0", "u0"), at(1));
+        of_another_life.sees(elected("web-0", "u0"), at(1), at(1));
         assert_eq!(leader(&of_another_life), (String::new(), false), "not even by name: applications compare it");
         let mut untold = follower(None);
-        untold.sees(elected("web-0", "u0"), at(1));
+        untold.sees(elected("web-0", "u0"), at(1), at(1));
         assert_eq!(leader(&untold), ("web-0".into(), true), "without a UID the name has to do");
     }
 
@@ -201,8 +201,8 @@ mod tests {
                 "spec": { "holderIdentity": "web-0" },
             }),
         ] {
-            follower.sees(elected("web-0", "u0"), at(1));
-            follower.sees(seen(edited), at(2));
+            follower.sees(elected("web-0", "u0"), at(1), at(1));
+            follower.sees(seen(edited), at(2), at(2));
             assert_eq!(leader(&follower), (String::new(), false));
         }
     }
@@ -218,18 +218,18 @@ mod tests {
         };
         let mut follower = follower(Some("u0"));
         let until = |follower: &Follower| follower.standing().holder.map(|(_, until)| until);
-        follower.sees(renewed(1), at(100));
+        follower.sees(renewed(1), at(100), at(100));
         assert_eq!((until(&follower), leader(&follower)), (Some(at(110)), ("web-0".into(), false)));
-        follower.sees(renewed(1), at(105));
+        follower.sees(renewed(1), at(105), at(105));
         assert_eq!(until(&follower), Some(at(110)), "seen again is not renewed");
-        follower.sees(renewed(3), at(106));
+        follower.sees(renewed(3), at(106), at(106));
         assert_eq!(until(&follower), Some(at(116)));
     }
 
     #[test]
     fn with_a_bound_old_information_is_not_repeated() {
         let mut follower = Follower { max_age: Some(Duration::from_secs(30)), ..follower(None) };
-        follower.sees(elected("web-0", "u0"), at(100));
+        follower.sees(elected("web-0", "u0"), at(100), at(100));
         assert_eq!(follower.standing().leads_until, Some(at(130)));
         follower.is_confirmed(at(120));
         assert_eq!(follower.standing().leads_until, Some(at(150)));

@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -54,7 +54,12 @@ impl Server {
     pub async fn bind(address: &str) -> io::Result<Self> {
         let all = address.strip_prefix(':').map(|port| [format!("[::]:{port}"), format!("0.0.0.0:{port}")]);
         let listener = match &all {
-            None => TcpListener::bind(address).await?,
+            None => {
+                // As Go does it: an application that asks 127.0.0.1 finds what listens on localhost.
+                let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
+                found.sort_by_key(SocketAddr::is_ipv6);
+                TcpListener::bind(&found[..]).await?
+            }
             Some([dual, v4]) => match TcpListener::bind(dual).await {
                 // A machine without IPv6.
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(v4).await?,

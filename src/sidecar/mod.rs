@@ -44,6 +44,11 @@ pub struct Options {
     pub election: String,
     /// Whether it elects, or tells whom others elected.
     pub mode: Mode,
+    /// How old may be what an Election's Lease said last. `None`: it stands until something else is seen, so that an outage of the
+    /// API server deposes nobody.
+    pub max_age: Option<Duration>,
+    /// Whether the command may run although nothing ends it on a pod that is cut off: in a term that this one only follows.
+    pub without_heartbeats: bool,
     /// Where it listens for HTTP, if it does: `0.0.0.0:4040`.
     pub http: Option<String>,
     /// Print `<name> is the leader` to stdout on each change, as the old leader-elector did.
@@ -67,11 +72,7 @@ pub enum Mode {
         request_timeout: Option<Duration>,
     },
     /// It tells whom others elected.
-    Follow {
-        /// How old their word may be. `None`: it stands until something else is seen, so that an outage of the
-        /// API server deposes nobody.
-        max_age: Option<Duration>,
-    },
+    Follow,
 }
 
 /// What those who campaign elect on.
@@ -100,6 +101,11 @@ pub enum SidecarError {
     /// The file cannot be kept, or the command cannot be run.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
+    /// An Election has taken over what was campaigned for, and nothing would end the command in its terms.
+    #[error(
+        "{0}, and nothing would end the command of a leader that is cut off: use --without-heartbeats if that is acceptable"
+    )]
+    Adopted(Claimed),
     /// The durations or the identity do not work.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
@@ -110,7 +116,7 @@ impl SidecarError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Keeper(error) => error.exit_code(),
-            Self::Http { .. } | Self::Settings(_) => 1,
+            Self::Http { .. } | Self::Settings(_) | Self::Adopted(_) => 1,
         }
     }
 }
@@ -135,11 +141,16 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
     }
     let announcing = announce(view.clone(), options.announce);
     background.spawn(announcing);
+    let (give_up, gave_up) = oneshot::channel::<()>();
     let (ended, end) = oneshot::channel::<()>();
     let end = end.map(drop).boxed().shared();
     let work = async {
         let stop = async {
-            stop.await;
+            tokio::select! {
+                () = stop => {}
+                // Nobody elects or follows any more.
+                _ = gave_up => {}
+            }
             view.withdraw();
         };
         let finished = match options.duty.clone() {
@@ -154,18 +165,26 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
         drop(ended);
         finished
     };
-    let (finished, elected) = join(work, elect(client, &options, standing, end)).await;
+    let electing = async {
+        let elected = elect(client, &options, standing, end).await;
+        drop(give_up);
+        elected
+    };
+    let (finished, elected) = join(work, electing).await;
     elected?;
     Ok(finished?)
 }
 
 /// Sees to it that somebody leads, or watches others do so, until `end`.
 async fn elect(client: Client, options: &Options, standing: watch::Sender<Standing>, end: End) -> Result<(), SidecarError> {
-    let Options { me, namespace, election, mode, clock, .. } = options;
-    let max_age = match *mode {
-        Mode::Follow { max_age } => max_age,
+    let Options { me, namespace, election, mode, max_age, without_heartbeats, duty, clock, .. } = options;
+    let has_command = duty.as_ref().is_some_and(|duty| duty.command.is_some());
+    match *mode {
+        Mode::Follow => {}
         Mode::Campaign { lock, timing, request_timeout } => {
-            let settings = Settings { timing, request_timeout, ..Settings::new(&me.name) };
+            // Another pod of this name may live, on a node that is cut off: a second command has to wait for its end.
+            let resumes = !has_command;
+            let settings = Settings { timing, request_timeout, resumes, ..Settings::new(&me.name) };
             let endpoints = EndpointsLock::new(client.clone(), namespace, election);
             // By this mark an Election of the same name may take the Lease over.
             let lease = LeaseLock::new(client.clone(), namespace, election).marked(names::ELECTOR, names::SIDECAR);
@@ -177,12 +196,15 @@ async fn elect(client: Client, options: &Options, standing: watch::Sender<Standi
             };
             match over {
                 Ok(()) => return Ok(()),
+                Err(claimed) if has_command && !without_heartbeats => {
+                    standing.send_replace(Standing::default());
+                    return Err(SidecarError::Adopted(claimed));
+                }
                 Err(claimed) => info!("{claimed}: following it from now on"),
             }
-            None
         }
-    };
-    let follower = Follower::new(me.clone(), max_age);
+    }
+    let follower = Follower::new(me.clone(), *max_age);
     let follow = Follow::new(client, (namespace, election), follower, clock.clone(), standing);
     tokio::select! {
         () = end => Ok(()),

@@ -51,3 +51,11 @@ fn a_term_is_the_revision_at_which_the_lock_named_its_leader_first() {
     campaigner.resign(at(14.0));
     assert_eq!(campaigner.term(), None);
 }
+
+#[test]
+fn who_is_not_to_resume_waits_for_its_own_name_as_for_anybody_elses() {
+    let mut campaigner = Campaigner::new(Settings { resumes: false, ..Settings::new("me") }, TICK);
+    reads(&mut campaigner, Some(lock("me", 1)), 0.0);
+    let campaigner = while_it_says(campaigner, &lock("me", 1), 0.0, 14.9);
+    assert_eq!(update(&campaigner, 15.0).holder, "me");
+}

@@ -144,9 +144,9 @@ fn failures_of_a_leader_are_followed_by_one_more_attempt_at_once_and_then_by_pau
 #[test]
 fn a_request_of_a_leader_may_take_no_longer_than_its_deadline() {
     let campaigner = leader();
-    assert_eq!(campaigner.patience(at(2.0)), Duration::from_secs(5));
+    assert_eq!(campaigner.patience(at(2.0)), Duration::from_secs(4), "so that there is time for another");
     assert_eq!(campaigner.patience(at(9.0)), Duration::from_secs(1));
-    assert_eq!(campaigner.patience(at(10.0)), Duration::from_secs(5), "it leads no more");
+    assert_eq!(campaigner.patience(at(10.0)), Duration::from_secs(4), "it leads no more");
 }
 
 #[test]
