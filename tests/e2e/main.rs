@@ -37,6 +37,7 @@ mod replaces;
 mod replicas;
 mod restarts;
 mod rights;
+mod runs;
 mod sidecars;
 mod sweeps;
 mod tells;

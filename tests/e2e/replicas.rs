@@ -62,11 +62,10 @@ async fn of_three_replicas_one_is_active_and_the_others_know_everything_and_writ
         let mut active = world.controller();
         active.says(ACTIVE).await;
         // Whatever these tried to write would be refused, and they would say so. Only the own Lease is open to them.
-        let account = world.account("standby").await;
         let reading: &[&str] = &["get", "list", "watch"];
         let rights =
             RIGHTS.map(|(group, resource, verbs)| (group, resource, if resource == "leases" { verbs } else { reading }));
-        world.grant("standby", &rights).await;
+        let account = world.account_with("standby", &rights).await;
         let standbys = [world.controller_with(&account, &[]), world.controller_with(&account, &[])];
         let leader = world.led().await;
         world.set_ready(&leader.name, false).await;

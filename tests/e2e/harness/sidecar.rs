@@ -229,6 +229,11 @@ impl Sidecar {
     /// SIGTERM, and waits for the end.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
+        self.ends().await
+    }
+
+    /// Waits for its end.
+    pub async fn ends(&mut self) -> ExitStatus {
         eventually(&format!("the sidecar of {} ends", self.name), async || {
             self.process.end().ok_or_else(|| "it runs".into())
         })

@@ -1,0 +1,78 @@
+//! `podium run`: a command that runs only while its pod leads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kube::config::Kubeconfig;
+
+use crate::harness::access::SUPPORTTOOLS;
+use crate::harness::sidecar::Sidecar;
+use crate::harness::{Scenario, eventually, scenario};
+
+/// Where a command says what it does.
+struct Diary(PathBuf);
+
+impl Diary {
+    fn new(world: &Scenario, pod: &str) -> Self {
+        let (directory, number) = world.next_process();
+        Self(directory.join(format!("diary-{number}-{pod}")))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(&self.0).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    async fn says(&self, line: &str) {
+        eventually(&format!("the command says {line:?}"), async || {
+            if self.lines().iter().any(|said| said == line) { Ok(()) } else { Err(format!("{:?}", self.lines())) }
+        })
+        .await;
+    }
+}
+
+/// A command that says who it is, and that it ends when it is told to.
+async fn run(world: &Scenario, pod: &str, account: &Kubeconfig, diary: &Path) -> Sidecar {
+    let script = format!(
+        "echo started by $PODIUM_NAME >> '{0}'; trap \"echo ended >> '{0}'; exit 3\" TERM; while :; do sleep 0.05; done",
+        diary.display()
+    );
+    let call = world.sidecar(pod, account).variable("POD_NAMESPACE", &world.namespace);
+    call.arguments(&["run", "--mode=campaign", "--election=web", "--", "/bin/sh", "-c", &script]).start().await
+}
+
+#[tokio::test]
+async fn a_command_runs_on_the_leader_only_and_has_ended_before_the_lock_is_released() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &SUPPORTTOOLS).await;
+        let (first_diary, second_diary) = (Diary::new(world, "web-0"), Diary::new(world, "web-1"));
+        let mut first = run(world, "web-0", &account, &first_diary.0).await;
+        first_diary.says("started by web-0").await;
+        let mut second = run(world, "web-1", &account, &second_diary.0).await;
+        second.names("web-0").await;
+        assert_eq!(second_diary.lines(), [""; 0]);
+        assert_eq!(first.terminate().await.code(), Some(3), "the command's own code");
+        assert_eq!(first_diary.lines(), ["started by web-0", "ended"]);
+        second_diary.says("started by web-1").await;
+        assert_eq!(second.terminate().await.code(), Some(3));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_of_a_campaign_ends_when_an_election_takes_its_lease_over() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &SUPPORTTOOLS).await;
+        let _controller = world.controller();
+        world.pods(["web-0"]).await;
+        let diary = Diary::new(world, "web-0");
+        let mut running = run(world, "web-0", &account, &diary.0).await;
+        diary.says("started by web-0").await;
+        world.election("web").await;
+        // Nobody renews an Election's Lease: nothing would end the command of a leader that is cut off.
+        assert_eq!(running.ends().await.code(), Some(1));
+        assert_eq!(diary.lines(), ["started by web-0", "ended"]);
+        running.says(&["belongs to the Election web", "--without-heartbeats"]).await;
+        assert_eq!(world.leader("web").await.name, "web-0", "the Election goes on");
+    })
+    .await;
+}
