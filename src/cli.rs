@@ -3,6 +3,7 @@
 mod client;
 mod leader_elect;
 mod log;
+mod old;
 mod run;
 mod sidecar;
 
@@ -140,7 +141,7 @@ fn parse() -> Command {
     if arguments.get(1).is_some_and(|command| command == "keeper") {
         return Command::Keeper;
     }
-    match sidecar::old_form(&arguments, |name| std::env::var(name).ok()) {
+    match old::old_form(&arguments, |name| std::env::var(name).ok()) {
         Some(form) => Command::Sidecar(SidecarArgs::parse_as(form, arguments)),
         None => Cli::parse_from(arguments).command,
     }

@@ -15,6 +15,7 @@ use super::Failure;
 use super::client::{NAMED, Place, Source, client};
 use super::leader_elect::duration;
 use super::log::LogArgs;
+use super::old::words;
 use super::run::Run;
 use super::termination;
 
@@ -130,29 +131,6 @@ impl SidecarArgs {
     /// The same, called otherwise.
     pub fn called_as(self, form: Form) -> Self {
         Self { form, ..self }
-    }
-}
-
-/// The words of an argument.
-fn words(argument: OsString) -> Vec<OsString> {
-    match argument.to_str() {
-        Some(text) => text.split_whitespace().map(OsString::from).collect(),
-        None => vec![argument],
-    }
-}
-
-/// How an old sidecar's pod would have called this: by its options, by its environment, or by the path of its program.
-pub fn old_form(arguments: &[OsString], env: impl Fn(&str) -> Option<String>) -> Option<Form> {
-    let program = arguments.first().map(PathBuf::from);
-    match program.as_ref().and_then(|program| program.file_name()?.to_str()) {
-        Some("server") => return Some(Form::Contrib),
-        Some("main") => return Some(Form::SupportTools),
-        _ => {}
-    }
-    match arguments.get(1).map(|argument| argument.to_string_lossy()) {
-        None => (env("LEASE_NAME").is_some() || env("NAMESPACE").is_some()).then_some(Form::SupportTools),
-        Some(first) if ["-h", "--help", "-V", "--version"].contains(&first.as_ref()) => None,
-        Some(first) => first.starts_with('-').then_some(Form::Contrib),
     }
 }
 
@@ -311,6 +289,7 @@ fn namespace(named: Option<String>, place: &Place, mode: Mode) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::old::old_form;
     use super::*;
 
     fn line(line: &str) -> Vec<OsString> {
@@ -396,18 +375,5 @@ mod tests {
             let error = new(line).unwrap_err();
             assert!(error.contains(remedy), "{line}: {error}");
         }
-    }
-
-    #[test]
-    fn only_what_looks_like_an_old_sidecar_is_one() {
-        let form = |line: &str| old_form(&self::line(line), |_| None);
-        for line in ["podium", "podium controller", "podium --help", "podium -V", "podium sidecar --election x"] {
-            assert_eq!(form(line), None, "{line}");
-        }
-        assert_eq!(form("/server"), Some(Form::Contrib));
-        assert_eq!(form("podium --election=x"), Some(Form::Contrib));
-        let environment = environment(&[("LEASE_NAME", "x"), ("NAMESPACE", "y")]);
-        assert_eq!(old_form(&line("podium"), &environment), Some(Form::SupportTools));
-        assert_eq!(old_form(&line("podium controller"), &environment), None);
     }
 }
