@@ -7,9 +7,12 @@
 #   kwokctl.yaml    what we ask of kwokctl; kwokctl.log is what it said
 #   .kwok/          kwokctl's own: in clusters/NAME kwok.yaml with every component's command line, etcd/ pki/ pids/ logs/
 #   logs            link to those logs
+#   real/           what real nodes have, see nodes/manage.sh; it exists if there are any
 # All its processes are started by paths in that directory, so argv[0] tells whose they are, however they came to run.
 
 cluster_dir=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+cache=${PODIUM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/podium}
+kubernetes=kubernetes${PODIUM_KUBERNETES:+-$PODIUM_KUBERNETES} # the module of the control plane
 clusters=$(realpath -m -- "${PODIUM_CLUSTER_STATE:-$cluster_dir/../.cluster}")
 
 say() { printf 'cluster/%s: %s\n' "${0##*/}" "$*" >&2; }
@@ -24,12 +27,12 @@ help() {
 }
 
 # What a go.mod requires: "go" gives 1.26.0, a module path gives v1.2.3.
-required_version() { # go|MODULE
+required_version() { # go|MODULE [DIRECTORY]
   local name version
   while read -r name version _; do
     [[ $name != "$1" ]] || { printf '%s\n' "$version"; return; }
-  done <"$cluster_dir/kubernetes/go.mod"
-  die "no $1 in cluster/kubernetes/go.mod"
+  done <"$cluster_dir/${2-$kubernetes}/go.mod"
+  die "no $1 in cluster/${2-$kubernetes}/go.mod"
 }
 
 # Sets name, state (its directory) and home (kwokctl's directory in there).
@@ -44,6 +47,11 @@ choose() { # NAME
 is_ours() { # STATE
   [[ -L $1/bin || -z $(ls -A -- "$1" 2>/dev/null) ]]
 }
+
+# Ports and addresses belong to the network namespace, which all users and checkouts on the machine share: the lock is one on the namespace.
+# It is held from the choice until what was chosen is in use.
+lock_ports() { exec 8</proc/self/ns/net && flock 8; }
+unlock_ports() { exec 8<&-; }
 
 # One up or down of a cluster at a time. The lock is one on the state directory itself, so that `down` leaves nothing behind;
 # hence whoever waited for it must look whether it still is the state directory.
@@ -90,14 +98,27 @@ empty_state() {
   rm -f -- "$state/bin"
 }
 
+close_inherited() {
+  local fd
+  for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    ((fd < 3)) || eval "exec $fd>&-"
+  done
+}
+
 # Runs kubectl or kwokctl with the cluster and nothing of the user's: no ~/.kube, ~/.kwok, KUBECONFIG or KWOK_ variables.
 # (KWOK_WORKDIR would be the obvious way to tell kwokctl its directory, but kwokctl takes it to end at the first space.)
 # The components descend from kwokctl; they must not hold our locks, nor a pipe that somebody reads to its end: all that is
 # inherited is closed.
 pinned() ( # PROGRAM ARGUMENT…
-  for fd in /proc/self/fd/*; do
-    fd=${fd##*/}
-    ((fd < 3)) || eval "exec $fd>&-"
-  done
+  close_inherited
   exec env -i PATH="$state/bin" HOME="$state" KUBECONFIG="$home/kubeconfig.yaml" "$state/bin/$1" "${@:2}"
 )
+
+# The error in the last line of a log, be it klog's err="…" or JSON's "error":"…".
+last_words() { # FILE
+  local line
+  line=$(tail -n 1 -- "$1")
+  [[ ! $line =~ \"?err(or)?\"?[=:]\"([^\"]+) ]] || line=${BASH_REMATCH[2]}
+  printf '%s\n' "${line:0:300}"
+}

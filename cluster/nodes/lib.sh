@@ -1,0 +1,76 @@
+# Sourced after ../lib.sh by whatever deals with real nodes: programs and cgroups. It only defines things.
+
+cni_plugins=(ptp host-local loopback)
+
+# Puts the programs that the machine lacks behind those that it has.
+use_programs() { # DIRECTORY
+  local triplet
+  unpacked=$1
+  export PATH="$PATH:/usr/sbin:/sbin:$1/usr/sbin:$1/usr/bin:$1/sbin:$1/bin"
+  for triplet in "$1"/usr/lib/*-linux-gnu* "$1"/lib/*-linux-gnu*; do
+    [[ ! -d $triplet ]] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$triplet"
+  done
+}
+
+# Prints where the network plugins are; if they are nowhere, where they would be.
+cni_directory() {
+  local directory
+  for directory in "${unpacked-}"/usr/lib/cni /usr/lib/cni /opt/cni/bin /usr/libexec/cni; do
+    [[ ! -x $directory/ptp ]] || break
+  done
+  printf '%s\n' "$directory"
+}
+
+# Mounts the cgroups for this mount namespace, if nothing has mounted them for all. Where version 1 has the memory, version 2
+# cannot have it.
+mount_cgroups() {
+  local controller hierarchy
+  ! mountpoint --quiet /sys/fs/cgroup || return 0
+  hierarchy=$(while read -r controller number _; do [[ $controller != memory ]] || echo "$number"; done </proc/cgroups)
+  if ((${hierarchy:-0} == 0)); then
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    return
+  fi
+  mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+  for controller in cpu cpuacct cpuset memory devices freezer blkio pids; do
+    mkdir "/sys/fs/cgroup/$controller" && mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller" || return
+  done
+}
+
+# Prints the roots of the hierarchies: one in version 2, one for each controller in version 1.
+cgroup_hierarchies() {
+  local root
+  if [[ $(stat --file-system --format=%T /sys/fs/cgroup) == cgroup2fs ]]; then
+    echo /sys/fs/cgroup
+    return
+  fi
+  for root in /sys/fs/cgroup/*; do
+    [[ -L $root || $root == */unified || ! -e $root/cgroup.procs ]] || printf '%s\n' "$root"
+  done
+}
+
+# Makes the cgroup with all controllers that there are.
+make_cgroup() { # PATH
+  local root path part controller
+  for root in $(cgroup_hierarchies); do
+    path=$root
+    for part in ${1//\// }; do
+      if [[ -e $path/cgroup.controllers ]]; then # version 2: what the children get
+        for controller in $(<"$path/cgroup.controllers"); do echo "+$controller" >"$path/cgroup.subtree_control" || return; done
+      fi
+      path+=/$part
+      mkdir -p -- "$path" || return
+      if [[ -e $path/cpuset.cpus && ! -e $path/cgroup.controllers ]]; then # version 1: empty, and useless as long
+        cat -- "${path%/*}/cpuset.cpus" >"$path/cpuset.cpus" && cat -- "${path%/*}/cpuset.mems" >"$path/cpuset.mems" || return
+      fi
+    done
+  done
+}
+
+# Removes the cgroup and all below it. Fails while there is a process in it.
+remove_cgroup() { # PATH
+  local root
+  for root in $(cgroup_hierarchies); do
+    [[ ! -d $root/$1 ]] || find "$root/$1" -depth -type d -exec rmdir {} + || return
+  done
+}

@@ -1,0 +1,58 @@
+//! The scripts of `cluster/`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A cluster by `cluster/up`.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Where the states of clusters are.
+    pub states: PathBuf,
+    /// Its name.
+    pub name: String,
+}
+
+impl Cluster {
+    /// The cluster whose kubeconfig this is: it lies in the cluster's state directory.
+    pub fn of(kubeconfig: &Path) -> Self {
+        let state = kubeconfig.parent().expect("a file");
+        let name = state.file_name().expect("a directory").to_string_lossy().into_owned();
+        Self { states: state.parent().expect("a directory").into(), name }
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.states.join(&self.name)
+    }
+
+    /// One of the scripts, to be run on this cluster.
+    pub fn script(&self, script: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster").join(script));
+        command.args(arguments).env("PODIUM_CLUSTER_STATE", &self.states);
+        command
+    }
+
+    /// `cluster/node` with these arguments: what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn node(&self, arguments: &[&str]) -> String {
+        succeed(self.script("node", &[&["--cluster", &self.name], arguments].concat())).await
+    }
+}
+
+/// Runs a command to its end: what it printed.
+///
+/// # Panics
+/// If it fails.
+pub async fn succeed(command: Command) -> String {
+    let what = format!("{command:?}");
+    let output = finish(command).await;
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a command to its end.
+pub async fn finish(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("the command runs")
+}

@@ -1,0 +1,11 @@
+//! What the tests stand on: a cluster with real nodes, a namespace for each test, pods that serve, and clients in pods.
+
+pub mod cluster;
+pub mod poller;
+pub mod pods;
+#[path = "../../e2e/harness/waiting.rs"]
+pub mod waiting;
+pub mod world;
+
+pub use waiting::eventually;
+pub use world::{World, alone, world};

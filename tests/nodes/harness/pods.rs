@@ -1,0 +1,133 @@
+//! Pods that serve, and what happens to them.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{ListParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::World;
+use super::eventually;
+
+/// The pod template of a web server, labelled `app: web`, as `cluster/images/web` serves: it answers with its pod's name, and is
+/// Ready while it says that it is ok. Any name to put into a path is one of the containers: `main`.
+pub fn web() -> Value {
+    json!({
+        "metadata": { "labels": { "app": "web" } },
+        "spec": {
+            "terminationGracePeriodSeconds": 5,
+            "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": { "matchLabels": { "app": "web" } } }],
+            "containers": [{
+                "name": "main",
+                "image": "localhost/web:test",
+                "args": ["serve"],
+                "ports": [{ "name": "http", "containerPort": 8080 }],
+                "readinessProbe": { "httpGet": { "path": "/ok", "port": "http" }, "periodSeconds": 1, "failureThreshold": 1 },
+            }],
+        },
+    })
+}
+
+impl World {
+    /// Creates any object.
+    pub async fn create<K>(&self, object: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let object: K = serde_json::from_value(object).expect("an object of that kind");
+        self.api::<K>().create(&PostParams::default(), &object).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Creates a Deployment of web servers, and waits until all of them are Ready.
+    pub async fn deploy_web(&self, replicas: usize) -> Vec<Pod> {
+        let spec = json!({ "replicas": replicas, "selector": { "matchLabels": { "app": "web" } }, "template": web() });
+        let deployment = json!({ "metadata": { "name": "web" }, "spec": spec });
+        self.create::<k8s_openapi::api::apps::v1::Deployment>(deployment).await;
+        self.all_ready("app=web", replicas).await
+    }
+
+    /// Creates a Service `name` for port 8080 of these pods: its URL, which works from pods only.
+    pub async fn service(&self, name: &str, selector: Value) -> String {
+        let spec = json!({ "selector": selector, "ports": [{ "port": 80, "targetPort": 8080 }] });
+        let service: Service = self.create(json!({ "metadata": { "name": name }, "spec": spec })).await;
+        let address = service.spec.and_then(|spec| spec.cluster_ip).expect("a ClusterIP");
+        format!("http://{address}/")
+    }
+
+    /// Waits until as many pods match, and each is Ready.
+    pub async fn all_ready(&self, selector: &str, number: usize) -> Vec<Pod> {
+        eventually(&format!("{number} pods {selector} are Ready"), async || {
+            let pods = self.api::<Pod>().list(&ListParams::default().labels(selector)).await;
+            let pods = pods.map_err(|error| error.to_string())?.items;
+            let all = pods.len() == number && pods.iter().all(|pod| condition(pod, "Ready") == "True");
+            if all { Ok(pods) } else { Err(pods.iter().map(told).collect::<Vec<_>>().join("\n")) }
+        })
+        .await
+    }
+
+    /// Waits until the pod's condition `Ready` is so.
+    pub async fn pod_is(&self, name: &str, ready: &str) -> Pod {
+        eventually(&format!("{name} is Ready={ready}"), async || {
+            let pod = self.api::<Pod>().get(name).await.map_err(|error| error.to_string())?;
+            if condition(&pod, "Ready") == ready { Ok(pod) } else { Err(told(&pod)) }
+        })
+        .await
+    }
+
+    /// Makes a web server say that it is ok, or not.
+    pub async fn say_ok(&self, pod: &Pod, ok: bool) {
+        let answer = post(&format!("{}:8080", ip(pod)), &format!("/ok?is={ok}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Sends a signal to process 1 of the pod's only container, from outside as the kernel does.
+    pub async fn signal(&self, pod: &Pod, signal: &str) {
+        let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).expect("a status");
+        let container = status[0].container_id.as_deref().expect("a container");
+        let container = container.strip_prefix("containerd://").expect("containerd's");
+        let arguments = ["enter", &node(pod), "ctr", "tasks", "kill", "--signal", signal, container];
+        self.cluster.node(&arguments).await;
+    }
+}
+
+/// The status of the pod's condition of this type: `True`, `False`, or nothing.
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> &'a str {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().find(|condition| condition.type_ == kind).map_or("", |condition| &condition.status)
+}
+
+/// Where the pod runs.
+pub fn node(pod: &Pod) -> String {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).expect("it is scheduled")
+}
+
+/// The pod's address.
+pub fn ip(pod: &Pod) -> String {
+    pod.status.as_ref().and_then(|status| status.pod_ip.clone()).expect("it has an address")
+}
+
+/// How often the pod's containers were restarted.
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    statuses.iter().map(|status| status.restart_count).sum()
+}
+
+fn told(pod: &Pod) -> String {
+    format!("{}: {}", pod.name_any(), serde_json::to_string(&pod.status).unwrap_or_default())
+}
+
+async fn post(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
+    let request = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    answer
+}

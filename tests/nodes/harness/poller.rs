@@ -1,0 +1,79 @@
+//! Clients in pods, which ask all the time.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::World;
+use super::eventually;
+
+/// A pod that asks a URL every few milliseconds, each time over a new connection.
+pub struct Poller<'a> {
+    world: &'a World,
+    pod: String,
+}
+
+/// What it was answered. Times are in milliseconds since 1970, by the machine's only clock.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// When it asked.
+    pub asked: f64,
+    /// When it had the answer, or gave up.
+    pub known: f64,
+    /// The name of the pod that answered, or what went wrong.
+    pub from: Result<String, String>,
+}
+
+impl World {
+    /// Starts a client on this node.
+    pub async fn poll(&self, name: &str, node: &str, url: &str) -> Poller<'_> {
+        self.create::<Pod>(json!({
+            "metadata": { "name": name },
+            "spec": {
+                "nodeName": node,
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{ "name": "main", "image": "localhost/web:test", "args": ["poll", url, "10ms", "2s"] }],
+            },
+        }))
+        .await;
+        self.pod_is(name, "True").await;
+        Poller { world: self, pod: name.into() }
+    }
+}
+
+impl Poller<'_> {
+    /// All answers so far, in the order of the questions.
+    pub async fn answers(&self) -> Vec<Answer> {
+        let log = self.world.log(&self.pod).await;
+        let mut answers: Vec<_> = log.lines().map(|line| read(line).unwrap_or_else(|| panic!("{line:?}"))).collect();
+        answers.sort_by(|one, other| one.asked.total_cmp(&other.asked));
+        answers
+    }
+
+    /// Waits until the last so many answers are such, and returns all.
+    pub async fn lately(&self, number: usize, what: &str, such: impl Fn(&Answer) -> bool) -> Vec<Answer> {
+        eventually(&format!("{number} answers {what}"), async || {
+            let answers = self.answers().await;
+            let last = &answers[answers.len().saturating_sub(number)..];
+            if last.len() == number && last.iter().all(&such) { Ok(answers.clone()) } else { Err(format!("{last:?}")) }
+        })
+        .await
+    }
+}
+
+impl Answer {
+    /// Whether this pod gave it.
+    pub fn is_from(&self, pod: &Pod) -> bool {
+        self.from.as_ref().is_ok_and(|name| *name == pod.name_any())
+    }
+}
+
+/// A line as `cluster/images/web` prints it.
+fn read(line: &str) -> Option<Answer> {
+    let mut words = line.splitn(4, ' ');
+    let (asked, known) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (status, text) = (words.next()?, words.next()?);
+    let from = if status == "200" { Ok(text.to_owned()) } else { Err(format!("{status} {text}")) };
+    Some(Answer { asked, known, from })
+}

@@ -1,0 +1,148 @@
+//! One test: a namespace of its own on the cluster that all share.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::{Path, PathBuf};
+
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+use serde_json::json;
+use tokio::sync::RwLock;
+
+use super::cluster::Cluster;
+use super::eventually;
+
+/// Names the kubeconfig of the cluster.
+const VARIABLE: &str = "PODIUM_NODES_KUBECONFIG";
+
+/// Most tests run beside each other; what happens to a node happens to all.
+static TURN: RwLock<()> = RwLock::const_new(());
+
+/// The world of one test.
+pub struct World {
+    /// The cluster's scripts.
+    pub cluster: Cluster,
+    /// An administrator.
+    pub client: Client,
+    /// The same administrator, for programs.
+    pub kubeconfig: PathBuf,
+    /// The test's own namespace.
+    pub namespace: String,
+}
+
+/// Runs `test` in a new namespace, beside other tests.
+pub async fn world(test: impl AsyncFnOnce(&World)) {
+    let _turn = TURN.read().await;
+    run(test).await;
+}
+
+/// Runs `test` in a new namespace, with the cluster to itself: it may do anything to nodes. Afterwards all are well again.
+pub async fn alone(test: impl AsyncFnOnce(&World)) {
+    let _turn = TURN.write().await;
+    run(async |world: &World| {
+        let outcome = AssertUnwindSafe(test(world)).catch_unwind().await;
+        world.restore_nodes().await;
+        outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    })
+    .await;
+}
+
+async fn run(test: impl AsyncFnOnce(&World)) {
+    let world = World::new().await;
+    let outcome = AssertUnwindSafe(test(&world)).catch_unwind().await;
+    if outcome.is_err() {
+        world.print().await;
+    }
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let _ = namespaces.delete(&world.namespace, &DeleteParams::background()).await;
+    outcome.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+impl World {
+    /// # Panics
+    /// Without the variable: a test that was not run must not pass.
+    async fn new() -> Self {
+        let kubeconfig = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
+        let kubeconfig = PathBuf::from(kubeconfig.unwrap_or_else(|| panic!("no cluster to test on: run `make nodes`")));
+        let client = client(&kubeconfig).await;
+        let namespace = new_namespace(&client).await;
+        Self { cluster: Cluster::of(&kubeconfig), client, kubeconfig, namespace }
+    }
+
+    /// The objects of one kind in the test's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Waits until the node's condition `Ready` is so: `True`, `False` or `Unknown`.
+    pub async fn node_is(&self, node: &str, ready: &str) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        // Kubernetes takes 50 s to think a node lost.
+        let patience = std::time::Duration::from_secs(90);
+        super::waiting::eventually_within(patience, &format!("{node} is Ready={ready}"), async || {
+            let node = nodes.get(node).await.map_err(|error| error.to_string())?;
+            let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+            let found = conditions.iter().find(|condition| condition.type_ == "Ready");
+            if found.is_some_and(|found| found.status == ready) { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+    }
+
+    /// What the only container of the pod has printed.
+    pub async fn log(&self, pod: &str) -> String {
+        self.api::<Pod>().logs(pod, &LogParams::default()).await.unwrap_or_else(|error| panic!("no log of {pod}: {error}"))
+    }
+
+    async fn restore_nodes(&self) {
+        for node in ["real-1", "real-2"] {
+            self.cluster.node(&["start", node]).await;
+            self.cluster.node(&["thaw", node]).await;
+            self.cluster.node(&["heal", node]).await;
+        }
+        for node in ["real-1", "real-2"] {
+            self.node_is(node, "True").await;
+        }
+    }
+
+    /// What helps whoever reads that the test failed.
+    async fn print(&self) {
+        for pod in self.api::<Pod>().list(&ListParams::default()).await.into_iter().flatten() {
+            let name = pod.name_any();
+            let status = serde_json::to_string(&pod.status).unwrap_or_default();
+            let log = self.api::<Pod>().logs(&name, &LogParams { tail_lines: Some(40), ..LogParams::default() }).await;
+            println!("--- pod {name}: {status}\n{}", log.unwrap_or_else(|error| error.to_string()));
+        }
+        for event in self.api::<Event>().list(&ListParams::default()).await.into_iter().flatten() {
+            let object = event.involved_object.name.unwrap_or_default();
+            println!("event: {object}: {}", event.message.unwrap_or_default());
+        }
+    }
+}
+
+/// A client of the cluster in this file, and of no other.
+pub async fn client(kubeconfig: &Path) -> Client {
+    let found = Kubeconfig::read_from(kubeconfig).unwrap_or_else(|error| panic!("{}: {error}", kubeconfig.display()));
+    let config = Config::from_custom_kubeconfig(found, &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("a usable kubeconfig")).expect("a usable kubeconfig")
+}
+
+/// A namespace named after the test, in which pods can be created.
+async fn new_namespace(client: &Client) -> String {
+    let test = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().replace('_', "-");
+    let prefix: String = test.chars().take(40).collect();
+    let namespace = json!({ "metadata": { "generateName": format!("{prefix}-") } });
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = serde_json::from_value(namespace).expect("a namespace");
+    let name = namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace").name_any();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
+    eventually("the namespace has its ServiceAccount", async || {
+        accounts.get("default").await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    name
+}
