@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chaos scale test demo
+.PHONY: help build generate fmt lint unit model simulate e2e chaos scale image test demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -43,8 +43,11 @@ chaos: ## three minutes (PODIUM_CHAOS_SECONDS) in which controllers, API server 
 scale: ## the end-to-end tests that are too large for every day: 5,000 pods, 200 Elections on the same pods
 	tests/e2e/run --ignored --nocapture
 
+image: ## builds the container image without a registry, and checks it; says so where this machine cannot
+	tests/image/run
+
 test: export PODIUM_CHAOS_SECONDS ?= 90
-test: lint unit simulate e2e chaos ## everything, with 90 seconds of chaos
+test: lint unit simulate e2e chaos image ## everything, with 90 seconds of chaos
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run
