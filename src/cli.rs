@@ -63,6 +63,10 @@ struct ControllerArgs {
     /// The label keys that Elections may use, separated by commas; `*/name` stands for any prefix.
     #[arg(long, env = "PODIUM_LABEL_KEYS", value_delimiter = ',', default_value = "leader,*/leader")]
     label_keys: Vec<String>,
+    /// Answer HTTP requests here: `:8080`, `127.0.0.1:8080`, `[::1]:8080`. /healthz: whether it lives; /readyz: whether it knows
+    /// what it decides on. Default: nowhere.
+    #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS:PORT")]
+    http: Option<String>,
     #[command(flatten)]
     leader_elect: LeaderElectArgs,
     #[command(flatten)]
@@ -158,7 +162,7 @@ fn print_crd() -> Result<(), String> {
 }
 
 fn run_controller(args: ControllerArgs) -> Result<(), String> {
-    let ControllerArgs { namespaces, label_keys, leader_elect, log } = args;
+    let ControllerArgs { namespaces, label_keys, http, leader_elect, log } = args;
     log.begin()?;
     let namespaces: Vec<String> = namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
     let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces.into_iter().collect()) };
@@ -170,7 +174,7 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
         let (client, place) = client(NAMED).await?;
         let (own_lease, candidacy) = leader_elect.candidacy(&scope, place, identity)?;
         let limits = Limits { label_keys, own_lease: Some(own_lease) };
-        let options = Options { scope, limits, instance, clock: Arc::new(Timestamp::now), candidacy };
+        let options = Options { scope, limits, instance, clock: Arc::new(Timestamp::now), candidacy, http };
         controller::run(client, options, stop).await.map_err(|error| error.to_string())
     });
     runtime.shutdown_timeout(Duration::from_millis(100));

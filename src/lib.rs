@@ -30,6 +30,7 @@ pub mod campaign;
 pub mod controller;
 pub mod election;
 mod hash;
+mod http;
 pub mod keeper;
 pub mod lease;
 pub mod sidecar;

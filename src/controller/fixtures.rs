@@ -11,6 +11,7 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::Options;
+use super::monitor::Monitor;
 use super::observe::cached::{self, Named};
 use super::observe::settings::{LabelKeys, Limits};
 use super::observe::stream::Kind;
@@ -141,8 +142,10 @@ pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<
         instance: "test".into(),
         clock: Arc::new(Timestamp::now),
         candidacy: None,
+        http: None,
     };
-    let shared = Shared::new(script, options);
+    let monitor = Monitor::new(&options, false);
+    let shared = Shared::new(script, options, monitor);
     *shared.world() = world(items);
     shared
 }

@@ -8,6 +8,7 @@ pub mod act;
 pub mod announce;
 pub mod complaints;
 pub mod identity;
+pub mod monitor;
 pub mod observe;
 pub mod queue;
 pub mod reconcile;
@@ -25,6 +26,7 @@ mod properties;
 mod tests;
 
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,8 @@ use tracing::{error, info, warn};
 
 use crate::api::Election;
 use crate::campaign::{Claimed, InvalidSettings};
+use crate::http;
+use monitor::Monitor;
 use observe::cached::{self, PodObject};
 use observe::settings::Limits;
 use observe::stream::Kind;
@@ -54,8 +58,12 @@ use shared::Shared;
 /// How many Elections are worked on at a time.
 const WORKERS: usize = 32;
 
-/// How long writes in flight may take to finish after the request to stop.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long writes in flight may take to finish. An API server that is well answers within milliseconds.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long the own Lease's release may take after that. Together less than the 5 s within which a controller that is told to
+/// stop has ended, whatever the API server does.
+const RELEASE: Duration = Duration::from_millis(1500);
 
 /// Tells the time of the wall clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -73,6 +81,8 @@ pub struct Options {
     pub clock: Clock,
     /// How it campaigns against other replicas to be the active one. `None`: it does not, and always elects.
     pub candidacy: Option<Candidacy>,
+    /// Where it tells about itself by HTTP: `ADDRESS:PORT`. `None`: nowhere.
+    pub http: Option<String>,
 }
 
 /// Why a controller cannot go on. Everything that the API server does is waited out instead.
@@ -81,6 +91,14 @@ pub enum Fatal {
     /// A watch or the campaign ended, which it never should.
     #[error("a watch ended: this is a bug in Podium; start it again")]
     Bug,
+    /// Nobody could ask it how it is.
+    #[error("cannot listen on --http {address}: {error}")]
+    Http {
+        /// Where.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
     /// The durations of the own Lease do not work together.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
@@ -98,8 +116,10 @@ pub enum Fatal {
 /// # Errors
 /// See [`Fatal`].
 pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), Fatal> {
+    let monitor = Monitor::new(&options, true);
+    let client = monitor.listening(&client);
     let server = KubeServer::new(client.clone(), options.limits.clone());
-    run_through(server, client, options, stop).await
+    run_monitored(server, client, options, monitor, stop).await
 }
 
 /// As [`run`], with every read and write of a pass through `server`, which may stand between the controller and the API
@@ -113,13 +133,38 @@ pub async fn run_through<S: Server>(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Fatal> {
+    let monitor = Monitor::new(&options, false);
+    run_monitored(server, client, options, monitor, stop).await
+}
+
+async fn run_monitored<S: Server>(
+    server: S,
+    client: Client,
+    options: Options,
+    monitor: Arc<Monitor>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Fatal> {
     let scope = options.scope.clone();
+    let http = match options.http.clone() {
+        None => None,
+        Some(address) => Some(http::Server::bind(&address).await.map_err(|error| Fatal::Http { address, error })?),
+    };
     // Beside the first lists: who is alone does not wait for one after the other.
     let mut replica = Replica::start(&client, options.candidacy.clone())?;
-    let shared = Arc::new(Shared::new(server, options));
+    let shared = Arc::new(Shared::new(server, options, monitor));
+    let mut telling = JoinSet::new();
+    if let Some(http) = http {
+        info!(address = %http.address(), "answering");
+        let served = monitor::http::serve(http, shared.clone(), replica.activity.clone());
+        telling.spawn(async { match served.await {} });
+    }
     let (synced, mut all_synced) = channel::channel(false);
     let mut watches = start_watches(&client, &shared, &scope, synced);
     let mut activity = replica.activity.clone();
+    let stop = async {
+        stop.await;
+        shared.monitor.health.end();
+    };
     tokio::pin!(stop);
     let ended = loop {
         let begins = async {
@@ -157,7 +202,7 @@ pub async fn run_through<S: Server>(
         }
     };
     // What is in flight has ended: now another replica may begin.
-    replica.leave().await;
+    replica.leave(RELEASE).await;
     ended
 }
 
@@ -182,15 +227,16 @@ fn start_watches<S: Server>(
     let mut watches = JoinSet::new();
     for namespace in scope.watches() {
         let namespace = namespace.as_deref();
+        let client = |kind| shared.monitor.watching(client, (kind, namespace.map(str::to_owned)));
         let limits = shared.limits.clone();
-        let elections = api::<DeserializeGuard<Election>>(client, namespace);
+        let elections = api::<DeserializeGuard<Election>>(&client(Kind::Elections), namespace);
         let convert = move |election| cached::election(election, &limits);
         let watch = watch::watch(shared.clone(), elections, Kind::Elections, convert, synced.clone());
         watches.spawn(shared.server.around(watch));
-        let leases = api::<DeserializeGuard<Lease>>(client, namespace);
+        let leases = api::<DeserializeGuard<Lease>>(&client(Kind::Leases), namespace);
         let watch = watch::watch(shared.clone(), leases, Kind::Leases, cached::lease, synced.clone());
         watches.spawn(shared.server.around(watch));
-        let pods = api::<PodObject>(client, namespace);
+        let pods = api::<PodObject>(&client(Kind::Pods), namespace);
         let watch = watch::watch(shared.clone(), pods, Kind::Pods, cached::pod, synced.clone());
         watches.spawn(shared.server.around(watch));
     }

@@ -15,9 +15,6 @@ use super::observe::world::Scope;
 use crate::campaign::{Campaign, Claimed, Clock, InvalidSettings, Leadership, LeaseLock, Settings, Timing};
 use crate::hash::fnv;
 
-/// How long the release of the Lease may take at the end.
-const RELEASE: Duration = Duration::from_secs(5);
-
 /// How a replica campaigns: on Podium's own Lease, which no Election may have
 /// ([`Limits`](super::observe::settings::Limits)).
 #[derive(Clone, Debug)]
@@ -62,6 +59,11 @@ impl Activity {
     /// Whether it is, at this moment.
     pub fn is_active(&self) -> bool {
         self.0.as_ref().is_none_or(Leadership::leads)
+    }
+
+    /// Why the campaign does not get on, if it does not.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.as_ref()?.trouble()
     }
 
     /// Waits until it is. Says meanwhile which one is, and that this one is ready.
@@ -138,13 +140,13 @@ impl Replica {
         }
     }
 
-    /// Gives up the Lease, so that another replica need not wait.
-    pub async fn leave(self) {
+    /// Gives up the Lease, so that another replica need not wait. Takes no longer than `patience`.
+    pub async fn leave(self, patience: Duration) {
         let Some((task, leave)) = self.campaign else { return };
         let was_active = self.activity.is_active();
         let began = Instant::now();
         drop(leave);
-        match tokio::time::timeout(RELEASE, task).await {
+        match tokio::time::timeout(patience, task).await {
             Ok(_) if was_active => info!(took_ms = began.elapsed().as_millis(), "released the Lease"),
             Ok(_) => {}
             Err(_) => warn!("the Lease could not be released in time: the others wait until it expires"),

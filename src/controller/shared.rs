@@ -7,6 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::complaints::Complaints;
+use super::monitor::Monitor;
 use super::observe::settings::Limits;
 use super::observe::stream::Kind;
 use super::observe::world::{Changes, Key, World};
@@ -34,6 +35,8 @@ pub struct Shared<S> {
     pub sweeps: Arc<Queue<Key>>,
     /// What was already logged.
     pub complaints: Complaints,
+    /// What is told about this controller.
+    pub monitor: Arc<Monitor>,
     world: Mutex<World>,
     turns: Mutex<Turns>,
 }
@@ -56,8 +59,8 @@ pub struct Target {
 
 impl<S: Server> Shared<S> {
     /// A controller that knows nothing yet.
-    pub fn new(server: S, options: Options) -> Self {
-        let Options { scope, limits, instance, clock, candidacy: _ } = options;
+    pub fn new(server: S, options: Options, monitor: Arc<Monitor>) -> Self {
+        let Options { scope, limits, instance, clock, candidacy: _, http: _ } = options;
         let world = Mutex::new(World::new(&scope));
         Self {
             server,
@@ -67,6 +70,7 @@ impl<S: Server> Shared<S> {
             elections: Arc::default(),
             sweeps: Arc::default(),
             complaints: Complaints::default(),
+            monitor,
             world,
             turns: Mutex::default(),
         }

@@ -47,6 +47,7 @@ pub async fn watch<S, K>(
             Ok(event) => event,
             Err(error) => {
                 let what = explain(kind, namespace.as_deref(), &error);
+                shared.monitor.health.trouble((kind, namespace.clone()), &what);
                 if trouble.as_ref() != Some(&what) {
                     warn!("{what}");
                     trouble = Some(what);
@@ -65,7 +66,7 @@ pub async fn watch<S, K>(
         }
         // That a list is about to be asked for is no success at all.
         if !matches!(event, Event::Init) && trouble.take().is_some() {
-            info!("watching {} again", plural(kind));
+            info!("watching {} again", kind.plural());
         }
         let Some(event) = convert_event(event, &convert) else { continue };
         let complete = matches!(event, Event::InitDone);
@@ -80,7 +81,7 @@ pub async fn watch<S, K>(
         };
         shared.queue(changes);
         if complete {
-            debug!("{} are listed", plural(kind));
+            debug!("{} are listed", kind.plural());
             note_synced(&synced, all_synced);
         }
     }
@@ -109,17 +110,9 @@ fn convert_event<K>(event: Event<K>, convert: impl Fn(K) -> Result<Named, NotAnI
     })
 }
 
-fn plural(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Pods => "pods",
-        Kind::Leases => "leases",
-        Kind::Elections => "elections",
-    }
-}
-
 /// What is wrong and what to do about it, in one sentence.
 fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> String {
-    let what = plural(kind);
+    let what = kind.plural();
     let place = namespace.map_or_else(String::new, |namespace| format!(" in namespace {namespace}"));
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))

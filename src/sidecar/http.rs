@@ -5,103 +5,27 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::io;
-use std::net::SocketAddr;
+use std::future::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_openapi::jiff::Timestamp;
-use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
 use serde_json::json;
-use tokio::net::{TcpListener, lookup_host};
-use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tokio::time::timeout;
 
 use super::view::{Answer, View};
-
-/// A connection on which no request arrives for so long is closed.
-const IDLE: Duration = Duration::from_secs(120);
+use crate::http::{Body, Server, full, text};
 
 /// A stream of events on which nothing happens says so after as long, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// What to do when no more connections can be taken: there are too many.
-const TOO_MANY: Duration = Duration::from_millis(100);
-
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// A server that listens already.
-#[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Listens on `address`: `0.0.0.0:4040`, `localhost:4040`, or `:4040` for all interfaces.
-    ///
-    /// # Errors
-    /// An address that does not exist, or is in use.
-    pub async fn bind(address: &str) -> io::Result<Self> {
-        let all = address.strip_prefix(':').map(|port| [format!("[::]:{port}"), format!("0.0.0.0:{port}")]);
-        let listener = match &all {
-            None => {
-                // As Go does it: an application that asks 127.0.0.1 finds what listens on localhost.
-                let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
-                found.sort_by_key(SocketAddr::is_ipv6);
-                TcpListener::bind(&found[..]).await?
-            }
-            Some([dual, v4]) => match TcpListener::bind(dual).await {
-                // A machine without IPv6.
-                Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(v4).await?,
-                bound => bound?,
-            },
-        };
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves for ever.
-    pub async fn serve(self, view: View) -> Infallible {
-        loop {
-            let connection = match self.listener.accept().await {
-                Ok((connection, _)) => connection,
-                Err(error) => {
-                    warn!("cannot take a connection: {error}");
-                    sleep(TOO_MANY).await;
-                    continue;
-                }
-            };
-            let view = view.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
-                let response = respond(&view, request.uri().path());
-                async { Ok::<_, Infallible>(response) }
-            });
-            let mut http = http1::Builder::new();
-            // The header names as the old sidecar wrote them: some scripts compare them as they are.
-            http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(IDLE);
-            let connection = http.serve_connection(TokioIo::new(connection), service);
-            tokio::spawn(async {
-                if let Err(error) = connection.await {
-                    debug!("a connection ended: {error}");
-                }
-            });
-        }
-    }
+/// Serves for ever.
+pub async fn serve(server: Server, view: View) -> Infallible {
+    server.serve(move |request, _| ready(respond(&view, request.uri().path()))).await
 }
 
 fn respond(view: &View, path: &str) -> Response<Body> {
@@ -115,26 +39,6 @@ fn respond(view: &View, path: &str) -> Response<Body> {
         "/metrics" => full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(&answer)),
         _ => full(StatusCode::OK, "application/json", name(&answer)),
     }
-}
-
-fn text(status: StatusCode, body: &str) -> Response<Body> {
-    full(status, "text/plain; charset=utf-8", body.to_owned())
-}
-
-fn full(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
-    let length = body.len();
-    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    // In the order in which the old sidecar wrote them. hyper by itself would put the date last.
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
-    // A year that has no four digits has no date.
-    if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
-        headers.insert(DATE, date);
-    }
-    headers.insert(CONTENT_LENGTH, length.into());
-    response
 }
 
 /// The old answer, byte for byte: Go escapes these three in JSON, too.

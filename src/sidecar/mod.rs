@@ -24,13 +24,13 @@ use tracing::{error, info};
 use self::follow::Follow;
 use self::follower::Follower;
 pub use self::follower::Me;
-use self::http::Server;
 use self::view::View;
 use crate::api::names;
 use crate::campaign::{
     Campaign, Claimed, Clock, EndpointsAndLeaseLock, EndpointsLock, InvalidSettings, Leadership, LeaseLock, Lock, Settings,
     Standing, Timing,
 };
+use crate::http::Server;
 use crate::keeper::{Duty, Finished, KeeperError, keep};
 
 /// What a sidecar is told.
@@ -137,7 +137,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
         let server = Server::bind(address).await.map_err(|error| SidecarError::Http { address: address.clone(), error })?;
         info!(address = %server.address(), "answering");
         let view = view.clone();
-        background.spawn(async move { match server.serve(view).await {} });
+        background.spawn(async move { match http::serve(server, view).await {} });
     }
     let announcing = announce(view.clone(), options.announce);
     background.spawn(announcing);

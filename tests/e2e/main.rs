@@ -28,6 +28,7 @@ mod labels;
 mod leases;
 mod lives;
 mod moves;
+mod observed;
 mod obstacles;
 mod overlaps;
 mod refusals;

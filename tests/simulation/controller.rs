@@ -51,7 +51,7 @@ impl Controller {
             let skew = SignedDuration::from_millis(skew.load(Ordering::Relaxed));
             cluster.now().saturating_add(skew).unwrap_or_else(|_| cluster.now())
         });
-        let options = Options { scope, limits, instance: self.name.clone(), clock, candidacy: None };
+        let options = Options { scope, limits, instance: self.name.clone(), clock, candidacy: None, http: None };
         let cluster = self.cluster.clone();
         let name = self.name.clone();
         let run = run_through(server, client, options, std::future::pending());

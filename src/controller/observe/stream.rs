@@ -16,6 +16,17 @@ pub enum Kind {
     Elections,
 }
 
+impl Kind {
+    /// What the API server calls these objects.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Leases => "leases",
+            Self::Elections => "elections",
+        }
+    }
+}
+
 /// One watch of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {

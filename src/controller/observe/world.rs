@@ -82,6 +82,11 @@ impl World {
         self.streams.values().all(Stream::is_synced)
     }
 
+    /// The watches that have not delivered their first list.
+    pub fn unlisted(&self) -> Vec<(Kind, Option<String>)> {
+        self.streams.iter().filter(|(_, stream)| !stream.is_synced()).map(|(watch, _)| watch.clone()).collect()
+    }
+
     /// The number of the latest change.
     pub fn now(&self) -> u64 {
         self.changes

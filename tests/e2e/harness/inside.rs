@@ -101,6 +101,7 @@ impl Inside {
         let decisions = self.decisions.clone();
         Options {
             candidacy: None,
+            http: None,
             scope: Scope::Namespaces([namespace.to_owned()].into()),
             limits: Limits { label_keys: LabelKeys::new(["leader".into(), "*/leader".into()]), own_lease: None },
             instance: "inside".into(),

@@ -1,0 +1,220 @@
+//! Whether a controller knows what it decides on: what was heard from the API server, and when.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::{Request, Response};
+use kube::Client;
+use kube::client::Body;
+use tokio::time::Instant;
+use tower::service_fn;
+
+use super::Monitor;
+use crate::controller::observe::stream::Kind;
+use crate::controller::replicas::Candidacy;
+
+/// How much longer than the own Lease lasts nothing may be heard.
+const LENIENCE: Duration = Duration::from_secs(2);
+
+/// After how long without a word a connection counts as dead where nobody campaigns: watches are asked for anew after 290 s,
+/// and nothing else need ever be said.
+const WITHOUT_CAMPAIGN: Duration = Duration::from_secs(300);
+
+/// One watch: its kind, and its namespace if it does not watch the cluster.
+pub type Watch = (Kind, Option<String>);
+
+/// What was heard, and what was not.
+#[derive(Debug)]
+pub struct Health {
+    silence: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When anything came from the API server. At first: when the controller started.
+    heard: Instant,
+    anything: bool,
+    troubles: BTreeMap<Watch, Trouble>,
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    what: String,
+}
+
+impl Health {
+    /// Nothing was heard yet.
+    ///
+    /// An active replica renews the own Lease, and the others look whether it does, every `retry_period`, far more often than
+    /// the Lease lasts: after that much silence nobody leads any more. So a lost API server is noticed within the Lease's
+    /// duration, without a request that is made for it.
+    pub fn new(candidacy: Option<&Candidacy>) -> Self {
+        let silence = candidacy.map_or(WITHOUT_CAMPAIGN, |candidacy| candidacy.timing.lease_duration + LENIENCE);
+        let state = State { heard: Instant::now(), anything: false, troubles: BTreeMap::new(), ending: false };
+        Self { silence, state: Mutex::new(state) }
+    }
+
+    /// Something came from the API server: an answer, or a piece of one. Bad news is news, too.
+    pub fn heard(&self) {
+        let mut state = self.lock();
+        state.heard = Instant::now();
+        state.anything = true;
+    }
+
+    /// A watch does not work. What is wrong, in a sentence.
+    pub fn trouble(&self, watch: Watch, what: &str) {
+        let since = Instant::now();
+        let mut state = self.lock();
+        let trouble = state.troubles.entry(watch).or_insert_with(|| Trouble { since, what: String::new() });
+        trouble.what = what.to_owned();
+    }
+
+    /// The API server accepted a list or a watch.
+    pub fn accepted(&self, watch: &Watch) {
+        self.lock().troubles.remove(watch);
+    }
+
+    /// The controller was told to stop, or cannot go on.
+    pub fn end(&self) {
+        self.lock().ending = true;
+    }
+
+    /// What speaks against this controller, a sentence each; nothing: it is ready. `unlisted`: the watches that have delivered no
+    /// list yet. `campaign`: why the campaign does not get on.
+    pub fn obstacles(&self, unlisted: &[Watch], campaign: Option<String>) -> Vec<String> {
+        let now = Instant::now();
+        let state = self.lock();
+        let mut obstacles = Vec::new();
+        if state.ending {
+            obstacles.push("it is about to end".to_owned());
+        }
+        let silent = now - state.heard;
+        if silent > self.silence {
+            let since = if state.anything { "for" } else { "since the start," };
+            obstacles.push(format!("nothing was heard from the API server {since} {} s", silent.as_secs()));
+        }
+        for watch in unlisted {
+            obstacles.push(format!("no list of {} yet", describe(watch)));
+        }
+        for Trouble { since, what } in state.troubles.values() {
+            obstacles.push(format!("for {} s: {what}", (now - *since).as_secs()));
+        }
+        obstacles.extend(campaign.map(|why| format!("cannot campaign to be the active replica: {why}")));
+        obstacles
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Monitor {
+    /// The client of one watch. That its requests are accepted is noted: a watch on which nothing happens says nothing else.
+    pub fn watching(self: &Arc<Self>, client: &Client, watch: Watch) -> Client {
+        if !self.listens {
+            return client.clone();
+        }
+        let (inner, monitor) = (client.clone(), self.clone());
+        let service = service_fn(move |request: Request<Body>| {
+            let (inner, monitor, watch) = (inner.clone(), monitor.clone(), watch.clone());
+            async move {
+                let response = inner.send(request).await?;
+                if response.status().is_success() {
+                    monitor.health.accepted(&watch);
+                }
+                Ok::<_, kube::Error>(response)
+            }
+        });
+        Client::new(service, client.default_namespace())
+    }
+
+    /// The client of everything: whatever comes from the API server is noted.
+    pub fn listening(self: &Arc<Self>, client: &Client) -> Client {
+        if !self.listens {
+            return client.clone();
+        }
+        let (inner, monitor) = (client.clone(), self.clone());
+        let service = service_fn(move |request: Request<Body>| {
+            let (inner, monitor) = (inner.clone(), monitor.clone());
+            async move {
+                let response: Response<Body> = inner.send(request).await?;
+                monitor.health.heard();
+                // Of a watch, each event, and the bookmarks.
+                Ok::<_, kube::Error>(response.map(|body| {
+                    body.map_frame(move |frame| {
+                        monitor.health.heard();
+                        frame
+                    })
+                }))
+            }
+        });
+        Client::new(service, client.default_namespace())
+    }
+}
+
+/// The objects of a watch, in words.
+pub fn describe((kind, namespace): &Watch) -> String {
+    match namespace {
+        None => kind.plural().to_owned(),
+        Some(namespace) => format!("{} in namespace {namespace}", kind.plural()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods() -> Watch {
+        (Kind::Pods, Some("a".into()))
+    }
+
+    fn health() -> Health {
+        let health = Health::new(None);
+        health.heard();
+        health
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_missing_is_said_in_words() {
+        let health = health();
+        assert_eq!(health.obstacles(&[], None), [""; 0]);
+        let unlisted = [pods(), (Kind::Elections, None)];
+        assert_eq!(health.obstacles(&unlisted, None), ["no list of pods in namespace a yet", "no list of elections yet"]);
+        let campaign = health.obstacles(&[], Some("no right".into()));
+        assert_eq!(campaign, ["cannot campaign to be the active replica: no right"]);
+        health.end();
+        assert_eq!(health.obstacles(&[], None), ["it is about to end"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trouble_lasts_from_its_beginning_until_the_next_request_is_accepted_whatever_others_hear() {
+        let health = health();
+        health.trouble(pods(), "one thing");
+        tokio::time::advance(Duration::from_secs(7)).await;
+        health.trouble(pods(), "another");
+        health.heard();
+        health.accepted(&(Kind::Pods, Some("b".into())));
+        assert_eq!(health.obstacles(&[], None), ["for 7 s: another"]);
+        health.accepted(&pods());
+        assert_eq!(health.obstacles(&[], None), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed_at_its_bound_and_over_with_the_first_word() {
+        let health = Health::new(None);
+        tokio::time::advance(WITHOUT_CAMPAIGN).await;
+        assert_eq!(health.obstacles(&[], None), [""; 0]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let said = health.obstacles(&[], None);
+        assert_eq!(said, ["nothing was heard from the API server since the start, 301 s"]);
+        health.heard();
+        assert_eq!(health.obstacles(&[], None), [""; 0]);
+        tokio::time::advance(WITHOUT_CAMPAIGN + Duration::from_secs(2)).await;
+        assert_eq!(health.obstacles(&[], None), ["nothing was heard from the API server for 302 s"]);
+    }
+}

@@ -1,0 +1,27 @@
+//! What a controller tells about itself: whether it lives, whether it is ready, and what it does.
+//!
+//! Everything here is told by those who act, and read by whoever asks over HTTP. Nothing is decided on it, and nothing is asked
+//! of the API server for it.
+
+pub mod health;
+pub mod http;
+
+use std::sync::Arc;
+
+use super::Options;
+use health::Health;
+
+/// What is known about one controller.
+#[derive(Debug)]
+pub struct Monitor {
+    /// Whether it hears from the API server.
+    pub health: Health,
+    listens: bool,
+}
+
+impl Monitor {
+    /// Nothing is known yet about a controller with these options. `listens`: whether this stands between it and the API server.
+    pub fn new(options: &Options, listens: bool) -> Arc<Self> {
+        Arc::new(Self { health: Health::new(options.candidacy.as_ref()), listens })
+    }
+}

@@ -1,0 +1,166 @@
+//! A small HTTP server: what the sidecar and the controller answer on.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+/// A connection on which no request arrives for so long is closed.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// What to do when no more connections can be taken: there are too many.
+const TOO_MANY: Duration = Duration::from_millis(100);
+
+/// How many connections may wait to be taken: the standard library's own number.
+const BACKLOG: u32 = 128;
+
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A server that listens already.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Listens on `address`: `0.0.0.0:4040`, `localhost:4040`, `[::]:4040`, or `:4040` for all interfaces, IPv4 and IPv6.
+    ///
+    /// # Errors
+    /// An address that does not exist, or is in use.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        let listener = match address.strip_prefix(':') {
+            None => {
+                // As Go does it: an application that asks 127.0.0.1 finds what listens on localhost.
+                let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
+                found.sort_by_key(SocketAddr::is_ipv6);
+                TcpListener::bind(&found[..]).await?
+            }
+            Some(port) => {
+                let port = port.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+                match all_interfaces(port) {
+                    // A machine without IPv6.
+                    Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(("0.0.0.0", port)).await?,
+                    bound => bound?,
+                }
+            }
+        };
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves for ever. `answer` is given each request, and who asks.
+    pub async fn serve<F, R>(self, answer: F) -> Infallible
+    where
+        F: Fn(Request<Incoming>, SocketAddr) -> R + Clone + Send + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        loop {
+            let (connection, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!("cannot take a connection: {error}");
+                    sleep(TOO_MANY).await;
+                    continue;
+                }
+            };
+            let answer = answer.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let response = answer(request, peer);
+                async { Ok::<_, Infallible>(response.await) }
+            });
+            let mut http = http1::Builder::new();
+            // The header names as the old sidecar wrote them: some scripts compare them as they are.
+            http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(IDLE);
+            let connection = http.serve_connection(TokioIo::new(connection), service);
+            tokio::spawn(async {
+                if let Err(error) = connection.await {
+                    debug!("a connection ended: {error}");
+                }
+            });
+        }
+    }
+}
+
+/// One socket for IPv6 and IPv4, whatever the machine's default is.
+fn all_interfaces(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    set_ipv6_v6only(&socket, false)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
+    socket.listen(BACKLOG)
+}
+
+/// An answer of plain text.
+pub fn text(status: StatusCode, body: impl Into<String>) -> Response<Body> {
+    full(status, "text/plain; charset=utf-8", body.into())
+}
+
+/// An answer of this content type.
+pub fn full(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let length = body.len();
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    // In the order in which the old sidecar wrote them. hyper by itself would put the date last.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    // A year that has no four digits has no date.
+    if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
+        headers.insert(DATE, date);
+    }
+    headers.insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_alone_means_all_interfaces_of_ipv4_and_ipv6() {
+        let server = Server::bind(":0").await.unwrap();
+        let port = server.address().port();
+        tokio::spawn(server.serve(|_, _| async { text(StatusCode::OK, "ok") }));
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        // A machine without IPv6 has no such interface to listen on.
+        if TcpListener::bind("[::1]:0").await.is_ok() {
+            tokio::net::TcpStream::connect(("::1", port)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_in_use_and_one_that_is_none_are_refused() {
+        let first = Server::bind("127.0.0.1:0").await.unwrap();
+        let second = Server::bind(&first.address().to_string()).await.unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        let everywhere = Server::bind(&format!(":{}", first.address().port())).await.unwrap_err();
+        assert_eq!(everywhere.kind(), io::ErrorKind::AddrInUse);
+        for address in [":http", ":", "", ":70000", "127.0.0.1"] {
+            assert!(Server::bind(address).await.is_err(), "{address:?}");
+        }
+    }
+}
