@@ -7,5 +7,6 @@ mod harness;
 
 mod answers;
 mod faults;
+mod installed;
 mod left;
 mod runs;

@@ -39,6 +39,11 @@ impl Cluster {
     pub async fn node(&self, arguments: &[&str]) -> String {
         succeed(self.script("node", &[&["--cluster", &self.name], arguments].concat())).await
     }
+
+    /// Whether `cluster/node` with these arguments succeeds.
+    pub async fn try_node(&self, arguments: &[&str]) -> bool {
+        finish(self.script("node", &[&["--cluster", &self.name], arguments].concat())).await.status.success()
+    }
 }
 
 /// Runs a command to its end: what it printed.

@@ -1,6 +1,8 @@
 //! What the tests stand on: a cluster with real nodes, a namespace for each test, pods that serve, and clients in pods.
 
 pub mod cluster;
+pub mod install;
+pub mod leads;
 pub mod poller;
 pub mod pods;
 #[path = "../../e2e/harness/waiting.rs"]

@@ -84,7 +84,7 @@ impl World {
     /// Makes a web server say that it is ok, or not.
     pub async fn say_ok(&self, pod: &Pod, ok: bool) {
         let answer = post(&format!("{}:8080", ip(pod)), &format!("/ok?is={ok}")).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
 
     /// Sends a signal to process 1 of the pod's only container, from outside as the kernel does.
@@ -124,10 +124,26 @@ fn told(pod: &Pod) -> String {
 }
 
 async fn post(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
-    let request = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("it listens");
+    ask("POST", address, path).await.unwrap_or_else(|error| panic!("{address}: {error}"))
+}
+
+/// Asks `ADDRESS:PORT` for a path: the status, and the text without the line's end.
+///
+/// # Errors
+/// What went wrong, or came back.
+pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
+    let answer = ask("GET", address, path).await.map_err(|error| format!("{address}: {error}"))?;
+    let (head, text) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| answer.clone())?;
+    Ok((status, text.trim_end().to_owned()))
+}
+
+async fn ask(method: &str, address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    // HTTP 1.0: the answer ends with the connection, and is not in pieces.
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("it answers");
-    answer
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }

@@ -79,6 +79,12 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    /// The same cluster, with another namespace in the place of the test's own.
+    pub fn at(&self, namespace: &str) -> Self {
+        let (cluster, client) = (self.cluster.clone(), self.client.clone());
+        Self { cluster, client, kubeconfig: self.kubeconfig.clone(), namespace: namespace.into() }
+    }
+
     /// Waits until the node's condition `Ready` is so: `True`, `False` or `Unknown`.
     pub async fn node_is(&self, node: &str, ready: &str) {
         let nodes: Api<Node> = Api::all(self.client.clone());

@@ -1,0 +1,145 @@
+//! Podium as people install it: by the chart, with the image of these sources.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, ResourceExt};
+use podium::api::Election;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::World;
+use super::cluster::succeed;
+use super::pods::condition;
+
+/// Names the image of Podium, as an archive.
+const IMAGE: &str = "PODIUM_NODES_IMAGE";
+
+/// Where the controllers are.
+pub const NAMESPACE: &str = "podium-system";
+
+/// The name of the image on the nodes.
+pub const TAG: &str = "localhost/podium:test";
+
+/// What the chart is told here: the image, which no registry has.
+const VALUES: [&str; 2] = ["--set", "image.repository=localhost/podium,image.tag=test"];
+
+impl World {
+    /// Installs Podium for all tests, unless that was done before: in a namespace that admits nothing but restricted pods.
+    ///
+    /// # Panics
+    /// Without the image: a test that was not run must not pass.
+    pub async fn install_podium(&self) {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        INSTALLED.get_or_init(|| self.install()).await;
+    }
+
+    async fn install(&self) {
+        let image = std::env::var_os(IMAGE).filter(|path| !path.is_empty());
+        let image = PathBuf::from(image.unwrap_or_else(|| panic!("no image to run: run `make nodes`")));
+        self.cluster.node(&["load", image.to_str().expect("a path")]).await;
+        let restricted = json!({ "metadata": {
+            "name": NAMESPACE,
+            "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+        }});
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let namespace = serde_json::from_value(restricted).expect("a namespace");
+        namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace");
+        let arguments = ["install", "podium", chart(), "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
+        self.helm(&[&arguments, &VALUES[..]].concat()).await;
+    }
+
+    /// Runs helm with the cluster and nothing of the user's: what it printed.
+    pub async fn helm(&self, arguments: &[&str]) -> String {
+        let state = self.cluster.state();
+        let mut helm = Command::new(state.join("bin/helm"));
+        helm.args(arguments).env_clear().env("HOME", state.join("helm")).env("KUBECONFIG", &self.kubeconfig);
+        succeed(helm).await
+    }
+
+    /// Gives an account of the test's namespace the rights of a sidecar, by the chart.
+    pub async fn allow_sidecar(&self, account: &str, election: &str, mode: &str) {
+        let value = |key: &str, value: &str| format!("sidecars[0].{key}={value}");
+        let values = [
+            value("namespace", &self.namespace),
+            value("serviceAccount", account),
+            value("election", election),
+            value("mode", mode),
+        ];
+        let set = values.join(",");
+        let arguments = ["template", "podium", chart(), "--namespace", NAMESPACE, "--set", &set];
+        let roles = self.helm(&[&arguments[..], &["--show-only", "templates/sidecars.yaml"]].concat()).await;
+        self.apply(&roles).await;
+    }
+
+    /// `kubectl apply`.
+    pub async fn apply(&self, manifests: &str) {
+        let file = self.cluster.state().join(format!("{}.yaml", self.namespace));
+        std::fs::write(&file, manifests).expect("a writable directory");
+        self.kubectl(&["apply", "--filename", file.to_str().expect("a path")]).await;
+    }
+
+    /// `kubectl` in the test's namespace: what it printed.
+    pub async fn kubectl(&self, arguments: &[&str]) -> String {
+        let all = [&["--cluster", &self.cluster.name, "--namespace", &self.namespace], arguments].concat();
+        succeed(self.cluster.script("kubectl", &all)).await
+    }
+
+    /// The controllers' pods.
+    pub async fn controllers(&self) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let labels = ListParams::default().labels("app.kubernetes.io/name=podium,app.kubernetes.io/component=controller");
+        pods.list(&labels).await.expect("pods can be listed").items
+    }
+
+    /// Waits until there are two, and both are Ready.
+    pub async fn all_controllers_ready(&self) {
+        super::eventually("two controllers are Ready", async || {
+            let pods = self.controllers().await;
+            let ready = pods.iter().filter(|pod| condition(pod, "Ready") == "True").count();
+            if (pods.len(), ready) == (2, 2) { Ok(()) } else { Err(format!("{ready} of {}", pods.len())) }
+        })
+        .await;
+    }
+
+    /// Creates an Election.
+    pub async fn elect(&self, name: &str, selector: Value) {
+        let election = json!({ "metadata": { "name": name }, "spec": { "selector": selector } });
+        self.create::<Election>(election).await;
+    }
+
+    /// Three web servers, one of which is elected, and a Service that reaches the leader: its URL.
+    pub async fn led_service(&self) -> String {
+        self.deploy_web(3).await;
+        self.elect("web", json!({ "matchLabels": { "app": "web" } })).await;
+        self.service("leader", json!({ "app": "web", "leader": "true" })).await
+    }
+
+    /// The pod of the controller that is active, as its Lease says.
+    pub async fn active_controller(&self) -> Pod {
+        super::eventually("a controller is active", async || {
+            let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
+            let leases = leases.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let holders: Vec<String> =
+                leases.iter().filter_map(|lease| lease.spec.as_ref()?.holder_identity.clone()).collect();
+            let pods = self.controllers().await;
+            let holds = |pod: &Pod| holders.iter().any(|holder| holder.starts_with(&format!("{}_", pod.name_any())));
+            let found = pods.iter().find(|pod| holds(pod) && condition(pod, "Ready") == "True");
+            found.cloned().ok_or_else(|| format!("{holders:?}"))
+        })
+        .await
+    }
+}
+
+/// The chart's directory.
+pub fn chart() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/charts/podium")
+}
+
+/// One of the examples.
+pub fn example(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

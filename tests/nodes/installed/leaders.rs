@@ -1,0 +1,69 @@
+//! A client inside the cluster, which asks a Service on `leader=true` all the time, while leaders come to their end.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+
+use crate::harness::leads::{answered_by, judge, now};
+use crate::harness::pods::restarts;
+use crate::harness::{World, eventually, world};
+
+#[tokio::test]
+async fn a_client_is_answered_by_the_leader_whose_pod_is_deleted() {
+    lose_leader("the leader is deleted", async |world, leader| {
+        world.api::<Pod>().delete(&leader.name_any(), &DeleteParams::default()).await.expect("it is deleted");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_is_answered_by_the_leader_whose_pod_is_deleted_by_force() {
+    lose_leader("the leader is deleted by force", async |world, leader| {
+        let how = DeleteParams::default().grace_period(0);
+        world.api::<Pod>().delete(&leader.name_any(), &how).await.expect("it is deleted");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_is_answered_by_the_leader_whose_process_is_killed() {
+    lose_leader("the leader's process is killed", async |world, leader| {
+        world.signal(leader, "SIGKILL").await;
+        eventually("its container starts again", async || {
+            let pod = world.api::<Pod>().get(&leader.name_any()).await.map_err(|error| error.to_string())?;
+            if restarts(&pod) > 0 { Ok(()) } else { Err(format!("{:?}", pod.status)) }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_is_answered_by_the_leader_whose_readiness_probe_fails() {
+    lose_leader("the leader's readiness probe fails", async |world, leader| world.say_ok(leader, false).await).await;
+}
+
+/// Three servers, one of which leads; a client on each node; what it notices when the leader meets this end.
+async fn lose_leader(cause: &str, end: impl AsyncFn(&World, &Pod)) {
+    world(async |world| {
+        world.install_podium().await;
+        let leads = world.record_leads().await;
+        let url = world.led_service().await;
+        let first = leads.leader("somebody", |_| true).await;
+        let mut pollers = Vec::new();
+        for node in ["real-1", "real-2"] {
+            let poller = world.poll(&format!("client-{node}"), node, &url).await;
+            answered_by(&poller, &first).await;
+            pollers.push((node, poller));
+        }
+        let leader = world.api::<Pod>().get(&first).await.expect("the leader");
+        let began = now();
+        end(world, &leader).await;
+        let second = leads.leader("another", |pod| pod != first).await;
+        for (node, poller) in &pollers {
+            let answers = answered_by(poller, &second).await;
+            judge(&answers, &leads.all(), began).print(&format!("{cause}, client on {node}"));
+        }
+    })
+    .await;
+}

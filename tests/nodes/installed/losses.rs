@@ -1,0 +1,47 @@
+//! A client inside the cluster while the leader's node is lost, and comes back.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::harness::leads::{answered_by, judge, now, wrong};
+use crate::harness::pods::node;
+use crate::harness::{World, alone};
+
+#[tokio::test]
+async fn a_client_is_answered_by_the_leader_whose_node_dies() {
+    lose_node("the leader's node is killed", "kill", "start").await;
+}
+
+#[tokio::test]
+async fn a_client_is_answered_by_the_leader_whose_node_is_cut_off() {
+    lose_node("the leader's node is cut off", "cut", "heal").await;
+}
+
+async fn lose_node(cause: &str, lose: &str, recover: &str) {
+    alone(async |world: &World| {
+        world.install_podium().await;
+        let leads = world.record_leads().await;
+        let url = world.led_service().await;
+        let first = leads.leader("somebody", |_| true).await;
+        let leader = world.api::<Pod>().get(&first).await.expect("the leader");
+        let lost = node(&leader);
+        let other = if lost == "real-1" { "real-2" } else { "real-1" };
+        let poller = world.poll("client", other, &url).await;
+        answered_by(&poller, &first).await;
+        let began = now();
+        world.cluster.node(&[lose, &lost]).await;
+        // Nothing but Kubernetes' own patience with a node, 40 to 50 s, is waited for.
+        let second = leads.leader("one of the other node", |pod| pod != first).await;
+        let answers = answered_by(&poller, &second).await;
+        judge(&answers, &leads.all(), began).print(cause);
+        world.cluster.node(&[recover, &lost]).await;
+        world.node_is(&lost, "True").await;
+        let back = world.pod_is(&leader.name_any(), "True").await;
+        assert_eq!(back.uid(), leader.uid(), "the former leader is back");
+        let answers = answered_by(&poller, &second).await;
+        assert_eq!(wrong(&answers, &leads.all()).len(), 0, "nobody asks the former leader");
+        assert_eq!(leads.all().len(), 2, "it does not lead again");
+        assert!(!back.labels().contains_key("leader"), "{:?}", back.labels());
+    })
+    .await;
+}
