@@ -1,8 +1,8 @@
 //! What the tests stand on: a cluster with real nodes, a namespace for each test, pods that serve, and clients in pods.
 
 pub mod cluster;
-pub mod poller;
 pub mod pods;
+pub mod poller;
 #[path = "../../e2e/harness/waiting.rs"]
 pub mod waiting;
 pub mod world;
