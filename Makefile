@@ -1,11 +1,11 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chaos scale image test demo
+.PHONY: help build generate fmt lint unit model simulate e2e chaos image nodes scale test test-oldest audit demo
 .NOTPARALLEL:
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## builds the optimised binary, target/release/podium
 	cargo build --release --locked
@@ -40,6 +40,9 @@ e2e: ## the end-to-end tests, on a local cluster of their own; or on that of POD
 chaos: ## three minutes (PODIUM_CHAOS_SECONDS) in which controllers, API server and etcd are killed and paused while pods come and go
 	tests/chaos/run
 
+nodes: ## the tests on real nodes: kubelets and containers, on a cluster of their own; says why where there can be none
+	tests/nodes/run
+
 scale: ## the end-to-end tests that are too large for every day: 5,000 pods, 200 Elections on the same pods
 	tests/e2e/run --ignored --nocapture
 
@@ -47,7 +50,14 @@ image: ## builds the container image without a registry, and checks it; says so 
 	tests/image/run
 
 test: export PODIUM_CHAOS_SECONDS ?= 90
-test: lint unit simulate e2e chaos image ## everything, with 90 seconds of chaos
+test: lint unit simulate e2e chaos image nodes ## everything, with 90 seconds of chaos
+
+test-oldest: export PODIUM_KUBERNETES = 1.33
+test-oldest: ## the end-to-end tests on the oldest Kubernetes that is supported
+	tests/e2e/run
+
+audit: ## licences, sources, advisories and duplicates of the dependencies; needs cargo-deny and the network
+	cargo deny --locked check
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run

@@ -67,10 +67,10 @@ make_cgroup() { # PATH
   done
 }
 
-# Removes the cgroup and all below it. Fails while there is a process in it.
+# Removes the cgroup and all below it. Fails while there is a process in it. (Beside version 1, runc makes one in version 2, too.)
 remove_cgroup() { # PATH
-  local root
-  for root in $(cgroup_hierarchies); do
-    [[ ! -d $root/$1 ]] || find "$root/$1" -depth -type d -exec rmdir {} + || return
+  local path
+  for path in "/sys/fs/cgroup/$1" /sys/fs/cgroup/*/"$1"; do
+    [[ ! -d $path ]] || find "$path" -depth -type d -exec rmdir {} + || return
   done
 }

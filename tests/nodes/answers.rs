@@ -18,7 +18,8 @@ async fn a_service_is_answered_by_all_its_pods_from_every_node() {
             let poller = world.poll(&format!("client-{client}"), client, &url).await;
             // The rules for a new Service may come a moment after the client.
             let answers = poller.lately(200, "come from its pods", |answer| answer.from.is_ok()).await;
-            let last: BTreeSet<String> = answers[answers.len() - 200..].iter().flat_map(|answer| answer.from.clone()).collect();
+            let last: BTreeSet<String> =
+                answers[answers.len() - 200..].iter().flat_map(|answer| answer.from.clone()).collect();
             assert_eq!(last, names);
         }
     })
@@ -39,7 +40,8 @@ async fn a_pod_that_is_not_ready_is_asked_nothing() {
         world.say_ok(out, true).await;
         world.pod_is(&out.name_any(), "True").await;
         let answers = poller.lately(1, "come from it again", |answer| answer.is_from(out)).await;
-        let lost: Vec<_> = answers.iter().skip_while(|answer| answer.from.is_err()).filter(|answer| answer.from.is_err()).collect();
+        let lost: Vec<_> =
+            answers.iter().skip_while(|answer| answer.from.is_err()).filter(|answer| answer.from.is_err()).collect();
         assert!(lost.is_empty(), "a server that is merely not Ready still answers: {lost:?}");
     })
     .await;

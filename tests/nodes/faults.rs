@@ -5,6 +5,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::harness::pods::{ip, node, restarts};
+use crate::harness::poller::gap;
 use crate::harness::{World, alone};
 
 #[tokio::test]
@@ -16,7 +17,10 @@ async fn a_node_that_is_cut_off_is_out_of_reach_until_it_is_healed() {
         world.cluster.node(&["cut", "real-2"]).await;
         poller.lately(50, "fail", |answer| answer.from.is_err()).await;
         world.cluster.node(&["heal", "real-2"]).await;
-        poller.lately(50, "come again", |answer| answer.is_from(&pod)).await;
+        let answers = poller.lately(50, "come again", |answer| answer.is_from(&pod)).await;
+        let failed = answers.iter().filter(|answer| answer.from.is_err()).count();
+        println!("{failed} questions failed, {:.0} ms without an answer", gap(&answers));
+        assert!(gap(&answers) >= 500.0, "50 questions in a row, one every 10 ms, had no answer");
         assert_eq!(restarts(&world.pod_is(&pod.name_any(), "True").await), 0, "the pod has run all the time");
     })
     .await;
@@ -31,7 +35,10 @@ async fn a_node_that_is_frozen_does_nothing_until_it_is_thawed() {
         world.cluster.node(&["freeze", "real-2"]).await;
         poller.lately(50, "fail", |answer| answer.from.is_err()).await;
         world.cluster.node(&["thaw", "real-2"]).await;
-        poller.lately(50, "come again", |answer| answer.is_from(&pod)).await;
+        let answers = poller.lately(50, "come again", |answer| answer.is_from(&pod)).await;
+        let failed = answers.iter().filter(|answer| answer.from.is_err()).count();
+        println!("{failed} questions failed, {:.0} ms without an answer", gap(&answers));
+        assert!(gap(&answers) >= 500.0, "50 questions in a row, one every 10 ms, had no answer");
         assert_eq!(restarts(&world.pod_is(&pod.name_any(), "True").await), 0, "the pod has run all the time");
     })
     .await;

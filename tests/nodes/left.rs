@@ -35,7 +35,11 @@ async fn nothing_is_left_of_a_cluster_that_was_killed_while_it_started() {
     let mut child = up(&cluster).process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
     let id = eventually("a node starts", async || id(&cluster).ok_or_else(|| "no node yet".to_owned())).await;
     eventually("its processes run", async || {
-        if traces(&cluster, &id).iter().all(|(what, found)| !found.is_empty() || *what == "mounts") { Ok(()) } else { Err("no".to_owned()) }
+        if traces(&cluster, &id).iter().all(|(what, found)| !found.is_empty() || *what == "mounts") {
+            Ok(())
+        } else {
+            Err("no".to_owned())
+        }
     })
     .await;
     let group = rustix::process::Pid::from_child(&child);
@@ -64,7 +68,8 @@ async fn up_repairs_a_node_and_the_network_that_were_killed() {
         let listed = world.cluster.node(&["list"]).await;
         let how: Vec<_> = listed.lines().map(|line| line.rsplit('\t').next().unwrap_or_default()).collect();
         assert_eq!(how, ["runs", "runs"], "{listed}");
-        let processes = || fs::read_dir("/proc").expect("/proc").flatten().filter(|entry| owned(&entry.path(), &state)).count();
+        let processes =
+            || fs::read_dir("/proc").expect("/proc").flatten().filter(|entry| owned(&entry.path(), &state)).count();
         let before = (processes(), process(&state.join("bin/relay")));
         succeed(world.cluster.script("up", &[&world.cluster.name])).await;
         assert_eq!((processes(), process(&state.join("bin/relay"))), before, "of a healthy cluster nothing is changed");

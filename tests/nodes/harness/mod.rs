@@ -3,8 +3,8 @@
 pub mod cluster;
 pub mod install;
 pub mod leads;
-pub mod poller;
 pub mod pods;
+pub mod poller;
 #[path = "../../e2e/harness/waiting.rs"]
 pub mod waiting;
 pub mod world;

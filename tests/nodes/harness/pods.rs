@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use super::World;
 use super::eventually;
 
-/// The pod template of a web server, labelled `app: web`, as `cluster/images/web` serves: it answers with its pod's name, and is
-/// Ready while it says that it is ok. Any name to put into a path is one of the containers: `main`.
+/// The pod template of a web server, labelled `app: web`, as `cluster/images/web` serves: it answers with its pod's name, and
+/// is Ready while it says that it is ok.
 pub fn web() -> Value {
     json!({
         "metadata": { "labels": { "app": "web" } },

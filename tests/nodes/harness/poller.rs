@@ -69,6 +69,13 @@ impl Answer {
     }
 }
 
+/// The longest time, in milliseconds, in which no good answer came: between the first of them and the last.
+pub fn gap(answers: &[Answer]) -> f64 {
+    let mut good: Vec<f64> = answers.iter().filter(|answer| answer.from.is_ok()).map(|answer| answer.known).collect();
+    good.sort_by(f64::total_cmp);
+    good.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
+}
+
 /// A line as `cluster/images/web` prints it.
 fn read(line: &str) -> Option<Answer> {
     let mut words = line.splitn(4, ' ');
