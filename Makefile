@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chaos image nodes scale test test-oldest audit demo
+.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale test test-oldest audit demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -10,9 +10,10 @@ help: ## lists the targets
 build: ## builds the optimised binary, target/release/podium
 	cargo build --release --locked
 
-generate: ## renews the files that are made from the code: crds/
+generate: ## renews the files that are made from others: crds/, and in charts/ what is rendered and listed
 	cargo run --quiet --locked -- crd >crds/elections.podium.dev.yaml.new
 	mv crds/elections.podium.dev.yaml.new crds/elections.podium.dev.yaml
+	charts/render
 
 fmt: ## formats the code
 	cargo fmt
@@ -37,6 +38,9 @@ simulate: ## worlds in which everything goes wrong: SEEDS=N of them from FROM=N 
 e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG
 	tests/e2e/run
 
+chart: ## the chart: what is rendered of it, and releases on a local cluster of their own, from installing to uninstalling
+	tests/chart/run
+
 chaos: ## three minutes (PODIUM_CHAOS_SECONDS) in which controllers, API server and etcd are killed and paused while pods come and go
 	tests/chaos/run
 
@@ -50,7 +54,7 @@ image: ## builds the container image without a registry, and checks it; says so 
 	tests/image/run
 
 test: export PODIUM_CHAOS_SECONDS ?= 90
-test: lint unit simulate e2e chaos image nodes ## everything, with 90 seconds of chaos
+test: lint unit simulate e2e chart chaos image nodes ## everything, with 90 seconds of chaos
 
 test-oldest: export PODIUM_KUBERNETES = 1.33
 test-oldest: ## the end-to-end tests on the oldest Kubernetes that is supported

@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
+use tracing::debug;
 
 use super::lock::{Failure, Lock};
 use super::record::{Record, Seen, Version};
@@ -156,16 +157,21 @@ impl<K: Keeps> Lock for ObjectLock<K> {
 
     fn changes(&self) -> BoxStream<'static, Option<Seen<K>>> {
         let only = WatchParams::default().fields(&format!("metadata.name={}", self.name));
+        let start = (self.reading.clone(), only, Duration::ZERO, self.describe());
         // Without a revision to begin with, the first event is the object as it is.
-        let watches = stream::unfold((self.reading.clone(), only, Duration::ZERO), |(api, only, pause)| async move {
+        let watches = stream::unfold(start, |(api, only, pause, what)| async move {
             sleep(pause).await;
-            // Nobody needs to hear that the right is missing: looking from time to time goes on.
             match api.watch(&only, "0").await {
-                Ok(watch) => Some((watch.take_until(sleep(LONGEST_WATCH)).boxed(), (api, only, WATCH_AGAIN))),
+                Ok(watch) => Some((watch.take_until(sleep(LONGEST_WATCH)).boxed(), (api, only, WATCH_AGAIN, what))),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
-                    Some((stream::empty().boxed(), (api, only, WITHOUT_RIGHT)))
+                    // Few need to hear it: looking from time to time goes on.
+                    debug!(
+                        "missing right to watch the {what} ({}): that it was released shows at the next look",
+                        status.message
+                    );
+                    Some((stream::empty().boxed(), (api, only, WITHOUT_RIGHT, what)))
                 }
-                Err(_) => Some((stream::empty().boxed(), (api, only, AFTER_FAILURE))),
+                Err(_) => Some((stream::empty().boxed(), (api, only, AFTER_FAILURE, what))),
             }
         });
         let events = watches.flatten().filter_map(|event| async {

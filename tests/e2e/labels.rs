@@ -129,7 +129,7 @@ async fn a_key_that_is_no_longer_allowed_leaves_leader_and_label_as_they_are() {
         let leader = world.led().await;
         let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
         controller.kill();
-        let mut controller = world.controller_with(&world.cluster.kubeconfig, &["--label-keys", "a.example/leader"]);
+        let mut controller = world.controller_with(&world.cluster.controllers, &["--label-keys", "a.example/leader"]);
         let message = world.condition("web", "Stalled", "True", "ForbiddenLabelKey").await;
         for words in ["spec.label.key \"leader\"", "--label-keys", "a.example/leader"] {
             assert!(message.contains(words), "no {words:?} in {message}");

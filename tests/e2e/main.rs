@@ -12,6 +12,7 @@ mod metadata;
 #[path = "../simulation/server/mod.rs"]
 mod server;
 
+mod admission;
 mod adopts;
 mod campaigns;
 mod checks;

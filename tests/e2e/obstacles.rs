@@ -17,7 +17,7 @@ use crate::harness::{eventually, scenario};
 async fn without_an_api_server_it_says_so_and_goes_on_when_there_is_one() {
     scenario(async |world| {
         let mut door = Door::closed(&world.cluster.kubeconfig).await;
-        let controller = world.controller_with(&door.through(&world.cluster.kubeconfig), &[]);
+        let controller = world.controller_with(&door.through(&world.cluster.controllers), &[]);
         controller.says(&["cannot reach the API server", "trying again"]).await;
         world.pods(["web-0", "web-1"]).await;
         world.election("web").await;
@@ -32,7 +32,7 @@ async fn an_api_server_that_goes_and_comes_back_moves_no_leader() {
     scenario(async |world| {
         let mut door = Door::closed(&world.cluster.kubeconfig).await;
         door.open().await;
-        let controller = world.controller_with(&door.through(&world.cluster.kubeconfig), &[]);
+        let controller = world.controller_with(&door.through(&world.cluster.controllers), &[]);
         let leader = world.led().await;
         door.close().await;
         controller.says(&["cannot reach the API server", "trying again"]).await;
@@ -64,7 +64,7 @@ async fn without_the_right_to_read_it_says_which_one_is_missing_and_goes_on_when
         controller.says(&["missing rights", "pods", "grant get, list and watch on pods", &world.namespace]).await;
         world.pods(["web-0"]).await;
         world.election("web").await;
-        world.grant("podium", &RIGHTS).await;
+        world.grant("podium", &*RIGHTS).await;
         world.leader("web").await;
     })
     .await;
@@ -80,7 +80,7 @@ async fn without_the_right_to_write_it_says_which_one_is_missing_and_goes_on_whe
         world.pods(["web-0"]).await;
         world.election("web").await;
         controller.says(&["WARN", "cannot create resource", "leases"]).await;
-        world.grant("podium", &RIGHTS).await;
+        world.grant("podium", &*RIGHTS).await;
         world.leader("web").await;
     })
     .await;
@@ -99,7 +99,7 @@ async fn a_write_that_is_refused_is_said_in_the_status_until_it_is_allowed() {
         world.election("web").await;
         let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
         assert!(message.contains("cannot patch resource \"pods\""), "{message}");
-        world.grant("podium", &RIGHTS).await;
+        world.grant("podium", &*RIGHTS).await;
         world.leader("web").await;
         world.condition("web", "Stalled", "False", "AsDeclared").await;
     })

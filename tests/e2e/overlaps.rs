@@ -75,7 +75,7 @@ async fn pods_stay_with_the_election_that_claimed_them_also_when_an_older_one_co
 #[tokio::test]
 async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_the_other() {
     scenario(async |world| {
-        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
         world.pods(["web-0", "web-1", "web-2"]).await;
         world.election(&name(0)).await;
@@ -138,7 +138,7 @@ async fn two_hundred_elections_with_different_keys_share_their_pods() {
 /// So many Elections label one of two pods, each with a key of its own, and then the other one.
 async fn share_pods(count: usize) {
     scenario(async |world| {
-        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
         world.pods(["web-0", "web-1"]).await;
         let writes = world.writes().await;

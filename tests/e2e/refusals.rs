@@ -87,7 +87,7 @@ async fn second_election(world: &Scenario) {
 #[tokio::test]
 async fn a_policy_that_refuses_a_write_is_quoted_and_asked_less_and_less_often() {
     scenario(async |world| {
-        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
         let controller = world.controller_with(&proxy.kubeconfig(), &[]);
         let leader = world.led().await;
         second_election(world).await;
@@ -142,7 +142,7 @@ async fn a_quota_without_room_for_a_lease_is_quoted_until_there_is_room() {
 #[tokio::test]
 async fn a_write_that_the_server_is_too_busy_for_is_tried_less_and_less_often_and_holds_up_nobody_else() {
     scenario(async |world| {
-        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
         let controller = world.controller_with(&proxy.kubeconfig(), &[]);
         let mut leader = world.led().await;
         second_election(world).await;
@@ -166,7 +166,7 @@ async fn a_write_that_the_server_is_too_busy_for_is_tried_less_and_less_often_an
 #[tokio::test]
 async fn answers_that_are_lost_lead_to_one_leader_all_the_same() {
     scenario(async |world| {
-        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
         let mut leader = world.led().await;
         // Each kind of write in turn is carried out, and answered as if it had not been.
@@ -189,7 +189,7 @@ async fn answers_that_are_lost_lead_to_one_leader_all_the_same() {
 #[tokio::test]
 async fn a_server_that_answers_every_fifth_request_with_an_error_is_worked_with_nevertheless() {
     scenario(async |world| {
-        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
         let codes = [429, 500, 503, 504];
         let mut number = 0;
         proxy.rule(move |_| {
@@ -219,7 +219,7 @@ async fn a_server_that_answers_every_fifth_request_with_an_error_is_worked_with_
 #[tokio::test]
 async fn a_watch_whose_revision_is_forgotten_begins_anew_however_that_is_said() {
     scenario(async |world| {
-        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
         let mut leader = world.led().await;
         // By an event, as API servers say it, and by the code, as something between here and there may.

@@ -126,14 +126,14 @@ async fn a_replica_that_comes_after_one_that_was_killed_here_does_not_wait() {
     scenario(async |world| {
         // A duration that the test would not outlive.
         let slow = ["--leader-elect-lease-duration", "600s"];
-        let mut former = world.controller_with(&world.cluster.kubeconfig, &slow);
+        let mut former = world.controller_with(&world.cluster.controllers, &slow);
         former.says(ACTIVE).await;
         former.kill();
-        let next = world.controller_with(&world.cluster.kubeconfig, &slow);
+        let next = world.controller_with(&world.cluster.controllers, &slow);
         next.says(ACTIVE).await;
         let leader = world.led().await;
         // One that is alive is waited for.
-        let third = world.controller_with(&world.cluster.kubeconfig, &slow);
+        let third = world.controller_with(&world.cluster.controllers, &slow);
         third.says(STANDBY).await;
         assert_eq!(world.leader("web").await, leader);
         assert!(!third.log().contains("electing"));
@@ -144,7 +144,7 @@ async fn a_replica_that_comes_after_one_that_was_killed_here_does_not_wait() {
 #[tokio::test]
 async fn replicas_that_are_all_active_do_no_harm() {
     scenario(async |world| {
-        let always = |arguments| world.controller_with(&world.cluster.kubeconfig, arguments);
+        let always = |arguments| world.controller_with(&world.cluster.controllers, arguments);
         let controllers = [always(&["--leader-elect=false"]), always(&["--leader-elect=false"]), always(&[])];
         for controller in &controllers {
             controller.says(ACTIVE).await;
@@ -225,7 +225,7 @@ async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_goes_on
         let said = controller.says(&["WARN", "missing right to create the Lease"]).await;
         let remedy = format!("grant get, create and update on leases in namespace {}", world.namespace);
         assert!(said.contains(&remedy) && said.contains("trying again"), "{said}");
-        world.grant("podium", &RIGHTS).await;
+        world.grant("podium", &*RIGHTS).await;
         controller.says(ACTIVE).await;
         world.led().await;
     })

@@ -1,16 +1,18 @@
-//! Rights that are taken away while the controller runs, one verb at a time.
+//! The rights that the chart grants, taken away one verb at a time.
 //!
 //! Whatever is missing is named; what needs none of it goes on, here and in other namespaces; and all of it goes on by itself
-//! once the right is back.
+//! once the right is back. So none of them is too many.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::Api;
 use kube::api::DeleteParams;
-use serde::Deserialize;
+use podium::api::Election;
+use serde_json::{Value, json};
 
-use crate::harness::access::RIGHTS;
+use crate::harness::chart::{self, CLUSTER, NAMESPACES, RIGHTS};
 use crate::harness::controller::Controller;
 use crate::harness::proxy::{Fate, Proxy};
 use crate::harness::{Leader, Scenario, eventually, scenario};
@@ -33,12 +35,59 @@ enum Use {
     LeaseIsLost,
 }
 
+/// The rights to write, what uses each, and how it shows that it is missing.
+const WRITES: [(&str, &str, Use, Shows); 5] = [
+    ("patch", "pods", Use::LeaderFails, Shows::InTheStatus),
+    ("update", "leases", Use::LeaderFails, Shows::InTheStatus),
+    ("create", "leases", Use::LeaseIsLost, Shows::InTheStatus),
+    ("patch", "elections/status", Use::LeaderFails, Shows::InTheLog),
+    ("create", "events", Use::LeaderFails, Shows::InTheLog),
+];
+
+/// What is read where the caches are not enough.
+const READS: [(&str, &str); 3] = [("list", "pods"), ("get", "elections"), ("get", "leases")];
+
+/// What is read where a write was not answered.
+const READ_AGAIN: (&str, &str) = ("get", "pods");
+
+/// What fills the caches.
+const WATCHES: [(&str, &str); 6] = [
+    ("watch", "pods"),
+    ("list", "pods"),
+    ("watch", "leases"),
+    ("list", "leases"),
+    ("watch", "elections"),
+    ("list", "elections"),
+];
+
+/// What a controller does with its own Lease, and what it says without the right.
+const OWN_LEASE: [(&str, &str); 4] = [
+    ("get", "missing right to get the Lease"),
+    ("create", "missing right to create the Lease"),
+    ("update", "missing right to update the Lease"),
+    ("watch", "missing right to watch the Lease"),
+];
+
+/// The same of a sidecar that follows.
+const FOLLOW: [(&str, &str); 3] = [
+    ("get", "missing right to get, list and watch the Lease"),
+    ("list", "missing right to list and watch the Lease"),
+    ("watch", "missing right to list and watch the Lease"),
+];
+
+/// And of one that campaigns.
+const CAMPAIGN: [(&str, &str); 3] = [
+    ("get", "missing right to get the Lease"),
+    ("create", "missing right to create the Lease"),
+    ("update", "missing right to update the Lease"),
+];
+
 /// Runs the test with a led Election in two namespaces, the second one with all rights.
 async fn with_two_namespaces(test: impl AsyncFnOnce(&Scenario, &Proxy, &Controller)) {
     scenario(async |world| {
         scenario(async |other| {
             let account = world.account("podium").await;
-            world.grant("podium", &RIGHTS).await;
+            world.grant("podium", &*RIGHTS).await;
             other.admit(world, "podium").await;
             let proxy = Proxy::to(&account).await;
             let controller = world.controller_with(&proxy.kubeconfig(), &["--namespaces", &other.namespace]);
@@ -84,11 +133,9 @@ async fn lose(world: &Scenario, controller: &Controller, verb: &str, resource: &
 #[tokio::test]
 async fn a_right_to_write_that_is_lost_is_named_and_nothing_else_suffers() {
     with_two_namespaces(async |world, _, controller| {
-        lose(world, controller, "patch", "pods", Use::LeaderFails, Shows::InTheStatus).await;
-        lose(world, controller, "update", "leases", Use::LeaderFails, Shows::InTheStatus).await;
-        lose(world, controller, "create", "leases", Use::LeaseIsLost, Shows::InTheStatus).await;
-        lose(world, controller, "patch", "elections/status", Use::LeaderFails, Shows::InTheLog).await;
-        lose(world, controller, "create", "events", Use::LeaderFails, Shows::InTheLog).await;
+        for (verb, resource, how, shows) in WRITES {
+            lose(world, controller, verb, resource, how, shows).await;
+        }
     })
     .await;
 }
@@ -96,19 +143,20 @@ async fn a_right_to_write_that_is_lost_is_named_and_nothing_else_suffers() {
 #[tokio::test]
 async fn a_right_to_read_that_is_lost_is_named_where_the_server_must_be_asked() {
     with_two_namespaces(async |world, proxy, controller| {
-        lose(world, controller, "list", "pods", Use::LeaseIsLost, Shows::InTheStatus).await;
-        lose(world, controller, "get", "elections", Use::LeaseIsLost, Shows::InTheStatus).await;
-        lose(world, controller, "get", "leases", Use::LeaseIsLost, Shows::InTheStatus).await;
+        for (verb, resource) in READS {
+            lose(world, controller, verb, resource, Use::LeaseIsLost, Shows::InTheStatus).await;
+        }
         // A pod is read where a write to it was not answered.
         proxy.rule(
             |asked| if asked.method == "PATCH" && asked.path.contains("/pods/") { Fate::Refuse(500) } else { Fate::Forward },
         );
-        world.grant_all_but("podium", "get", "pods").await;
+        let (verb, resource) = READ_AGAIN;
+        world.grant_all_but("podium", verb, resource).await;
         let leader = use_it(world, Use::LeaderFails).await;
         controller.says(&["WARN", "cannot get resource \"pods\"", &world.namespace]).await;
         world.condition("web", "Stalled", "True", "WriteRefused").await;
         proxy.heal();
-        world.grant_all("podium", "get", "pods").await;
+        world.grant_all("podium", verb, resource).await;
         world.leader_after("web", &leader).await;
     })
     .await;
@@ -117,14 +165,14 @@ async fn a_right_to_read_that_is_lost_is_named_where_the_server_must_be_asked() 
 #[tokio::test]
 async fn a_watch_that_may_not_be_continued_is_named_and_continued_once_it_may() {
     with_two_namespaces(async |world, proxy, controller| {
-        for (verb, resource) in [("watch", "pods"), ("list", "pods"), ("watch", "leases"), ("watch", "elections")] {
+        for (verb, resource) in WATCHES {
             let told = |log: &str| log.matches(&format!("grant get, list and watch on {resource} in namespace")).count();
             let before = told(&controller.log());
             let leader = world.leader("web").await;
             world.grant_all_but("podium", verb, resource).await;
             if verb == "list" {
                 // Only a watch that was lost for good begins with a list.
-                proxy.rule(|asked| match asked.is_watch() && asked.path.contains("/pods") {
+                proxy.rule(move |asked| match asked.is_watch() && asked.path.contains(&format!("/{resource}?")) {
                     true => Fate::Expire,
                     false => Fate::Forward,
                 });
@@ -148,26 +196,143 @@ async fn a_watch_that_may_not_be_continued_is_named_and_continued_once_it_may() 
     .await;
 }
 
-#[test]
-fn the_example_grants_what_these_tests_grant_and_nothing_else() {
-    let manifests = serde_yaml::Deserializer::from_str(include_str!("../../examples/rbac.yaml"));
-    let manifests = manifests.map(|manifest| serde_yaml::Value::deserialize(manifest).expect("a manifest"));
-    let role = manifests.into_iter().find(|manifest| manifest["kind"] == "ClusterRole").expect("a ClusterRole");
-    let role: ClusterRole = serde_yaml::from_value(role).expect("a ClusterRole");
-    let mut granted = BTreeSet::new();
-    for rule in role.rules.unwrap_or_default() {
-        let (groups, resources) = (rule.api_groups.unwrap_or_default(), rule.resources.unwrap_or_default());
-        let named = rule.resource_names.unwrap_or_default().concat();
-        for (group, resource) in groups.iter().flat_map(|group| resources.iter().map(move |resource| (group, resource))) {
-            let verbs = rule.verbs.iter().map(|verb| (group.clone(), resource.clone(), named.clone(), verb.clone()));
-            granted.extend(verbs);
+#[tokio::test]
+async fn without_the_right_to_ask_for_the_resource_itself_the_labels_of_a_deleted_election_stay_until_it_is_granted() {
+    scenario(async |world| {
+        let account = world.account("podium").await;
+        world.grant("podium", &*RIGHTS).await;
+        let controller = world.controller_with(&account, &[]);
+        let leader = world.led().await;
+        world.api::<Election>().delete("web", &DeleteParams::default()).await.expect("the Election is deleted");
+        let words = "cannot get resource \"customresourcedefinitions\"";
+        controller.says(&["WARN", "failed to sweep", &world.namespace, words, "elections.podium.dev"]).await;
+        let pod = world.ready(&leader.name).await;
+        assert_eq!(pod.metadata.labels.expect("labels").get("leader").map(String::as_str), Some("true"));
+        // What the chart has for the whole cluster where it serves some namespaces only.
+        let (mut role, mut binding) = (
+            chart::object(NAMESPACES, "ClusterRole", "podium-podium"),
+            chart::object(NAMESPACES, "ClusterRoleBinding", "podium-podium"),
+        );
+        let name = format!("podium-{}", world.namespace);
+        for object in [&mut role, &mut binding] {
+            object["metadata"]["name"] = json!(name);
         }
+        binding["roleRef"]["name"] = json!(name);
+        binding["subjects"][0]["namespace"] = json!(world.namespace);
+        world.cluster.apply(role).await;
+        world.cluster.apply(binding).await;
+        world.unlabelled(&leader.name).await;
+        let (client, how) = (&world.cluster.client, DeleteParams::default());
+        Api::<ClusterRoleBinding>::all(client.clone()).delete(&name, &how).await.expect("the binding is deleted");
+        Api::<ClusterRole>::all(client.clone()).delete(&name, &how).await.expect("the role is deleted");
+    })
+    .await;
+}
+
+/// The rules of the role, but for this verb.
+fn without(rules: &[Value], verb: &str) -> Vec<Value> {
+    let mut rules = rules.to_vec();
+    for rule in &mut rules {
+        rule["verbs"].as_array_mut().expect("verbs").retain(|other| other != verb);
     }
-    let owned =
-        |group: &str, resource: &str, named: &str, verb: &str| [group, resource, named, verb].map(str::to_owned).into();
-    let tested =
-        RIGHTS.iter().flat_map(|(group, resource, verbs)| verbs.iter().map(|verb| owned(group, resource, "", verb)));
-    // Elsewhere than in a namespace: whether Elections are served at all.
-    let served = owned("apiextensions.k8s.io", "customresourcedefinitions", "elections.podium.dev", "get");
-    assert_eq!(granted, tested.chain([served]).collect::<BTreeSet<(String, String, String, String)>>());
+    rules.retain(|rule| rule["verbs"] != json!([]));
+    rules
+}
+
+/// Waits until the API server thinks that the account may do this with the Lease of this name, or may not.
+async fn until(world: &Scenario, verb: &str, lease: &str, allowed: bool) {
+    world.until_allowed_with("podium", verb, ("coordination.k8s.io", "leases", Some(lease)), allowed).await;
+}
+
+#[tokio::test]
+async fn without_a_right_to_its_own_lease_a_controller_says_which_and_goes_on_once_it_is_granted() {
+    scenario(async |home| {
+        scenario(async |served| {
+            // The Lease is not where the controller serves, so the rights on Leases that it has there are of no use.
+            let account = home.account("podium").await;
+            served.admit(home, "podium").await;
+            let role = chart::object(NAMESPACES, "Role", "podium-controller");
+            let (rules, name) = (chart::rules(&role), "podium-controller");
+            let place = ["--leader-elect-resource-namespace", &home.namespace, "--leader-elect-resource-name", name];
+            for (verb, words) in OWN_LEASE {
+                home.grant_rules("podium", without(&rules, verb)).await;
+                until(home, verb, name, false).await;
+                let controller = served.controller_with(&account, &place);
+                let lease = format!("{words} {}/{name}", home.namespace);
+                controller.says(&[&lease, &format!("cannot {verb} resource \"leases\"")]).await;
+                home.grant_rules("podium", rules.clone()).await;
+                controller.elects().await;
+                drop(controller);
+                home.api::<Lease>().delete(name, &DeleteParams::default()).await.expect("there is a Lease");
+            }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_right_to_the_lease_a_sidecar_says_which_and_goes_on_once_it_is_granted() {
+    scenario(async |world| {
+        let account = world.account("podium").await;
+        let _controller = world.controller();
+        let leader = world.led().await;
+        let rules = chart::rules(&chart::object(NAMESPACES, "Role", "podium-follow-web-web"));
+        for (verb, words) in FOLLOW {
+            world.grant_rules("podium", without(&rules, verb)).await;
+            until(world, verb, "web", false).await;
+            // With an age, it has to look, too.
+            let sidecar = world.follower("web-1", &account).arguments(&["--max-age=3s"]).start().await;
+            sidecar.says(&["WARN", words, &format!("cannot {verb} resource \"leases\"")]).await;
+            world.grant_rules("podium", rules.clone()).await;
+            sidecar.names(&leader.name).await;
+        }
+        let rules = chart::rules(&chart::object(NAMESPACES, "Role", "podium-campaign-jobs-jobs"));
+        for (verb, words) in CAMPAIGN {
+            world.grant_rules("podium", without(&rules, verb)).await;
+            until(world, verb, "jobs", false).await;
+            let arguments = ["sidecar", "--mode=campaign", "--election=jobs", "--lock=lease", "--ttl=2s"];
+            let sidecar = world.sidecar("job-0", &account).arguments(&arguments).variable("POD_NAMESPACE", &world.namespace);
+            let sidecar = sidecar.start().await;
+            sidecar.says(&["WARN", words, &format!("cannot {verb} resource \"leases\"")]).await;
+            world.grant_rules("podium", rules.clone()).await;
+            sidecar.names("job-0").await;
+            drop(sidecar);
+            world.api::<Lease>().delete("jobs", &DeleteParams::default()).await.expect("there is a Lease");
+        }
+    })
+    .await;
+}
+
+/// Resource (with the one name that it is limited to) and verb.
+type Verb = (String, String);
+
+fn verbs(rendering: &str, kind: &str, role: &str) -> BTreeSet<Verb> {
+    let rules = chart::rules(&chart::object(rendering, kind, role));
+    let each = |rule: &Value| {
+        let (_, resource, verbs) = chart::right(rule);
+        let name = rule["resourceNames"][0].as_str().map(|name| format!("/{name}")).unwrap_or_default();
+        verbs.iter().map(|verb| (format!("{resource}{name}"), (*verb).to_owned())).collect::<Vec<_>>()
+    };
+    rules.iter().flat_map(each).collect()
+}
+
+#[test]
+fn each_right_of_the_chart_is_taken_away_by_one_of_these_tests() {
+    let owned = |(verb, resource): (&str, &str)| (resource.to_owned(), verb.to_owned());
+    let mut taken: BTreeSet<Verb> = WRITES.map(|(verb, resource, ..)| owned((verb, resource))).into();
+    taken.extend(READS.into_iter().chain([READ_AGAIN]).chain(WATCHES).map(owned));
+    assert_eq!(verbs(NAMESPACES, "Role", "podium"), taken);
+    let served = owned(("get", "customresourcedefinitions/elections.podium.dev"));
+    assert_eq!(verbs(NAMESPACES, "ClusterRole", "podium-podium"), [served.clone()].into());
+    taken.insert(served);
+    assert_eq!(verbs(CLUSTER, "ClusterRole", "podium"), taken, "for the whole cluster, its own Lease is one among others");
+    // A right to create is limited to no name.
+    let named = |verbs: &[(&str, &str)], name: &str| -> BTreeSet<Verb> {
+        let on = |verb: &str| if verb == "create" { "leases".to_owned() } else { format!("leases/{name}") };
+        verbs.iter().map(|(verb, _)| (on(verb), (*verb).to_owned())).collect()
+    };
+    assert_eq!(verbs(NAMESPACES, "Role", "podium-controller"), named(&OWN_LEASE, "podium-controller"));
+    assert_eq!(verbs(NAMESPACES, "Role", "podium-follow-web-web"), named(&FOLLOW, "web"));
+    assert_eq!(verbs(NAMESPACES, "Role", "podium-campaign-jobs-jobs"), named(&CAMPAIGN, "jobs"));
 }

@@ -78,7 +78,7 @@ async fn each_change_of_leader_is_one_line_of_the_log_with_from_to_term_and_reas
 #[tokio::test]
 async fn the_log_is_one_json_object_for_each_line_if_asked_for() {
     scenario(async |world| {
-        let controller = world.controller_with(&world.cluster.kubeconfig, &["--log-format", "json"]);
+        let controller = world.controller_with(&world.cluster.controllers, &["--log-format", "json"]);
         let changes = expected(three_changes(world).await);
         controller.says(&["leader changed", &format!("{}", changes[2].2)]).await;
         let log = controller.log();

@@ -1,25 +1,17 @@
 //! Accounts with few rights.
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::config::{AuthInfo, Kubeconfig};
+use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 
+pub use super::chart::RIGHTS;
+use super::cluster::token;
 use super::scenario::Scenario;
 use super::waiting::eventually;
-
-/// What a controller needs in a namespace: API group, resource and verbs.
-pub const RIGHTS: [(&str, &str, &[&str]); 5] = [
-    ("podium.dev", "elections", &["get", "list", "watch"]),
-    ("podium.dev", "elections/status", &["patch"]),
-    ("", "pods", &["get", "list", "watch", "patch"]),
-    ("coordination.k8s.io", "leases", &["get", "list", "watch", "create", "update"]),
-    ("events.k8s.io", "events", &["create"]),
-];
 
 /// What those who run the leader-elector of Kubernetes 1.2 have granted to its pods, and nothing more.
 pub const CONTRIB: [(&str, &str, &[&str]); 1] = [("", "endpoints", &["get", "create", "update"])];
@@ -34,13 +26,7 @@ impl Scenario {
         let account = serde_json::from_value(json!({ "metadata": { "name": name } })).expect("an account");
         accounts.create(&PostParams::default(), &account).await.expect("the account is created");
         self.bind(&self.namespace, name).await;
-        let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
-        let token = accounts.create_token_request(name, &PostParams::default(), &request).await.expect("a token");
-        let token = token.status.expect("a token").token;
-        let mut kubeconfig = self.cluster.kubeconfig.clone();
-        let user: AuthInfo = serde_json::from_value(json!({ "token": token })).expect("a user");
-        kubeconfig.auth_infos[0].auth_info = Some(user);
-        kubeconfig
+        self.cluster.kubeconfig_of(&token(&accounts, name).await)
     }
 
     /// Gives the account all rights but this verb on this resource, and waits until the API server thinks so, too.
@@ -57,7 +43,7 @@ impl Scenario {
 
     /// Gives the account all rights, and waits until the API server thinks that it has this one.
     pub async fn grant_all(&self, name: &str, verb: &str, resource: &str) {
-        self.grant(name, &RIGHTS).await;
+        self.grant(name, &*RIGHTS).await;
         self.until_allowed(name, verb, resource, true).await;
     }
 
@@ -76,16 +62,27 @@ impl Scenario {
     /// Waits until the API server thinks that the account may do this, or may not.
     pub async fn until_allowed(&self, name: &str, verb: &str, resource: &str, allowed: bool) {
         let group = RIGHTS.iter().find(|(_, of, _)| *of == resource).map_or("", |(group, _, _)| group);
+        self.until_allowed_with(name, verb, (group, resource, None), allowed).await;
+    }
+
+    /// The same of a resource of this group, or of one object of it.
+    pub async fn until_allowed_with(
+        &self,
+        account: &str,
+        verb: &str,
+        (group, resource, name): (&str, &str, Option<&str>),
+        allowed: bool,
+    ) {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let review = json!({ "spec": {
-            "user": format!("system:serviceaccount:{}:{name}", self.namespace),
+            "user": format!("system:serviceaccount:{}:{account}", self.namespace),
             "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{}", self.namespace), "system:authenticated"],
             "resourceAttributes": { "namespace": self.namespace, "verb": verb, "group": group, "resource": resource,
-                "subresource": subresource },
+                "subresource": subresource, "name": name },
         }});
         let review: SubjectAccessReview = serde_json::from_value(review).expect("a review");
         let reviews: Api<SubjectAccessReview> = Api::all(self.cluster.client.clone());
-        eventually(&format!("{name} may {verb} {resource}: {allowed}"), async || {
+        eventually(&format!("{account} may {verb} {resource}: {allowed}"), async || {
             let answer = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
             let status = answer.status.ok_or("no answer")?;
             if status.allowed == allowed { Ok(()) } else { Err(format!("{status:?}")) }
@@ -96,7 +93,7 @@ impl Scenario {
     /// Gives an account of another namespace all rights in this one.
     pub async fn admit(&self, home: &Self, name: &str) {
         self.bind(&home.namespace, name).await;
-        self.grant(name, &RIGHTS).await;
+        self.grant(name, &*RIGHTS).await;
     }
 
     async fn bind(&self, home: &str, name: &str) {

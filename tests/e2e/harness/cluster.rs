@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::process::Command;
 
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use podium::api::{Election, custom_resource_definition};
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use super::chart;
 use super::waiting::eventually;
 
 /// Names the kubeconfig of the cluster that most tests share.
@@ -20,6 +24,9 @@ const VARIABLE: &str = "PODIUM_KUBECONFIG";
 pub struct Cluster {
     /// How to reach it.
     pub kubeconfig: Kubeconfig,
+    /// How controllers reach it: as the chart's account, with its rights and under its policies, or where the test made the
+    /// cluster for itself, as an administrator.
+    pub controllers: Kubeconfig,
     /// A client of it. Belongs to the runtime of one test.
     pub client: Client,
 }
@@ -34,24 +41,67 @@ pub struct OwnCluster {
 }
 
 impl Cluster {
-    /// The cluster that `PODIUM_KUBECONFIG` names, with the Election resource installed.
+    /// The cluster that `PODIUM_KUBECONFIG` names, with the Election resource installed, and of the chart what concerns the
+    /// controllers' account.
     ///
     /// # Panics
     /// Without the variable: a test that was not run must not pass.
     pub async fn shared() -> Self {
-        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        static CONTROLLERS: OnceCell<Kubeconfig> = OnceCell::const_new();
         let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
         let path =
             path.unwrap_or_else(|| panic!("no cluster to test on: run `make test`, or set {VARIABLE} to a kubeconfig file"));
-        let cluster = Self::at(Path::new(&path)).await;
-        INSTALLED.get_or_init(|| cluster.install(custom_resource_definition())).await;
+        let mut cluster = Self::at(Path::new(&path)).await;
+        let controllers = CONTROLLERS.get_or_init(async || {
+            cluster.install(custom_resource_definition()).await;
+            cluster.install_account().await
+        });
+        cluster.controllers = controllers.await.clone();
         cluster
     }
 
     async fn at(path: &Path) -> Self {
         let kubeconfig =
             Kubeconfig::read_from(path).unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()));
-        Self { client: client(&kubeconfig).await, kubeconfig }
+        Self { client: client(&kubeconfig).await, controllers: kubeconfig.clone(), kubeconfig }
+    }
+
+    /// The account of the chart's controllers, its roles, and the policy about what it may do to pods. (Not the one about Leases,
+    /// which knows where the controllers' own one is: each test has one of its own.)
+    async fn install_account(&self) -> Kubeconfig {
+        let kinds = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"];
+        for object in chart::objects(chart::CLUSTER) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if kinds.iter().any(|kind| object["kind"] == *kind) || name == "podium-controller-pods" {
+                self.apply(object).await;
+            }
+        }
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), "podium");
+        self.kubeconfig_of(&token(&accounts, "podium").await)
+    }
+
+    /// Applies an object of any kind.
+    pub async fn apply(&self, object: Value) {
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let kind = object.types.clone().expect("its kind");
+        let kind = GroupVersionKind::try_from(kind).expect("a kind");
+        let kind = ApiResource::from_gvk(&kind);
+        let api: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        };
+        let (name, how) = (object.metadata.name.clone().expect("a name"), PatchParams::apply("podium-e2e").force());
+        api.patch(&name, &how, &Patch::Apply(&object))
+            .await
+            .unwrap_or_else(|error| panic!("{name} is not accepted: {error}"));
+    }
+
+    /// The cluster as the owner of this token sees it.
+    pub fn kubeconfig_of(&self, token: &str) -> Kubeconfig {
+        let mut kubeconfig = self.kubeconfig.clone();
+        let user: AuthInfo = serde_json::from_value(json!({ "token": token })).expect("a user");
+        kubeconfig.auth_infos[0].auth_info = Some(user);
+        kubeconfig
     }
 
     /// Applies the definition, and waits until Elections can be listed.
@@ -106,6 +156,14 @@ fn script(script: &str, name: &str) -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster").join(script));
     command.arg(name);
     command
+}
+
+/// A token of this account, for longer than any run of the tests.
+pub async fn token(accounts: &Api<ServiceAccount>, name: &str) -> String {
+    let spec = TokenRequestSpec { expiration_seconds: Some(24 * 60 * 60), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let token = accounts.create_token_request(name, &PostParams::default(), &request).await.expect("a token");
+    token.status.expect("a token").token
 }
 
 /// A client of the cluster in `kubeconfig`, and of no other.

@@ -1,6 +1,7 @@
 //! What the tests stand on: a cluster, a namespace for each test, controllers as processes, and the history of it all.
 
 pub mod access;
+pub mod chart;
 pub mod cluster;
 pub mod controller;
 pub mod door;
@@ -10,6 +11,7 @@ pub mod faulty;
 pub mod history;
 pub mod inside;
 pub mod observer;
+pub mod policies;
 pub mod proxy;
 pub mod scenario;
 pub mod sidecar;

@@ -100,7 +100,7 @@ impl Scenario {
 
     /// Starts a controller for the namespace.
     pub fn controller(&self) -> Controller {
-        self.controller_with(&self.cluster.kubeconfig, &[])
+        self.controller_with(&self.cluster.controllers, &[])
     }
 
     /// Starts a controller for the namespace with another kubeconfig and more arguments.
@@ -132,7 +132,7 @@ impl Scenario {
     pub fn controller_of_the_cluster(&self) -> Controller {
         let (directory, number) = self.next_process();
         let name = format!("controller-{number}");
-        Controller::start(&directory, &name, &self.cluster.kubeconfig, &["--log", "info,podium=debug"])
+        Controller::start(&directory, &name, &self.cluster.controllers, &["--log", "info,podium=debug"])
     }
 
     /// Makes the checker watch an Election.

@@ -18,7 +18,7 @@ use super::pods::condition;
 const IMAGE: &str = "PODIUM_NODES_IMAGE";
 
 /// Where the controllers are.
-pub const NAMESPACE: &str = "podium-system";
+pub const NAMESPACE: &str = "podium";
 
 /// The name of the image on the nodes.
 pub const TAG: &str = "localhost/podium:test";
