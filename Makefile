@@ -26,14 +26,14 @@ lint: ## formatting, clippy and documentation, with warnings denied
 unit: ## the tests that need no cluster
 	cargo test --locked --lib --bins --test crd --test pages --test purity
 	cargo test --locked --test keeper
-	cargo test --locked --test model
+	cargo test --locked --profile explore --test model
 	cargo test --locked --doc
 
 model: ## explores the safety protocol as far as a quarter of an hour goes; `make test` explores what is done in a minute
-	cargo test --locked --test model -- --large
+	cargo test --locked --profile explore --test model -- --large
 
 simulate: ## worlds in which everything goes wrong: SEEDS=N of them from FROM=N on, or SEED=N in full
-	cargo test --locked --test simulation -- --nocapture
+	cargo test --locked --profile explore --test simulation -- --nocapture
 
 e2e: ## the end-to-end tests, on a local cluster of their own; or on that of PODIUM_KUBECONFIG
 	tests/e2e/run

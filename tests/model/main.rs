@@ -1,7 +1,7 @@
 //! The safety protocol (`docs/design.md`, section 4), explored exhaustively with Podium's own `decide`: every order in which
 //! controllers with stale caches, late and lost requests, crashes, pods that come and go, and people's hands can meet.
 //!
-//! `cargo test --test model` explores what is done in a minute or two; `make model` more. Words after `--` choose by name.
+//! `cargo test --profile explore --test model` explores what is done in a minute or two; `make model` more. Words after `--` choose by name.
 //! Each exploration must visit exactly the number of states that it says: a change of the protocol shows here. Each rule of
 //! the protocol that is removed must lead to a broken promise, in as many steps as it says.
 
