@@ -117,7 +117,7 @@ impl Drop for Release {
     fn drop(&mut self) {
         // Whatever a failed test left would fail the next one.
         let _ = helm(&["uninstall", &self.name, "--namespace", &self.name, "--ignore-not-found"]);
-        let _ = kubectl(&["delete", "namespace", &self.name, "--ignore-not-found", "--wait=false"]);
+        let _ = kubectl(&["delete", "namespace", &self.name, "--ignore-not-found", "--timeout=60s"]);
         if std::thread::panicking() {
             println!("{}", fs::read_to_string(self.folder.join("controller.log")).unwrap_or_default());
         }

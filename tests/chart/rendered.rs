@@ -80,7 +80,7 @@ fn values_that_make_no_sense_are_refused_with_their_names() {
         ("admission.users={Deny,Warn}", "write [Deny], [Deny, Audit], or any of Warn and Audit"),
         ("admission.exempt.users={it's}", "/admission/exempt/users/0"),
         ("labelKeys={a b}", "/labelKeys/0"),
-        ("labelKeys=null", "labelKeys"),
+        ("labelKeys=null", "missing property 'labelKeys'"),
         ("namespaces={Team}", "/namespaces/0"),
         ("leaderElection.leaseDuration=8", "/leaderElection/leaseDuration"),
         ("serviceAccount.create=false", "serviceAccount.name: name the account"),

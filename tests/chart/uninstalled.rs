@@ -12,20 +12,12 @@ fn uninstalled_it_leaves_elections_leases_and_labels_until_they_are_taken_away_a
     drop(controller);
     let said = release.uninstall();
     assert!(said.contains("elections.podium.dev"), "it says what it keeps: {said}");
-    assert_eq!(
-        get(&[
-            "deployment,serviceaccount,role,networkpolicy,pdb",
-            "--namespace=podium",
-            "--selector=app.kubernetes.io/name=podium"
-        ])
-        .map(|left| left["items"].as_array().map(Vec::len)),
-        Some(Some(0))
-    );
-    let left = get(&[
-        "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding",
-        "--selector=app.kubernetes.io/name=podium",
-    ]);
-    assert_eq!(left.map(|left| left["items"].clone()), Some(serde_json::json!([])));
+    let inside = "deployment,serviceaccount,role,rolebinding,service,poddisruptionbudget,networkpolicy";
+    let outside = "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding";
+    for kinds in [inside, outside] {
+        let left = get(&[kinds, "--namespace=podium", "--selector=app.kubernetes.io/name=podium"]);
+        assert_eq!(left, None, "nothing else stays");
+    }
     let election = get(&["election", "web", "--namespace=uninstalled"]).expect("the Election stays");
     assert!(get(&["lease", "web", "--namespace=uninstalled"]).is_some() && is_labelled("uninstalled"));
 

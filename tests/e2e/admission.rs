@@ -4,6 +4,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::SelectorExt;
 use kube::{Client, ResourceExt};
 use podium::api::Election;
 use serde_json::{Value, json};

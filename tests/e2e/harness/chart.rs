@@ -1,16 +1,18 @@
 //! What the chart grants and forbids, read from what is committed of it: the tests' accounts have these rights, and meet these
 //! policies.
 
+use std::fs;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 /// For the whole cluster: the plain file.
-pub const CLUSTER: &str = include_str!("../../../charts/podium.yaml");
+pub const CLUSTER: &str = "charts/podium.yaml";
 
 /// For two namespaces, with a sidecar of each mode.
-pub const NAMESPACES: &str = include_str!("../../../charts/rendered/namespaces.yaml");
+pub const NAMESPACES: &str = "charts/rendered/namespaces.yaml";
 
 /// What may be done: API group, resource (`pods`, or `pods/status`) and verbs.
 pub type Right = (&'static str, &'static str, &'static [&'static str]);
@@ -23,7 +25,9 @@ pub static RIGHTS: LazyLock<[Right; 5]> = LazyLock::new(|| {
 
 /// The objects of a rendering.
 pub fn objects(rendering: &str) -> Vec<Value> {
-    let documents = serde_yaml::Deserializer::from_str(rendering);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(rendering);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let documents = serde_yaml::Deserializer::from_str(&text);
     let documents = documents.map(|document| Value::deserialize(document).expect("a manifest"));
     documents.filter(|document| !document.is_null()).collect()
 }
