@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chaos scale test demo
+.PHONY: help build generate fmt lint unit model simulate e2e chaos scale alerts test demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -10,9 +10,11 @@ help: ## lists the targets
 build: ## builds the optimised binary, target/release/podium
 	cargo build --release --locked
 
-generate: ## renews the files that are made from the code: crds/
+generate: ## renews the files that are made from the code: crds/, docs/metrics.md
 	cargo run --quiet --locked -- crd >crds/elections.podium.dev.yaml.new
 	mv crds/elections.podium.dev.yaml.new crds/elections.podium.dev.yaml
+	cargo run --quiet --locked -- metrics >docs/metrics.md.new
+	mv docs/metrics.md.new docs/metrics.md
 
 fmt: ## formats the code
 	cargo fmt
@@ -42,6 +44,9 @@ chaos: ## three minutes (PODIUM_CHAOS_SECONDS) in which controllers, API server 
 
 scale: ## the end-to-end tests that are too large for every day: 5,000 pods, 200 Elections on the same pods
 	tests/e2e/run --ignored --nocapture
+
+alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
+	tests/alerts/run
 
 test: export PODIUM_CHAOS_SECONDS ?= 90
 test: lint unit simulate e2e chaos ## everything, with 90 seconds of chaos
