@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chaos scale alerts test demo
+.PHONY: help build generate fmt lint unit model simulate e2e chaos scale test demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -45,11 +45,13 @@ chaos: ## three minutes (PODIUM_CHAOS_SECONDS) in which controllers, API server 
 scale: ## the end-to-end tests that are too large for every day: 5,000 pods, 200 Elections on the same pods
 	tests/e2e/run --ignored --nocapture
 
-alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
-	tests/alerts/run
-
 test: export PODIUM_CHAOS_SECONDS ?= 90
 test: lint unit simulate e2e chaos ## everything, with 90 seconds of chaos
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run
+
+# Not part of `test`: it needs nothing of Podium but these rules.
+.PHONY: alerts
+alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
+	tests/alerts/run

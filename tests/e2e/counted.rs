@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use prometheus_parse::{Sample, Scrape, Value};
 use tokio::time::Instant;
 
-use crate::harness::controller::{HTTP, get};
+use crate::harness::http::{HTTP, get};
 use crate::harness::{eventually, scenario};
 
 async fn scrape(http: SocketAddr) -> Vec<Sample> {

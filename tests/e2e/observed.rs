@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::controller::{Controller, HTTP, get, put};
+use crate::harness::controller::Controller;
 use crate::harness::door::Door;
+use crate::harness::http::{HTTP, get, put};
+use crate::harness::proxy::{Asked, Fate, Proxy};
 use crate::harness::sidecar::Connection;
 use crate::harness::{Scenario, eventually, scenario};
 
@@ -109,6 +111,38 @@ async fn replicas_whose_packets_vanish_say_so_within_the_duration_of_the_lease()
             assert!(told.elapsed() < Duration::from_secs(5), "{}", controller.log());
             assert!(Connection::open(http).await.is_err(), "nothing listens any more");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_controller_that_is_told_to_stop_finishes_what_is_answered_in_time_and_does_not_wait_for_what_is_not() {
+    scenario(async |world| {
+        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let mut controller = world.controller_with(&proxy.kubeconfig(), HTTP);
+        controller.elects().await;
+        let http = controller.http().await;
+        let leader = world.led().await;
+        let hangs = |asked: &Asked| if asked.writes("pods/web-1") { Fate::Hang } else { Fate::Forward };
+        proxy.rule(hangs);
+        world.set_ready(&leader.name, false).await;
+        eventually("the new leader's label is on its way", async || {
+            let asked = proxy.asked(|asked| asked.fate == Fate::Hang);
+            if asked.is_empty() { Err("not yet".into()) } else { Ok(()) }
+        })
+        .await;
+        let told = Instant::now();
+        controller.signal("TERM");
+        until_unready(http, "it is about to end").await;
+        assert!(controller.end().await.success());
+        let took = told.elapsed();
+        println!("SIGTERM while one write is not answered: {took:?}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        controller.says(&["were not answered within 3 s"]).await;
+        // The others need not wait for the Lease to expire, and what was begun is finished by the next one.
+        controller.says(&["released the Lease"]).await;
+        let _next = world.controller();
+        world.leader_is("web", "web-1").await;
     })
     .await;
 }

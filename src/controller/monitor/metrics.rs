@@ -31,6 +31,9 @@ use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
 /// given up or because of a bug.
 pub const OUTCOMES: &[&str] = &["done", "again", "conflict", "refused", "unanswered", "busy", "abandoned"];
 
+/// How many Elections without a leader may be remembered.
+const MANY_VACANCIES: usize = 4_096;
+
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// Of a request: verb and resource, and what was answered.
@@ -172,13 +175,20 @@ impl Metrics {
         let announced = plan.status.as_ref().is_some_and(|status| status.announce.is_some());
         let rests = matches!(plan.then, Then::Rest | Then::LookAgain(_));
         match plan.lease {
-            Some(LeaseWrite::Elect { .. }) => {
-                lock(&self.vacancies).entry(key.clone()).or_insert(since);
-            }
+            Some(LeaseWrite::Elect { .. }) => self.vacant(key, since),
             // Somebody else was faster, or it was a false alarm.
             None if rests && !announced && status.leader.is_some() => self.forget(key),
             _ => {}
         }
+    }
+
+    fn vacant(&self, key: &Key, since: Instant) {
+        let mut vacancies = lock(&self.vacancies);
+        if vacancies.len() >= MANY_VACANCIES {
+            // Of Elections that were deleted while they had no leader. For those that are left, the wall clock will do.
+            vacancies.clear();
+        }
+        vacancies.entry(key.clone()).or_insert(since);
     }
 
     /// There is no such Election any more.
@@ -194,8 +204,7 @@ impl Metrics {
         self.changes.get_or_create(&[("reason", reason), ("to", direction)]).inc();
         if to.is_none() {
             // The vacancy goes on.
-            lock(&self.vacancies).entry(key.clone()).or_insert(since);
-            return;
+            return self.vacant(key, since);
         }
         let since = lock(&self.vacancies).remove(key).unwrap_or(since);
         if before.term.is_none() {

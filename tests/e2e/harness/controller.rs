@@ -1,20 +1,15 @@
 //! `podium controller` as a process of its own, as users run it.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use kube::config::Kubeconfig;
 
-use super::sidecar::{Connection, split};
 use super::waiting::eventually;
 
 /// How the names of the Leases begin by which replicas of the controller elect the active one.
 pub const OWN_LEASE: &str = "podium-controller";
-
-/// Makes a controller answer HTTP requests.
-pub const HTTP: &[&str] = &["--http", "127.0.0.1:0"];
 
 /// A running controller. It is killed when this is dropped.
 pub struct Controller {
@@ -58,13 +53,6 @@ impl Controller {
         .await
     }
 
-    /// Where it answers HTTP requests, if it was started with [`HTTP`].
-    pub async fn http(&self) -> SocketAddr {
-        let line = self.says(&["answering address="]).await;
-        let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
-        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("an address: {line}"))
-    }
-
     /// Waits until its caches are filled and it elects.
     pub async fn elects(&self) {
         self.says(&["electing"]).await;
@@ -103,17 +91,4 @@ impl Drop for Controller {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Asks for a path: status and body.
-pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut connection = Connection::open(address).await.expect("it listens");
-    split(&connection.ask("GET", path).await.expect("it answers"))
-}
-
-/// Puts this there: status and body.
-pub async fn put(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
-    let mut connection = Connection::open(address).await.expect("it listens");
-    connection.send_with("PUT", path, body).await.expect("it is sent");
-    split(&connection.receive("PUT").await.expect("it answers"))
 }
