@@ -10,9 +10,11 @@ help: ## lists the targets
 build: ## builds the optimised binary, target/release/podium
 	cargo build --release --locked
 
-generate: ## renews the files that are made from others: crds/, and in charts/ what is rendered and listed
+generate: ## renews the files that are made from others: crds/, docs/metrics.md, and in charts/ what is rendered and listed
 	cargo run --quiet --locked -- crd >crds/elections.podium.dev.yaml.new
 	mv crds/elections.podium.dev.yaml.new crds/elections.podium.dev.yaml
+	cargo run --quiet --locked -- metrics >docs/metrics.md.new
+	mv docs/metrics.md.new docs/metrics.md
 	charts/render
 
 fmt: ## formats the code
@@ -65,3 +67,8 @@ audit: ## licences, sources, advisories and duplicates of the dependencies; need
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run
+
+# Not part of `test`: it needs nothing of Podium but these rules.
+.PHONY: alerts
+alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
+	tests/alerts/run

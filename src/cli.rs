@@ -23,7 +23,7 @@ use podium::controller::observe::settings::{LabelKeys, Limits};
 use podium::controller::observe::world::Scope;
 use podium::controller::server::KubeServer;
 use podium::controller::sweep::command::{self, Swept};
-use podium::controller::{self, Options};
+use podium::controller::{self, Http, Options};
 use run::RunArgs;
 use sidecar::SidecarArgs;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +50,9 @@ enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
+    /// Print the page about the metrics and Events of the controller, docs/metrics.md.
+    #[command(hide = true)]
+    Metrics,
     /// Started by the sidecar, never by people: keeps the status file and runs the command.
     #[command(hide = true)]
     Keeper,
@@ -64,7 +67,7 @@ struct ControllerArgs {
     #[arg(long, env = "PODIUM_LABEL_KEYS", value_delimiter = ',', default_value = "leader,*/leader")]
     label_keys: Vec<String>,
     /// Answer HTTP requests here: `:8080`, `127.0.0.1:8080`, `[::1]:8080`. /healthz: whether it lives; /readyz: whether it knows
-    /// what it decides on. Default: nowhere.
+    /// what it decides on; /metrics: docs/metrics.md. Default: nowhere.
     #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS:PORT")]
     http: Option<String>,
     #[command(flatten)]
@@ -120,6 +123,7 @@ pub fn run() -> ExitCode {
     let done = |()| 0;
     let result = match parse() {
         Command::Crd => print_crd().map(done).map_err(Failure::from),
+        Command::Metrics => print("the page", &podium::controller::monitor::table::page()).map(done).map_err(Failure::from),
         Command::Controller(args) => run_controller(args).map(done).map_err(Failure::from),
         Command::Sweep(args) => run_sweep(args).map(done).map_err(Failure::from),
         Command::Sidecar(args) => sidecar::begin(args, None).map(drop).map(done),
@@ -154,16 +158,21 @@ fn parse() -> Command {
 fn print_crd() -> Result<(), String> {
     let yaml = serde_yaml::to_string(&podium::api::custom_resource_definition())
         .map_err(|error| format!("failed to print the CustomResourceDefinition: {error}"))?;
-    match io::stdout().write_all(yaml.as_bytes()) {
+    print("the CustomResourceDefinition", &yaml)
+}
+
+fn print(what: &str, text: &str) -> Result<(), String> {
+    match io::stdout().write_all(text.as_bytes()) {
         // The reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| format!("failed to print the CustomResourceDefinition: {error}")),
+        result => result.map_err(|error| format!("failed to print {what}: {error}")),
     }
 }
 
 fn run_controller(args: ControllerArgs) -> Result<(), String> {
     let ControllerArgs { namespaces, label_keys, http, leader_elect, log } = args;
-    log.begin()?;
+    let set_log = log.begin()?;
+    let http = http.map(|address| Http { address, set_log });
     let namespaces: Vec<String> = namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
     let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces.into_iter().collect()) };
     let label_keys = LabelKeys::new(label_keys);

@@ -1,8 +1,10 @@
 //! What is logged, and how.
 
-use std::io;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use podium::controller::SetLog;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Clone, Debug, Default, Args)]
@@ -23,20 +25,33 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// Logs to stderr from now on.
+    /// Logs to stderr from now on. Returns what changes what is logged.
     ///
     /// # Errors
     /// Directives that are not understood.
-    pub fn begin(self) -> Result<(), String> {
+    pub fn begin(self) -> Result<SetLog, String> {
         let Self { log_format, log } = self;
-        // What goes wrong with requests is said by Podium, once and with the remedy; the client would say it again.
-        let filter = EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{log}"))
-            .map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-        match log_format {
-            LogFormat::Text => subscriber.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        }
-        Ok(())
+        let begins = filter(&log).map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
+        let subscriber = tracing_subscriber::fmt().with_env_filter(begins).with_writer(io::stderr);
+        Ok(match log_format {
+            LogFormat::Text => {
+                let subscriber = subscriber.with_target(false).with_ansi(io::stderr().is_terminal());
+                let subscriber = subscriber.with_filter_reloading();
+                let handle = subscriber.reload_handle();
+                subscriber.init();
+                Arc::new(move |log| handle.reload(filter(log)?).map_err(|error| error.to_string()))
+            }
+            LogFormat::Json => {
+                let subscriber = subscriber.json().flatten_event(true).with_filter_reloading();
+                let handle = subscriber.reload_handle();
+                subscriber.init();
+                Arc::new(move |log| handle.reload(filter(log)?).map_err(|error| error.to_string()))
+            }
+        })
     }
+}
+
+/// What goes wrong with requests is said by Podium, once and with the remedy; the client would say it again.
+fn filter(log: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{log}")).map_err(|error| error.to_string())
 }

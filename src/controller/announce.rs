@@ -16,6 +16,16 @@ use crate::api::names;
 use crate::election::plan::Announcement;
 use crate::election::snapshot::Election;
 
+/// A reason that Events give, their type, and what it means.
+pub type Told = (&'static str, &'static str, &'static str);
+
+const ELECTED: Told = ("LeaderElected", "Normal", "a term began with a leader: it is labelled");
+const LOST: Told =
+    ("LeaderLost", "Warning", "a term began without a leader: the last one cannot lead any more, and no other pod may");
+
+/// All of them.
+pub const EVENTS: [Told; 2] = [ELECTED, LOST];
+
 /// What this work is called among the complaints.
 const WORK: &str = "publishing Events";
 
@@ -28,6 +38,7 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
     info!(election = %name, from, to, term = term.number(), reason, took_ms, "leader changed");
     let event = event(election, &shared.instance, &change, (shared.clock)());
     let key = Key { namespace: election.namespace.clone(), name: election.name.clone() };
+    shared.monitor.metrics.changed(&key, &change, &election.status, since, (shared.clock)());
     match shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
         // The Event of a term that was told before is refused, rightly; where the namespace goes, its Events go.
         Ok(_) | Err(Refusal::Outdated(_) | Refusal::Ending(_)) => {
@@ -42,9 +53,9 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
 
 fn event(election: &Election, instance: &str, change: &Announcement, now: Timestamp) -> Event {
     let Announcement { from, to, term, reason } = change;
-    let (reason_word, action, kind) = match to {
-        Some(_) => ("LeaderElected", "Elect", "Normal"),
-        None => ("LeaderLost", "Vacate", "Warning"),
+    let ((reason_word, kind, _), action) = match to {
+        Some(_) => (ELECTED, "Elect"),
+        None => (LOST, "Vacate"),
     };
     let name = |leader: &Option<String>| leader.clone().unwrap_or_else(|| "nobody".into());
     let note = format!("from {} to {}, term {term}: {reason}", name(from), name(to));

@@ -2,7 +2,8 @@
 //!
 //! [`watch`] feeds the caches in [`observe`], which know whom a change concerns; [`queue`] gives out the Elections that are
 //! due; [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the
-//! one narrow door to the API server. [`sweep`] is a loop of its own. Of several replicas, [`replicas`] makes one active.
+//! one narrow door to the API server. [`sweep`] is a loop of its own. Of several replicas, [`replicas`] makes one active. [`monitor`] tells
+//! whoever asks how all of that goes.
 
 pub mod act;
 pub mod announce;
@@ -81,8 +82,20 @@ pub struct Options {
     pub clock: Clock,
     /// How it campaigns against other replicas to be the active one. `None`: it does not, and always elects.
     pub candidacy: Option<Candidacy>,
-    /// Where it tells about itself by HTTP: `ADDRESS:PORT`. `None`: nowhere.
-    pub http: Option<String>,
+    /// How it tells about itself by HTTP. `None`: not at all.
+    pub http: Option<Http>,
+}
+
+/// Changes what is logged: directives as those of `--log`, or why they are not understood.
+pub type SetLog = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// How a controller tells about itself.
+#[derive(Clone)]
+pub struct Http {
+    /// Where: `ADDRESS:PORT`, or `:PORT` for all interfaces.
+    pub address: String,
+    /// What changes what is logged, for whoever asks from the same machine or pod.
+    pub set_log: SetLog,
 }
 
 /// Why a controller cannot go on. Everything that the API server does is waited out instead.
@@ -147,15 +160,18 @@ async fn run_monitored<S: Server>(
     let scope = options.scope.clone();
     let http = match options.http.clone() {
         None => None,
-        Some(address) => Some(http::Server::bind(&address).await.map_err(|error| Fatal::Http { address, error })?),
+        Some(Http { address, set_log }) => {
+            let server = http::Server::bind(&address).await.map_err(|error| Fatal::Http { address, error })?;
+            Some((server, set_log))
+        }
     };
     // Beside the first lists: who is alone does not wait for one after the other.
     let mut replica = Replica::start(&client, options.candidacy.clone())?;
     let shared = Arc::new(Shared::new(server, options, monitor));
     let mut telling = JoinSet::new();
-    if let Some(http) = http {
-        info!(address = %http.address(), "answering");
-        let served = monitor::http::serve(http, shared.clone(), replica.activity.clone());
+    if let Some((server, set_log)) = http {
+        info!(address = %server.address(), "answering");
+        let served = monitor::http::serve(server, shared.clone(), replica.activity.clone(), set_log);
         telling.spawn(async { match served.await {} });
     }
     let (synced, mut all_synced) = channel::channel(false);

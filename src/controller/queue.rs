@@ -93,6 +93,12 @@ impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
         }
     }
 
+    /// How many keys are due, and not given out yet.
+    pub fn depth(&self) -> usize {
+        let now = Instant::now();
+        self.lock().due.range(..=(now, u64::MAX)).count()
+    }
+
     /// Reports the end of the work that [`Queue::next`] gave out.
     pub fn finish(&self, key: K, outcome: Outcome) {
         let mut state = self.lock();
@@ -251,6 +257,21 @@ mod tests {
         }
         given.sort_unstable();
         assert_eq!(given, ["a", "b", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_deep_as_what_is_due_and_not_given_out() {
+        let queue = Queue::new();
+        let now = Instant::now();
+        for key in ["a", "b"] {
+            queue.add(key, now);
+        }
+        queue.add("later", now + Duration::from_secs(5));
+        assert_eq!(queue.depth(), 2);
+        queue.next().await;
+        assert_eq!(queue.depth(), 1);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(queue.depth(), 2);
     }
 
     #[tokio::test(start_paused = true)]

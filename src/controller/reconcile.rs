@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
 use super::act::{Ended, act};
 use super::observe::snapshot::Consulted;
@@ -20,6 +20,7 @@ use crate::api::{ElectionStatus, Reason};
 use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
 use crate::election::{ResourceVersion, decide, status};
+use crate::lease::record::Content;
 
 /// How many decisions one pass takes before it lets others have their turn.
 const DECISIONS: u32 = 12;
@@ -40,7 +41,11 @@ pub struct Reconciler {
 impl Reconciler {
     /// Brings the Election to rest, or as far as it goes. `since`: when it became due.
     pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant) -> Outcome {
-        match self.pass(shared, key, since).await {
+        let pass = shared.monitor.metrics.pass();
+        let span = debug_span!("pass", namespace = key.namespace, election = key.name, term = field::Empty);
+        let passed = self.pass(shared, key, since).instrument(span).await;
+        pass.ended(label(&passed));
+        match passed {
             Ok(outcome) => {
                 if shared.complaints.settle(key, WORK) {
                     info!(election = %key, "going on");
@@ -64,8 +69,12 @@ impl Reconciler {
             let Some((snapshot, lease)) = seen else {
                 self.counts().remove(key);
                 lock(&self.written).remove(key);
+                shared.monitor.metrics.forget(key);
                 return Ok(Outcome::Done);
             };
+            if let Some(Content::Term(record)) = snapshot.lease.as_ref().map(|lease| &lease.content) {
+                Span::current().record("term", record.term.number());
+            }
             let mut plan = decide(&snapshot, (shared.clock)());
             let counts_due = self.postpone_counts(key, &mut plan);
             // Another controller says otherwise, and one of the two looks at old pods. Without a look at the server they would
@@ -77,6 +86,7 @@ impl Reconciler {
                 continue;
             }
             let status = plan.status.as_ref().map(|write| essence(&write.status));
+            shared.monitor.metrics.planned(key, &snapshot.election.status, &plan, since);
             let acted = act(shared, &snapshot.election, lease, plan, since).await;
             if let (Ok(_), Some(status)) = (&acted, status) {
                 lock(&self.written).insert(key.clone(), status);
@@ -124,6 +134,18 @@ impl Reconciler {
 
     fn counts(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
         lock(&self.counts_due)
+    }
+}
+
+/// How a pass ended, for those who count.
+fn label(passed: &Result<Outcome, Refusal>) -> &'static str {
+    match passed {
+        Ok(Outcome::Done) => "done",
+        Ok(Outcome::Again(_)) => "again",
+        Ok(Outcome::Failed) => "busy",
+        Err(Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { .. }) => "conflict",
+        Err(Refusal::Denied(_)) => "refused",
+        Err(Refusal::Unknown(_)) => "unanswered",
     }
 }
 

@@ -39,21 +39,35 @@ pub async fn watch<S, K>(
     if kind == Kind::Leases && namespace.is_none() {
         config = config.fields(&format!("metadata.namespace!={NODE_LEASES}"));
     }
-    let mut events = watcher(api.clone(), config.clone()).boxed();
+    let begin = || watcher(api.clone(), config.clone()).boxed();
+    let mut events = begin();
+    let mut outages = shared.monitor.health.outages();
     let mut trouble: Option<String> = None;
     let mut delay = DELAYS.0;
-    while let Some(event) = events.next().await {
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            // The watch may be dead, and would not notice for minutes.
+            Ok(()) = outages.changed() => {
+                debug!("listing {} anew after an outage", kind.plural());
+                events = begin();
+                continue;
+            }
+        };
         let event = match event {
-            Ok(event) => event,
-            Err(error) => {
+            None => return,
+            Some(Ok(event)) => event,
+            Some(Err(error)) => {
                 let what = explain(kind, namespace.as_deref(), &error);
                 shared.monitor.health.trouble((kind, namespace.clone()), &what);
+                shared.monitor.metrics.watch_failed(kind);
                 if trouble.as_ref() != Some(&what) {
                     warn!("{what}");
                     trouble = Some(what);
                 }
                 if is_forgotten(&error) {
-                    events = watcher(api.clone(), config.clone()).boxed();
+                    events = begin();
                 }
                 sleep(delay).await;
                 delay = delay.saturating_mul(2).min(DELAYS.1);

@@ -18,6 +18,7 @@ mod campaigns;
 mod checks;
 mod compat;
 mod conforms;
+mod counted;
 mod cut_off;
 mod deletes;
 mod elects;

@@ -7,24 +7,10 @@ use tokio::time::Instant;
 
 use crate::harness::controller::Controller;
 use crate::harness::door::Door;
-use crate::harness::sidecar::{Connection, split};
+use crate::harness::http::{HTTP, get, put};
+use crate::harness::proxy::{Asked, Fate, Proxy};
+use crate::harness::sidecar::Connection;
 use crate::harness::{Scenario, eventually, scenario};
-
-/// Where a controller that was started with this answers.
-const HTTP: &[&str] = &["--http", "127.0.0.1:0"];
-
-async fn address(controller: &Controller) -> SocketAddr {
-    let line = controller.says(&["answering address="]).await;
-    let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
-    address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("an address: {line}"))
-}
-
-/// Status and body.
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut connection = Connection::open(address).await.expect("it listens");
-    let (status, body) = split(&connection.ask("GET", path).await.expect("it answers"));
-    (status, body)
-}
 
 async fn until_ready(address: SocketAddr) {
     eventually("it is ready", async || match get(address, "/readyz").await {
@@ -49,7 +35,7 @@ async fn a_controller_without_a_right_says_which_cache_it_lacks_until_it_is_gran
         let account = world.account("podium").await;
         world.grant_all_but("podium", "list", "pods").await;
         let controller = world.controller_with(&account, HTTP);
-        let http = address(&controller).await;
+        let http = controller.http().await;
         let why = until_unready(http, "missing rights").await;
         assert!(why.contains(&format!("no list of pods in namespace {} yet", world.namespace)), "{why}");
         assert_eq!(get(http, "/healthz").await, (200, "ok\n".into()), "a restart would not help");
@@ -68,7 +54,7 @@ async fn pair(world: &Scenario) -> [(Controller, Door, SocketAddr); 2] {
         let door = Door::opened(&world.cluster.kubeconfig).await;
         let controller = world.controller_with(&door.through(&world.cluster.kubeconfig), HTTP);
         controller.says(&[words]).await;
-        let http = address(&controller).await;
+        let http = controller.http().await;
         until_ready(http).await;
         pair.push((controller, door, http));
     }
@@ -130,10 +116,96 @@ async fn replicas_whose_packets_vanish_say_so_within_the_duration_of_the_lease()
 }
 
 #[tokio::test]
+async fn a_controller_that_is_told_to_stop_finishes_what_is_answered_in_time_and_does_not_wait_for_what_is_not() {
+    scenario(async |world| {
+        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let mut controller = world.controller_with(&proxy.kubeconfig(), HTTP);
+        controller.elects().await;
+        let http = controller.http().await;
+        let leader = world.led().await;
+        let hangs = |asked: &Asked| if asked.writes("pods/web-1") { Fate::Hang } else { Fate::Forward };
+        proxy.rule(hangs);
+        world.set_ready(&leader.name, false).await;
+        eventually("the new leader's label is on its way", async || {
+            let asked = proxy.asked(|asked| asked.fate == Fate::Hang);
+            if asked.is_empty() { Err("not yet".into()) } else { Ok(()) }
+        })
+        .await;
+        let told = Instant::now();
+        controller.signal("TERM");
+        until_unready(http, "it is about to end").await;
+        assert!(controller.end().await.success());
+        let took = told.elapsed();
+        println!("SIGTERM while one write is not answered: {took:?}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        controller.says(&["were not answered within 3 s"]).await;
+        // The others need not wait for the Lease to expire, and what was begun is finished by the next one.
+        controller.says(&["released the Lease"]).await;
+        let _next = world.controller();
+        world.leader_is("web", "web-1").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_that_died_in_silence_are_given_up_as_soon_as_the_api_server_is_heard_again() {
+    scenario(async |world| {
+        let mut replicas = pair(world).await;
+        let leader = world.led().await;
+        for (_, door, _) in &replicas {
+            door.swallow();
+        }
+        for (_, _, http) in &replicas {
+            until_unready(*http, "nothing was heard from the API server").await;
+        }
+        // What is open stays silent for ever; only new connections go through.
+        for (_, door, _) in &mut replicas {
+            door.open().await;
+        }
+        let opened = Instant::now();
+        for (_, _, http) in &replicas {
+            until_ready(*http).await;
+        }
+        println!("heard again: ready after {:?}", opened.elapsed());
+        world.set_ready(&leader.name, false).await;
+        world.leader_after("web", &leader).await;
+        println!("and the next leader is elected after {:?}", opened.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_logged_can_be_changed_while_it_runs() {
+    scenario(async |world| {
+        let controller = world.controller_with(&world.cluster.kubeconfig, HTTP);
+        controller.elects().await;
+        let http = controller.http().await;
+        let first = world.led().await;
+        controller.says(&["leader changed", &format!("term={}", first.term)]).await;
+        assert_eq!(put(http, "/log", "error").await, (200, "ok\n".into()));
+        world.set_ready(&first.name, false).await;
+        let second = world.leader_after("web", &first).await;
+
+        for (wrong, code) in [("podium=loud", 400), ("", 400), (&"x".repeat(5_000), 413)] {
+            assert_eq!(put(http, "/log", wrong).await.0, code, "{wrong}");
+        }
+        assert_eq!(put(http, "/readyz", "info").await.0, 405);
+        assert_eq!(put(http, "/log", " info,podium=debug\n").await.0, 200);
+        world.set_ready(&first.name, true).await;
+        world.set_ready(&second.name, false).await;
+        let third = world.leader_after("web", &second).await;
+        let line = controller.says(&["leader changed", &format!("term={}", third.term)]).await;
+        assert!(line.contains(&format!("pass{{namespace=\"{}\" election=\"web\" term=", world.namespace)), "{line}");
+        assert!(!controller.log().contains(&format!("term={} reason", second.term)), "{}", controller.log());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_port_that_is_in_use_ends_a_controller_at_its_start() {
     scenario(async |world| {
         let first = world.controller_with(&world.cluster.kubeconfig, HTTP);
-        let taken = address(&first).await.to_string();
+        let taken = first.http().await.to_string();
         let mut second = world.controller_with(&world.cluster.kubeconfig, &["--http", &taken]);
         assert_eq!(second.end().await.code(), Some(1));
         second.says(&["cannot listen on --http", &taken, "in use"]).await;

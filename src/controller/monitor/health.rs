@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 use hyper::{Request, Response};
 use kube::Client;
 use kube::client::Body;
-use tokio::time::Instant;
+use tokio::sync::watch as channel;
+use tokio::time::{Instant, timeout};
 use tower::service_fn;
 
 use super::Monitor;
@@ -22,6 +23,9 @@ const LENIENCE: Duration = Duration::from_secs(2);
 /// and nothing else need ever be said.
 const WITHOUT_CAMPAIGN: Duration = Duration::from_secs(300);
 
+/// How long the answer to a list or a watch may take to begin. (It may go on for ever.)
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// One watch: its kind, and its namespace if it does not watch the cluster.
 pub type Watch = (Kind, Option<String>);
 
@@ -30,6 +34,8 @@ pub type Watch = (Kind, Option<String>);
 pub struct Health {
     silence: Duration,
     state: Mutex<State>,
+    /// Counts the outages that are over.
+    outages: channel::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -56,14 +62,26 @@ impl Health {
     pub fn new(candidacy: Option<&Candidacy>) -> Self {
         let silence = candidacy.map_or(WITHOUT_CAMPAIGN, |candidacy| candidacy.timing.lease_duration + LENIENCE);
         let state = State { heard: Instant::now(), anything: false, troubles: BTreeMap::new(), ending: false };
-        Self { silence, state: Mutex::new(state) }
+        Self { silence, state: Mutex::new(state), outages: channel::Sender::new(0) }
     }
 
     /// Something came from the API server: an answer, or a piece of one. Bad news is news, too.
     pub fn heard(&self) {
         let mut state = self.lock();
-        state.heard = Instant::now();
+        let now = Instant::now();
+        let silent = now - state.heard;
+        state.heard = now;
         state.anything = true;
+        drop(state);
+        if silent > self.silence {
+            self.outages.send_modify(|outages| *outages += 1);
+        }
+    }
+
+    /// Tells when an outage is over during which nothing at all came. What was open before may be dead without knowing it: where
+    /// packets vanish, nobody says so to those who only listen.
+    pub fn outages(&self) -> channel::Receiver<u64> {
+        self.outages.subscribe()
     }
 
     /// A watch does not work. What is wrong, in a sentence.
@@ -114,7 +132,8 @@ impl Health {
 }
 
 impl Monitor {
-    /// The client of one watch. That its requests are accepted is noted: a watch on which nothing happens says nothing else.
+    /// The client of one watch. That its requests are accepted is noted: a watch on which nothing happens says nothing else. One that
+    /// is not answered at all, perhaps because its connection is dead, is given up.
     pub fn watching(self: &Arc<Self>, client: &Client, watch: Watch) -> Client {
         if !self.listens {
             return client.clone();
@@ -123,7 +142,8 @@ impl Monitor {
         let service = service_fn(move |request: Request<Body>| {
             let (inner, monitor, watch) = (inner.clone(), monitor.clone(), watch.clone());
             async move {
-                let response = inner.send(request).await?;
+                let silent = |_| kube::Error::Service(format!("no answer within {} s", ANSWER.as_secs()).into());
+                let response = timeout(ANSWER, inner.send(request)).await.map_err(silent)??;
                 if response.status().is_success() {
                     monitor.health.accepted(&watch);
                 }
@@ -133,7 +153,7 @@ impl Monitor {
         Client::new(service, client.default_namespace())
     }
 
-    /// The client of everything: whatever comes from the API server is noted.
+    /// The client of everything: whatever comes from the API server is noted, and each request counted.
     pub fn listening(self: &Arc<Self>, client: &Client) -> Client {
         if !self.listens {
             return client.clone();
@@ -142,7 +162,9 @@ impl Monitor {
         let service = service_fn(move |request: Request<Body>| {
             let (inner, monitor) = (inner.clone(), monitor.clone());
             async move {
+                let pending = monitor.metrics.request(&request);
                 let response: Response<Body> = inner.send(request).await?;
+                pending.answered(response.status());
                 monitor.health.heard();
                 // Of a watch, each event, and the bookmarks.
                 Ok::<_, kube::Error>(response.map(|body| {
@@ -214,7 +236,17 @@ mod tests {
         assert_eq!(said, ["nothing was heard from the API server since the start, 301 s"]);
         health.heard();
         assert_eq!(health.obstacles(&[], None), [""; 0]);
+        let mut outages = health.outages();
+        tokio::time::advance(WITHOUT_CAMPAIGN).await;
+        health.heard();
+        assert!(!outages.has_changed().unwrap(), "that was none");
         tokio::time::advance(WITHOUT_CAMPAIGN + Duration::from_secs(2)).await;
         assert_eq!(health.obstacles(&[], None), ["nothing was heard from the API server for 302 s"]);
+        assert!(!outages.has_changed().unwrap(), "it is not over");
+        health.heard();
+        assert!(outages.has_changed().unwrap());
+        outages.mark_unchanged();
+        health.heard();
+        assert!(!outages.has_changed().unwrap(), "it was over before");
     }
 }

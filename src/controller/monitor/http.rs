@@ -1,30 +1,80 @@
-//! `/healthz` and `/readyz`, for the kubelet and for people.
+//! `/healthz`, `/readyz` and `/metrics`: for the kubelet, for Prometheus and for people; and `/log`, for those who look closer.
 
 use std::convert::Infallible;
-use std::future::ready;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::{Method, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use tracing::info;
 
+use super::census::Census;
+use super::metrics::Now;
+use crate::controller::SetLog;
 use crate::controller::replicas::Activity;
 use crate::controller::server::Server as ApiServer;
 use crate::controller::shared::Shared;
-use crate::http::{Body, Server, text};
+use crate::http::{Body, Server, full, text};
+
+/// What Prometheus calls the format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// More than any directives are.
+const LONGEST: usize = 4096;
 
 /// Answers for ever.
-pub async fn serve<S: ApiServer>(server: Server, shared: Arc<Shared<S>>, activity: Activity) -> Infallible {
-    server.serve(move |request, _| ready(respond(&shared, &activity, request.method(), request.uri().path()))).await
+pub async fn serve<S: ApiServer>(server: Server, shared: Arc<Shared<S>>, activity: Activity, set_log: SetLog) -> Infallible {
+    server
+        .serve(move |request, peer| {
+            let (shared, activity, set_log) = (shared.clone(), activity.clone(), set_log.clone());
+            async move {
+                match (request.method(), request.uri().path()) {
+                    (&Method::PUT, "/log") => change_log(&set_log, request, peer).await,
+                    (&Method::GET | &Method::HEAD, path) => respond(&shared, &activity, path),
+                    _ => text(StatusCode::METHOD_NOT_ALLOWED, WHAT_THERE_IS),
+                }
+            }
+        })
+        .await
 }
 
-fn respond<S: ApiServer>(shared: &Shared<S>, activity: &Activity, method: &Method, path: &str) -> Response<Body> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "GET it\n");
-    }
+const WHAT_THERE_IS: &str = "there are GET /healthz, /readyz, /metrics and PUT /log\n";
+
+fn respond<S: ApiServer>(shared: &Shared<S>, activity: &Activity, path: &str) -> Response<Body> {
     match path {
         "/healthz" => alive(shared),
         "/readyz" => can_work(shared, activity),
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz and /readyz\n"),
+        "/metrics" => full(StatusCode::OK, OPEN_METRICS, metrics(shared, activity)),
+        _ => text(StatusCode::NOT_FOUND, WHAT_THERE_IS),
     }
+}
+
+/// Only for those who are in the pod, or come through `kubectl port-forward`, for which they need a right: whoever else reaches the
+/// port must not fill the log, or silence it.
+async fn change_log(set_log: &SetLog, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    if !is_near(peer) {
+        return text(StatusCode::FORBIDDEN, "only from localhost: use kubectl port-forward\n");
+    }
+    let Ok(body) = Limited::new(request.into_body(), LONGEST).collect().await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "directives such as info,podium=debug\n");
+    };
+    let body = body.to_bytes();
+    let directives = String::from_utf8_lossy(&body);
+    let directives = directives.trim();
+    let accepted = if directives.is_empty() { Err("it is empty".into()) } else { set_log(directives) };
+    match accepted {
+        Ok(()) => {
+            info!(log = directives, "what is logged was changed");
+            text(StatusCode::OK, "ok\n")
+        }
+        Err(error) => text(StatusCode::BAD_REQUEST, format!("{directives:?} is not understood: {error}\n")),
+    }
+}
+
+/// An address of IPv4 may come in the dress of IPv6.
+fn is_near(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
 }
 
 /// Any task that the controller needs and that ends, ends the process. What is left is one that hangs while it has the caches:
@@ -36,11 +86,45 @@ fn alive<S: ApiServer>(shared: &Shared<S>) -> Response<Body> {
 
 /// A replica that stands by is as ready as the active one.
 fn can_work<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Response<Body> {
-    let unlisted = shared.world().unlisted();
-    let obstacles = shared.monitor.health.obstacles(&unlisted, activity.trouble());
+    let obstacles = obstacles(shared, activity);
     if obstacles.is_empty() {
         return text(StatusCode::OK, "ok\n");
     }
     let lines: String = obstacles.iter().map(|obstacle| format!("{obstacle}\n")).collect();
     text(StatusCode::SERVICE_UNAVAILABLE, lines)
+}
+
+fn obstacles<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Vec<String> {
+    let unlisted = shared.world().unlisted();
+    shared.monitor.health.obstacles(&unlisted, activity.trouble())
+}
+
+fn metrics<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> String {
+    let ready = obstacles(shared, activity).is_empty();
+    let (census, objects) = {
+        let world = shared.world();
+        (Census::of(world.statuses()), world.counts())
+    };
+    let queues = [("elections", shared.elections.depth()), ("sweeps", shared.sweeps.depth())];
+    let (active, time) = (activity.is_active(), (shared.clock)());
+    shared.monitor.metrics.tell(Now { census, objects, queues, active, ready, time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_near;
+
+    #[test]
+    fn only_those_on_the_same_machine_or_in_the_same_pod_are_near() {
+        for (peer, near) in [
+            ("127.0.0.1:40000", true),
+            ("[::1]:40000", true),
+            ("[::ffff:127.0.0.1]:40000", true),
+            ("10.244.0.7:40000", false),
+            ("[::ffff:10.244.0.7]:40000", false),
+            ("[fd00::7]:40000", false),
+        ] {
+            assert_eq!(is_near(peer.parse().unwrap()), near, "{peer}");
+        }
+    }
 }

@@ -70,6 +70,15 @@ impl Namespace {
         }
     }
 
+    /// How many objects of this kind are cached.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Pods => self.pods.len(),
+            Kind::Leases => self.leases.len(),
+            Kind::Elections => self.elections.len(),
+        }
+    }
+
     /// Stores the object. Returns whom its difference from the one before concerns; a mere new version concerns nobody.
     pub fn put(&mut self, name: &str, object: Object, at: u64) -> Affected {
         match object {

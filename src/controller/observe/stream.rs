@@ -17,8 +17,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pods, Self::Leases, Self::Elections];
+
     /// What the API server calls these objects.
-    pub fn plural(self) -> &'static str {
+    pub const fn plural(self) -> &'static str {
         match self {
             Self::Pods => "pods",
             Self::Leases => "leases",

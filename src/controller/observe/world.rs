@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
 use super::cached::Named;
 use super::namespace::{Affected, Namespace, is_known};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
+use crate::api::ElectionStatus;
 use crate::election::term::{Uid, Version};
 
 /// An Election, by namespace and name.
@@ -67,8 +69,7 @@ pub struct World {
 impl World {
     /// Empty caches for these watches.
     pub fn new(scope: &Scope) -> Self {
-        let kinds = [Kind::Pods, Kind::Leases, Kind::Elections];
-        let streams = scope.watches().into_iter().flat_map(|namespace| kinds.map(|kind| (kind, namespace.clone())));
+        let streams = scope.watches().into_iter().flat_map(|namespace| Kind::ALL.map(|kind| (kind, namespace.clone())));
         Self {
             namespaces: BTreeMap::new(),
             streams: streams.map(|stream| (stream, Stream::default())).collect(),
@@ -85,6 +86,17 @@ impl World {
     /// The watches that have not delivered their first list.
     pub fn unlisted(&self) -> Vec<(Kind, Option<String>)> {
         self.streams.iter().filter(|(_, stream)| !stream.is_synced()).map(|(watch, _)| watch.clone()).collect()
+    }
+
+    /// How many objects of each kind there are.
+    pub fn counts(&self) -> [(Kind, usize); 3] {
+        Kind::ALL.map(|kind| (kind, self.namespaces.values().map(|cache| cache.count(kind)).sum()))
+    }
+
+    /// All Elections: when each was created, and its status.
+    pub fn statuses(&self) -> impl Iterator<Item = (Timestamp, &ElectionStatus)> {
+        let elections = self.namespaces.values().flat_map(|cache| cache.elections.values());
+        elections.map(|seen| (seen.value.created, &seen.value.status))
     }
 
     /// The number of the latest change.

@@ -9,6 +9,7 @@ pub mod election;
 pub mod elector;
 pub mod faulty;
 pub mod history;
+pub mod http;
 pub mod inside;
 pub mod observer;
 pub mod policies;

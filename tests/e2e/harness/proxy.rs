@@ -29,6 +29,8 @@ pub enum Fate {
     Expire,
     /// The API server carries it out, and it is answered with this code all the same.
     Lose(u16),
+    /// The API server never sees it, and it is never answered.
+    Hang,
 }
 
 /// A request that came.
@@ -156,6 +158,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Result<Response<Ei
     match fate {
         Fate::Refuse(code) => return Ok(refusal(code)),
         Fate::Expire => return Ok(expired_watch()),
+        Fate::Hang => std::future::pending().await,
         Fate::Forward | Fate::Lose(_) => {}
     }
     let (mut parts, body) = request.into_parts();

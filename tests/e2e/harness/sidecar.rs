@@ -271,6 +271,11 @@ impl Connection {
     /// Sends a request.
     pub async fn send(&mut self, method: &str, path: &str) -> std::io::Result<()> {
         let body = if ["POST", "PUT"].contains(&method) { "some=body" } else { "" };
+        self.send_with(method, path, body).await
+    }
+
+    /// Sends a request with this body.
+    pub async fn send_with(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<()> {
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n{body}");
         self.0.get_mut().write_all(request.as_bytes()).await

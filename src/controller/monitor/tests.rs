@@ -1,0 +1,246 @@
+//! What is told agrees with the table, and the table with the page.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Request, StatusCode};
+use k8s_openapi::jiff::Timestamp;
+use prometheus_parse::{Scrape, Value};
+use tokio::time::{Instant, advance};
+
+use super::cause::CAUSES;
+use super::census::{Census, STATES};
+use super::metrics::{Metrics, Now, OUTCOMES};
+use super::table::{Shape, TABLE, Values, page};
+use crate::api::{ElectionStatus, whole_second};
+use crate::controller::observe::stream::Kind;
+use crate::controller::observe::world::Key;
+use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
+use crate::election::term::{ResourceVersion, Term, Version};
+use crate::lease::record::Record;
+
+fn told(metrics: &Metrics) -> String {
+    metrics.tell(Now {
+        census: Census::of(std::iter::empty()),
+        objects: Kind::ALL.map(|kind| (kind, 3)),
+        queues: [("elections", 1), ("sweeps", 0)],
+        active: true,
+        ready: true,
+        time: Timestamp::UNIX_EPOCH,
+    })
+}
+
+fn scrape(metrics: &Metrics) -> Scrape {
+    Scrape::parse(told(metrics).lines().map(|line| Ok(line.to_owned()))).unwrap()
+}
+
+/// The value of the sample with this name and these labels.
+fn value(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let scrape = scrape(metrics);
+    let is = |(label, value): &(&str, &str), found: &prometheus_parse::Labels| found.get(label) == Some(value);
+    let found = scrape.samples.iter().filter(|sample| sample.metric == name);
+    let found = found.filter(|sample| labels.iter().all(|label| is(label, &sample.labels)));
+    let values: Vec<f64> = found
+        .map(|sample| match sample.value {
+            Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => value,
+            Value::Histogram(_) | Value::Summary(_) => panic!("{name} is not one value"),
+        })
+        .collect();
+    assert!(values.len() <= 1, "{name} {labels:?}: {values:?}");
+    values.first().copied()
+}
+
+fn key() -> Key {
+    Key { namespace: "default".into(), name: "web".into() }
+}
+
+fn change(to: Option<&str>, reason: &str) -> Announcement {
+    Announcement { from: None, to: to.map(str::to_owned), term: Term::replacing(revision()), reason: reason.into() }
+}
+
+/// A status that has had a term.
+fn status(leader: Option<&str>, since: i64) -> ElectionStatus {
+    ElectionStatus {
+        term: Some(5),
+        leader: leader.map(str::to_owned),
+        since: Some(whole_second(Timestamp::from_second(since).unwrap())),
+        ..ElectionStatus::default()
+    }
+}
+
+fn revision() -> ResourceVersion {
+    ResourceVersion::parse("7").unwrap()
+}
+
+fn electing() -> Plan {
+    let record =
+        Record { holder: None, term: Term::replacing(revision()), unfenced: BTreeSet::new(), reason: String::new() };
+    let guard = Version { uid: "uid".into(), resource_version: revision() };
+    let elect = LeaseWrite::Elect { guard, record, acquired: Timestamp::UNIX_EPOCH, transitions: 1 };
+    Plan { lease: Some(elect), ..Plan::default() }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000).unwrap()
+}
+
+/// Everything that can be counted is counted once.
+fn busy() -> Metrics {
+    let metrics = Arc::new(Metrics::new());
+    metrics.request(&Request::new(())).answered(StatusCode::OK);
+    metrics.watch_failed(Kind::Pods);
+    for outcome in OUTCOMES {
+        metrics.pass().ended(outcome);
+    }
+    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &status(Some("web-0"), 0), Instant::now(), now());
+    Arc::into_inner(metrics).unwrap()
+}
+
+#[test]
+fn the_committed_page_is_the_printed_one() {
+    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap_or_default();
+    assert!(committed == page(), "docs/metrics.md is not what `podium metrics` prints: run `make generate`");
+}
+
+/// The words of a page that begin so.
+fn words<'a>(page: &'a str, beginning: &str) -> BTreeSet<&'a str> {
+    let words = page.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    words.filter(|word| word.starts_with(beginning)).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_are_about_metrics_and_values_that_there_are() {
+    let alerts = include_str!("../../../charts/podium/files/alerts.yaml");
+    let dashboard = include_str!("../../../charts/podium/files/dashboard.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).expect("JSON");
+    let mut names: BTreeSet<String> = TABLE.iter().map(|definition| definition.full_name()).collect();
+    for definition in TABLE.iter().filter(|definition| matches!(definition.shape, Shape::Histogram(_))) {
+        names.extend(["bucket", "count", "sum"].map(|part| format!("{}_{part}", definition.full_name())));
+    }
+    for (page, least) in [(alerts, 5), (dashboard, 10)] {
+        let used: BTreeSet<&str> = words(page, "podium_").into_iter().chain(words(page, "process_")).collect();
+        assert!(used.len() >= least, "{used:?}");
+        for name in used {
+            assert!(names.contains(name), "{name}");
+        }
+    }
+    for (page, label, known) in [(alerts, "reason=~\"", CAUSES), (dashboard, "state=~\\\"", STATES)] {
+        let lists: Vec<&str> = page.split(label).skip(1).filter_map(|rest| rest.split(['"', '\\']).next()).collect();
+        assert!(!lists.is_empty(), "{label}");
+        for value in lists.iter().flat_map(|list| list.split('|')) {
+            assert!(known.contains(&value), "{value}");
+        }
+    }
+}
+
+#[test]
+fn what_is_told_is_in_the_table_and_all_of_the_table_is_told() {
+    let text = told(&busy());
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let types: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let shape = |shape: Shape| match shape {
+        Shape::Counter => "counter",
+        Shape::Gauge => "gauge",
+        Shape::Histogram(_) => "histogram",
+        Shape::Info => "info",
+    };
+    let family = |name: String| name.trim_end_matches("_total").trim_end_matches("_info").to_owned();
+    let table: BTreeMap<String, &str> = TABLE.iter().map(|entry| (family(entry.full_name()), shape(entry.shape))).collect();
+    assert_eq!(types.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<BTreeMap<_, _>>(), table);
+}
+
+#[test]
+fn labels_say_what_the_table_says_that_they_may() {
+    let scrape = scrape(&busy());
+    let mut seen = BTreeSet::new();
+    for sample in &scrape.samples {
+        let name = sample.metric.trim_end_matches("_sum").trim_end_matches("_count").trim_end_matches("_bucket");
+        let definition = TABLE.iter().find(|entry| entry.full_name() == name).unwrap_or_else(|| panic!("{name}"));
+        let labels: BTreeSet<&str> = definition.labels.iter().map(|(label, _)| *label).collect();
+        assert_eq!(labels, sample.labels.keys().map(String::as_str).collect(), "{name}");
+        for (label, values) in definition.labels {
+            let value = sample.labels.get(label).unwrap();
+            match values {
+                Values::Of(values) => assert!(values.contains(&value), "{name} {label}={value:?}"),
+                Values::Told(_) => {}
+            }
+            seen.insert((name.to_owned(), *label, value.to_owned()));
+        }
+    }
+    // What is a number of things by their state is told for every state, also where there is none.
+    for definition in TABLE.iter().filter(|entry| entry.shape == Shape::Gauge) {
+        for (label, values) in definition.labels {
+            let Values::Of(values) = values else { panic!("{} may be anything", definition.name) };
+            for value in *values {
+                assert!(seen.contains(&(definition.full_name(), label, (*value).to_owned())), "{label}={value}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_without_a_leader_begins_when_it_was_seen_however_often_it_is_tried() {
+    let metrics = Metrics::new();
+    let (before, first) = (status(Some("web-0"), 900), Instant::now());
+    metrics.planned(&key(), &before, &electing(), first);
+    advance(Duration::from_secs(3)).await;
+    metrics.planned(&key(), &before, &electing(), Instant::now());
+    advance(Duration::from_secs(1)).await;
+    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &before, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_count", &[]), Some(1.0));
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(4.0));
+    let labels = [("reason", "gone"), ("to", "leader")];
+    assert_eq!(value(&metrics, "podium_leader_changes_total", &labels), Some(1.0));
+    assert_eq!(value(&metrics, "podium_leader_changes_total", &[("reason", "gone"), ("to", "nobody")]), Some(0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vacancy_is_counted_as_a_whole_when_it_is_over() {
+    let metrics = Metrics::new();
+    let began = Instant::now();
+    metrics.planned(&key(), &status(Some("web-0"), 900), &electing(), began);
+    metrics.changed(&key(), &change(None, "web-0 is not Ready"), &status(Some("web-0"), 900), began, now());
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_count", &[]), Some(0.0));
+    advance(Duration::from_secs(60)).await;
+    let vacant = status(None, 1_000);
+    metrics.planned(&key(), &vacant, &electing(), Instant::now());
+    metrics.changed(&key(), &change(Some("web-1"), "web-1 became eligible"), &vacant, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(60.0));
+    // One that began under another replica, 250 s ago.
+    let vacant = status(None, 750);
+    metrics.changed(&key(), &change(Some("web-1"), "web-1 became eligible"), &vacant, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(310.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_election_and_a_false_alarm_are_no_time_without_a_leader() {
+    let metrics = Metrics::new();
+    let none = ElectionStatus::default();
+    metrics.planned(&key(), &none, &electing(), Instant::now());
+    metrics.changed(&key(), &change(Some("web-0"), "first election"), &none, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_count", &[]), Some(0.0));
+    let led = status(Some("web-0"), 900);
+    metrics.planned(&key(), &led, &electing(), Instant::now());
+    advance(Duration::from_secs(100)).await;
+    // Not yet known: what is to be done depends on the server.
+    metrics.planned(&key(), &led, &Plan { then: Then::Consult("why"), ..Plan::default() }, Instant::now());
+    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &led, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(100.0));
+    metrics.planned(&key(), &led, &electing(), Instant::now());
+    metrics.planned(&key(), &led, &Plan::default(), Instant::now());
+    advance(Duration::from_secs(100)).await;
+    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &led, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(100.0), "another replica was faster");
+}
+
+#[test]
+fn what_is_given_up_is_counted_as_that() {
+    let metrics = Arc::new(Metrics::new());
+    drop(metrics.pass());
+    drop(metrics.request(&Request::get("/api/v1/pods").body(()).unwrap()));
+    assert_eq!(value(&metrics, "podium_reconcile_duration_seconds_count", &[("outcome", "abandoned")]), Some(1.0));
+    let labels = [("verb", "list"), ("resource", "pods"), ("code", "none")];
+    assert_eq!(value(&metrics, "podium_api_requests_total", &labels), Some(1.0));
+}
