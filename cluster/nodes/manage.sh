@@ -274,7 +274,7 @@ real_nodes_run() { # NUMBER
 run_real_nodes() { # NUMBER
   local number begun started=() path
   choose_id
-  for path in "$state"/nodes/real-*; do
+  for path in "$state"/real/real-*; do
     number=${path##*-}
     [[ ! -d $path ]] || ((number <= $1)) || remove_node "$number"
   done
