@@ -274,7 +274,7 @@ real_nodes_run() { # NUMBER
 run_real_nodes() { # NUMBER
   local number begun started=() path
   choose_id
-  for path in "$state"/nodes/real-*; do
+  for path in "$state"/real/real-*; do
     number=${path##*-}
     [[ ! -d $path ]] || ((number <= $1)) || remove_node "$number"
   done
@@ -284,6 +284,7 @@ run_real_nodes() { # NUMBER
     return
   fi
   find_programs
+  [[ ! $state =~ ^/(run|var/lib|var/log)/ ]] || die "real nodes have a /${BASH_REMATCH[1]} of their own: PODIUM_CLUSTER_STATE must be elsewhere."
   api_port=$(api_port)
   mkdir -p -- "$state/real/images"
   make_images
@@ -350,7 +351,7 @@ remove_real_nodes() {
   remove_cgroups "$id"
 }
 
-link_is_left() { [[ -e /sys/class/net/$id ]]; }
+link_is_left() { [[ $(</proc/net/dev) == *" $id:"* ]]; }
 
 # Whether there is anything for remove_real_nodes to remove. (Where nothing has mounted the cgroups they cannot be seen.)
 real_nodes_are_left() {

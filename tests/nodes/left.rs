@@ -1,4 +1,4 @@
-//! What real nodes leave on the machine: nothing.
+//! What real nodes change on the machine, and leave on it: nothing.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -91,6 +91,13 @@ async fn where_there_can_be_no_real_nodes_up_says_so_and_starts_nothing() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("this machine cannot run real nodes: it makes no bridge"), "{said}");
     assert!(output.stdout.is_empty() && !cluster.state().exists());
+}
+
+#[tokio::test]
+async fn what_listens_is_reached_by_the_machine_only() {
+    let strangers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nodes/strangers");
+    let reached = succeed(Command::new(strangers)).await;
+    assert_eq!(reached.lines().collect::<Vec<_>>(), ["machine api", "machine kubelet", "neighbour web"]);
 }
 
 /// A cluster of this test's own, not started. Not below the target directory: a Unix socket's path must not be long.
