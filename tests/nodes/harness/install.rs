@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ListParams, PostParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use podium::api::Election;
 use serde_json::{Value, json};
@@ -40,14 +40,13 @@ impl World {
         let image = std::env::var_os(IMAGE).filter(|path| !path.is_empty());
         let image = PathBuf::from(image.unwrap_or_else(|| panic!("no image to run: run `make nodes`")));
         self.cluster.node(&["load", image.to_str().expect("a path")]).await;
-        let restricted = json!({ "metadata": {
+        let restricted = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
             "name": NAMESPACE,
             "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
         }});
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let namespace = serde_json::from_value(restricted).expect("a namespace");
-        namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace");
-        let arguments = ["install", "podium", chart(), "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
+        self.apply(&restricted.to_string()).await;
+        let arguments =
+            ["upgrade", "--install", "podium", chart(), "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
         self.helm(&[&arguments, &VALUES[..]].concat()).await;
     }
 
