@@ -106,7 +106,7 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
         until(one, "podium_longest_vacancy_seconds", &[], |seconds| seconds == 0.0).await;
         assert_eq!(value(one, CHANGES, &[]).await, 4.0);
         assert_eq!(value(other, CHANGES, &[]).await, 0.0);
-        // Three writes for each term and each follower's or former leader's fence; at the least one Lease each.
+        // One for each term, at the least.
         let updates = [("verb", "patch"), ("resource", "elections/status"), ("code", "200")];
         assert!(value(one, "podium_api_requests_total", &updates).await >= 4.0);
     })

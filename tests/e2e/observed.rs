@@ -116,7 +116,7 @@ async fn replicas_whose_packets_vanish_say_so_within_the_duration_of_the_lease()
 }
 
 #[tokio::test]
-async fn a_controller_that_is_told_to_stop_finishes_what_is_answered_in_time_and_does_not_wait_for_what_is_not() {
+async fn a_controller_that_is_told_to_stop_does_not_wait_for_an_answer_that_does_not_come() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.kubeconfig).await;
         let mut controller = world.controller_with(&proxy.kubeconfig(), HTTP);

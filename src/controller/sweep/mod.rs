@@ -24,6 +24,11 @@ pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
             shared.complaints.settle(key, WORK);
             Outcome::Done
         }
+        // A pod changed or went meanwhile, or the namespace goes: nothing here needs anybody.
+        Err(refusal @ (Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { named: true, .. })) => {
+            debug!(election = %key, %refusal, "sweeping again");
+            Outcome::Failed
+        }
         Err(refusal) => {
             if !shared.complaints.is_news(key, WORK, &refusal.to_string()) {
                 return Outcome::Failed;
