@@ -37,7 +37,7 @@ async fn token(world: &Scenario, name: &str, rules: Value) -> Client {
 /// All that can be done to pods and Leases.
 fn everything() -> Value {
     json!([
-        { "apiGroups": [""], "resources": ["pods", "pods/*", "bindings"], "verbs": ["*"] },
+        { "apiGroups": [""], "resources": ["pods", "pods/status", "pods/ephemeralcontainers", "pods/resize", "pods/binding", "pods/eviction", "bindings"], "verbs": ["*"] },
         { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["*"] },
     ])
 }
