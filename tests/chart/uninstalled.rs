@@ -41,7 +41,7 @@ fn uninstalled_it_leaves_elections_leases_and_labels_until_they_are_taken_away_a
         let lease = get(&["lease", "web", "--namespace=uninstalled"]);
         lease.map_or(Ok(()), |lease| Err(lease.to_string()))
     });
-    remove(&["uninstalled", "other"]);
+    remove(&["uninstalled"]);
 }
 
 #[test]

@@ -291,7 +291,8 @@ async fn without_a_right_to_the_lease_a_sidecar_says_which_and_goes_on_once_it_i
         for (verb, words) in CAMPAIGN {
             world.grant_rules("podium", without(&rules, verb)).await;
             until(world, verb, "jobs", false).await;
-            let arguments = ["sidecar", "--mode=campaign", "--election=jobs", "--lock=lease", "--ttl=2s"];
+            let place = format!("--election-namespace={}", world.namespace);
+            let arguments = ["sidecar", "--mode=campaign", "--election=jobs", "--lock=lease", "--ttl=2s", &place];
             let sidecar = world.sidecar("job-0", &account).arguments(&arguments).variable("POD_NAMESPACE", &world.namespace);
             let sidecar = sidecar.start().await;
             sidecar.says(&["WARN", words, &format!("cannot {verb} resource \"leases\"")]).await;

@@ -71,7 +71,8 @@ impl Scenario {
     /// Without a name, it is a creation.
     pub async fn dry_run(&self, client: &Client, path: &str, body: Value) -> Answer {
         let creates = !path.contains('/') || path.ends_with("/binding") || path.ends_with("/eviction");
-        let (method, kind) = if creates { ("POST", "application/json") } else { ("PATCH", "application/merge-patch+json") };
+        let (method, kind) =
+            if creates { ("POST", "application/json") } else { ("PATCH", "application/strategic-merge-patch+json") };
         self.send(client, method, kind, path, body).await
     }
 
