@@ -45,8 +45,7 @@ impl World {
             "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
         }});
         self.apply(&restricted.to_string()).await;
-        let arguments =
-            ["upgrade", "--install", "podium", chart(), "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
+        let arguments = ["upgrade", "--install", "podium", chart(), "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
         self.helm(&[&arguments, &VALUES[..]].concat()).await;
     }
 

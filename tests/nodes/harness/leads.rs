@@ -137,7 +137,8 @@ pub fn judge(answers: &[Answer], leads: &[Lead], cause: f64) -> Change {
     };
     let first = by(new).map(|answer| answer.known).fold(f64::INFINITY, f64::min);
     let last = by(former).filter(|answer| answer.asked < first).map(|answer| answer.known).fold(f64::NAN, f64::max);
-    let failed = answers.iter().filter(|answer| answer.from.is_err() && answer.known >= last && answer.asked <= first).count();
+    let failed =
+        answers.iter().filter(|answer| answer.from.is_err() && answer.known >= last && answer.asked <= first).count();
     let until = former.until.expect("it leads no more");
     Change { label: new.since - cause, served: first - cause, gap: first - last, failed, followed: last - until }
 }

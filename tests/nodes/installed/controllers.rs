@@ -68,8 +68,10 @@ async fn under_load(cause: &str, end: impl AsyncFn(&World, &Pod)) {
             let active = world.active_controller().await;
             let killed = now();
             end(world, &active).await;
-            eventually_within(Duration::from_secs(90), "leaders change again", async || changes(world, &names, killed).await)
-                .await;
+            eventually_within(Duration::from_secs(90), "leaders change again", async || {
+                changes(world, &names, killed).await
+            })
+            .await;
             stop.send(true).expect("somebody listens");
             killed
         };

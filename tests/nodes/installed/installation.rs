@@ -43,7 +43,8 @@ async fn a_controller_does_not_run_as_root_and_its_probes_are_answered() {
             assert!(line("Uid:").split_whitespace().all(|id| id == "65532"), "{status}");
             assert!(line("CapEff:").chars().all(|digit| digit == '0'), "{status}");
             assert_eq!(line("NoNewPrivs:"), "1", "{status}");
-            let refused = world.cluster.try_node(&["enter", &node(&controller), "touch", &format!("/proc/{process}/root/file")]).await;
+            let refused =
+                world.cluster.try_node(&["enter", &node(&controller), "touch", &format!("/proc/{process}/root/file")]).await;
             assert!(!refused, "its root directory is read-only, for root, too");
         }
     })

@@ -57,7 +57,12 @@ async fn the_loop_that_looks_for_the_file_leads_on_one_pod_and_changes_hands() {
     };
     world(async |world| {
         world.install_podium().await;
-        image(world, "docker.io/library/bash:5", &[bash, program("cat").expect("a shell's"), program("sleep").expect("a shell's")]).await;
+        image(
+            world,
+            "docker.io/library/bash:5",
+            &[bash, program("cat").expect("a shell's"), program("sleep").expect("a shell's")],
+        )
+        .await;
         run_example(world, "bash-loop", "loop").await;
         world.all_ready("app=loop", 3).await;
         let first = leading(world, "").await;
@@ -90,7 +95,8 @@ async fn leading(world: &World, not: &str) -> String {
 async fn run_example(world: &World, example: &str, name: &str) {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
     let script = std::fs::read_dir(&directory).expect("the example").flatten().map(|entry| entry.path());
-    let script = script.into_iter().find(|path| path.extension().is_none_or(|extension| extension != "yaml")).expect("a script");
+    let script =
+        script.into_iter().find(|path| path.extension().is_none_or(|extension| extension != "yaml")).expect("a script");
     world.kubectl(&["create", "configmap", name, &format!("--from-file={}", script.display())]).await;
     world.kubectl(&["apply", "--filename", directory.join(format!("{name}.yaml")).to_str().expect("a path")]).await;
 }
