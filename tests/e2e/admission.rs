@@ -322,7 +322,9 @@ async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies
 }
 
 fn marked_template() -> Value {
-    json!({ "replicas": 1, "template": { "metadata": { "labels": { "leader": "true" } } } })
+    // A label of its own: it would adopt the pods that are there.
+    json!({ "replicas": 1, "selector": { "matchLabels": { "set": "marked" } },
+        "template": { "metadata": { "labels": { "leader": "true", "set": "marked" } } } })
 }
 
 #[tokio::test]
