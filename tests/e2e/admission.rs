@@ -1,5 +1,6 @@
 //! The chart's admission policies, met with real tokens.
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -303,11 +304,23 @@ async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies
         }
         // The administrator is exempt: whoever repairs things by hand.
         assert_taken("break glass", &world.dry_run(&world.cluster.client, "pods/web-1", label("leader", json!("x"))).await);
-        // A workload that makes such pods is told.
-        world.workload::<k8s_openapi::api::apps::v1::ReplicaSet>("marked", marked_template()).await;
+        policies.remove().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_workload_whose_template_carries_the_label_makes_no_pods_and_says_why_and_others_are_not_disturbed() {
+    scenario(async |world| {
+        begun(world).await;
+        // Here Kubernetes' own controllers and the fake kubelets are administrators: in this test nobody is exempt.
+        let policies = world.policies(&USERS, &["Deny"], &[("system:masters", "example:nobody")]).await;
+        let admin = &world.cluster.client;
+        in_force(&policies, admin, "pods/web-1", annotation("term.podium.dev/web", json!("1"))).await;
+        in_force(&policies, admin, "pods/web-1", label("leader", json!("true"))).await;
+        world.workload::<ReplicaSet>("marked", marked_template()).await;
         eventually("the ReplicaSet says why it has no pods", async || {
-            let set =
-                world.api::<k8s_openapi::api::apps::v1::ReplicaSet>().get("marked").await.map_err(|e| e.to_string())?;
+            let set = world.api::<ReplicaSet>().get("marked").await.map_err(|e| e.to_string())?;
             let conditions = set.status.and_then(|status| status.conditions).unwrap_or_default();
             let said = conditions.iter().filter_map(|condition| condition.message.as_deref());
             said.into_iter()
@@ -316,6 +329,23 @@ async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies
                 .ok_or_else(|| format!("{conditions:?}"))
         })
         .await;
+        // Scheduled, started, made Ready, adopted, terminated and collected under the policies.
+        let set = json!({ "replicas": 2, "selector": { "matchLabels": { "set": "plain" } },
+            "template": { "metadata": { "labels": { "set": "plain" } } } });
+        world.workload::<ReplicaSet>("plain", set).await;
+        let ready = async |wanted: i32| {
+            eventually(&format!("{wanted} pods are Ready"), async || {
+                let set = world.api::<ReplicaSet>().get("plain").await.map_err(|error| error.to_string())?;
+                let status = set.status.unwrap_or_default();
+                let same = status.ready_replicas.unwrap_or(0) == wanted && status.replicas == wanted;
+                if same { Ok(()) } else { Err(format!("{status:?}")) }
+            })
+            .await;
+        };
+        ready(2).await;
+        let patch = Patch::Merge(json!({ "spec": { "replicas": 1 } }));
+        world.api::<ReplicaSet>().patch("plain", &PatchParams::default(), &patch).await.expect("the set is patched");
+        ready(1).await;
         policies.remove().await;
     })
     .await;
