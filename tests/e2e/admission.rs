@@ -1,5 +1,6 @@
 //! The chart's admission policies, met with real tokens.
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -67,6 +68,7 @@ fn assert_taken(what: &str, answer: &Answer) {
 async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_podium_writes_whatever_else_it_is_granted() {
     scenario(async |world| {
         world.pod("web-0", json!({ "labels": { "team.example/owner": "a" }, "annotations": { "note": "kept" } })).await;
+        unbound(world).await;
         let client = someone_with_everything(world, "podium").await;
         let policies = world.policies(&CONTROLLER, &["Deny"], &[]).await;
         in_force(&policies, &client, "pods/web-0", label("app", json!("db"))).await;
@@ -80,7 +82,6 @@ async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_pod
         let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "web-0" } });
         let binding = json!({ "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "web-0" },
             "target": { "kind": "Node", "name": "node-0" } });
-        let resized = json!({ "spec": { "containers": [{ "name": "app", "resources": { "requests": { "cpu": "1m" } } }] } });
         let refused = [
             ("pods/web-0", label("app", json!("db")), "under leader, */leader only, not app"),
             ("pods/web-0", label("app", json!(null)), "not app"),
@@ -106,7 +107,8 @@ async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_pod
             ("pods/web-0/status", json!({ "status": { "phase": "Failed" } }), pods),
             ("pods/web-0/status", label("leader", json!("true")), pods),
             ("pods/web-0/ephemeralcontainers", debugger, pods),
-            ("pods/web-0/resize", resized, pods),
+            // On a fake node it would be refused before any policy is asked.
+            ("pods/unbound/resize", label("leader", json!("true")), pods),
             ("pods/web-0/eviction", eviction, pods),
             ("pods/web-0/binding", binding.clone(), pods),
             ("pods", pod, pods),
@@ -261,11 +263,16 @@ async fn begun(world: &Scenario) {
     let _controller = world.controller();
     world.led().await;
     world.pod("stray", json!({ "labels": { "app": "stray", "leader": "x" } })).await;
-    let mut unbound = new_pod(json!({ "labels": { "app": "web" } }));
-    unbound["metadata"]["name"] = json!("unbound");
-    unbound["spec"]["schedulerName"] = json!("nobody");
-    let unbound: Pod = serde_json::from_value(unbound).expect("a pod");
-    world.api::<Pod>().create(&PostParams::default(), &unbound).await.expect("the pod is created");
+    unbound(world).await;
+}
+
+/// A pod that is on no node.
+async fn unbound(world: &Scenario) {
+    let mut pod = new_pod(json!({ "labels": { "app": "web" } }));
+    pod["metadata"]["name"] = json!("unbound");
+    pod["spec"]["schedulerName"] = json!("nobody");
+    let pod: Pod = serde_json::from_value(pod).expect("a pod");
+    world.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created");
 }
 
 #[tokio::test]
@@ -285,7 +292,7 @@ async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies
         }
         // These cannot change a pod's metadata, so nobody looks at what they bring along.
         for subresource in ["ephemeralcontainers", "resize"] {
-            let path = format!("/api/v1/namespaces/{}/pods/web-1/{subresource}", world.namespace);
+            let path = format!("/api/v1/namespaces/{}/pods/unbound/{subresource}", world.namespace);
             let meddling =
                 json!({ "metadata": { "labels": { "leader": "x" }, "annotations": { "term.podium.dev/x": "1" } } });
             let request = http::Request::patch(path).header("Content-Type", "application/merge-patch+json");
@@ -297,11 +304,23 @@ async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies
         }
         // The administrator is exempt: whoever repairs things by hand.
         assert_taken("break glass", &world.dry_run(&world.cluster.client, "pods/web-1", label("leader", json!("x"))).await);
-        // A workload that makes such pods is told.
-        world.workload::<k8s_openapi::api::apps::v1::ReplicaSet>("marked", marked_template()).await;
+        policies.remove().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_workload_whose_template_carries_the_label_makes_no_pods_and_says_why_and_others_are_not_disturbed() {
+    scenario(async |world| {
+        begun(world).await;
+        // Here Kubernetes' own controllers and the fake kubelets are administrators: in this test nobody is exempt.
+        let policies = world.policies(&USERS, &["Deny"], &[("system:masters", "example:nobody")]).await;
+        let admin = &world.cluster.client;
+        in_force(&policies, admin, "pods/web-1", annotation("term.podium.dev/web", json!("1"))).await;
+        in_force(&policies, admin, "pods/web-1", label("leader", json!("true"))).await;
+        world.workload::<ReplicaSet>("marked", marked_template()).await;
         eventually("the ReplicaSet says why it has no pods", async || {
-            let set =
-                world.api::<k8s_openapi::api::apps::v1::ReplicaSet>().get("marked").await.map_err(|e| e.to_string())?;
+            let set = world.api::<ReplicaSet>().get("marked").await.map_err(|e| e.to_string())?;
             let conditions = set.status.and_then(|status| status.conditions).unwrap_or_default();
             let said = conditions.iter().filter_map(|condition| condition.message.as_deref());
             said.into_iter()
@@ -310,13 +329,32 @@ async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies
                 .ok_or_else(|| format!("{conditions:?}"))
         })
         .await;
+        // Scheduled, started, made Ready, adopted, terminated and collected under the policies.
+        let set = json!({ "replicas": 2, "selector": { "matchLabels": { "set": "plain" } },
+            "template": { "metadata": { "labels": { "set": "plain" } } } });
+        world.workload::<ReplicaSet>("plain", set).await;
+        let ready = async |wanted: i32| {
+            eventually(&format!("{wanted} pods are Ready"), async || {
+                let set = world.api::<ReplicaSet>().get("plain").await.map_err(|error| error.to_string())?;
+                let status = set.status.unwrap_or_default();
+                let same = status.ready_replicas.unwrap_or(0) == wanted && status.replicas == wanted;
+                if same { Ok(()) } else { Err(format!("{status:?}")) }
+            })
+            .await;
+        };
+        ready(2).await;
+        let patch = Patch::Merge(json!({ "spec": { "replicas": 1 } }));
+        world.api::<ReplicaSet>().patch("plain", &PatchParams::default(), &patch).await.expect("the set is patched");
+        ready(1).await;
         policies.remove().await;
     })
     .await;
 }
 
 fn marked_template() -> Value {
-    json!({ "replicas": 1, "template": { "metadata": { "labels": { "leader": "true" } } } })
+    // A label of its own: it would adopt the pods that are there.
+    json!({ "replicas": 1, "selector": { "matchLabels": { "set": "marked" } },
+        "template": { "metadata": { "labels": { "leader": "true", "set": "marked" } } } })
 }
 
 #[tokio::test]
