@@ -223,14 +223,14 @@ impl Control {
 /// An API server behind the door.
 pub struct Faulty {
     server: KubeServer,
-    client: Client,
+    people: Client,
     control: Arc<Control>,
 }
 
 impl Faulty {
-    /// The API server `server`, reached by `client`, as `control` lets it be seen.
-    pub fn new(server: KubeServer, client: Client, control: Arc<Control>) -> Self {
-        Self { server, client, control }
+    /// The API server `server`, as `control` lets it be seen. Other people reach it by a client of theirs.
+    pub fn new(server: KubeServer, people: Client, control: Arc<Control>) -> Self {
+        Self { server, people, control }
     }
 
     async fn send(&self, number: usize, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
@@ -268,7 +268,7 @@ impl Faulty {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<K> = Api::namespaced(self.people.clone(), namespace);
         let edit = Patch::Merge(json!({ "metadata": { "annotations": { "e2e.example/edited": "true" } } }));
         let edited = api.patch(name, &PatchParams::default(), &edit).await.expect("it can be edited");
         let revision: Option<i64> = edited.resource_version().and_then(|version| version.parse().ok());

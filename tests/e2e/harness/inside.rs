@@ -24,22 +24,20 @@ use super::faulty::{Control, Faulty};
 /// the runtime that this was made on, so that a controller that dies or stands still takes nobody's along.
 #[derive(Clone)]
 pub struct Connections {
-    client: Client,
+    controllers: Client,
+    people: Client,
     runtime: Handle,
 }
 
 impl Connections {
-    /// As the command makes them: without retries of its own.
-    pub async fn new(kubeconfig: &Kubeconfig) -> Self {
-        let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
-        let mut config = config.expect("a usable kubeconfig");
-        config.default_retry = false;
-        Self { client: Client::try_from(config).expect("a usable kubeconfig"), runtime: Handle::current() }
+    /// For controllers, and for the people who get in their way.
+    pub async fn new(controllers: &Kubeconfig, people: &Kubeconfig) -> Self {
+        Self { controllers: direct(controllers).await, people: direct(people).await, runtime: Handle::current() }
     }
 
     /// A client for another runtime. A request that is no longer waited for is given up.
-    fn client(&self) -> Client {
-        let Self { client, runtime } = self.clone();
+    fn elsewhere(&self, client: &Client) -> Client {
+        let (client, runtime) = (client.clone(), self.runtime.clone());
         let namespace = client.default_namespace().to_owned();
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let client = client.clone();
@@ -49,6 +47,14 @@ impl Connections {
         });
         Client::new(service, namespace)
     }
+}
+
+/// As the command makes it: without retries of its own.
+async fn direct(kubeconfig: &Kubeconfig) -> Client {
+    let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
+    let mut config = config.expect("a usable kubeconfig");
+    config.default_retry = false;
+    Client::try_from(config).expect("a usable kubeconfig")
 }
 
 /// A controller of one namespace. It goes on, and ends, when this is dropped.
@@ -70,7 +76,9 @@ impl Inside {
         let (log, decisions) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<AtomicU64>::default());
         let inside = Self { control: control.clone(), decisions, stop: Some(stop), ended: Some(ended), log };
         let options = inside.options(namespace);
-        let (client, writer) = (connections.client(), Log(inside.log.clone()));
+        let client = connections.elsewhere(&connections.controllers);
+        let people = connections.elsewhere(&connections.people);
+        let writer = Log(inside.log.clone());
         thread::spawn(move || {
             let filter = EnvFilter::new("info,podium=debug,kube_client=off,kube_runtime=off");
             let subscriber = tracing_subscriber::fmt()
@@ -82,7 +90,7 @@ impl Inside {
             tracing::subscriber::with_default(subscriber, || {
                 runtime.block_on(async {
                     let server = KubeServer::new(client.clone(), options.limits.clone());
-                    let server = Faulty::new(server, client.clone(), control.clone());
+                    let server = Faulty::new(server, people, control.clone());
                     // Dropped in the middle of whatever it does, if it is to die.
                     tokio::select! {
                         biased;
