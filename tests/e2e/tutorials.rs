@@ -113,13 +113,13 @@ impl OwnTmp {
     }
 
     /// Bash in a mount namespace in which /tmp is the pod's own. `script` runs there; the files `open` are its file
-    /// descriptors from 3 on, also if they are in what was /tmp before.
+    /// descriptors from 3 on, and the kubeconfig, if there is one, is 9, also if they are in what was /tmp before.
     fn bash(&self, open: &[&Path], script: &str) -> Command {
         let opened: String = (3..).zip(open).map(|(fd, path)| format!("exec {fd}<'{}'\n", path.display())).collect();
         let mut command = Command::new("unshare");
         let root = rustix::process::geteuid().is_root();
         command.args(if root { &["--mount"][..] } else { &["--user", "--map-root-user", "--mount"] });
-        command.args(["bash", "-c", &format!("set -e\n{opened}mount --bind \"$0\" /tmp\n{script}")]).arg(&self.0);
+        command.args(["bash", "-c", &format!("set -e\n{opened}[[ ! ${{KUBECONFIG-}} ]] || exec 9<\"$KUBECONFIG\"\nmount --bind \"$0\" /tmp\n{script}")]).arg(&self.0);
         command
     }
 
@@ -141,7 +141,7 @@ async fn the_loop_that_looks_for_the_file_leads_on_one_pod_and_changes_hands() {
         for name in ["loop-0", "loop-1", "loop-2"] {
             let tmp = OwnTmp::new(world, name);
             let podium = Path::new(env!("CARGO_BIN_EXE_podium"));
-            let script = "exec 4<\"$KUBECONFIG\"\nKUBECONFIG=/proc/self/fd/4 exec /proc/self/fd/3";
+            let script = "KUBECONFIG=/proc/self/fd/9 exec /proc/self/fd/3";
             let sidecar = world
                 .sidecar_by(tmp.bash(&[podium], script), name, &account)
                 .variable("PATH", &std::env::var("PATH").unwrap_or_default())
