@@ -43,7 +43,7 @@ async fn a_fault_at_any_write_of_any_change_breaks_no_promise_and_repeats_no_wri
     let begun = Instant::now();
     let cluster = Cluster::shared().await;
     let observer = Arc::new(Observer::start(&cluster.client).await);
-    let connections = Connections::new(&cluster.controllers).await;
+    let connections = Connections::new(&cluster.kubeconfig).await;
     let stage = Stage { cluster, connections, observer, used: Arc::default() };
 
     let changes = chosen();
