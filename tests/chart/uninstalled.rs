@@ -1,7 +1,7 @@
 //! What stays when a release is uninstalled, and how to get rid of it.
 
 use crate::release::{Release, chart, is_labelled, led, populate, remove, remove_resource, sweep};
-use crate::tools::{errors, eventually, get, helm};
+use crate::tools::{errors, eventually, get, helm, told_by_kubectl};
 
 #[test]
 fn uninstalled_it_leaves_elections_leases_and_labels_until_they_are_taken_away_and_goes_on_when_it_comes_back() {
@@ -36,11 +36,13 @@ fn uninstalled_it_leaves_elections_leases_and_labels_until_they_are_taken_away_a
 
     assert!(sweep(&["--all-namespaces"]).contains("uninstalled/web-0: leader=true removed"));
     assert!(!is_labelled("uninstalled"));
-    remove_resource();
+    // Before the resource: Kubernetes collects what belonged to an Election only while it knows what that is.
+    told_by_kubectl(&["delete", "elections", "--all", "--all-namespaces"]);
     eventually("the Lease follows its Election", || {
         let lease = get(&["lease", "web", "--namespace=uninstalled"]);
         lease.map_or(Ok(()), |lease| Err(lease.to_string()))
     });
+    remove_resource();
     remove(&["uninstalled"]);
 }
 

@@ -119,7 +119,15 @@ impl OwnTmp {
         let mut command = Command::new("unshare");
         let root = rustix::process::geteuid().is_root();
         command.args(if root { &["--mount"][..] } else { &["--user", "--map-root-user", "--mount"] });
-        command.args(["bash", "-c", &format!("set -e\n{opened}[[ ! ${{KUBECONFIG-}} ]] || exec 9<\"$KUBECONFIG\"\nmount --bind \"$0\" /tmp\n{script}")]).arg(&self.0);
+        command
+            .args([
+                "bash",
+                "-c",
+                &format!(
+                    "set -e\n{opened}[[ ! ${{KUBECONFIG-}} ]] || exec 9<\"$KUBECONFIG\"\nmount --bind \"$0\" /tmp\n{script}"
+                ),
+            ])
+            .arg(&self.0);
         command
     }
 
