@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Scenario, eventually, scenario};
 
 /// What client-go says when the Lease is somebody else's.
-const HELD: &str = "Lease is held by and has not yet expired";
+const HELD: &str = "and has not yet expired";
 
 /// Creates the Lease `web` as an elector of this identity holds it, for 2 s.
 async fn held_by(world: &Scenario, holder: &str, annotations: Value) -> Lease {

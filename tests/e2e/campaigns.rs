@@ -138,7 +138,7 @@ async fn client_go_and_ours_hand_over_to_each_other_without_overlap() {
 
         // And back: it respects our renewals, and takes our release.
         let second = world.elector("shared", "client-go-2");
-        second.says("New leader elected", 1).await;
+        second.says("ew leader elected", 1).await;
         ours.stop().await;
         let stopped = Timestamp::now();
         second.leads().await;
@@ -159,7 +159,7 @@ async fn client_go_waits_until_ours_has_expired_when_it_was_killed() {
         let mut ours = Ours::start(world, "shared", timing).await;
         assert!(ours.leadership.gained().await);
         let other = world.elector("shared", "client-go");
-        other.says("New leader elected", 1).await;
+        other.says("ew leader elected", 1).await;
         // As if killed: it renews no more, and what it claims until its deadline is true.
         ours.task.abort();
         other.leads().await;

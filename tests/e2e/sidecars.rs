@@ -171,7 +171,7 @@ async fn a_sidecar_and_client_go_hand_over_to_each_other_without_overlap() {
         first.terminate().await;
         ours.names("pod-a").await;
         let second = world.elector("example", "client-go-2");
-        second.says("New leader elected", 1).await;
+        second.says("ew leader elected", 1).await;
         assert!(ours.leads().await);
         assert!(ours.terminate().await.success());
         second.leads().await;

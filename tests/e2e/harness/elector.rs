@@ -54,6 +54,7 @@ impl Elector {
     }
 
     /// Waits until it has said these words so often.
+    /// (Words that its versions have in common: some begin with a small letter.)
     pub async fn says(&self, words: &str, times: usize) {
         eventually(&format!("client-go says {words:?} {times} times"), async || {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -64,7 +65,7 @@ impl Elector {
 
     /// Waits until it leads.
     pub async fn leads(&self) {
-        self.says("Successfully acquired lease", 1).await;
+        self.says("uccessfully acquired lease", 1).await;
     }
 
     /// SIGTERM: it releases the Lease.
