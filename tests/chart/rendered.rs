@@ -95,7 +95,10 @@ fn prometheus_and_grafana_are_given_what_was_tested() {
 
     // A cluster need not know these kinds.
     for kind in ["PodMonitor", "PrometheusRule", "ConfigMap"] {
-        assert!(!objects(&read("podium.yaml")).iter().any(|object| object["kind"] == kind), "{kind} without being asked for");
+        assert!(
+            !objects(&read("podium.yaml")).iter().any(|object| object["kind"] == kind),
+            "{kind} without being asked for"
+        );
     }
 }
 
