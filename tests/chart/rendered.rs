@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::tools::{errors, folder, helm, path, text};
+use serde_json::Value;
+
+use crate::tools::{errors, folder, helm, objects, path, text};
 
 /// Everything below a folder, by its path in there.
 fn files(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
@@ -51,9 +53,9 @@ fn helm_finds_nothing_wrong() {
 
 #[test]
 fn each_value_is_listed_and_known_to_the_schema() {
-    let values: serde_json::Value =
+    let values: Value =
         serde_yaml::from_str(&fs::read_to_string(path("charts/podium/values.yaml")).expect("the values")).expect("YAML");
-    let schema: serde_json::Value =
+    let schema: Value =
         serde_json::from_str(&fs::read_to_string(path("charts/podium/values.schema.json")).expect("the schema"))
             .expect("JSON");
     let readme = fs::read_to_string(path("charts/podium/README.md")).expect("the page");
@@ -67,6 +69,36 @@ fn each_value_is_listed_and_known_to_the_schema() {
         for part in parts.iter().flat_map(|parts| parts.keys()) {
             assert!(!value[part].is_null(), "{name}.{part} is in values.schema.json only");
         }
+    }
+}
+
+#[test]
+fn prometheus_and_grafana_are_given_what_was_tested() {
+    let read = |file: &str| fs::read_to_string(path("charts").join(file)).expect("it is committed");
+    let rendered = objects(&read("rendered/monitored.yaml"));
+    let of_kind = |kind: &str| rendered.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"));
+
+    let alerts: Value = serde_yaml::from_str(&read("podium/files/alerts.yaml")).expect("YAML");
+    assert_eq!(of_kind("PrometheusRule")["spec"], alerts);
+    let dashboard: Value = serde_json::from_str(&read("podium/files/dashboard.json")).expect("JSON");
+    let given = of_kind("ConfigMap")["data"]["podium.json"].as_str().expect("text");
+    assert_eq!(serde_json::from_str::<Value>(given).expect("JSON"), dashboard);
+
+    // Who scrapes finds the pods, and the port.
+    let (monitor, template) = (&of_kind("PodMonitor")["spec"], &of_kind("Deployment")["spec"]["template"]);
+    for (key, value) in monitor["selector"]["matchLabels"].as_object().expect("labels") {
+        assert_eq!(template["metadata"]["labels"][key], *value, "{key}");
+    }
+    let scraped = monitor["podMetricsEndpoints"][0]["port"].as_str().expect("a port");
+    assert_eq!(template["spec"]["containers"][0]["ports"][0]["name"], scraped);
+    assert_eq!(of_kind("PodMonitor")["metadata"]["namespace"], of_kind("Deployment")["metadata"]["namespace"]);
+
+    // A cluster need not know these kinds.
+    for kind in ["PodMonitor", "PrometheusRule", "ConfigMap"] {
+        assert!(
+            !objects(&read("podium.yaml")).iter().any(|object| object["kind"] == kind),
+            "{kind} without being asked for"
+        );
     }
 }
 
@@ -86,6 +118,10 @@ fn values_that_make_no_sense_are_refused_with_their_names() {
         ("serviceAccount.create=false", "serviceAccount.name: name the account"),
         ("sidecars[0].namespace=a", "missing properties"),
         ("image.digest=abc", "/image/digest"),
+        ("monitoring.podMonitor.interval=30", "/monitoring/podMonitor/interval"),
+        ("monitoring.podMonitor.interval=30 s", "/monitoring/podMonitor/interval"),
+        ("monitoring.dashboard.labels.grafana_dashboard=a b", "/monitoring/dashboard/labels/grafana_dashboard"),
+        ("monitoring.serviceMonitor.enabled=true", "'serviceMonitor' not allowed"),
         ("terminationGracePeriodSeconds=1", "/terminationGracePeriodSeconds"),
     ];
     let chart = path("charts/podium");

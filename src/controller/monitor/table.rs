@@ -168,7 +168,8 @@ pub(super) const FAILURES: Definition =
 pub(super) const QUEUE: Definition = Definition::new(
     "podium_queue_depth",
     Shape::Gauge,
-    "Elections that are due and that nobody works on yet: to be decided on, or, being gone, to be swept",
+    "Elections that are due and that nobody works on yet: to be decided on, or, being gone, to be swept. On a replica that \
+     stands by all Elections wait, until it is active",
 )
 .by(&[("queue", Values::Of(&["elections", "sweeps"]))]);
 
