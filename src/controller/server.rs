@@ -2,6 +2,7 @@
 //! narrow interface, so that tests can stand between the two.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -11,6 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{DeserializeGuard, Status};
 use kube::{Api, Client, CustomResourceExt};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::observe::cached::{self, Named, PodObject};
 use super::observe::settings::Limits;
@@ -115,12 +117,17 @@ pub trait Server: Send + Sync + 'static {
 pub struct KubeServer {
     client: Client,
     limits: Limits,
+    lists: Arc<Semaphore>,
 }
+
+/// How many lists of whole namespaces are read at a time. Each is held as the server sent it until it is understood, some ten
+/// kilobytes for a pod: as many as there are workers, where many Elections begin at once in a large namespace, would take gigabytes.
+const LISTS: usize = 2;
 
 impl KubeServer {
     /// The server behind `client`, whose own retries must be off: a retried write hides whether the first was applied.
     pub fn new(client: Client, limits: Limits) -> Self {
-        Self { client, limits }
+        Self { client, limits, lists: Arc::new(Semaphore::new(LISTS)) }
     }
 
     fn pods(&self, namespace: &str) -> Api<PodObject> {
@@ -173,6 +180,11 @@ impl Server for KubeServer {
     }
 
     async fn read(&self, namespace: &str, read: Read) -> Result<Vec<Named>, Refusal> {
+        // Before the list begins: what it says is as fresh as whoever asks for it needs.
+        let _turn = match read {
+            Read::Pods | Read::Elections => self.lists.acquire().await.ok(),
+            Read::Pod(_) | Read::Lease(_) | Read::Election(_) => None,
+        };
         Ok(match read {
             Read::Pods => {
                 // No resourceVersion: the most recent state, not that of a cache of the server.
@@ -250,9 +262,37 @@ fn is_ending(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
+    use crate::controller::observe::settings::LabelKeys;
+
+    #[tokio::test(start_paused = true)]
+    async fn few_lists_of_whole_namespaces_are_read_at_a_time_and_each_gets_its_turn() {
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted, peak) = (now.clone(), most.clone());
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            let (now, most) = (counted.clone(), peak.clone());
+            async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(TIMEOUT / 2).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [] }).to_string();
+                Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.into_bytes())))
+            }
+        });
+        let limits = Limits { label_keys: LabelKeys::new(["leader".into()]), own_lease: None };
+        let server = KubeServer::new(Client::new(service, "default"), limits);
+        // Waiting for one's turn is not waiting for an answer.
+        for answer in join_all((0..20).map(|_| server.read("default", Read::Pods))).await {
+            assert_eq!(answer.expect("every list is read").len(), 0);
+        }
+        assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (LISTS, 0));
+    }
 
     fn refusal(code: u16, details: Value) -> Refusal {
         let status = json!({ "status": "Failure", "message": "no", "reason": "", "code": code, "details": details });
