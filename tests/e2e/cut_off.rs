@@ -58,6 +58,7 @@ async fn cut_off(on: On, cut: impl AsyncFn(&mut Door)) {
         second.names("pod-a").await;
         third.names("pod-a").await;
         let survey = Survey::of([&first, &second, &third]);
+        survey.one_by_one(&["pod-a"]).await;
         cut(&mut door).await;
         let next = leader_of(&[&second, &third]).await;
         survey.go_on(&[&first, &second, &third]).await;
@@ -106,6 +107,7 @@ async fn pause(on: On) {
         let second = on.call(world, "pod-b", &account).start().await;
         second.names("pod-a").await;
         let survey = Survey::of([&first, &second]);
+        survey.one_by_one(&["pod-a"]).await;
         let mut before = Connection::open(first.address).await.expect("it listens");
         before.ask("GET", "/leader").await.expect("it answers");
 

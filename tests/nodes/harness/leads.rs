@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
 
 use super::World;
-use super::poller::Answer;
+use super::poller::{Answer, gap};
 
 /// The API server tells the test of a label no sooner than kube-proxy, which may be quicker by what a busy machine delays the test.
 const LATE: f64 = 1000.0;
@@ -115,9 +115,9 @@ pub struct Change {
     pub label: f64,
     /// From the cause to the new leader's first answer.
     pub served: f64,
-    /// From the last answer of the former leader to the first of the new one.
+    /// The longest time without any answer, from the cause on.
     pub gap: f64,
-    /// How many questions failed in between.
+    /// How many questions failed since then.
     pub failed: usize,
     /// How long after it had lost the label the former leader was still asked: until kube-proxy had followed. Negative where its last answer came before.
     pub followed: f64,
@@ -137,10 +137,10 @@ pub fn judge(answers: &[Answer], leads: &[Lead], cause: f64) -> Change {
     };
     let first = by(new).map(|answer| answer.known).fold(f64::INFINITY, f64::min);
     let last = by(former).filter(|answer| answer.asked < first).map(|answer| answer.known).fold(f64::NAN, f64::max);
-    let failed =
-        answers.iter().filter(|answer| answer.from.is_err() && answer.known >= last && answer.asked <= first).count();
+    let since: Vec<Answer> = answers.iter().filter(|answer| answer.known >= cause).cloned().collect();
+    let failed = since.iter().filter(|answer| answer.from.is_err()).count();
     let until = former.until.expect("it leads no more");
-    Change { label: new.since - cause, served: first - cause, gap: first - last, failed, followed: last - until }
+    Change { label: new.since - cause, served: first - cause, gap: gap(&since), failed, followed: last - until }
 }
 
 /// The answers that no client should have got.
@@ -163,7 +163,7 @@ impl Change {
     /// One line of the table of figures, which `tests/nodes/run` prints.
     pub fn print(&self, cause: &str) {
         println!(
-            "FIGURE {cause}: label after {:.0} ms, first answer by the new leader after {:.0} ms; the client's gap {:.0} ms, \
+            "FIGURE {cause}: label after {:.0} ms, first answer by the new leader after {:.0} ms; the longest time without an answer {:.0} ms, \
              {} failed; kube-proxy followed the label after {:.0} ms; 0 wrong answers",
             self.label, self.served, self.gap, self.failed, self.followed,
         );
