@@ -1,11 +1,11 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale test test-oldest audit demo
+.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts test test-oldest demo
 .NOTPARALLEL:
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## builds the optimised binary, target/release/podium
 	cargo build --release --locked
@@ -62,13 +62,9 @@ test-oldest: export PODIUM_KUBERNETES = 1.33
 test-oldest: ## the end-to-end tests on the oldest Kubernetes that is supported
 	tests/e2e/run
 
-audit: ## licences, sources, advisories and duplicates of the dependencies; needs cargo-deny and the network
-	cargo deny --locked check
-
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run
 
 # Not part of `test`: it needs nothing of Podium but these rules.
-.PHONY: alerts
 alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
 	tests/alerts/run
