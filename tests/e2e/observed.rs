@@ -139,8 +139,10 @@ async fn a_controller_that_is_told_to_stop_does_not_wait_for_an_answer_that_does
         println!("SIGTERM while one write is not answered: {took:?}");
         assert!(took < Duration::from_secs(5), "{took:?}");
         controller.says(&["were not answered within 3 s"]).await;
-        // The others need not wait for the Lease to expire, and what was begun is finished by the next one.
-        controller.says(&["released the Lease"]).await;
+        // The Lease is released still, or there was no time for that on a busy machine; what was begun the next one finishes.
+        let log = controller.log();
+        let over = ["released the Lease", "the Lease could not be released in time"];
+        assert!(over.iter().any(|words| log.contains(words)), "{log}");
         let _next = world.controller();
         world.leader_is("web", "web-1").await;
     })
