@@ -9,6 +9,7 @@ pub mod act;
 pub mod announce;
 pub mod complaints;
 pub mod identity;
+pub mod joint;
 pub mod monitor;
 pub mod observe;
 pub mod queue;
@@ -18,6 +19,7 @@ pub mod server;
 pub mod shared;
 pub mod sweep;
 pub mod watch;
+pub mod workers;
 
 #[cfg(test)]
 mod fixtures;
@@ -28,19 +30,16 @@ mod tests;
 
 use std::future::Future;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::api::Election;
 use crate::campaign::{Claimed, InvalidSettings};
@@ -49,21 +48,13 @@ use monitor::Monitor;
 use observe::cached::{self, PodObject};
 use observe::settings::Limits;
 use observe::stream::Kind;
-use observe::world::{Key, Scope};
-use queue::{Outcome, Queue};
-use reconcile::Reconciler;
-use replicas::{Activity, Candidacy, Replica};
+use observe::world::Scope;
+use replicas::{Candidacy, Replica};
 use server::{KubeServer, Server};
 use shared::Shared;
 
-/// How many Elections are worked on at a time.
-const WORKERS: usize = 32;
-
-/// How long writes in flight may take to finish. An API server that is well answers within milliseconds.
-const GRACE: Duration = Duration::from_secs(3);
-
-/// How long the own Lease's release may take after that. Together less than the 5 s within which a controller that is told to
-/// stop has ended, whatever the API server does.
+/// How long the own Lease's release may take after what is in flight has ended ([`workers::GRACE`]). Together less than the 5 s
+/// within which a controller that is told to stop has ended, whatever the API server does.
 const RELEASE: Duration = Duration::from_millis(1500);
 
 /// Tells the time of the wall clock.
@@ -199,7 +190,7 @@ async fn run_monitored<S: Server>(
             () = begins => {}
         }
         info!("caches in sync, electing");
-        let mut workers = start_workers(&shared, &activity);
+        let mut workers = workers::start(&shared, &activity);
         let ended = tokio::select! {
             biased;
             () = &mut stop => Some(Ok(())),
@@ -212,7 +203,7 @@ async fn run_monitored<S: Server>(
         if ended.is_none() {
             warn!("this replica is not the active one any more: no new work is begun");
         }
-        stop_workers(&shared, workers).await;
+        workers::stop(&shared, workers).await;
         if let Some(ended) = ended {
             break ended;
         }
@@ -257,60 +248,4 @@ fn start_watches<S: Server>(
         watches.spawn(shared.server.around(watch));
     }
     watches
-}
-
-fn start_workers<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet<()> {
-    let mut workers = JoinSet::new();
-    let reconciler = Arc::new(Reconciler::default());
-    let began = Instant::now();
-    shared.elections.open();
-    shared.sweeps.open();
-    for _ in 0..WORKERS {
-        let (queue, shared, reconciler) = (shared.elections.clone(), shared.clone(), reconciler.clone());
-        let work = work(queue, activity.clone(), {
-            let shared = shared.clone();
-            move |key, since| {
-                let (shared, reconciler) = (shared.clone(), reconciler.clone());
-                // What another replica did not do is not counted as this one's delay.
-                async move { reconciler.reconcile(&shared, &key, since.max(began)).await }
-            }
-        });
-        workers.spawn(shared.server.around(work));
-    }
-    let queue = shared.sweeps.clone();
-    let work = work(queue, activity.clone(), {
-        let shared = shared.clone();
-        move |key, _| {
-            let shared = shared.clone();
-            async move { sweep::sweep(&shared, &key).await }
-        }
-    });
-    workers.spawn(shared.server.around(work));
-    workers
-}
-
-/// Lets nobody begin anything, and waits for what is in flight.
-async fn stop_workers<S: Server>(shared: &Shared<S>, mut workers: JoinSet<()>) {
-    shared.elections.close();
-    shared.sweeps.close();
-    let finished = tokio::time::timeout(GRACE, async { while workers.join_next().await.is_some() {} }).await;
-    if finished.is_err() {
-        warn!("some requests were not answered within {} s and are given up", GRACE.as_secs());
-    }
-}
-
-/// Takes from the queue what is due, until it is closed. A panic ends one piece of work, not the controller.
-async fn work<F: Future<Output = Outcome>>(queue: Arc<Queue<Key>>, activity: Activity, each: impl Fn(Key, Instant) -> F) {
-    while let Some((key, since)) = queue.next().await {
-        // A process that was paused learns here, before anything else, that it was replaced meanwhile.
-        if !activity.is_active() {
-            queue.finish(key, Outcome::Again(Instant::now()));
-            return;
-        }
-        let outcome = AssertUnwindSafe(each(key.clone(), since)).catch_unwind().await.unwrap_or_else(|_| {
-            error!(election = %key, "a bug in Podium stopped the work on this Election; it is tried again later");
-            Outcome::Failed
-        });
-        queue.finish(key, outcome);
-    }
 }

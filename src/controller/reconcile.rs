@@ -16,6 +16,7 @@ use super::observe::world::Key;
 use super::queue::Outcome;
 use super::server::{Read, Refusal, Server};
 use super::shared::Shared;
+use super::workers::Place;
 use crate::api::{ElectionStatus, Reason};
 use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
@@ -39,11 +40,11 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Brings the Election to rest, or as far as it goes. `since`: when it became due.
-    pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant) -> Outcome {
+    /// Brings the Election to rest, or as far as it goes. `since`: when it became due; `place`: its own among those that are worked on.
+    pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant, place: Place) -> Outcome {
         let pass = shared.monitor.metrics.pass();
         let span = debug_span!("pass", namespace = key.namespace, election = key.name, term = field::Empty);
-        let passed = self.pass(shared, key, since).instrument(span).await;
+        let passed = self.pass(shared, key, since, place).instrument(span).await;
         pass.ended(label(&passed));
         match passed {
             Ok(outcome) => {
@@ -61,7 +62,13 @@ impl Reconciler {
         }
     }
 
-    async fn pass<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant) -> Result<Outcome, Refusal> {
+    async fn pass<S: Server>(
+        &self,
+        shared: &Shared<S>,
+        key: &Key,
+        since: Instant,
+        mut place: Place,
+    ) -> Result<Outcome, Refusal> {
         let mut consulted = Consulted::default();
         let mut doubted = false;
         for _ in 0..DECISIONS {
@@ -82,7 +89,7 @@ impl Reconciler {
             if !doubted && self.is_overwritten(key, &plan) {
                 doubted = true;
                 debug!(election = %key, "the status was overwritten: reading from the server");
-                consulted = consult(shared, key, &snapshot).await?;
+                consulted = consult(shared, key, &snapshot, &mut place).await?;
                 continue;
             }
             let status = plan.status.as_ref().map(|write| essence(&write.status));
@@ -95,7 +102,7 @@ impl Reconciler {
                 Ok(Then::DecideAgain) => {}
                 Ok(Then::Consult(why)) => {
                     debug!(election = %key, why, "reading from the server");
-                    consulted = consult(shared, key, &snapshot).await?;
+                    consulted = consult(shared, key, &snapshot, &mut place).await?;
                 }
                 Ok(Then::Rest) => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
                 Ok(Then::LookAgain(at)) => {
@@ -164,10 +171,15 @@ fn essence(status: &ElectionStatus) -> ElectionStatus {
 
 /// Reads pods, Election and Lease from the server, in this order: what rule 3 asks of a blank Lease, what rule 6 asks of an
 /// absent pod, and what tells a forged term from an old Lease.
-async fn consult<S: Server>(shared: &Shared<S>, key: &Key, snapshot: &Snapshot) -> Result<Consulted, Refusal> {
+async fn consult<S: Server>(
+    shared: &Shared<S>,
+    key: &Key,
+    snapshot: &Snapshot,
+    place: &mut Place,
+) -> Result<Consulted, Refusal> {
     let read_after: Option<ResourceVersion> = snapshot.lease.as_ref().map(|lease| lease.resource_version);
     let former = shared.world().former_holders(key);
-    let found = shared.read(&key.namespace, Read::Pods).await?;
+    let found = place.aside(shared.list_pods(&key.namespace)).await?;
     shared.world().note_gone(key, former.difference(&found).cloned().collect());
     shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
     let settled_at = shared.world().now();

@@ -1,6 +1,7 @@
 //! The API server, as far as the controller uses it: every write and every read of a pass goes through [`Server`], one
 //! narrow interface, so that tests can stand between the two.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{DeserializeGuard, Status};
 use kube::{Api, Client, CustomResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -117,17 +119,20 @@ pub trait Server: Send + Sync + 'static {
 pub struct KubeServer {
     client: Client,
     limits: Limits,
-    lists: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
 }
 
-/// How many lists of whole namespaces are read at a time. Each is held as the server sent it until it is understood, some ten
-/// kilobytes for a pod: as many as there are workers, where many Elections begin at once in a large namespace, would take gigabytes.
-const LISTS: usize = 2;
+/// How many objects are asked for at a time, where all of a namespace are. A page is held as the server sent it until it is
+/// understood, some ten kilobytes for a pod; what is kept of it is a twentieth of that.
+const PAGE: u32 = 500;
+
+/// How many pages are read at a time. With as many as there are workers, a large cluster would cost hundreds of megabytes.
+const PAGES: usize = 4;
 
 impl KubeServer {
     /// The server behind `client`, whose own retries must be off: a retried write hides whether the first was applied.
     pub fn new(client: Client, limits: Limits) -> Self {
-        Self { client, limits, lists: Arc::new(Semaphore::new(LISTS)) }
+        Self { client, limits, pages: Arc::new(Semaphore::new(PAGES)) }
     }
 
     fn pods(&self, namespace: &str) -> Api<PodObject> {
@@ -142,8 +147,35 @@ impl KubeServer {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn election(&self, object: DeserializeGuard<Election>) -> Result<Named, Refusal> {
-        Ok(cached::election(object, &self.limits)?)
+    fn election(&self, object: DeserializeGuard<Election>) -> Result<Named, NotAnInteger> {
+        cached::election(object, &self.limits)
+    }
+
+    /// All objects of a namespace, as they were when the first page was read.
+    async fn list<K>(
+        &self,
+        resource: &'static str,
+        objects: Api<K>,
+        keep: impl Fn(K) -> Result<Named, NotAnInteger>,
+    ) -> Result<Vec<Named>, Refusal>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        // No resourceVersion: the most recent state, not that of a cache of the server.
+        let mut page = ListParams::default().limit(PAGE);
+        let mut kept = Vec::new();
+        loop {
+            let turn = self.pages.acquire().await;
+            let list = within((resource, ""), objects.list(&page)).await?;
+            for object in list.items {
+                kept.push(keep(object)?);
+            }
+            drop(turn);
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(kept),
+            }
+        }
     }
 }
 
@@ -180,26 +212,14 @@ impl Server for KubeServer {
     }
 
     async fn read(&self, namespace: &str, read: Read) -> Result<Vec<Named>, Refusal> {
-        // Before the list begins: what it says is as fresh as whoever asks for it needs.
-        let _turn = match read {
-            Read::Pods | Read::Elections => self.lists.acquire().await.ok(),
-            Read::Pod(_) | Read::Lease(_) | Read::Election(_) => None,
-        };
         Ok(match read {
-            Read::Pods => {
-                // No resourceVersion: the most recent state, not that of a cache of the server.
-                let list = within((PODS, ""), self.pods(namespace).list(&ListParams::default())).await?;
-                list.items.into_iter().map(cached::pod).collect::<Result<_, _>>()?
-            }
+            Read::Pods => self.list(PODS, self.pods(namespace), cached::pod).await?,
             Read::Pod(name) => vec![cached::pod(within((PODS, &name), self.pods(namespace).get(&name)).await?)?],
             Read::Lease(name) => {
                 let leases = Api::<DeserializeGuard<Lease>>::namespaced(self.client.clone(), namespace);
                 vec![cached::lease(within((LEASES, &name), leases.get(&name)).await?)?]
             }
-            Read::Elections => {
-                let list = within((ELECTIONS, ""), self.elections(namespace).list(&ListParams::default())).await?;
-                list.items.into_iter().map(|election| self.election(election)).collect::<Result<_, _>>()?
-            }
+            Read::Elections => self.list(ELECTIONS, self.elections(namespace), |election| self.election(election)).await?,
             Read::Election(name) => {
                 vec![self.election(within((ELECTIONS, &name), self.elections(namespace).get(&name)).await?)?]
             }
@@ -272,26 +292,32 @@ mod tests {
     use crate::controller::observe::settings::LabelKeys;
 
     #[tokio::test(start_paused = true)]
-    async fn few_lists_of_whole_namespaces_are_read_at_a_time_and_each_gets_its_turn() {
+    async fn few_pages_are_read_at_a_time_and_every_list_gets_all_of_its_own() {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counted, peak) = (now.clone(), most.clone());
-        let service = tower::service_fn(move |_: http::Request<Body>| {
+        let service = tower::service_fn(move |request: http::Request<Body>| {
             let (now, most) = (counted.clone(), peak.clone());
             async move {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::time::sleep(TIMEOUT / 2).await;
                 now.fetch_sub(1, Ordering::SeqCst);
-                let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [] }).to_string();
-                Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.into_bytes())))
+                let query = request.uri().query().unwrap_or_default();
+                assert!(query.contains(&format!("limit={PAGE}")) && !query.contains("resourceVersion"), "{query}");
+                let (pod, next) = if query.contains("continue=more") { ("b", "") } else { ("a", "more") };
+                let pod = json!({ "metadata": { "name": pod, "uid": pod, "resourceVersion": "7" } });
+                let list =
+                    json!({ "apiVersion": "v1", "kind": "PodList", "metadata": { "continue": next }, "items": [pod] });
+                Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.to_string().into_bytes())))
             }
         });
         let limits = Limits { label_keys: LabelKeys::new(["leader".into()]), own_lease: None };
         let server = KubeServer::new(Client::new(service, "default"), limits);
         // Waiting for one's turn is not waiting for an answer.
         for answer in join_all((0..20).map(|_| server.read("default", Read::Pods))).await {
-            assert_eq!(answer.expect("every list is read").len(), 0);
+            let names: Vec<String> = answer.expect("every list is read").into_iter().map(|pod| pod.name).collect();
+            assert_eq!(names, ["a", "b"]);
         }
-        assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (LISTS, 0));
+        assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (PAGES, 0));
     }
 
     fn refusal(code: u16, details: Value) -> Refusal {

@@ -7,6 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::complaints::Complaints;
+use super::joint::Joint;
 use super::monitor::Monitor;
 use super::observe::settings::Limits;
 use super::observe::stream::Kind;
@@ -39,6 +40,8 @@ pub struct Shared<S> {
     pub monitor: Arc<Monitor>,
     world: Mutex<World>,
     turns: Mutex<Turns>,
+    /// By namespace.
+    lists: Joint<Result<Arc<BTreeSet<Uid>>, Refusal>>,
 }
 
 /// By namespace and name: the pods that are being written to.
@@ -73,6 +76,7 @@ impl<S: Server> Shared<S> {
             monitor,
             world,
             turns: Mutex::default(),
+            lists: Joint::default(),
         }
     }
 
@@ -136,6 +140,15 @@ impl<S: Server> Shared<S> {
     pub fn knows_better(&self, target: &Target) -> bool {
         let Target { kind, namespace, name, decided_on } = target;
         self.world().version(*kind, namespace, name) != *decided_on
+    }
+
+    /// Lists the pods of a namespace, and takes them into the caches, as [`Shared::read`] does. Whoever else wants that meanwhile
+    /// shares the next list: where many Elections of a large namespace begin at once, each would list all of it.
+    ///
+    /// # Errors
+    /// As [`Shared::read`].
+    pub async fn list_pods(&self, namespace: &str) -> Result<Arc<BTreeSet<Uid>>, Refusal> {
+        self.lists.ask(namespace, || async { self.read(namespace, Read::Pods).await.map(Arc::new) }).await
     }
 
     /// Reads from the server, and takes the answer into the caches: afterwards they are at least as new as the answer.

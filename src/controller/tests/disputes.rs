@@ -14,7 +14,7 @@ fn leader(revision: i64) -> Named {
 async fn a_status_that_somebody_replaced_is_written_again_only_after_a_look_at_the_server() {
     let shared = shared(Script::default(), [election("web", 10, |_| ()), lease("web", 50, "b", 40), leader(45)]);
     let reconciler = Reconciler::default();
-    reconciler.reconcile(&shared, &key("web"), Instant::now()).await;
+    reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
     assert_eq!(shared.server.reads.lock().unwrap().len(), 0, "the first one is nobody's answer");
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::PatchStatus { patch, .. }, Write::CreateEvent(_)] = &writes[..] else { panic!("{writes:#?}") };
@@ -23,7 +23,7 @@ async fn a_status_that_somebody_replaced_is_written_again_only_after_a_look_at_t
     others["conditions"][0]["reason"] = "LeaderHeld".into();
     apply(&mut shared.world(), election("web", 60, |object| object["status"] = others));
     *shared.server.to_reads.lock().unwrap() = [Ok(vec![pod("b", 70, |_| ())])].into();
-    reconciler.reconcile(&shared, &key("web"), Instant::now()).await;
+    reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
     assert_eq!(shared.server.reads.lock().unwrap()[0], Read::Pods);
     let (snapshot, _) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
     assert_eq!(snapshot.pods[0].ready_since, None, "it was we who looked at an old pod");

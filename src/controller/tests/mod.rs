@@ -18,6 +18,7 @@ use super::reconcile::Reconciler;
 use super::server::{Read, Refusal, Write};
 use super::shared::{Shared, Target};
 use super::sweep::sweep;
+use super::workers::Place;
 use crate::api::names;
 use crate::election::plan::Plan;
 use crate::election::snapshot::Snapshot;

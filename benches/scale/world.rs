@@ -1,0 +1,142 @@
+//! The world that is measured: namespaces with Elections, each with pods of its own on kwok's nodes.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
+use podium::api::Election;
+use serde_json::{Value, json};
+
+use crate::Result;
+
+/// How many requests the benchmark itself has under way at a time. As many as the controller has workers.
+pub const AT_ONCE: usize = 32;
+
+/// How many pods each Election has.
+pub const PODS: usize = 3;
+
+/// Where Elections are: so many in each of so many namespaces.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// What the namespaces' names begin with.
+    pub prefix: &'static str,
+    /// How many namespaces.
+    pub namespaces: usize,
+    /// How many Elections in each.
+    pub each: usize,
+}
+
+impl Layout {
+    /// How many Elections there are.
+    pub fn elections(&self) -> usize {
+        self.namespaces * self.each
+    }
+
+    /// The name of the namespace with this number.
+    pub fn namespace(&self, number: usize) -> String {
+        format!("{}-{number}", self.prefix)
+    }
+
+    /// Namespace and name of every Election.
+    pub fn names(&self) -> impl Iterator<Item = (String, String)> {
+        let layout = self.clone();
+        (0..self.elections())
+            .map(move |number| (layout.namespace(number / layout.each), format!("e{}", number % layout.each)))
+    }
+
+    /// Creates the namespaces, the pods, and waits for these to be Ready; no Elections yet. Returns how long that took.
+    pub async fn create_pods(&self, client: &Client) -> Result<Duration> {
+        let begun = Instant::now();
+        let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default().labels("type=kwok")).await?.items;
+        let nodes: Vec<String> = nodes.into_iter().filter_map(|node| node.metadata.name).collect();
+        let nodes = &nodes;
+        for number in 0..self.namespaces {
+            let namespace =
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.namespace(number) } });
+            Api::<Namespace>::all(client.clone())
+                .create(&PostParams::default(), &serde_json::from_value(namespace)?)
+                .await?;
+        }
+        let names: Vec<_> = self.names().collect();
+        let pods = names.iter().enumerate().flat_map(|(number, (namespace, election))| {
+            (0..PODS).map(move |pod| {
+                let node = nodes.get((number + pod) % nodes.len()).cloned().unwrap_or_default();
+                (namespace.clone(), pod_object(election, pod, &node))
+            })
+        });
+        let pods: Vec<(String, Value)> = pods.collect();
+        at_once(pods, |(namespace, pod)| async move {
+            let pod: Pod = serde_json::from_value(pod)?;
+            let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+            retrying(|| async { pods.create(&PostParams::default(), &pod).await.map(drop) }).await
+        })
+        .await?;
+        // What is still Pending is told by the server, not listed.
+        let pending = ListParams::default().fields("status.phase!=Running").limit(1);
+        for number in 0..self.namespaces {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace(number));
+            while !pods.list_metadata(&pending).await?.items.is_empty() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Creates the Elections. Returns how long that took.
+    pub async fn create_elections(&self, client: &Client) -> Result<Duration> {
+        let begun = Instant::now();
+        at_once(self.names().collect(), |(namespace, name)| async move {
+            let election: Election = serde_json::from_value(json!({
+                "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name },
+                "spec": { "selector": { "matchLabels": { "app": name } } },
+            }))?;
+            Api::<Election>::namespaced(client.clone(), &namespace).create(&PostParams::default(), &election).await?;
+            Ok(())
+        })
+        .await?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// A pod as a Deployment would make it, bound to its node already: the scheduler is not what is measured.
+fn pod_object(election: &str, number: usize, node: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("{election}-{number}"),
+            "labels": { "app": election, "pod-template-hash": "5d8c7f9b64", "app.kubernetes.io/part-of": "bench" },
+        },
+        "spec": {
+            "nodeName": node,
+            "containers": [{ "name": "app", "image": "registry.example/app:1.0", "env": [{ "name": "MODE", "value": "production" }] }],
+        },
+    })
+}
+
+/// Does this to all of them, [`AT_ONCE`] at a time.
+pub async fn at_once<T, F>(items: Vec<T>, each: impl Fn(T) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    stream::iter(items).map(each).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// A namespace's ServiceAccount may come a moment after it.
+async fn retrying<F>(request: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = kube::Result<()>>,
+{
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match request().await {
+            Ok(()) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 403 && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
