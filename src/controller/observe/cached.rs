@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
+use super::compact::{Conditions, Pairs};
 use super::settings::{Limits, Parsed, parse};
 use super::stream::Kind;
 use crate::api::{Election, ElectionStatus, Reason, names};
@@ -22,6 +23,7 @@ use crate::lease::record::Lease;
 #[derive(kube::Resource, Clone, Debug, Deserialize)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
 pub struct PodObject {
+    #[serde(deserialize_with = "needed")]
     metadata: ObjectMeta,
     #[serde(default)]
     status: PodStatus,
@@ -44,6 +46,35 @@ struct PodCondition {
     last_transition_time: Option<String>,
 }
 
+/// Of the metadata what is needed of a pod. Managed fields are most of them, and each would be a tree of its own.
+fn needed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Needed {
+        name: Option<String>,
+        namespace: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        labels: Option<BTreeMap<String, String>>,
+        annotations: Option<BTreeMap<String, String>>,
+        creation_timestamp: Option<Time>,
+        deletion_timestamp: Option<Time>,
+    }
+    let Needed { name, namespace, uid, resource_version, labels, annotations, creation_timestamp, deletion_timestamp } =
+        Needed::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        labels,
+        annotations,
+        creation_timestamp,
+        deletion_timestamp,
+        ..ObjectMeta::default()
+    })
+}
+
 /// Identity and version, as every object has them.
 fn version(metadata: &ObjectMeta) -> Result<Version, NotAnInteger> {
     let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
@@ -56,13 +87,13 @@ pub struct CachedPod {
     /// Identity and version.
     pub version: Version,
     /// `metadata.labels`
-    pub labels: BTreeMap<String, String>,
+    pub labels: Pairs,
     /// The values of its claims, by the name of the Election.
-    pub claims: BTreeMap<String, String>,
+    pub claims: Pairs,
     /// Where it is in its life.
     pub state: PodState,
-    /// Its conditions: whether each is true, and since when it has been or has not been.
-    pub conditions: BTreeMap<String, (bool, Timestamp)>,
+    /// Its conditions.
+    pub conditions: Conditions,
     /// `podium.dev/candidate: "false"`
     pub opted_out: bool,
     /// `podium.dev/priority`
@@ -175,10 +206,11 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 /// Where its resourceVersion is not an integer.
 pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     let PodObject { metadata, status } = object;
-    let annotations = metadata.annotations.clone().unwrap_or_default();
-    let claims = annotations
-        .iter()
-        .filter_map(|(key, value)| Some((key.strip_prefix(names::CLAIM_PREFIX)?.to_owned(), value.clone())));
+    let none = BTreeMap::new();
+    let annotations = metadata.annotations.as_ref().unwrap_or(&none);
+    let claims =
+        annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(names::CLAIM_PREFIX)?, value.as_str())));
+    let labels = metadata.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
     let state = match status.phase.as_deref() {
         Some("Failed") => PodState::Failed,
         Some("Succeeded") => PodState::Succeeded,
@@ -192,13 +224,13 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     });
     let pod = CachedPod {
         version: version(&metadata)?,
-        claims: claims.collect(),
+        labels: Pairs::of(labels),
+        claims: Pairs::of(claims),
         state,
-        conditions: conditions.collect(),
+        conditions: Conditions::of(&conditions.collect()),
         opted_out: annotations.get(names::CANDIDATE).is_some_and(|value| value == "false"),
         priority: annotations.get(names::PRIORITY).and_then(|value| value.parse().ok()).unwrap_or(0),
         created: created(&metadata),
-        labels: metadata.labels.clone().unwrap_or_default(),
     };
     Ok(named(&metadata, Object::Pod(pod)))
 }

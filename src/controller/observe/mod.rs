@@ -1,9 +1,14 @@
 //! Observe: from what the API server sends to what a decision looks at.
 
 pub mod cached;
+pub mod compact;
 pub mod index;
+pub mod leftovers;
 pub mod namespace;
 pub mod settings;
 pub mod snapshot;
 pub mod stream;
 pub mod world;
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use k8s_openapi::jiff::SignedDuration;
-use kube::core::SelectorExt;
-
-use super::cached::{CachedElection, CachedLease, CachedPod};
-use super::namespace::{Namespace, Seen};
+use super::cached::{CachedElection, CachedLease};
+use super::compact::Name;
+use super::namespace::{KnownPod, Namespace, Seen};
 use super::world::{Key, World};
 use crate::api::names;
 use crate::election::snapshot::{Election, Pod, Snapshot};
 use crate::election::term::{PodRef, ResourceVersion, Term};
+use k8s_openapi::jiff::SignedDuration;
 
 /// What this pass read from the server itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,14 +26,14 @@ impl World {
     /// known, or it is being deleted.
     pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
         let cache = self.namespaces.get(&key.namespace)?;
-        let Seen { value: election, at } = cache.elections.get(&key.name).filter(|seen| !seen.value.terminating)?;
+        let Seen { value: election, at } = cache.elections.get(&*key.name).filter(|seen| !seen.value.terminating)?;
         let lease = election.parsed.as_ref().ok().and_then(|parsed| cache.leases.get(&parsed.settings.lease_name));
         let lease = lease.map(|seen| owned(&key.name, cache, aged(seen.value.clone())));
 
-        let related = cache.related.get(&key.name).into_iter().flatten().cloned();
+        let related = cache.related.get(&*key.name).into_iter().flatten().cloned();
         let former = cache.former_holders(&key.name);
         let former = former.iter().filter_map(|uid| cache.pod_names.get(uid).cloned());
-        let names: BTreeSet<String> = related.chain(former).collect();
+        let names: BTreeSet<Name> = related.chain(former).collect();
         let pods = names.iter().filter_map(|name| Some((name, cache.pods.get(name)?)));
 
         let snapshot = Snapshot {
@@ -80,46 +79,47 @@ fn seen_by(
     election: &CachedElection,
     cache: &Namespace,
     pod_name: &str,
-    Seen { value: pod, at }: &Seen<CachedPod>,
+    known: &KnownPod,
     consulted: Consulted,
 ) -> Pod {
+    let KnownPod { value: pod, at, matching } = known;
     let parsed = election.parsed.as_ref().ok();
     let claim = pod.claims.get(name);
-    let ready = parsed.and_then(|parsed| pod.conditions.get(&parsed.settings.ready_condition).copied());
+    let ready = parsed.and_then(|parsed| pod.conditions.get(&parsed.settings.ready_condition));
     Pod {
         id: PodRef { name: pod_name.into(), uid: pod.version.uid.clone() },
         resource_version: pod.version.resource_version,
-        matches: parsed.is_some_and(|parsed| parsed.selector.matches(&pod.labels)),
-        label: parsed.and_then(|parsed| pod.labels.get(&parsed.settings.label.key).cloned()),
+        matches: matching.iter().any(|matching| **matching == *name),
+        label: parsed.and_then(|parsed| pod.labels.get(&parsed.settings.label.key)).map(str::to_owned),
         claimed: claim.is_some(),
-        term: claim.and_then(|claim| Term::parse(claim)),
+        term: claim.and_then(Term::parse),
         settled: *at <= consulted.settled_at,
-        rival: rival(name, election, cache, pod),
+        rival: rival(name, election, cache, known),
         state: pod.state,
         ready_since: ready.filter(|(holds, _)| *holds).map(|(_, since)| since),
         unready_since: ready.filter(|(holds, _)| !*holds).map(|(_, since)| since),
         opted_out: pod.opted_out,
         priority: pod.priority,
         created: pod.created,
-        revision: names::REVISION_LABELS.iter().find_map(|label| pod.labels.get(*label).cloned()),
+        revision: names::REVISION_LABELS.iter().find_map(|label| pod.labels.get(label)).map(str::to_owned),
     }
 }
 
 /// The other Election that has the better right to the pod under the same label key: one that matches it before one that does
 /// not any more, then one that claims it, then the older one.
-fn rival(name: &str, election: &CachedElection, cache: &Namespace, pod: &CachedPod) -> Option<String> {
+fn rival(name: &str, election: &CachedElection, cache: &Namespace, pod: &KnownPod) -> Option<String> {
     let key = &election.parsed.as_ref().ok()?.settings.label.key;
     let right = |name: &str, election: &CachedElection| {
-        let matches = election.parsed.as_ref().is_ok_and(|parsed| parsed.selector.matches(&pod.labels));
-        (matches, pod.claims.contains_key(name), Reverse((election.created, election.version.uid.clone())))
+        let matches = pod.matching.iter().any(|matching| **matching == *name);
+        (matches, pod.value.claims.get(name).is_some(), Reverse((election.created, election.version.uid.clone())))
     };
     let own = right(name, election);
     cache
-        .matching(&pod.labels)
-        .filter(|(other, _)| *other != name)
+        .matching(pod)
+        .filter(|(other, _)| ***other != *name)
         .filter(|(_, other)| other.parsed.as_ref().is_ok_and(|parsed| parsed.settings.label.key == *key))
         .map(|(other_name, other)| (right(other_name, other), other_name))
         .filter(|(right, _)| *right > own)
         .max()
-        .map(|(_, other)| other.to_owned())
+        .map(|(_, other)| other.to_string())
 }

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
 use super::cached::Named;
+use super::compact::Name;
 use super::namespace::{Affected, Namespace, is_known};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
@@ -232,10 +233,10 @@ impl World {
     /// Tells the Elections among the affected names from those that are gone or that only pods know; it may be both.
     fn changed(&self, namespace: &str, affected: Affected) -> Changes {
         let Some(cache) = self.namespaces.get(namespace) else { return Changes::default() };
-        let key = |name: String| Key { namespace: namespace.into(), name };
-        let orphaned: Affected = affected.iter().filter(|name| cache.is_orphaned(name)).cloned().collect();
-        let known = affected.into_iter().filter(|name| cache.elections.contains_key(name));
-        Changes { affected: known.map(key).collect(), orphaned: orphaned.into_iter().map(key).collect() }
+        let key = |name: &Name| Key { namespace: namespace.into(), name: name.to_string() };
+        let orphaned = affected.iter().filter(|name| cache.is_orphaned(name));
+        let known = affected.iter().filter(|name| cache.elections.contains_key(*name));
+        Changes { affected: known.map(key).collect(), orphaned: orphaned.map(key).collect() }
     }
 
     /// A complete list of one kind: what is not in it is gone.

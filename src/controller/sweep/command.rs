@@ -101,14 +101,14 @@ pub async fn sweep_namespace<S: Server>(
 
 /// The labels on the pod that Elections which claim it wrote, or may have written.
 fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLabel>, keys: &LabelKeys) -> Vec<Swept> {
-    let is_left = |(key, value): &(&String, &String)| {
+    let is_left = |(key, value): &(&str, &str)| {
         pod.claims.keys().any(|election| match elections.get(election) {
-            Some(label) => label.key == **key && label.owns(value),
+            Some(label) => label.key == *key && label.owns(value),
             None => keys.allow(key),
         })
     };
     let left = pod.labels.iter().filter(is_left);
-    left.map(|(key, value)| Swept { pod: name.into(), key: key.clone(), value: value.clone() }).collect()
+    left.map(|(key, value)| Swept { pod: name.into(), key: key.to_owned(), value: value.to_owned() }).collect()
 }
 
 fn patch(name: &str, pod: &CachedPod, swept: &[Swept]) -> Write {
