@@ -10,8 +10,15 @@ use super::Result;
 /// The program as it is released: benchmarks are built like it.
 pub const PODIUM: &str = env!("CARGO_BIN_EXE_podium");
 
-/// A process; killed on drop.
+/// A process; killed on drop, and by the kernel if this one is killed.
 pub struct Process(Child);
+
+/// A command for [`Process`]. Whatever ends this process, what it measures must not be left to disturb the next.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
 
 /// What a process has in memory, in MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,14 +32,19 @@ pub struct Memory {
 }
 
 impl Process {
-    /// Starts it. What it says on stdout is thrown away, its warnings on stderr are not.
+    /// Starts what [`command`] made. What it says on stdout is thrown away, its warnings on stderr are not.
     pub fn start(command: &mut Command) -> Result<Self> {
-        Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?))
+        Self::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+
+    /// Starts it with the files that it was given.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        Ok(Self(command.spawn()?))
     }
 
     /// `podium controller` with these arguments; it logs warnings only.
     pub fn controller<A: AsRef<OsStr>>(kubeconfig: &Path, arguments: &[A]) -> Result<Self> {
-        let mut command = Command::new(PODIUM);
+        let mut command = command(PODIUM);
         command.args(["controller", "--log", "warn"]).args(arguments).env("KUBECONFIG", kubeconfig);
         Self::start(&mut command)
     }
