@@ -68,11 +68,11 @@ impl Group {
     /// How long the lock is without a leader that runs.
     async fn fail_over(self, mut seen: Arrivals<Lease>) -> Result<Duration> {
         // Whoever is first leads. Some choose their name themselves.
-        let leader = self.start(0).await?;
+        let leader = self.start(0)?;
         let (_, first) = seen.first(|lease| !holder(lease).is_empty()).await?;
-        let others = [self.start(1).await?, self.start(2).await?];
+        let others = [self.start(1)?, self.start(2)?];
         let began = Instant::now();
-        while !others.iter().all(Elector::has_looked) {
+        while !(others[0].knows_a_leader()? && others[1].knows_a_leader()?) {
             if began.elapsed() > DEADLINE {
                 return Err(format!("{}: nobody stands by", self.subject.title()).into());
             }
@@ -89,9 +89,10 @@ impl Group {
         Ok(next.saturating_duration_since(begun))
     }
 
-    async fn start(&self, number: usize) -> Result<Elector> {
+    fn start(&self, number: usize) -> Result<Elector> {
         let identity = format!("{}-{number}", self.lock);
-        Elector::start(self.subject, &identity, &self.namespace, &self.lock, &self.directory, &self.kubeconfig).await
+        let lock = (self.namespace.as_str(), self.lock.as_str());
+        Elector::start(self.subject, &identity, lock, &self.directory, &self.kubeconfig)
     }
 }
 

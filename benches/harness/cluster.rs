@@ -40,7 +40,7 @@ impl Cluster {
         Ok(Self { client, kubeconfig })
     }
 
-    /// Another client, with connections of its own.
+    /// Another client, with connections of its own. Nothing waits on them: what is compared with Podium is no slower for its client.
     pub async fn client(kubeconfig: &Kubeconfig) -> Result<Client> {
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
         config.default_retry = false;

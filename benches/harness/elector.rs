@@ -1,7 +1,8 @@
 //! Processes that elect one among themselves, side by side: Podium's sidecar and client-go in programs that people run.
 //!
-//! Each stands for a pod, behind a proxy of its own that counts its requests.
+//! Each stands for a pod.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,12 +12,13 @@ use serde_json::json;
 
 use super::Result;
 use super::process::{PODIUM, Process, command};
-use super::proxy::{Fate, Proxy};
 
 /// What elects, and with which durations: how long the others wait for a leader, how long it leads without an answer, and how often
 /// it renews.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
+    /// Podium that follows: whoever else elects, on a Lease. No elector.
+    Follow,
     /// Podium in the place of SupportTools' elector, with the right to watch its Lease.
     Sidecar,
     /// The same without that right, which the old one did not need.
@@ -38,6 +40,7 @@ impl Subject {
     /// What it is called in the figures.
     pub fn title(self) -> &'static str {
         match self {
+            Self::Follow => "Podium's sidecar that follows an Election",
             Self::Sidecar => "Podium's sidecar, 15/10/2 s",
             Self::Looking => "Podium's sidecar without the right to watch, 15/10/2 s",
             Self::SidecarTuned => "Podium's sidecar, 1/0.5/0.25 s",
@@ -48,10 +51,10 @@ impl Subject {
         }
     }
 
-    /// How often its leader renews.
+    /// How often its leader renews, if there is one.
     pub fn retry_period(self) -> Duration {
         Duration::from_millis(match self {
-            Self::Sidecar | Self::Looking | Self::ClientGo => 2_000,
+            Self::Follow | Self::Sidecar | Self::Looking | Self::ClientGo => 2_000,
             Self::SidecarTuned => 250,
             Self::Contrib => 2_500,
             Self::ClientGoTuned => 200,
@@ -69,7 +72,7 @@ impl Subject {
         match self {
             Self::Example => {
                 command.args(["-id", identity, "-lease-lock-name", lock, "-lease-lock-namespace", namespace]);
-                command.arg("-kubeconfig").arg(kubeconfig);
+                command.arg("-v=4").arg("-kubeconfig").arg(kubeconfig);
             }
             Self::ClientGo => scheduler(&mut command, ["15s", "10s", "2s"], namespace, lock, kubeconfig)?,
             Self::ClientGoTuned => {
@@ -78,6 +81,10 @@ impl Subject {
             Self::Sidecar | Self::Looking => {
                 command.env("LEASE_NAME", lock).env("NAMESPACE", namespace).env("PODIUM_HTTP", "127.0.0.1:0");
                 command.env("PODIUM_FILE", directory.join(identity));
+            }
+            Self::Follow => {
+                command.args(["sidecar", "--http=127.0.0.1:0"]);
+                command.args(["--election", lock, "--election-namespace", namespace]);
             }
             Self::SidecarTuned => {
                 command.args(["sidecar", "--mode=campaign", "--lock=lease", "--ttl=1s", "--http=127.0.0.1:0"]);
@@ -88,7 +95,7 @@ impl Subject {
             }
         }
         command.env("KUBECONFIG", kubeconfig).env("POD_NAME", identity);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         Ok(command)
     }
 }
@@ -113,40 +120,38 @@ fn scheduler(
     // Each has a kubeconfig of its own, and so a file.
     let path = kubeconfig.with_extension("scheduler");
     std::fs::write(&path, configuration.to_string())?;
-    command.arg("--config").arg(path).arg("--secure-port=0");
+    command.arg("--config").arg(path).args(["--secure-port=0", "-v=4"]);
     Ok(())
 }
 
 /// An elector that runs. Killed on drop.
 pub struct Elector {
     pub process: Process,
-    pub proxy: Proxy,
-    lock: String,
+    log: PathBuf,
 }
 
 impl Elector {
-    /// Starts one.
-    pub async fn start(
+    /// Starts one of this name on this lock. What it says, and the files that it needs, are in `directory`.
+    pub fn start(
         subject: Subject,
         identity: &str,
-        namespace: &str,
-        lock: &str,
+        (namespace, lock): (&str, &str),
         directory: &Path,
         kubeconfig: &Kubeconfig,
     ) -> Result<Self> {
-        let proxy = Proxy::to(kubeconfig).await;
-        if matches!(subject, Subject::Looking | Subject::Contrib) {
-            proxy.rule(|asked| if asked.is_watch() { Fate::Refuse(403) } else { Fate::Forward });
-        }
         let path = directory.join(format!("{identity}.kubeconfig"));
-        std::fs::write(&path, serde_json::to_string(&proxy.kubeconfig())?)?;
+        std::fs::write(&path, serde_json::to_string(kubeconfig)?)?;
+        let log = path.with_extension("log");
         let mut command = subject.command(identity, namespace, lock, directory, &path)?;
-        Ok(Self { process: Process::spawn(&mut command)?, proxy, lock: lock.to_owned() })
+        Ok(Self { process: Process::spawn(command.stderr(File::create(&log)?))?, log })
     }
 
-    /// Whether it has looked at the lock, and so takes part.
-    pub fn has_looked(&self) -> bool {
-        !self.proxy.asked(|asked| asked.path.contains(&self.lock)).is_empty()
+    /// Whether it says that it knows who leads, and so takes part.
+    pub fn knows_a_leader(&self) -> Result<bool> {
+        let said = std::fs::read_to_string(&self.log)?;
+        let podium = said.split("the leader leader=\"").skip(1).any(|name| !name.starts_with('"'));
+        // client-go's words, in its fourth degree of detail: of those that stand by, and of the one that leads.
+        Ok(podium || said.contains("held by") || said.contains("uccessfully acquired lease"))
     }
 }
 

@@ -65,6 +65,20 @@ impl Process {
         memory_of(self.id())
     }
 
+    /// Its memory and that of the processes that it started.
+    pub fn memory_of_family(&self) -> Result<Memory> {
+        let own = self.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"))?;
+        let mut sum = self.memory()?;
+        for child in children.split_whitespace() {
+            let Memory { resident, peak, own } = memory_of(child.parse()?)?;
+            sum.resident += resident;
+            sum.peak += peak;
+            sum.own += own;
+        }
+        Ok(sum)
+    }
+
     /// The processor time that it took so far, in the kernel and outside. Counted in ticks, of which there are 100 a second.
     pub fn processor_time(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
