@@ -1,243 +1,154 @@
-//! Leader-elector processes side by side: ours in its two old roles, and client-go's own example.
+//! What electors cost while nothing happens: requests, writes, memory and processor time of leader and followers.
 //!
-//! `PODIUM_KUBECONFIG=$(cluster/up bench) cargo bench --bench sidecars`, ten minutes; `RUNS=1` for a first look.
-//!
-//! Three processes of each, each in the place of a pod and behind a proxy of its own that counts its requests. Measured: how long
-//! after SIGKILL and SIGTERM of the leader the lock names another holder (the lock is read every 20 ms), requests in half a
-//! quiet minute of leader and followers, and the memory of each process with those that it started.
+//! `make bench ONLY=sidecars`. Three processes of each kind, each in the place of a pod and behind a proxy of its own that counts what it asks
+//! of the API server. All kinds at the same time: they wait, nearly always.
 
-#[allow(dead_code, reason = "the tests use more of it")]
-#[path = "../tests/e2e/harness/proxy.rs"]
-mod proxy;
+mod harness;
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use harness::Result;
+use harness::cluster::Cluster;
+use harness::elector::{Elector, Subject};
+use harness::figures::{Aim, Better, Figures, Unit};
+use harness::process::Memory;
+use harness::proxy::{Fate, Proxy};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace};
-use kube::api::{DeleteParams, PostParams};
 use kube::config::Kubeconfig;
-use kube::{Api, Client, ResourceExt};
-use proxy::{Fate, Proxy};
-use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 const NAMESPACE: &str = "bench-sidecars";
+
+/// How long nothing happens.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether they take part.
 const LOOK: Duration = Duration::from_millis(20);
-const QUIET: Duration = Duration::from_secs(30);
-const DEADLINE: Duration = Duration::from_secs(180);
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
-    ClientGo,
-    SupportTools,
-    /// SupportTools' with the right to watch the Lease, which the old one did not need.
-    Watching,
-    Contrib,
-}
+/// Those whose cost is compared. A kube-scheduler does more than elect: only its requests for the lock count, and its memory is none
+/// of this.
+const SUBJECTS: [Subject; 6] =
+    [Subject::Follow, Subject::Sidecar, Subject::Looking, Subject::Contrib, Subject::ClientGo, Subject::Example];
 
-impl Subject {
-    const ALL: [Self; 4] = [Self::SupportTools, Self::Watching, Self::Contrib, Self::ClientGo];
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::ClientGo => "client-go's example, 60/15/5 s",
-            Self::SupportTools => "podium for SupportTools, 15/10/2 s",
-            Self::Watching => "the same, which may watch its Lease",
-            Self::Contrib => "podium for contrib, 10/5/2.5 s",
-        }
-    }
-
-    fn lock(self) -> String {
-        format!("{self:?}").to_lowercase()
-    }
-
-    fn command(self, identity: &str, directory: &Path, kubeconfig: &Path) -> Result<Command> {
-        let lock = self.lock();
-        let mut command = match self {
-            Self::ClientGo => {
-                let mut command = Command::new(binaries()?.join("leader-election"));
-                command.args(["-id", identity, "-lease-lock-name", &lock, "-lease-lock-namespace", NAMESPACE]);
-                command.arg("-kubeconfig").arg(kubeconfig);
-                command
-            }
-            Self::SupportTools | Self::Watching => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
-                command.env("LEASE_NAME", lock).env("NAMESPACE", NAMESPACE);
-                command.env("PODIUM_FILE", directory.join(identity)).env("PODIUM_HTTP", "127.0.0.1:0");
-                command
-            }
-            Self::Contrib => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
-                command.args(["--election", &lock, "--election-namespace", NAMESPACE, "--http", "127.0.0.1:0"]);
-                command
-            }
-        };
-        command.env("KUBECONFIG", kubeconfig).env("POD_NAME", identity).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(command)
-    }
-
-    /// Whom the lock names.
-    async fn holder(self, client: &Client) -> Result<String> {
-        let name = self.lock();
-        Ok(match self {
-            Self::Contrib => {
-                let endpoints = Api::<Endpoints>::namespaced(client.clone(), NAMESPACE).get_opt(&name).await?;
-                let record =
-                    endpoints.and_then(|it| it.annotations().get("control-plane.alpha.kubernetes.io/leader").cloned());
-                let record: Value = serde_json::from_str(record.as_deref().unwrap_or("{}"))?;
-                record["holderIdentity"].as_str().unwrap_or_default().to_owned()
-            }
-            Self::ClientGo | Self::SupportTools | Self::Watching => {
-                let lease = Api::<Lease>::namespaced(client.clone(), NAMESPACE).get_opt(&name).await?;
-                lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default()
-            }
-        })
-    }
-}
-
-struct Replica {
-    identity: String,
-    child: Child,
-    proxy: Proxy,
-}
-
-impl Replica {
-    async fn start(subject: Subject, number: usize, directory: &Path, kubeconfig: &Kubeconfig) -> Result<Self> {
-        let identity = format!("{}-{number}", subject.lock());
-        let proxy = Proxy::to(kubeconfig).await;
-        if subject != Subject::Watching {
-            proxy.rule(|asked| if asked.is_watch() { Fate::Refuse(403) } else { Fate::Forward });
-        }
-        let path = directory.join(format!("{identity}.kubeconfig"));
-        std::fs::write(&path, serde_json::to_string(&proxy.kubeconfig())?)?;
-        let child = subject.command(&identity, directory, &path)?.spawn()?;
-        Ok(Self { identity, child, proxy })
-    }
-
-    fn signal(&self, name: &str) -> Result<()> {
-        Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status()?;
-        Ok(())
-    }
-
-    /// Resident memory of this process and those that it started, in MiB: all of it, and what is not shared with a file.
-    fn memory(&self) -> Result<(f64, f64)> {
-        let own = self.child.id().to_string();
-        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"))?;
-        let mut sums = (0.0, 0.0);
-        for pid in std::iter::once(own.as_str()).chain(children.split_whitespace()) {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let field = |name: &str| -> f64 {
-                let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-                line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
-            };
-            sums = (sums.0 + field("VmRSS:"), sums.1 + field("RssAnon:"));
-        }
-        Ok(sums)
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What one process cost in the quiet time.
+struct Cost {
+    subject: Subject,
+    leads: bool,
+    /// Those that began a watch do not count: it goes on.
+    requests: usize,
+    writes: usize,
+    memory: Memory,
+    processor_time: Duration,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let path = std::env::var("PODIUM_KUBECONFIG").map_err(
-        |_| "set PODIUM_KUBECONFIG to the kubeconfig of a cluster for benchmarks, for example $(cluster/up bench)",
-    )?;
-    let runs = std::env::var("RUNS").ok().map_or(Ok(5), |runs| runs.parse())?;
-    let kubeconfig = Kubeconfig::read_from(&path)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &Default::default()).await?;
-    let client = Client::try_from(config)?;
-    let namespaces = Api::<Namespace>::all(client.clone());
-    let namespace = serde_json::from_value(json!({ "metadata": { "name": NAMESPACE } }))?;
-    namespaces.create(&PostParams::default(), &namespace).await?;
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(NAMESPACE);
+    let cluster = Cluster::from_env().await?;
+    cluster.namespace(NAMESPACE).await?;
+    let mut figures = Figures::new("sidecars");
+    let mut kinds = JoinSet::new();
+    for subject in SUBJECTS {
+        let (kubeconfig, leases) = (Kubeconfig::read_from(&cluster.kubeconfig)?, cluster.api::<Lease>(NAMESPACE));
+        if subject == Subject::Follow {
+            // Whom somebody elected once.
+            let lease = json!({ "metadata": { "name": lock(subject) }, "spec": { "holderIdentity": "web-1" } });
+            leases.create(&Default::default(), &serde_json::from_value(lease)?).await?;
+        }
+        kinds.spawn(async move { at_rest(subject, &kubeconfig).await });
+    }
+    let mut costs = Vec::new();
+    while let Some(cost) = kinds.join_next().await {
+        costs.extend(cost??);
+    }
+    for subject in SUBJECTS {
+        for leads in [true, false] {
+            tell(costs.iter().filter(|cost| cost.subject == subject && cost.leads == leads), &mut figures);
+        }
+    }
+    cluster.remove(NAMESPACE).await?;
+    Ok(figures.finish()?)
+}
+
+fn lock(subject: Subject) -> String {
+    format!("{subject:?}").to_lowercase()
+}
+
+/// Starts three, waits until they do what they do, and watches them for the quiet time.
+async fn at_rest(subject: Subject, kubeconfig: &Kubeconfig) -> Result<Vec<Cost>> {
+    let lock = lock(subject);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(NAMESPACE).join(&lock);
     std::fs::create_dir_all(&directory)?;
-    for subject in Subject::ALL {
-        println!("{}", subject.title());
-        measure(subject, &client, &kubeconfig, &directory, runs).await?;
-    }
-    std::fs::remove_dir_all(&directory)?;
-    namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
-    Ok(())
-}
-
-async fn measure(subject: Subject, client: &Client, kubeconfig: &Kubeconfig, directory: &Path, runs: usize) -> Result<()> {
-    let mut replicas = Vec::new();
+    let mut electors: Vec<(Elector, Proxy)> = Vec::new();
     for number in 0..3 {
-        replicas.push(Replica::start(subject, number, directory, kubeconfig).await?);
-    }
-    let leader = next_holder(subject, client, "").await?.0;
-    sleep(Duration::from_secs(2)).await;
-    for replica in &replicas {
-        replica.proxy.take();
-    }
-    sleep(QUIET).await;
-    for replica in &replicas {
-        let role = if replica.identity == leader { "leader" } else { "follower" };
-        let asked = replica.proxy.take();
-        let writes = asked.iter().filter(|asked| asked.method != "GET").count();
-        let (all, own) = replica.memory()?;
-        println!(
-            "  {role}: {:.2} requests/s, {:.0} writes/min, {all:.1} MiB resident, of which {own:.1} not shared with a file",
-            asked.len() as f64 / QUIET.as_secs_f64(),
-            writes as f64 * 60.0 / QUIET.as_secs_f64(),
-        );
-    }
-    for signal in ["KILL", "TERM"] {
-        let mut times = Vec::new();
-        for _ in 0..runs {
-            let leader = next_holder(subject, client, "").await?.0;
-            let index = replicas.iter().position(|replica| replica.identity == leader).ok_or("a stranger leads")?;
-            let began = Instant::now();
-            replicas[index].signal(signal)?;
-            let (_, at) = next_holder(subject, client, &leader).await?;
-            times.push(at - began);
-            let number = 3 + replicas.len() + times.len() + if signal == "TERM" { runs } else { 0 };
-            replicas[index] = Replica::start(subject, number, directory, kubeconfig).await?;
-            // The new one has to be in the race before the next leader goes.
-            sleep(Duration::from_secs(6)).await;
+        let identity = format!("{lock}-{number}");
+        let proxy = Proxy::to(kubeconfig).await;
+        if matches!(subject, Subject::Looking | Subject::Contrib) {
+            proxy.rule(|asked| if asked.is_watch() { Fate::Refuse(403) } else { Fate::Forward });
         }
-        times.sort();
-        let seconds = |time: &Duration| time.as_secs_f64();
-        let (least, median, most) = (times.first(), times.get(times.len() / 2), times.last());
-        if let (Some(least), Some(median), Some(most)) = (least, median, most) {
-            let (least, median, most) = (seconds(least), seconds(median), seconds(most));
-            println!(
-                "  SIG{signal} to the next holder: {least:.2} / {median:.2} / {most:.2} s (least / median / most of {runs})"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// The next one that the lock names who is not `former`, and when that was seen.
-async fn next_holder(subject: Subject, client: &Client, former: &str) -> Result<(String, Instant)> {
-    let found = timeout(DEADLINE, async {
-        loop {
-            let holder = subject.holder(client).await?;
-            if !holder.is_empty() && holder != former {
-                return Ok((holder, Instant::now()));
+        let elector = Elector::start(subject, &identity, (NAMESPACE, &lock), &directory, &proxy.kubeconfig())?;
+        let began = Instant::now();
+        // Who starts first leads.
+        while !elector.knows_a_leader()? {
+            if began.elapsed() > DEADLINE {
+                return Err(format!("{}: it does not begin", subject.title()).into());
             }
             sleep(LOOK).await;
         }
-    });
-    found.await?
+        electors.push((elector, proxy));
+    }
+    // Twice the longest time between two looks: whatever belongs to the start is over.
+    sleep(subject.retry_period() * 4).await;
+    let mut before = Vec::new();
+    for (elector, proxy) in &electors {
+        proxy.take();
+        before.push(elector.process.processor_time()?);
+    }
+    sleep(QUIET).await;
+    let mut costs = Vec::new();
+    for ((elector, proxy), before) in electors.iter().zip(before) {
+        let asked = proxy.asked(|asked| asked.path.contains(&lock) && !asked.is_watch());
+        let writes = asked.iter().filter(|asked| asked.method != "GET").count();
+        let processor_time = elector.process.processor_time()?.saturating_sub(before);
+        let memory = elector.process.memory_of_family()?;
+        costs.push(Cost { subject, leads: writes > 0, requests: asked.len(), writes, memory, processor_time });
+    }
+    drop(electors);
+    std::fs::remove_dir_all(&directory)?;
+    Ok(costs)
 }
 
-/// Where the binaries of the local cluster are.
-fn binaries() -> Result<PathBuf> {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/build")).output()?;
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+/// Tells what leader or followers cost: the most that one of them did.
+fn tell<'a>(costs: impl Iterator<Item = &'a Cost>, figures: &mut Figures) {
+    let costs: Vec<&Cost> = costs.collect();
+    let Some(Cost { subject, leads, .. }) = costs.first() else { return };
+    let role = match (subject, leads) {
+        (Subject::Follow, _) => String::new(),
+        (_, true) => " leader,".to_owned(),
+        (_, false) => " follower,".to_owned(),
+    };
+    let title = subject.title();
+    let most = |of: fn(&Cost) -> f64| costs.iter().map(|cost| of(cost)).fold(0.0, f64::max);
+    let minutes = QUIET.as_secs_f64() / 60.0;
+    // One that may watch has nothing to ask while nothing happens, unless it leads and renews.
+    let silent = !leads && matches!(subject, Subject::Follow | Subject::Sidecar);
+    let aim = silent.then_some(Aim::AtMost(0.0));
+    let requests = most(|cost| cost.requests as f64) / minutes;
+    figures.add(format!("{title}:{role} requests beside watches"), requests, Unit::PerMinute, Better::Lower, aim);
+    let writes = most(|cost| cost.writes as f64) / minutes;
+    figures.add(format!("{title}:{role} writes"), writes, Unit::PerMinute, Better::Lower, aim);
+    if *subject == Subject::ClientGo {
+        return;
+    }
+    let resident = most(|cost| cost.memory.resident);
+    figures.add(format!("{title}:{role} resident"), resident, Unit::MiB, Better::Lower, None);
+    let own = most(|cost| cost.memory.own);
+    figures.add(format!("{title}:{role} of it not shared with a file"), own, Unit::MiB, Better::Lower, None);
+    let milliseconds = most(|cost| cost.processor_time.as_secs_f64() * 1e3) / minutes;
+    let what = format!("{title}:{role} processor time in a minute");
+    figures.add(what, milliseconds, Unit::Milliseconds, Better::Lower, None);
 }

@@ -21,12 +21,14 @@
 //! * [`sidecar`]: tells an application who leads, by HTTP and by a file, and follows Elections or campaigns.
 //! * [`keeper`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
+//! * [`connect`]: the connections to the API server, on which nothing waits.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod api;
 pub mod campaign;
+pub mod connect;
 pub mod controller;
 pub mod election;
 mod hash;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use podium::connect;
 
 /// Where the process runs, as far as it tells where its objects are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +30,12 @@ pub enum Source {
 /// cluster.
 pub const NAMED: &[Source] = &[Source::Kubeconfig, Source::InCluster];
 
-/// A client without retries of its own: they would hide whether the first write was applied.
+/// A client without retries: they would hide whether the first write was applied.
 ///
 /// # Errors
 /// Where there is no cluster, or what describes it cannot be used.
 pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
     let (mut config, in_cluster) = config(sources).await?;
-    config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
     // kube waits for the answer to a list, or for a watch to begin, for ever. A watch is ended by the server after 290 s, so
     // a connection that is silent for longer is dead.
@@ -44,7 +44,7 @@ pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
     let default_namespace = config.default_namespace.clone();
     let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
     let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));
-    let client = Client::try_from(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
+    let client = connect::client(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
     Ok((client, Place { pod_namespace, default_namespace }))
 }
 

@@ -1,0 +1,74 @@
+//! What a sidecar tells by `/events`, and when.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Result;
+
+/// How long anything that a benchmark waits for may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The names that a sidecar tells, each when it arrived.
+pub struct Told(mpsc::UnboundedReceiver<(Instant, String)>);
+
+impl Told {
+    /// Listens to the sidecar at this address; waits until it answers.
+    pub async fn by(address: &str) -> Result<Self> {
+        let connected = async {
+            loop {
+                // It may just have been started.
+                match TcpStream::connect(address).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let (reading, mut writing) = timeout(DEADLINE, connected).await?.into_split();
+        writing.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let _open = writing;
+            let mut lines = BufReader::new(reading).lines();
+            while let Some(name) = next_name(&mut lines).await {
+                if sender.send((Instant::now(), name)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Forgets what was told so far.
+    pub fn forget(&mut self) {
+        while self.0.try_recv().is_ok() {}
+    }
+
+    /// When it first told a name that fulfils this.
+    pub async fn first(&mut self, fulfils: impl Fn(&str) -> bool) -> Result<Instant> {
+        let found = async {
+            while let Some((arrived, name)) = self.0.recv().await {
+                if fulfils(&name) {
+                    return Ok(arrived);
+                }
+            }
+            Err("the sidecar does not answer any more".into())
+        };
+        timeout(DEADLINE, found).await?
+    }
+}
+
+/// The name in the next event. Nothing at the end of the connection.
+async fn next_name(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> Option<String> {
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        let event: Value = serde_json::from_str(data).ok()?;
+        return event["name"].as_str().map(str::to_owned);
+    }
+    None
+}
