@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use podium::api::Election;
 use serde_json::{Value, json};
 
-use crate::Result;
+use crate::harness::Result;
 
 /// How many requests the benchmark itself has under way at a time. As many as the controller has workers.
 pub const AT_ONCE: usize = 32;
@@ -19,7 +19,7 @@ pub const AT_ONCE: usize = 32;
 pub const PODS: usize = 3;
 
 /// Where Elections are: so many in each of so many namespaces.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// What the namespaces' names begin with.
     pub prefix: &'static str,
@@ -40,9 +40,14 @@ impl Layout {
         format!("{}-{number}", self.prefix)
     }
 
+    /// The names of all namespaces.
+    pub fn namespace_names(self) -> impl Iterator<Item = String> {
+        (0..self.namespaces).map(move |number| self.namespace(number))
+    }
+
     /// Namespace and name of every Election.
     pub fn names(&self) -> impl Iterator<Item = (String, String)> {
-        let layout = self.clone();
+        let layout = *self;
         (0..self.elections())
             .map(move |number| (layout.namespace(number / layout.each), format!("e{}", number % layout.each)))
     }
@@ -99,6 +104,38 @@ impl Layout {
         .await?;
         Ok(begun.elapsed())
     }
+}
+
+/// Creates an empty namespace.
+async fn create_namespace(client: &Client, name: &str) -> Result<()> {
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &serde_json::from_value(namespace)?).await?;
+    Ok(())
+}
+
+/// Creates a namespace with so many pods that belong to no Election. They wait for a node for ever.
+pub async fn create_strangers(client: &Client, namespace: &str, number: usize) -> Result<()> {
+    create_namespace(client, namespace).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    at_once((0..number).collect(), |number: usize| {
+        let pods = pods.clone();
+        async move {
+            let mut object = pod_object(&format!("stranger-{}", number / PODS), number % PODS, "");
+            object["spec"]["schedulerName"] = "nobody".into();
+            let pod: Pod = serde_json::from_value(object)?;
+            retrying(|| async { pods.create(&PostParams::default(), &pod).await.map(drop) }).await
+        }
+    })
+    .await
+}
+
+/// Asks for the end of all namespaces of the layouts, without waiting for it.
+pub async fn remove(client: &Client, names: impl Iterator<Item = String>) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for name in names {
+        namespaces.delete(&name, &DeleteParams::default()).await?;
+    }
+    Ok(())
 }
 
 /// A pod as a Deployment would make it, bound to its node already: the scheduler is not what is measured.

@@ -1,0 +1,60 @@
+//! The same writes by a plain client: what the API server gives.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use podium::api::Election;
+use serde_json::json;
+
+use crate::harness::Result;
+use crate::world::{Layout, at_once};
+
+/// Writes for every Election of the layout what a first term takes: the Lease twice, both followers' fences side by side, the
+/// label, the status, an Event. As many Elections at a time as the controller works on. Returns how long all of it took.
+pub async fn elect_all(client: &Client, layout: Layout) -> Result<Duration> {
+    let begun = Instant::now();
+    at_once(layout.names().collect(), |(namespace, name)| elect(client, namespace, name)).await?;
+    Ok(begun.elapsed())
+}
+
+async fn elect(client: &Client, namespace: String, name: String) -> Result<()> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let (create, change) = (PostParams::default(), PatchParams::default());
+    let uid = "00000000-0000-0000-0000-000000000000";
+    let lease: Lease =
+        serde_json::from_value(json!({ "metadata": { "name": name, "annotations": { "bench.example/election": uid } } }))?;
+    let mut lease = leases.create(&create, &lease).await?;
+    lease.metadata.annotations.get_or_insert_default().extend([
+        ("bench.example/holder".to_owned(), format!("{name}-0/{uid}")),
+        ("bench.example/unfenced".to_owned(), format!("{uid},{uid}")),
+        ("bench.example/reason".to_owned(), "first election".to_owned()),
+    ]);
+    lease.metadata.managed_fields = None;
+    leases.replace(&name, &create, &lease).await?;
+    let claim = Patch::Merge(json!({ "metadata": { "annotations": { "bench.example/claim": "1" } } }));
+    let label = json!({ "metadata": { "annotations": { "bench.example/claim": "1" }, "labels": { "bench.example/leads": "true" } } });
+    let (first, second, third) = (format!("{name}-0"), format!("{name}-1"), format!("{name}-2"));
+    try_join(pods.patch(&second, &change, &claim), pods.patch(&third, &change, &claim)).await?;
+    pods.patch(&first, &change, &Patch::Merge(label)).await?;
+    let now = "2026-01-01T00:00:00Z";
+    let condition = |kind: &str| json!({ "type": kind, "status": "True", "reason": "Bench", "message": "a leads", "lastTransitionTime": now });
+    let status = json!({ "status": {
+        "observedGeneration": 1, "leader": first, "leaderUID": uid, "term": 1, "transitions": 0, "since": now, "candidates": 3,
+        "eligible": "3/3", "lease": name, "conditions": [condition("Ready"), condition("Stalled")],
+    }});
+    let elections: Api<Election> = Api::namespaced(client.clone(), &namespace);
+    elections.patch_status(&name, &change, &Patch::Merge(status)).await?;
+    let event: Event = serde_json::from_value(json!({
+        "metadata": { "name": format!("{name}.bench") }, "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal",
+        "reason": "LeaderElected", "action": "Elect", "note": "a leads", "reportingController": "bench", "reportingInstance": "bench",
+        "regarding": { "apiVersion": "podium.dev/v1", "kind": "Election", "name": name, "namespace": namespace },
+    }))?;
+    Api::<Event>::namespaced(client.clone(), &namespace).create(&create, &event).await?;
+    Ok(())
+}

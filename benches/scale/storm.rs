@@ -1,0 +1,93 @@
+//! Leaders that are deleted, one by one and many at the same moment, and how long each Election waits for the next one.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use podium::api::Election;
+use tokio::sync::mpsc;
+
+use crate::harness::Result;
+use crate::world::{Layout, at_once};
+
+/// How long the last Election may wait.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Namespace and name of an Election.
+type Id = (String, String);
+
+/// Who gets the label, and when.
+pub struct Leaders(mpsc::UnboundedReceiver<(Instant, Id, String)>);
+
+impl Leaders {
+    /// Watches the labels of a namespace's pods. Those that are there arrive first.
+    pub fn of(client: &Client, namespace: &str) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), namespace);
+        tokio::spawn(async move {
+            let config = watcher::Config::default().labels("leader=true");
+            let mut labelled = watcher(pods, config).default_backoff().applied_objects().boxed();
+            while let Some(pod) = labelled.next().await {
+                let Ok(pod) = pod else { continue };
+                let id = (pod.namespace().unwrap_or_default(), pod.labels().get("app").cloned().unwrap_or_default());
+                if sender.send((Instant::now(), id, pod.name_any())).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(receiver)
+    }
+
+    /// Deletes these leaders, all at the same moment as far as a client can, and waits until each Election has another one.
+    /// Returns how long each waited, from the acknowledgment of the deletion.
+    pub async fn replace(&mut self, client: &Client, leaders: &HashMap<Id, String>) -> Result<Vec<Duration>> {
+        while self.0.try_recv().is_ok() {}
+        let (acknowledged, mut deletions) = mpsc::unbounded_channel();
+        let deleting = at_once(leaders.clone().into_iter().collect(), |((namespace, election), leader)| {
+            let acknowledged = acknowledged.clone();
+            async move {
+                let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+                pods.delete(&leader, &DeleteParams::default().grace_period(0)).await?;
+                acknowledged.send(((namespace, election), Instant::now()))?;
+                Ok(())
+            }
+        });
+        let waiting = async {
+            let mut labelled: HashMap<Id, Instant> = HashMap::new();
+            while labelled.len() < leaders.len() {
+                let (at, id, pod) = self.0.recv().await.ok_or("the watch of the labels ended")?;
+                if leaders.get(&id).is_some_and(|former| *former != pod) {
+                    labelled.entry(id).or_insert(at);
+                }
+            }
+            Result::Ok(labelled)
+        };
+        let both = async { futures::future::try_join(deleting, waiting).await };
+        let ((), labelled) = tokio::time::timeout(DEADLINE, both).await??;
+        drop(acknowledged);
+        let mut waited = Vec::new();
+        while let Some((id, deleted)) = deletions.recv().await {
+            let labelled = labelled.get(&id).ok_or("an Election without a new leader")?;
+            waited.push(labelled.saturating_duration_since(deleted));
+        }
+        Ok(waited)
+    }
+}
+
+/// The leaders of a layout's Elections, as their statuses say.
+pub async fn leaders(client: &Client, layout: Layout) -> Result<HashMap<Id, String>> {
+    let mut leaders = HashMap::new();
+    for number in 0..layout.namespaces {
+        let namespace = layout.namespace(number);
+        for election in Api::<Election>::namespaced(client.clone(), &namespace).list(&Default::default()).await?.items {
+            let name = election.name_any();
+            let leader = election.status.and_then(|status| status.leader).ok_or("an Election without a leader")?;
+            leaders.insert((namespace.clone(), name), leader);
+        }
+    }
+    Ok(leaders)
+}
