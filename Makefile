@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts deny test test-oldest demo
+.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts deny bench test test-oldest demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -26,7 +26,7 @@ lint: ## formatting, clippy and documentation, with warnings denied
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
 unit: ## the tests that need no cluster
-	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test purity
+	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test purity --test figures
 	cargo test --locked --test keeper
 	cargo test --locked --profile explore --test model
 	cargo test --locked --doc
@@ -72,3 +72,7 @@ alerts: ## tests the alert rules of the chart with Prometheus' promtool, which i
 # Not part of `test`: what was allowed yesterday may be known as vulnerable today, and no change of Podium's would be to blame.
 deny: ## checks licences, duplicates, sources and known vulnerabilities of what Podium depends on, with cargo-deny, which is built the first time
 	tests/deny/run
+
+# Not part of `test`: nothing is timed there, and nothing fails here because something got slower.
+bench: ## what Podium costs and how fast it is, beside what others do: a table, and what got worse. ONLY="NAME…" of benches/, KEEP=1 into docs
+	benches/run $(if $(KEEP),--keep) $(ONLY)

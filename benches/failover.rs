@@ -1,6 +1,6 @@
 //! Failover by graceful deletion, next to what the API server needs for it in the same run.
 //!
-//! `PODIUM_KUBECONFIG=$(cluster/up bench) cargo bench --bench failover`
+//! `make bench ONLY=failover`
 //!
 //! Measured from the deletion's acknowledgment, as a client sees it: to the new leader's label, and to the EndpointSlice with
 //! its address only. The floor is the latency of a watch plus three sequential writes (a Lease, and two pods), because that
@@ -8,53 +8,49 @@
 //! happens, and right after another pod was deleted, because that is when the protocol has to write: the control plane is
 //! busy replacing the pod then, and every write takes longer.
 
+mod harness;
+
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use harness::Result;
+use harness::arrivals::Arrivals;
+use harness::cluster::Cluster;
+use harness::figures::{Aim, Better, Figures, Spread, Unit, ratio};
+use harness::process::Process;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchEvent};
-use kube::runtime::{WatchStreamExt, wait::await_condition, wait::conditions, watcher};
 use kube::{Api, Client, ResourceExt};
-use podium::api::{Election, custom_resource_definition};
+use podium::api::Election;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 const NAMESPACE: &str = "bench-failover";
 const RUNS: usize = 20;
 const DEADLINE: Duration = Duration::from_secs(60);
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let path = std::env::var("PODIUM_KUBECONFIG").map_err(
-        |_| "set PODIUM_KUBECONFIG to the kubeconfig of a cluster for benchmarks, for example $(cluster/up bench)",
-    )?;
-    let kubeconfig = kube::config::Kubeconfig::read_from(&path)?;
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
-    config.default_retry = false;
-    let client = Client::try_from(config)?;
-    prepare(&client).await?;
-    let controller = Controller::start(&path)?;
-    let result = measure(&client).await;
+    let cluster = Cluster::from_env().await?;
+    prepare(&cluster).await?;
+    let controller = Process::controller(&cluster.kubeconfig, &["--namespaces", NAMESPACE])?;
+    let mut figures = Figures::new("failover");
+    measure(&cluster.client, &mut figures).await?;
     drop(controller);
-    Api::<Namespace>::all(client).delete(NAMESPACE, &DeleteParams::default()).await?;
-    result
+    cluster.remove(NAMESPACE).await?;
+    Ok(figures.finish()?)
 }
 
-async fn measure(client: &Client) -> Result<()> {
+async fn measure(client: &Client, figures: &mut Figures) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let elections: Api<Election> = Api::namespaced(client.clone(), NAMESPACE);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
     // Two watches for all runs: a new one would measure how long it takes to begin.
-    let mut seen_pods = Arrivals::of(pods.clone());
-    let mut seen_slices = Arrivals::of(slices.clone());
+    let mut seen_pods = Arrivals::of(pods.clone(), Default::default());
+    let mut seen_slices = Arrivals::of(slices.clone(), Default::default());
     let (mut to_label, mut to_slice, mut watch, mut calm, mut busy) = (vec![], vec![], vec![], vec![], vec![]);
     for run in 0..=RUNS {
         let leader = settled(&pods, &elections, &slices).await?;
@@ -69,12 +65,12 @@ async fn measure(client: &Client) -> Result<()> {
         seen_slices.forget();
         pods.delete(&leader, &DeleteParams::default()).await?;
         let begun = Instant::now();
-        let label = seen_pods.first(|pod| pod.labels().get("leader").is_some() && pod.name_any() != leader).await?;
+        let (label, _) = seen_pods.first(|pod| pod.labels().get("leader").is_some() && pod.name_any() != leader).await?;
         let slice = seen_slices.first(|slice| {
             let targets = targets(slice);
             !targets.is_empty() && targets.iter().all(|target| *target != leader)
         });
-        let slice = slice.await?;
+        let (slice, _) = slice.await?;
         // The first run opens connections.
         if run > 0 {
             watch.push(latency);
@@ -84,67 +80,22 @@ async fn measure(client: &Client) -> Result<()> {
             to_slice.push(slice.saturating_duration_since(begun));
         }
     }
-    report("deletion to label", &mut to_label);
-    report("deletion to EndpointSlice", &mut to_slice);
-    report("latency of a watch", &mut watch);
-    report("three writes, calm", &mut calm);
-    report("three writes after a deletion", &mut busy);
-    for (what, writes) in [("calm", calm), ("after a deletion", busy)] {
-        let floor = watch[RUNS / 2] + writes[RUNS / 2];
-        let ratio = to_label[RUNS / 2].as_secs_f64() / floor.as_secs_f64();
-        println!("median to the label / (watch latency + three writes {what}): {ratio:.2}");
+    let mut told = |what: &str, times: &[Duration]| -> Result<Spread> {
+        let spread = Spread::of(times).ok_or("no runs")?;
+        figures.add_times(what, spread);
+        Ok(spread)
+    };
+    let label = told("deletion to label", &to_label)?;
+    told("deletion to EndpointSlice", &to_slice)?;
+    let watch = told("latency of a watch", &watch)?;
+    let calm = told("three writes, calm", &calm)?;
+    let busy = told("three writes after a deletion", &busy)?;
+    for (what, writes, aim) in [("calm", calm, None), ("after a deletion", busy, Some(Aim::AtMost(1.25)))] {
+        let what = format!("median to the label / (watch latency + three writes {what})");
+        let times = ratio(label.median, watch.median + writes.median);
+        figures.add(what, times, Unit::Ratio, Better::Lower, aim);
     }
-    idle(client).await
-}
-
-/// What a watch delivers, and when.
-struct Arrivals<K>(mpsc::UnboundedReceiver<(Instant, K)>);
-
-impl<K> Arrivals<K>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
-{
-    fn of(api: Api<K>) -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut objects = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
-            while let Some(object) = objects.next().await {
-                let Ok(object) = object else { continue };
-                if sender.send((Instant::now(), object)).is_err() {
-                    return;
-                }
-            }
-        });
-        Self(receiver)
-    }
-
-    fn forget(&mut self) {
-        while self.0.try_recv().is_ok() {}
-    }
-
-    /// When the first object arrived that fulfils the condition.
-    async fn first(&mut self, fulfils: impl Fn(&K) -> bool) -> Result<Instant> {
-        let found = async {
-            while let Some((arrived, object)) = self.0.recv().await {
-                if fulfils(&object) {
-                    return Ok(arrived);
-                }
-            }
-            Err("the watch ended".into())
-        };
-        tokio::time::timeout(DEADLINE, found).await?
-    }
-}
-
-fn report(what: &str, times: &mut [Duration]) {
-    times.sort();
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    println!(
-        "{what:30} median {:7.1} ms   worst {:7.1} ms   of {}",
-        ms(times[times.len() / 2]),
-        ms(times[times.len() - 1]),
-        times.len()
-    );
+    idle(client, figures).await
 }
 
 /// Whether an event is a write for an Election: the controller's own Lease, which is renewed all the time, is not.
@@ -158,7 +109,7 @@ fn is_write<K: kube::Resource>(event: &WatchEvent<K>) -> bool {
 }
 
 /// Counts whatever is written to the namespace's Elections, Leases and pods in an idle minute.
-async fn idle(client: &Client) -> Result<()> {
+async fn idle(client: &Client, figures: &mut Figures) -> Result<()> {
     settled(
         &Api::namespaced(client.clone(), NAMESPACE),
         &Api::namespaced(client.clone(), NAMESPACE),
@@ -178,7 +129,8 @@ async fn idle(client: &Client) -> Result<()> {
         changes::<Lease>(Api::namespaced(client.clone(), NAMESPACE)),
         changes::<Pod>(Api::namespaced(client.clone(), NAMESPACE)),
     )?;
-    println!("writes in an idle minute      to Elections {elections}, to Leases {leases}, to pods {pods}");
+    let writes = (elections + leases + pods) as f64;
+    figures.add("writes in an idle minute", writes, Unit::Count, Better::Lower, Some(Aim::AtMost(0.0)));
     Ok(())
 }
 
@@ -211,7 +163,7 @@ async fn watch_latency(pods: &Api<Pod>, pod: &str, seen: &mut Arrivals<Pod>) -> 
     let patch = json!({ "metadata": { "annotations": { "bench.example/mark": mark } } });
     pods.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await?;
     let written = Instant::now();
-    let arrived = seen.first(|pod| pod.annotations().get("bench.example/mark") == Some(&mark)).await?;
+    let (arrived, _) = seen.first(|pod| pod.annotations().get("bench.example/mark") == Some(&mark)).await?;
     Ok(arrived.saturating_duration_since(written))
 }
 
@@ -239,14 +191,9 @@ async fn three_writes(client: &Client, pod: &str) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-async fn prepare(client: &Client) -> Result<()> {
-    let apply = PatchParams::apply("bench").force();
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    definitions.patch("elections.podium.dev", &apply, &Patch::Apply(custom_resource_definition())).await?;
-    let established = await_condition(definitions, "elections.podium.dev", conditions::is_crd_established());
-    tokio::time::timeout(DEADLINE, established).await??;
-    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-    Api::<Namespace>::all(client.clone()).patch(NAMESPACE, &apply, &Patch::Apply(namespace)).await?;
+async fn prepare(cluster: &Cluster) -> Result<()> {
+    cluster.define().await?;
+    cluster.namespace(NAMESPACE).await?;
     let labels = json!({ "app": "web" });
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
@@ -262,26 +209,8 @@ async fn prepare(client: &Client) -> Result<()> {
         "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": "web" },
         "spec": { "selector": { "matchLabels": labels } },
     });
-    Api::<Deployment>::namespaced(client.clone(), NAMESPACE).patch("web", &apply, &Patch::Apply(deployment)).await?;
-    Api::<Service>::namespaced(client.clone(), NAMESPACE).patch("web", &apply, &Patch::Apply(service)).await?;
-    Api::<Election>::namespaced(client.clone(), NAMESPACE).patch("web", &apply, &Patch::Apply(election)).await?;
+    cluster.apply::<Deployment>(NAMESPACE, deployment).await?;
+    cluster.apply::<Service>(NAMESPACE, service).await?;
+    cluster.apply::<Election>(NAMESPACE, election).await?;
     Ok(())
-}
-
-/// The controller's process; killed on drop.
-struct Controller(Child);
-
-impl Controller {
-    fn start(kubeconfig: &str) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
-        command.args(["controller", "--namespaces", NAMESPACE, "--log", "warn"]).env("KUBECONFIG", kubeconfig);
-        Ok(Self(command.stdout(Stdio::null()).spawn()?))
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
