@@ -5,7 +5,8 @@
 # It is built for the platform that builds it; another one (--platform) is emulated, or built on a machine of its own, as the
 # release does. Two builds of the same sources with the same SOURCE_DATE_EPOCH give the same image (tests/image/run --twice).
 
-# What is in a static binary only Cargo.lock tells: BuildKit's SBOM is made of the build's context, too.
+# What is in a static binary only Cargo.lock tells: BuildKit's SBOM is made of the build's context, too. It tells of everything in
+# Cargo.lock; the image has a list of its own, /sbom.cdx.json, of what is linked.
 ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
 
 # The compiler is part of what is reproduced.
@@ -22,6 +23,16 @@ RUN set -eu; \
     mkdir /binary; \
     cp "target/$target/release/podium" /binary/podium
 
+# What is linked, as CycloneDX: the crates as cargo resolves them for this target, and what comes with the compilers.
+COPY image image
+RUN set -eu; \
+    target=$(rustc -vV | sed -n 's/^host: //p'); \
+    cargo tree --locked --target "$target" --edges normal,no-proc-macro --prefix depth \
+      --format "$(printf '\t{p}\t{l}\t{r}')" >/tmp/tree; \
+    rustc --edition 2024 -o /tmp/sbom image/sbom.rs; \
+    /tmp/sbom Cargo.lock "rust=$(rustc -vV | sed -n 's/^release: //p')" \
+      "glibc=$(getconf GNU_LIBC_VERSION | sed 's/^glibc //')" "libgcc=$(gcc -dumpfullversion)" </tmp/tree >/binary/sbom.cdx.json
+
 # The tree of the image. The links are the paths at which the pods of the sidecars that Podium replaces start their program;
 # /tmp is where one of them had its status file, and nothing else may be written.
 COPY LICENSE /image/LICENSE
@@ -30,16 +41,16 @@ RUN set -eu; \
     cd /image; \
     mkdir app tmp; \
     chmod 1777 tmp; \
-    cp /binary/podium podium; \
+    cp /binary/podium /binary/sbom.cdx.json .; \
     ln -s /podium server; \
     ln -s /podium app/server; \
     ln -s /podium main; \
-    chmod -R u=rwX,go=rX LICENSE app podium; \
+    chmod -R u=rwX,go=rX LICENSE app podium sbom.cdx.json; \
     find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
-# `docker build --target binary --output DIRECTORY .` gives the binary alone.
+# `docker build --target binary --output DIRECTORY .` gives the binary alone, and the list of what is linked.
 FROM scratch AS binary
-COPY --from=build /binary/podium /podium
+COPY --from=build /binary /
 
 # No certificates of authorities: a pod is given that of its API server with its ServiceAccount, a kubeconfig has its own, and
 # nothing else is called. No passwd: the user is a number. No resolver's settings: those that there are the kubelet mounts.

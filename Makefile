@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts bench test test-oldest demo
+.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts deny bench test test-oldest demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -26,7 +26,7 @@ lint: ## formatting, clippy and documentation, with warnings denied
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
 unit: ## the tests that need no cluster
-	cargo test --locked --lib --bins --test crd --test pages --test purity --test figures
+	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test purity --test figures
 	cargo test --locked --test keeper
 	cargo test --locked --profile explore --test model
 	cargo test --locked --doc
@@ -68,6 +68,10 @@ demo: ## the story in a minute: a real cluster, an Election, a leader that is re
 # Not part of `test`: it needs nothing of Podium but these rules.
 alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
 	tests/alerts/run
+
+# Not part of `test`: what was allowed yesterday may be known as vulnerable today, and no change of Podium's would be to blame.
+deny: ## checks licences, duplicates, sources and known vulnerabilities of what Podium depends on, with cargo-deny, which is built the first time
+	tests/deny/run
 
 # Not part of `test`: nothing is timed there, and nothing fails here because something got slower.
 bench: ## what Podium costs and how fast it is, beside what others do: a table, and what got worse. ONLY="NAME…" of benches/, KEEP=1 into docs

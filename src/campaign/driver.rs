@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
@@ -33,6 +35,15 @@ struct Answered<O> {
     wrote: Option<Record>,
 }
 
+/// How often a leader was to renew, since its process began: once for each request that was to keep the lead.
+#[derive(Debug, Default)]
+pub(crate) struct Renewals {
+    /// It was renewed.
+    pub succeeded: AtomicU64,
+    /// It was not: refused, not answered, or the lock could not even be read after that.
+    pub failed: AtomicU64,
+}
+
 /// A campaign for one lock. See the [module](super).
 #[derive(Debug)]
 pub struct Campaign<L: Lock> {
@@ -40,6 +51,7 @@ pub struct Campaign<L: Lock> {
     clock: Clock,
     campaigner: Campaigner<L::Object>,
     standing: watch::Sender<Standing>,
+    renewals: Arc<Renewals>,
     trouble: Option<String>,
     has_twin: bool,
     is_succeeded: bool,
@@ -66,6 +78,7 @@ impl<L: Lock> Campaign<L> {
             clock,
             campaigner: Campaigner::new(settings, L::TICK),
             standing,
+            renewals: Arc::default(),
             trouble: None,
             has_twin: false,
             is_succeeded: false,
@@ -76,6 +89,11 @@ impl<L: Lock> Campaign<L> {
     /// that the Election left to this process is not interrupted meanwhile.
     pub(crate) fn telling(self, standing: watch::Sender<Standing>) -> Self {
         Self { standing, is_succeeded: true, ..self }
+    }
+
+    /// Counts renewals here.
+    pub(crate) fn counting(self, renewals: Arc<Renewals>) -> Self {
+        Self { renewals, ..self }
     }
 
     /// Tells who leads, now and while the campaign runs.
@@ -188,6 +206,14 @@ impl<L: Lock> Campaign<L> {
 
     fn take(&mut self, Answered { answer, asked, wrote }: Answered<L::Object>) {
         let answer = answer.unwrap_or_else(|failure| self.fail(failure));
+        if self.campaigner.leads(asked) {
+            let count = match answer {
+                Answer::Written(_) => Some(&self.renewals.succeeded),
+                Answer::Refused | Answer::Unknown => Some(&self.renewals.failed),
+                Answer::Read(_) => None,
+            };
+            count.map(|count| count.fetch_add(1, Ordering::Relaxed));
+        }
         self.campaigner.answered(answer, asked, self.clock.moment(), wrote);
         self.look_for_twin();
         // A read alone mends nothing where it is the write that fails.

@@ -67,6 +67,7 @@ mod tests;
 pub use both::EndpointsAndLeaseLock;
 pub use campaigner::{Action, Answer, Campaigner};
 pub use clock::Clock;
+pub(crate) use driver::Renewals;
 pub use driver::{Campaign, Claimed};
 pub use endpoints::EndpointsLock;
 pub(crate) use leadership::Standing;

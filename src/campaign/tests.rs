@@ -1,5 +1,6 @@
 //! The driver against a lock that answers as it is told, in virtual time.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -134,6 +135,29 @@ fn start(lock: &Shared, identity: &str) -> (Leadership, oneshot::Sender<()>, tok
         let _ = stopped.await;
     }));
     (leadership, stop, task)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_leader_renews_and_fails_to_is_counted_and_what_others_do_is_not() {
+    let lock = Shared::new(false);
+    let renewals = [(); 2].map(|()| Arc::<Renewals>::default());
+    let count = |of: usize| [&renewals[of].succeeded, &renewals[of].failed].map(|count| count.load(Ordering::Relaxed));
+    let mut running = Vec::new();
+    for (identity, renewals) in ["a", "b"].iter().zip(&renewals) {
+        let campaign = campaign(&lock, identity).counting(renewals.clone());
+        running.push((campaign.leadership(), tokio::spawn(campaign.run(std::future::pending()))));
+        running[0].0.gained().await;
+    }
+    assert_eq!(count(0), [0, 0], "to be elected is no renewal");
+    // Renewed every 2 s; the other one reads.
+    sleep(Duration::from_secs(21)).await;
+    assert_eq!((count(0), count(1)), ([10, 0], [0, 0]));
+    lock.weather(Weather::Denied);
+    running[0].0.lost().await;
+    let [succeeded, failed] = count(0);
+    assert!(succeeded == 10 && (3..=6).contains(&failed), "10 s of trying every 2 s: {failed}");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((count(0), count(1)), ([10, failed], [0, 0]), "who does not lead has nothing to renew");
 }
 
 #[tokio::test(start_paused = true)]

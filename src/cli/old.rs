@@ -19,6 +19,8 @@ pub fn old_form(arguments: &[OsString], env: impl Fn(&str) -> Option<String>) ->
     match program.as_ref().and_then(|program| program.file_name()?.to_str()) {
         Some("server") => return Some(Form::Contrib),
         Some("main") => return Some(Form::SupportTools),
+        // The plugin of kubectl: whoever types it is a person, who may write options first.
+        Some("kubectl-podium") => return None,
         _ => {}
     }
     match arguments.get(1).map(|argument| argument.to_string_lossy()) {
@@ -38,10 +40,14 @@ mod tests {
         for line in ["podium", "podium controller", "podium --help", "podium -V", "podium sidecar --election x"] {
             assert_eq!(form(line), None, "{line}");
         }
+        for line in ["/usr/bin/kubectl-podium", "kubectl-podium --namespaces=x sweep", "kubectl-podium sweep"] {
+            assert_eq!(form(line), None, "{line}");
+        }
         assert_eq!(form("/server"), Some(Form::Contrib));
         assert_eq!(form("podium --election=x"), Some(Form::Contrib));
         let environment = |name: &str| ["LEASE_NAME", "NAMESPACE"].contains(&name).then(|| "x".to_owned());
         assert_eq!(old_form(&words("podium".into()), environment), Some(Form::SupportTools));
         assert_eq!(old_form(&words("podium controller".into()), environment), None);
+        assert_eq!(old_form(&words("kubectl-podium".into()), environment), None);
     }
 }

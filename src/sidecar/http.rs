@@ -17,7 +17,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::view::{Answer, View};
+use super::view::{Answer, Counts, View};
 use crate::http::{Body, Server, full, text};
 
 /// A stream of events on which nothing happens says so after as long, so that both sides notice when the other is gone.
@@ -36,7 +36,7 @@ fn respond(view: &View, path: &str) -> Response<Body> {
         "/status" => full(StatusCode::OK, "application/json", status(&answer)),
         "/events" => events(view.clone()),
         "/healthz" => text(StatusCode::OK, "ok"),
-        "/metrics" => full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(&answer)),
+        "/metrics" => full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(&answer, view.counts())),
         _ => full(StatusCode::OK, "application/json", name(&answer)),
     }
 }
@@ -54,7 +54,8 @@ fn status(answer: &Answer) -> String {
     json!({ "name": name, "term": term, "isLeader": is_leader, "since": since, "age": age }).to_string()
 }
 
-fn metrics(answer: &Answer) -> String {
+fn metrics(answer: &Answer, counts: Counts) -> String {
+    let Counts { changes, renewals } = counts;
     let Answer { name, is_leader, term, since: _, age } = answer;
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, value: f64| {
@@ -67,6 +68,18 @@ fn metrics(answer: &Answer) -> String {
     }
     if let Some(age) = age {
         gauge("podium_sidecar_information_age_seconds", "How old the API server's word is.", age.as_secs_f64());
+    }
+    let mut counter = |name: &str, help: &str, values: &[(&str, u64)]| {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (labels, value) in values {
+            let _ = writeln!(text, "{name}{labels} {value}");
+        }
+    };
+    let named = "How often a leader was named after another one, or after nobody.";
+    counter("podium_sidecar_leader_changes_total", named, &[("", changes)]);
+    if let Some((succeeded, failed)) = renewals {
+        let results = [("{result=\"success\"}", succeeded), ("{result=\"failure\"}", failed)];
+        counter("podium_sidecar_renewals_total", "How often this pod renewed its lead, and failed to.", &results);
     }
     text
 }
@@ -132,8 +145,28 @@ mod tests {
 
     #[test]
     fn metrics_leave_out_what_is_not_known() {
-        assert!(metrics(&answer("web-0")).contains("\npodium_sidecar_term 41\n"));
-        let unknown = metrics(&Answer { term: None, age: None, ..answer("") });
+        let follows = Counts { changes: 3, renewals: None };
+        assert!(metrics(&answer("web-0"), follows).contains("\npodium_sidecar_term 41\n"));
+        let unknown = metrics(&Answer { term: None, age: None, ..answer("") }, follows);
         assert!(unknown.contains("\npodium_sidecar_leader_known 0\n") && !unknown.contains("_term"), "{unknown}");
+        assert!(!unknown.contains("renewals"), "{unknown}");
+    }
+
+    #[test]
+    fn what_prometheus_reads_is_what_was_counted() {
+        let text = metrics(&answer("web-0"), Counts { changes: 3, renewals: Some((20, 1)) });
+        let read = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+        let counters = read.samples.iter().filter_map(|sample| match sample.value {
+            prometheus_parse::Value::Counter(value) => Some((sample.metric.as_str(), sample.labels.get("result"), value)),
+            _ => None,
+        });
+        let renewals = "podium_sidecar_renewals_total";
+        let expected = [
+            ("podium_sidecar_leader_changes_total", None, 3.0),
+            (renewals, Some("success"), 20.0),
+            (renewals, Some("failure"), 1.0),
+        ];
+        assert_eq!(counters.collect::<Vec<_>>(), expected);
+        assert_eq!(read.samples.len(), 7, "{text}");
     }
 }

@@ -13,6 +13,7 @@ mod view;
 use std::future::Future;
 use std::io;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -27,8 +28,8 @@ pub use self::follower::Me;
 use self::view::View;
 use crate::api::names;
 use crate::campaign::{
-    Campaign, Claimed, Clock, EndpointsAndLeaseLock, EndpointsLock, InvalidSettings, Leadership, LeaseLock, Lock, Settings,
-    Standing, Timing,
+    Campaign, Claimed, Clock, EndpointsAndLeaseLock, EndpointsLock, InvalidSettings, Leadership, LeaseLock, Lock, Renewals,
+    Settings, Standing, Timing,
 };
 use crate::http::Server;
 use crate::keeper::{Duty, Finished, KeeperError, keep};
@@ -131,7 +132,8 @@ type End = Shared<BoxFuture<'static, ()>>;
 pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<Finished, SidecarError> {
     let standing = watch::Sender::new(Standing::default());
     let leadership = Leadership::new(standing.subscribe(), options.clock.clone());
-    let view = View::new(&options.me.name, leadership.clone());
+    let renewals = matches!(options.mode, Mode::Campaign { .. }).then(Arc::<Renewals>::default);
+    let view = View::new(&options.me.name, leadership.clone(), renewals.clone());
     let mut background = tokio::task::JoinSet::new();
     if let Some(address) = &options.http {
         let server = Server::bind(address).await.map_err(|error| SidecarError::Http { address: address.clone(), error })?;
@@ -166,7 +168,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
         finished
     };
     let electing = async {
-        let elected = elect(client, &options, standing, end).await;
+        let elected = elect(client, &options, standing, renewals, end).await;
         drop(give_up);
         elected
     };
@@ -176,7 +178,13 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
 }
 
 /// Sees to it that somebody leads, or watches others do so, until `end`.
-async fn elect(client: Client, options: &Options, standing: watch::Sender<Standing>, end: End) -> Result<(), SidecarError> {
+async fn elect(
+    client: Client,
+    options: &Options,
+    standing: watch::Sender<Standing>,
+    renewals: Option<Arc<Renewals>>,
+    end: End,
+) -> Result<(), SidecarError> {
     let Options { me, namespace, election, mode, max_age, without_heartbeats, duty, clock, .. } = options;
     let has_command = duty.as_ref().is_some_and(|duty| duty.command.is_some());
     match *mode {
@@ -188,7 +196,13 @@ async fn elect(client: Client, options: &Options, standing: watch::Sender<Standi
             let endpoints = EndpointsLock::new(client.clone(), namespace, election);
             // By this mark an Election of the same name may take the Lease over.
             let lease = LeaseLock::new(client.clone(), namespace, election).marked(names::ELECTOR, names::SIDECAR);
-            let campaign = Campaigning { settings, clock: clock.clone(), standing: standing.clone(), end: end.clone() };
+            let campaign = Campaigning {
+                settings,
+                clock: clock.clone(),
+                standing: standing.clone(),
+                renewals: renewals.unwrap_or_default(),
+                end: end.clone(),
+            };
             let over = match lock {
                 LockKind::Endpoints => campaign.on(endpoints).await?,
                 LockKind::Lease => campaign.on(lease).await?,
@@ -217,19 +231,20 @@ struct Campaigning {
     settings: Settings,
     clock: Clock,
     standing: watch::Sender<Standing>,
+    renewals: Arc<Renewals>,
     end: End,
 }
 
 impl Campaigning {
     async fn on<L: Lock>(self, lock: L) -> Result<Result<(), Claimed>, InvalidSettings> {
-        let Self { settings, clock, standing, end } = self;
+        let Self { settings, clock, standing, renewals, end } = self;
         info!(identity = settings.identity, "campaigning for the {}", lock.describe());
-        let campaign = Campaign::with_clock(lock, settings, clock)?.telling(standing);
+        let campaign = Campaign::with_clock(lock, settings, clock)?.telling(standing).counting(renewals);
         Ok(campaign.run(end).await)
     }
 }
 
-/// Says who leads, whenever that changes.
+/// Says who leads, whenever that changes, and counts it.
 async fn announce(mut view: View, print: bool) {
     let mut told = None;
     loop {
@@ -242,6 +257,9 @@ async fn announce(mut view: View, print: bool) {
                 if let Err(error) = printed {
                     error!("cannot write to stdout: {error}");
                 }
+            }
+            if !answer.name.is_empty() {
+                view.leader_changed();
             }
             told = Some(answer.name);
         }

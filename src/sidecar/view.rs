@@ -1,13 +1,13 @@
 //! What the application is told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::sleep;
 
-use crate::campaign::{Leadership, Moment, Standing};
+use crate::campaign::{Leadership, Moment, Renewals, Standing};
 
 /// Who leads, to be told to an application.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,12 +39,37 @@ pub struct View {
     identity: Arc<str>,
     leadership: Leadership,
     withdrawn: Arc<AtomicBool>,
+    changes: Arc<AtomicU64>,
+    renewals: Option<Arc<Renewals>>,
+}
+
+/// What was counted since the process began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// How often it named a leader after another one, or after nobody.
+    pub changes: u64,
+    /// How often this process renewed its lead, and failed to. `None`: it follows, and those who elect renew nothing here.
+    pub renewals: Option<(u64, u64)>,
 }
 
 impl View {
-    /// What `leadership` knows, told by the process of this identity.
-    pub fn new(identity: &str, leadership: Leadership) -> Self {
-        Self { identity: identity.into(), leadership, withdrawn: Arc::default() }
+    /// What `leadership` knows, told by the process of this identity. `renewals`: where they are counted, if it campaigns.
+    pub fn new(identity: &str, leadership: Leadership, renewals: Option<Arc<Renewals>>) -> Self {
+        Self { identity: identity.into(), leadership, withdrawn: Arc::default(), changes: Arc::default(), renewals }
+    }
+
+    /// Another leader is named than before.
+    pub fn leader_changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        let renewals = self.renewals.as_ref().map(|renewals| {
+            let Renewals { succeeded, failed } = &**renewals;
+            (succeeded.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+        });
+        Counts { changes: self.changes.load(Ordering::Relaxed), renewals }
     }
 
     /// From now on this process claims to lead no more, whatever it holds.

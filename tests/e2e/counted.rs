@@ -114,6 +114,23 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
 }
 
 #[tokio::test]
+async fn an_election_whose_pods_are_anothers_from_the_beginning_is_stalled_and_misses_no_leader() {
+    scenario(async |world| {
+        let controller = world.controller_with(&world.cluster.kubeconfig, HTTP);
+        controller.elects().await;
+        let http = controller.http().await;
+        world.led().await;
+        world.election_with("second", serde_json::json!({})).await;
+        until(http, "podium_elections", &[("state", "stalled")], |stalled| stalled == 1.0).await;
+        let samples = scrape(http).await;
+        assert_eq!(sum(&samples, "podium_elections_stalled", &[("reason", "OverlappingElections")]), 1.0);
+        assert_eq!(sum(&samples, "podium_elections", &[("state", "vacant")]), 0.0);
+        assert_eq!(sum(&samples, "podium_longest_vacancy_seconds", &[]), 0.0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn asking_costs_no_request_and_no_number_of_elections_makes_more_series() {
     scenario(async |world| {
         let controller = world.controller_with(&world.cluster.kubeconfig, HTTP);

@@ -69,6 +69,8 @@ async fn with_the_right_to_read_one_lease_it_tells_who_leads_since_when_and_in_w
             let metrics = sidecar.get("/metrics").await.1;
             assert!(metrics.contains(&format!("\npodium_sidecar_term {}\n", leader.term)), "{metrics}");
             assert!(metrics.contains(&format!("\npodium_sidecar_is_leader {}\n", u8::from(leads))), "{metrics}");
+            assert!(metrics.contains("\npodium_sidecar_leader_changes_total 1\n"), "{metrics}");
+            assert!(!metrics.contains("renewals"), "who follows renews nothing: {metrics}");
         }
     })
     .await;

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt;
+use kube::api::ListParams;
 use tokio::time::Instant;
 
-use crate::harness::controller::Controller;
+use crate::harness::controller::{Controller, OWN_LEASE};
 use crate::harness::door::Door;
 use crate::harness::http::{HTTP, get, put};
 use crate::harness::proxy::{Asked, Fate, Proxy};
@@ -150,6 +153,48 @@ async fn a_controller_that_is_told_to_stop_does_not_wait_for_an_answer_that_does
         assert!(over.iter().any(|words| log.contains(words)), "{log}");
         let _next = world.controller();
         world.leader_is("web", "web-1").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_controller_that_is_told_to_stop_finishes_the_write_in_flight_and_what_follows_it_and_then_releases_its_lease() {
+    scenario(async |world| {
+        let proxy = Proxy::to(&world.cluster.kubeconfig).await;
+        let mut controller = world.controller_with(&proxy.kubeconfig(), HTTP);
+        controller.elects().await;
+        let http = controller.http().await;
+        let leader = world.led().await;
+        proxy.rule(|asked| if asked.writes("pods/web-1") { Fate::Hold } else { Fate::Forward });
+        world.set_ready(&leader.name, false).await;
+        eventually("the new leader's label is on its way", async || {
+            let held = proxy.asked(|asked| asked.fate == Fate::Hold);
+            if held.is_empty() { Err("not yet".into()) } else { Ok(()) }
+        })
+        .await;
+        let held = proxy.take();
+        let told = Instant::now();
+        controller.signal("TERM");
+        until_unready(http, "it is about to end").await;
+        // The one replica's own: it goes on holding it as long as it writes.
+        let own = world.api::<Lease>().list(&ListParams::default()).await.expect("Leases can be listed").items;
+        let own = own.into_iter().find(|lease| lease.name_any().starts_with(OWN_LEASE)).expect("its own Lease");
+        let holder = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+        assert_ne!(holder(&own), "");
+        proxy.let_go();
+        assert!(controller.end().await.success());
+        println!("SIGTERM while one write is held: {:?}", told.elapsed());
+        assert!(told.elapsed() < Duration::from_secs(5), "{}", controller.log());
+
+        // Nobody else is there who could have written label and status.
+        world.leader_is("web", "web-1").await;
+        assert!(!controller.log().contains("were not answered"), "{}", controller.log());
+        controller.says(&["released the Lease"]).await;
+        assert_eq!(holder(&world.api::<Lease>().get(&own.name_any()).await.expect("it is there")), "");
+        let after = proxy.take();
+        let status = after.iter().position(|asked| asked.writes("elections/web/status")).expect("the status is written");
+        let release = after.iter().rposition(|asked| asked.writes(&format!("leases/{}", own.name_any())));
+        assert!(release.is_some_and(|release| status < release), "the Lease was released first: {held:?} {after:?}");
     })
     .await;
 }

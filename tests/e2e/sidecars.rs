@@ -69,6 +69,36 @@ async fn of_three_that_start_at_once_without_a_lock_none_dies_and_one_leads() {
 }
 
 #[tokio::test]
+async fn the_leader_counts_its_renewals_and_every_sidecar_the_changes_of_leaders() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &CONTRIB).await;
+        let mut first = world.contrib("pod-a", &account).start().await;
+        first.names("pod-a").await;
+        let second = world.contrib("pod-b", &account).start().await;
+        second.names("pod-a").await;
+        let has = async |sidecar: &Sidecar, line: &str| {
+            let text = sidecar.get("/metrics").await.1;
+            if text.lines().any(|told| told == line) { Ok(()) } else { Err(text) }
+        };
+        renewals(world, 3).await;
+        eventually("the leader has renewed", async || {
+            has(&first, "podium_sidecar_renewals_total{result=\"success\"} 0")
+                .await
+                .err()
+                .map_or(Err("0".into()), |_| Ok(()))
+        })
+        .await;
+        for line in ["podium_sidecar_leader_changes_total 1", "podium_sidecar_renewals_total{result=\"success\"} 0"] {
+            assert_eq!(has(&second, line).await, Ok(()));
+        }
+        first.terminate().await;
+        second.names("pod-b").await;
+        eventually("the change is counted", async || has(&second, "podium_sidecar_leader_changes_total 2").await).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_leader_that_is_killed_is_replaced_when_its_time_is_over() {
     scenario(async |world| {
         let account = world.account_with("pods", &CONTRIB).await;

@@ -8,8 +8,8 @@ use crate::api::{ElectionStatus, Reason};
 
 /// The states. An Election is in exactly one:
 /// `led` has a leader, `held` one that is kept although it is not Ready itself, `no_pods` nobody to lead, `vacant` only pods that may
-/// not lead; `suspended` has no leader because it was told so, `stalled` none because a person is needed, `new` none because it
-/// was not served yet.
+/// not lead; `suspended` has no leader because it was told so, `stalled` none and needs a person, `new` none because it was not
+/// served yet.
 pub const STATES: &[&str] = &["led", "held", "no_pods", "vacant", "suspended", "stalled", "new"];
 
 /// Why a person is needed.
@@ -42,13 +42,19 @@ impl Census {
         let mut census = Self { states: none(STATES), stalled: none(STALLS), vacant_since: None };
         for (created, status) in elections {
             let ready = status.condition("Ready");
-            let state = ready.map_or("new", |ready| state(ready.status == "True", &ready.reason));
+            let stalled = status.condition("Stalled").filter(|stalled| stalled.status == "True");
+            let state = ready.map_or("new", |ready| state(ready.status == "True", &ready.reason, stalled.is_some()));
             *census.states.entry(state).or_default() += 1;
-            if matches!(state, "vacant" | "stalled" | "new") {
+            // Where nobody ever led nothing was lost: that a person is needed is all that there is to say.
+            let lacks_a_leader = match state {
+                "vacant" | "new" => true,
+                "stalled" => status.term.is_some(),
+                _ => false,
+            };
+            if lacks_a_leader {
                 let since = ready.map_or(created, |ready| ready.last_transition_time.0);
                 census.vacant_since = Some(census.vacant_since.map_or(since, |known| known.min(since)));
             }
-            let stalled = status.condition("Stalled").filter(|stalled| stalled.status == "True");
             if let Some(reason) = stalled.and_then(|stalled| STALLS.iter().find(|reason| **reason == stalled.reason)) {
                 *census.stalled.entry(reason).or_default() += 1;
             }
@@ -57,15 +63,16 @@ impl Census {
     }
 }
 
-/// The state that the condition Ready says.
-fn state(ready: bool, reason: &str) -> &'static str {
+/// The state that the conditions Ready and Stalled say.
+fn state(ready: bool, reason: &str, stalled: bool) -> &'static str {
     let is = |one: Reason| reason == format!("{one:?}");
     match ready {
         _ if is(Reason::NoPods) => "no_pods",
         true if is(Reason::LeaderHeld) => "held",
         true => "led",
         false if is(Reason::Suspended) => "suspended",
-        false if is(Reason::NoEligiblePod) => "vacant",
+        // Pods that may not lead because they are another Election's are for a person to sort out.
+        false if is(Reason::NoEligiblePod) && !stalled => "vacant",
         false => "stalled",
     }
 }
@@ -100,6 +107,7 @@ mod tests {
             (status(1, (false, Reason::Suspended), None), "suspended"),
             (status(1, (false, Reason::NoEligiblePod), None), "vacant"),
             (status(1, (false, Reason::LabelConflict), Some(Reason::LabelConflict)), "stalled"),
+            (status(1, (false, Reason::NoEligiblePod), Some(Reason::OverlappingElections)), "stalled"),
             (ElectionStatus::default(), "new"),
         ];
         for (status, expected) in &statuses {
@@ -109,8 +117,9 @@ mod tests {
         }
         let all: Vec<_> = statuses.into_iter().map(|(status, _)| status).collect();
         let all = census(&all);
-        assert_eq!((all.states.len(), all.states.values().sum::<i64>()), (STATES.len(), 9));
+        assert_eq!((all.states.len(), all.states.values().sum::<i64>()), (STATES.len(), 10));
         assert_eq!(all.stalled.iter().filter(|(_, count)| **count > 0).count(), 3);
+        assert_eq!(all.stalled["OverlappingElections"], 2);
         assert_eq!(all.stalled["LeaseConflict"], 1);
         assert_eq!(all.stalled.len(), STALLS.len());
     }
@@ -124,6 +133,17 @@ mod tests {
         let later = status(40, (false, Reason::NoEligiblePod), None);
         assert_eq!(census(&[later, led, vacant, suspended]).vacant_since, Some(at(30)));
         assert_eq!(census(&[ElectionStatus::default()]).vacant_since, Some(at(50)), "since it was created");
+    }
+
+    #[test]
+    fn an_election_that_is_stalled_lacks_a_leader_only_if_it_ever_had_one() {
+        let stalls = [(Reason::NoEligiblePod, Reason::OverlappingElections), (Reason::LabelConflict, Reason::LabelConflict)];
+        for (reason, stalled) in stalls {
+            let never = status(30, (false, reason), Some(stalled));
+            let once = ElectionStatus { term: Some(7), ..never.clone() };
+            assert_eq!(census(std::slice::from_ref(&never)).vacant_since, None, "{stalled:?}");
+            assert_eq!(census(&[never, once]).vacant_since, Some(at(30)), "{stalled:?}");
+        }
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub(super) const STALLED: Definition = Definition::new(
 pub(super) const LONGEST: Definition = Definition::seconds(
     "podium_longest_vacancy",
     Shape::Gauge,
-    "How long the Election that has been without a leader for the longest time has been so: its state is vacant, stalled or new. 0: there is none",
+    "How long the Election that has been without a leader for the longest time has been so: its state is vacant or new, or stalled if it ever had a leader. 0: there is none",
 );
 
 pub(super) const CHANGES: Definition = Definition::new(

@@ -15,6 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -31,6 +32,8 @@ pub enum Fate {
     Lose(u16),
     /// The API server never sees it, and it is never answered.
     Hang,
+    /// The API server sees it when [`Proxy::let_go`] is called, unless whoever asked has given up before.
+    Hold,
 }
 
 /// A request that came.
@@ -72,6 +75,7 @@ struct State {
     client: Client,
     rule: Mutex<Rule>,
     asked: Mutex<Vec<Asked>>,
+    let_go: watch::Sender<bool>,
     connections: Mutex<JoinSet<()>>,
 }
 
@@ -85,6 +89,7 @@ impl Proxy {
             client: Client::try_from(config).expect("a usable kubeconfig"),
             rule: Mutex::new(Box::new(|_| Fate::Forward)),
             asked: Mutex::default(),
+            let_go: watch::Sender::new(false),
             connections: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -114,6 +119,11 @@ impl Proxy {
     /// From now on everything is forwarded.
     pub fn heal(&self) {
         self.rule(|_| Fate::Forward);
+    }
+
+    /// Whatever was held goes on, and nothing is held any more.
+    pub fn let_go(&self) {
+        self.state.let_go.send_replace(true);
     }
 
     /// Cuts all connections. New ones are taken: whoever watched has to ask again.
@@ -159,6 +169,10 @@ async fn answer(state: &State, request: Request<Incoming>) -> Result<Response<Ei
         Fate::Refuse(code) => return Ok(refusal(code)),
         Fate::Expire => return Ok(expired_watch()),
         Fate::Hang => std::future::pending().await,
+        Fate::Hold => {
+            // The sender is ours.
+            let _ = state.let_go.subscribe().wait_for(|let_go| *let_go).await;
+        }
         Fate::Forward | Fate::Lose(_) => {}
     }
     let (mut parts, body) = request.into_parts();
