@@ -1,9 +1,13 @@
-//! The work queue: what is due when. One item at a time for each key, the earliest time wins, deterministic order.
+//! The work queue: what is due when. One item at a time for each key; what is due is given out by turns of its groups, and in
+//! each group the earliest first; deterministic order.
+//!
+//! A group is a namespace: where a thousand leaders of one are lost at once, another one's single leader does not wait for all
+//! of them.
 //!
 //! kube's own scheduler keeps its items in hash maps with random seeds; a simulation must replay to the byte, and an item that
 //! fails needs its own growing delay.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +16,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// The first and the longest delay after failures.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(15));
+
+/// What is given out by turns.
+pub trait Grouped {
+    /// The group that the key belongs to.
+    fn group(&self) -> &str;
+}
 
 /// A work queue of keys.
 #[derive(Debug)]
@@ -22,8 +32,12 @@ pub struct Queue<K> {
 
 #[derive(Debug)]
 struct State<K> {
-    /// By due time, then by order of arrival.
-    due: BTreeMap<(Instant, u64), K>,
+    /// Not due yet when it was looked at last. By due time, then by order of arrival.
+    later: BTreeMap<(Instant, u64), K>,
+    /// By group: what is due, in the same order.
+    due: BTreeMap<String, BTreeMap<(Instant, u64), K>>,
+    /// The groups of which something is due, in the order of their turns.
+    turns: VecDeque<String>,
     waiting: HashMap<K, (Instant, u64)>,
     running: BTreeSet<K>,
     /// Asked for while running.
@@ -44,11 +58,13 @@ pub enum Outcome {
     Failed,
 }
 
-impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
+impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
     /// An empty queue.
     pub fn new() -> Self {
         let state = State {
+            later: BTreeMap::new(),
             due: BTreeMap::new(),
+            turns: VecDeque::new(),
             waiting: HashMap::new(),
             running: BTreeSet::new(),
             again: HashMap::new(),
@@ -74,16 +90,14 @@ impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
                 if state.closed {
                     return None;
                 }
-                match state.due.first_key_value() {
-                    Some((&(at, _), _)) if at <= Instant::now() => {
-                        let taken = state.take_first();
-                        if !state.due.is_empty() {
-                            self.changed.notify_one();
-                        }
-                        return taken;
+                state.sort(Instant::now());
+                if let Some(taken) = state.take() {
+                    if !state.turns.is_empty() || !state.later.is_empty() {
+                        self.changed.notify_one();
                     }
-                    first => first.map(|(&(at, _), _)| at),
+                    return Some(taken);
                 }
+                state.later.first_key_value().map(|(&(at, _), _)| at)
             };
             match first {
                 // Biased, here as elsewhere: chance would make a simulation another one each time.
@@ -96,7 +110,8 @@ impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
     /// How many keys are due, and not given out yet.
     pub fn depth(&self) -> usize {
         let now = Instant::now();
-        self.lock().due.range(..=(now, u64::MAX)).count()
+        let state = self.lock();
+        state.due.values().map(BTreeMap::len).sum::<usize>() + state.later.range(..=(now, u64::MAX)).count()
     }
 
     /// Reports the end of the work that [`Queue::next`] gave out.
@@ -153,13 +168,13 @@ impl<K: Clone + Ord + std::hash::Hash> Queue<K> {
     }
 }
 
-impl<K: Clone + Ord + std::hash::Hash> Default for Queue<K> {
+impl<K: Clone + Ord + std::hash::Hash + Grouped> Default for Queue<K> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<K: Clone + Ord + std::hash::Hash> State<K> {
+impl<K: Clone + Ord + std::hash::Hash + Grouped> State<K> {
     fn add(&mut self, key: K, at: Instant) {
         if self.running.contains(&key) {
             let again = self.again.entry(key).or_insert(at);
@@ -167,19 +182,42 @@ impl<K: Clone + Ord + std::hash::Hash> State<K> {
             return;
         }
         if let Some(place) = self.waiting.get(&key).copied() {
-            if place.0 <= at {
+            // One that is not among the later ones is due already.
+            if place.0 <= at || self.later.remove(&place).is_none() {
                 return;
             }
-            self.due.remove(&place);
         }
         self.arrivals += 1;
         let place = (at, self.arrivals);
         self.waiting.insert(key.clone(), place);
-        self.due.insert(place, key);
+        self.later.insert(place, key);
     }
 
-    fn take_first(&mut self) -> Option<(K, Instant)> {
-        let ((at, _), key) = self.due.pop_first()?;
+    /// Puts what is due by now to its group.
+    fn sort(&mut self, now: Instant) {
+        while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (place, key) = entry.remove_entry();
+            let group = key.group();
+            if !self.due.contains_key(group) {
+                self.turns.push_back(group.to_owned());
+                self.due.insert(group.to_owned(), BTreeMap::new());
+            }
+            if let Some(due) = self.due.get_mut(group) {
+                due.insert(place, key);
+            }
+        }
+    }
+
+    /// Takes the earliest of the group whose turn it is.
+    fn take(&mut self) -> Option<(K, Instant)> {
+        let group = self.turns.pop_front()?;
+        let due = self.due.get_mut(&group)?;
+        let ((at, _), key) = due.pop_first()?;
+        if due.is_empty() {
+            self.due.remove(&group);
+        } else {
+            self.turns.push_back(group);
+        }
         self.waiting.remove(&key);
         self.running.insert(key.clone());
         Some((key, at))
@@ -194,6 +232,53 @@ fn backoff(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Grouped for &str {
+        /// `group/name`; without a group all are of the same one.
+        fn group(&self) -> &str {
+            self.split_once('/').map_or("", |(group, _)| group)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn groups_take_turns_and_in_each_the_earliest_comes_first() {
+        let queue = Queue::new();
+        let start = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for number in ["storm/1", "storm/2", "storm/3", "storm/4"] {
+            queue.add(number, start);
+        }
+        let mut given = Vec::new();
+        given.extend(queue.next().await.map(|(key, _)| key));
+        queue.add("other/2", Instant::now());
+        queue.add("other/1", start);
+        queue.add("third/later", Instant::now() + Duration::from_secs(1));
+        for _ in 0..6 {
+            given.extend(queue.next().await.map(|(key, _)| key));
+        }
+        assert_eq!(given, ["storm/1", "storm/2", "other/1", "storm/3", "other/2", "storm/4", "third/later"]);
+        for key in given {
+            queue.finish(key, Outcome::Done);
+        }
+        assert_eq!(queue.depth(), 0);
+        let state = queue.lock();
+        assert!(state.due.is_empty() && state.turns.is_empty() && state.waiting.is_empty(), "{state:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_stays_so_when_it_is_asked_for_again() {
+        let queue = Queue::new();
+        let start = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for key in ["a", "b"] {
+            queue.add(key, Instant::now());
+        }
+        queue.next().await;
+        queue.add("b", start);
+        assert_eq!(queue.depth(), 1);
+        assert_eq!(queue.next().await.map(|(key, _)| key), Some("b"));
+        assert_eq!(queue.depth(), 0);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_given_out_once_at_its_earliest_time() {

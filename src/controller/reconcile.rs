@@ -95,7 +95,8 @@ impl Reconciler {
             let status = plan.status.as_ref().map(|write| essence(&write.status));
             shared.monitor.metrics.planned(key, &snapshot.election.status, &plan, since);
             let acted = act(shared, &snapshot.election, lease, plan, since).await;
-            if let (Ok(_), Some(status)) = (&acted, status) {
+            // To decide again is to have stopped before the status.
+            if let (Ok(Then::Rest | Then::LookAgain(_) | Then::Consult(_)), Some(status)) = (&acted, status) {
                 lock(&self.written).insert(key.clone(), status);
             }
             match acted {

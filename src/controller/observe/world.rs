@@ -12,6 +12,7 @@ use super::namespace::{Affected, Namespace, is_known};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
 use crate::api::ElectionStatus;
+use crate::controller::queue::Grouped;
 use crate::election::term::{Uid, Version};
 
 /// An Election, by namespace and name.
@@ -26,6 +27,12 @@ pub struct Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Grouped for Key {
+    fn group(&self) -> &str {
+        &self.namespace
     }
 }
 

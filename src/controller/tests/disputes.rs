@@ -29,6 +29,26 @@ async fn a_status_that_somebody_replaced_is_written_again_only_after_a_look_at_t
     assert_eq!(snapshot.pods[0].ready_since, None, "it was we who looked at an old pod");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_status_that_was_not_reached_because_a_pod_changed_is_nobodys_to_overwrite() {
+    let ends = |object: &mut serde_json::Value| object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let claimed = |object: &mut serde_json::Value| {
+        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "40" });
+        ends(object);
+    };
+    // What arrives while the Lease is written is a later version of the pod that is to be fenced.
+    let script = Script { to_writes: answers([Ok(vec![pod("b", 61, claimed)])]), ..Script::default() };
+    let items = [election("web", 10, |_| ()), lease("web", 50, "b", 40), pod("b", 45, claimed), pod("a", 46, ready)];
+    let shared = shared(script, items);
+    Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    let writes = shared.server.writes.lock().unwrap().clone();
+    let [Write::ReplaceLease(_), Write::ReplaceLease(_), .., Write::PatchStatus { .. }, Write::CreateEvent(_)] = &writes[..]
+    else {
+        panic!("{writes:#?}")
+    };
+    assert_eq!(*shared.server.reads.lock().unwrap(), [], "no look at the server stands between the Lease and the label");
+}
+
 #[tokio::test]
 async fn a_pod_that_a_list_from_the_server_lacks_leaves_the_cache() {
     let script = Script { to_reads: answers([Ok(vec![leader(45)])]), ..Script::default() };
