@@ -1,0 +1,178 @@
+//! What one decision, and one event of a watch, cost: no API server, no network.
+//!
+//! `make bench ONLY=core`. Statistics by criterion; their medians are handed on as figures.
+
+#[path = "harness/mod.rs"]
+mod harness;
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion};
+use harness::Result;
+use harness::figures::{Better, Figures, Unit};
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::watcher::Event;
+use podium::controller::observe::cached::{self, Named};
+use podium::controller::observe::settings::{LabelKeys, Limits};
+use podium::controller::observe::snapshot::Consulted;
+use podium::controller::observe::stream::Kind;
+use podium::controller::observe::world::{Key, Scope, World};
+use podium::election::decide;
+use serde_json::{Value, json};
+
+/// How many pods the Election has that is decided about.
+const CANDIDATES: [usize; 3] = [3, 100, 5_000];
+
+/// How many Elections, with three pods each, the caches hold that an event comes to.
+const ELECTIONS: [usize; 3] = [100, 1_000, 10_000];
+
+fn main() -> Result<()> {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let mut told = Vec::new();
+    for pods in CANDIDATES {
+        let world = election_with(pods);
+        told.push(format!("snapshot of an Election with {pods} pods"));
+        criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| snapshot(&world)));
+        told.push(format!("decision, nothing to do, {pods} pods"));
+        let rest = snapshot(&world);
+        criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| decide(black_box(&rest), now())));
+        told.push(format!("decision, the leader is deleted, {pods} pods"));
+        let mut world = world;
+        world.watched(Kind::Pods, None, Event::Delete(pod("web", "e0", 0, 1_000_000, true)));
+        let lost = snapshot(&world);
+        criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| decide(black_box(&lost), now())));
+    }
+    for elections in ELECTIONS {
+        for (place, each) in [("in one namespace", elections), ("100 to a namespace", 100)] {
+            told.push(format!("event of a pod, caches of {elections} Elections {place}"));
+            let mut world = elections_in(elections, each);
+            let mut revision = 2_000_000;
+            let event = |number: usize, revision: i64| {
+                let (namespace, election) = (format!("n{}", number / each), format!("e{}", number % each));
+                // Its readiness changes with every event: somebody is concerned.
+                Event::Apply(pod(&namespace, &election, 1, revision, revision % 2 == 0))
+            };
+            criterion.bench_function(&told[told.len() - 1], |bencher| {
+                let prepare = || {
+                    revision += 1;
+                    event(usize::try_from(revision).unwrap_or_default() * 7 % elections, revision)
+                };
+                let take = |event| world.watched(Kind::Pods, None, event);
+                bencher.iter_batched(prepare, take, BatchSize::SmallInput);
+            });
+        }
+    }
+    criterion.final_summary();
+    tell(&told)
+}
+
+/// Hands on what criterion has found.
+fn tell(names: &[String]) -> Result<()> {
+    let mut figures = Figures::new("core");
+    for name in names {
+        let Some(median) = median(name)? else { continue };
+        figures.add(name, median / 1e3, Unit::Microseconds, Better::Lower, None);
+    }
+    Ok(figures.finish()?)
+}
+
+/// The median in nanoseconds. Nothing: it was not measured, because another name was asked for.
+fn median(name: &str) -> Result<Option<f64>> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let path = target.join("criterion").join(name).join("new/estimates.json");
+    let Ok(estimates) = std::fs::read_to_string(path) else { return Ok(None) };
+    let estimates: Value = serde_json::from_str(&estimates)?;
+    Ok(estimates["median"]["point_estimate"].as_f64())
+}
+
+fn now() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+fn limits() -> Limits {
+    Limits { label_keys: LabelKeys::new(["leader".into()]), own_lease: None }
+}
+
+fn metadata(namespace: &str, name: &str, revision: i64) -> Value {
+    json!({
+        "namespace": namespace, "name": name, "uid": format!("{namespace}-{name}-8c2c5fd0"),
+        "resourceVersion": revision.to_string(), "generation": 1, "creationTimestamp": "1970-01-01T00:00:00Z",
+    })
+}
+
+/// Pod `number` of an Election: 0 leads under term 40. As an API server sends it, and taken in as from there.
+fn pod(namespace: &str, election: &str, number: usize, revision: i64, ready: bool) -> Named {
+    let mut metadata = metadata(namespace, &format!("{election}-{number}"), revision);
+    metadata["labels"] = json!({ "app": election, "pod-template-hash": "5d8c7f9b64", "app.kubernetes.io/part-of": "bench" });
+    metadata["annotations"] = json!({ format!("term.podium.dev/{election}"): "40" });
+    if number == 0 {
+        metadata["labels"]["leader"] = "true".into();
+    }
+    let condition = |kind: &str, holds: bool| {
+        let holds = if holds { "True" } else { "False" };
+        json!({ "type": kind, "status": holds, "lastTransitionTime": "1970-01-01T00:00:00Z" })
+    };
+    let conditions = [condition("PodScheduled", true), condition("Initialized", true), condition("Ready", ready)];
+    let object = json!({ "metadata": metadata, "status": { "phase": "Running", "conditions": conditions } });
+    cached::pod(serde_json::from_value(object).expect("a pod")).expect("a revision")
+}
+
+fn election(namespace: &str, name: &str) -> Named {
+    let object = json!({
+        "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": metadata(namespace, name, 10),
+        "spec": { "selector": { "matchLabels": { "app": name } } },
+    });
+    cached::election(serde_json::from_value(object).expect("an Election"), &limits()).expect("a revision")
+}
+
+fn lease(namespace: &str, election: &str) -> Named {
+    let mut metadata = metadata(namespace, election, 50);
+    let uid = |name: &str| format!("{namespace}-{name}-8c2c5fd0");
+    metadata["annotations"] = json!({
+        "podium.dev/election": uid(election), "podium.dev/term": "40",
+        "podium.dev/holder": format!("{election}-0/{}", uid(&format!("{election}-0"))),
+    });
+    let spec = json!({ "holderIdentity": format!("{election}-0"), "leaseDurationSeconds": i32::MAX, "leaseTransitions": 0 });
+    cached::lease(serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).expect("a Lease"))
+        .expect("a revision")
+}
+
+/// Caches that hold these.
+fn world(items: impl IntoIterator<Item = Named>) -> World {
+    let mut world = World::new(&Scope::Cluster);
+    let mut by_kind: BTreeMap<Kind, Vec<Named>> = BTreeMap::new();
+    items.into_iter().for_each(|item| by_kind.entry(item.object.kind()).or_default().push(item));
+    for kind in Kind::ALL {
+        world.watched(kind, None, Event::Init);
+        for item in by_kind.remove(&kind).unwrap_or_default() {
+            world.watched(kind, None, Event::InitApply(item));
+        }
+        world.watched(kind, None, Event::InitDone);
+    }
+    world
+}
+
+fn election_with(pods: usize) -> World {
+    let pods = (0..pods).map(|number| pod("web", "e0", number, 100, true));
+    world([election("web", "e0"), lease("web", "e0")].into_iter().chain(pods))
+}
+
+fn elections_in(elections: usize, each: usize) -> World {
+    let items = (0..elections).flat_map(|number| {
+        let (namespace, name) = (format!("n{}", number / each), format!("e{}", number % each));
+        let pods: Vec<Named> = (0..3).map(|number| pod(&namespace, &name, number, 100, true)).collect();
+        [election(&namespace, &name), lease(&namespace, &name)].into_iter().chain(pods)
+    });
+    world(items)
+}
+
+fn snapshot(world: &World) -> podium::election::Snapshot {
+    let key = Key { namespace: "web".into(), name: "e0".into() };
+    world.snapshot(black_box(&key), Consulted::default()).expect("the Election").0
+}
