@@ -179,6 +179,9 @@ impl<'a> Decision<'a> {
         if successor.map(|pod| &pod.id.uid) != self.incumbent.as_ref() && self.holder_is_outdated(record) {
             return consult("the holder was last seen before its term");
         }
+        if successor.is_some_and(|pod| self.is_deposed_unseen(pod, record)) {
+            return consult("the next leader was last seen before it was deposed");
+        }
         let reason = if let Some(pod) = self.above(record.term).next() {
             format!("{} carries a term above the Lease's", pod.id.name)
         } else if self.status_is_above(record.term) {
@@ -220,6 +223,12 @@ impl<'a> Decision<'a> {
         let holder = self.incumbent.as_ref().and_then(|uid| self.snapshot.pod(uid));
         let holder = holder.filter(|pod| matches!(pod.state, Pending | Running));
         holder.is_some_and(|pod| !pod.settled && pod.term < Some(record.term))
+    }
+
+    /// Whether what speaks for the pod is from before it was deposed: whoever did that has seen it since, and found it not well.
+    /// It is a former holder, and its fence has not been seen.
+    fn is_deposed_unseen(&self, pod: &Pod, record: &Record) -> bool {
+        record.unfenced.contains(&pod.id.uid) && !pod.settled && pod.term < Some(record.term)
     }
 
     /// Whether a term that matters is above the Lease's, and only the server can tell whether it is the Lease that is old.

@@ -137,6 +137,19 @@ fn a_holder_that_was_last_seen_before_its_term_is_not_deposed_before_the_server_
 }
 
 #[test]
+fn a_pod_that_was_last_seen_before_it_was_deposed_is_not_elected_before_the_server_was_asked() {
+    for (holder, seen) in [("", pod("a").labelled().term(80)), ("", pod("a")), ("b", pod("a").term(80))] {
+        let base = || world(reign(holder, 90, ["a-uid"])).pods([seen.clone()]).with(|world| world.gone = uids(["b-uid"]));
+        let plan = base().plan();
+        let asks = Then::Consult("the next leader was last seen before it was deposed");
+        assert_eq!((plan.lease, plan.then), (None, asks), "{holder} {seen:?}");
+        assert_eq!(elected(&base().consulted().plan()).0, "a");
+    }
+    let fenced = world(reign("", 90, ["a-uid"])).pods([pod("a").term(90)]);
+    assert_eq!(elected(&fenced.plan()).0, "a", "seen since, and well");
+}
+
+#[test]
 fn rule_4_an_old_entry_stays_until_its_pod_was_seen_unlabelled_with_the_term() {
     let drops = |world: Snapshot| !elected(&world.plan()).2.contains(&"x-uid".into());
     let base = || world(reign("a", 90, ["x-uid"])).with(|world| world.gone = uids(["a-uid"]));
