@@ -81,7 +81,7 @@ pub const EXPLORATIONS: [Exploration; 12] = [
         states: 14_909,
         without: &[REPLACED],
     },
-    Exploration { name: "readiness", protocol: || led(Budget { flip: 2, elect: 3, ..QUIET }), states: 32_639, without: &[] },
+    Exploration { name: "readiness", protocol: || led(Budget { flip: 2, elect: 3, ..QUIET }), states: 25_820, without: &[] },
     Exploration {
         name: "pod re-created",
         protocol: || led(Budget { delete_pod: 1, create_pod: 1, ..QUIET }),
@@ -91,7 +91,7 @@ pub const EXPLORATIONS: [Exploration; 12] = [
     Exploration {
         name: "pod re-created, readiness",
         protocol: || Protocol { liveness: false, ..led(Budget { delete_pod: 1, create_pod: 1, flip: 1, ..QUIET }) },
-        states: 64_574,
+        states: 69_097,
         without: &[],
     },
     Exploration {
@@ -109,13 +109,13 @@ pub const EXPLORATIONS: [Exploration; 12] = [
     Exploration {
         name: "answers lost and late",
         protocol: || led(Budget { flip: 2, lose_answer: 1, delay: 1, elect: 2, ..QUIET }),
-        states: 255_219,
+        states: 284_999,
         without: &[],
     },
     Exploration {
         name: "crashes",
         protocol: || elected(Budget { flip: 2, crash: 1, ..QUIET }),
-        states: 94_520,
+        states: 95_654,
         without: &[],
     },
     Exploration {
@@ -256,7 +256,7 @@ pub const REMOVALS: [Removal; 21] = [
         protocol: || led(Budget { flip: 2, unlabel: 1, ..QUIET }),
         verdict: Verdict::Breaks(11),
     },
-    Removal { rule: Mutation::FenceHigherTerm, protocol: || led(flips(3, 3)), verdict: Verdict::Breaks(14) },
+    Removal { rule: Mutation::FenceHigherTerm, protocol: || led(flips(3, 3)), verdict: Verdict::Breaks(15) },
     Removal {
         rule: Mutation::PatchWithoutUid,
         protocol: || led(Budget { delete_pod: 1, create_pod: 1, flip: 1, ..QUIET }),
