@@ -22,7 +22,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use storm::{Leaders, leaders};
+use storm::{Leaders, leaders, three_writes};
 use world::{Layout, PODS, at_once};
 
 /// How long a controller at rest is looked at.
@@ -183,8 +183,9 @@ async fn storm(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Resu
     // Half of them before, half of them meanwhile.
     let singles: Vec<_> = leaders(client, lone).await?.into_iter().collect();
     let (before, during) = singles.split_at(singles.len() / 2);
-    let mut calm = Vec::new();
+    let (mut calm, mut calm_floor) = (Vec::new(), Vec::new());
     for (id, leader) in before {
+        calm_floor.push(three_writes(client, worlds.one).await?);
         calm.extend(single.replace(client, &HashMap::from([(id.clone(), leader.clone())])).await?);
     }
     let calm = Spread::of(&calm).ok_or("no failover")?;
@@ -196,7 +197,10 @@ async fn storm(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Resu
     let meanwhile = async {
         let mut waited = Vec::new();
         for (id, leader) in during {
-            waited.push((begun.elapsed(), single.replace(client, &HashMap::from([(id.clone(), leader.clone())])).await?));
+            let at = begun.elapsed();
+            let floor = three_writes(client, worlds.one).await?;
+            let replaced = single.replace(client, &HashMap::from([(id.clone(), leader.clone())])).await?;
+            waited.extend(replaced.into_iter().map(|replaced| (at, floor, replaced)));
         }
         Result::Ok(waited)
     };
@@ -215,12 +219,18 @@ async fn storm(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Resu
     );
     let fair = ratio(spread.p99, spread.median);
     figures.add(format!("{number} leaders deleted at once: p99 to median"), fair, Unit::Ratio, Better::Lower, None);
-    let during: Vec<Duration> = meanwhile.into_iter().filter(|(at, _)| *at < ended).flat_map(|(_, waited)| waited).collect();
+    let meanwhile = meanwhile.into_iter().filter(|(at, ..)| *at < ended);
+    let (floor, during): (Vec<Duration>, Vec<Duration>) = meanwhile.map(|(_, floor, waited)| (floor, waited)).unzip();
     let during = Spread::of(&during).ok_or("no failover during the storm")?;
+    let floors = (Spread::of(&calm_floor).ok_or("no floor")?, Spread::of(&floor).ok_or("no floor")?);
     figures.add_times("one leader deleted in another namespace meanwhile: label", during);
+    figures.add_times("three writes by a plain client, while nothing else happens", floors.0);
+    figures.add_times("three writes by a plain client meanwhile", floors.1);
     let slower = ratio(during.median, calm.median);
     let aim = Some(Aim::AtMost(3.0));
-    figures.add("the same to one while nothing else happens", slower, Unit::Ratio, Better::Lower, aim);
+    figures.add("one leader deleted meanwhile, to one while nothing else happens", slower, Unit::Ratio, Better::Lower, aim);
+    let given = ratio(floors.1.median, floors.0.median);
+    figures.add("three writes meanwhile, to three while nothing else happens", given, Unit::Ratio, Better::Neither, None);
     Ok(())
 }
 

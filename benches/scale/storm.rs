@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PartialObjectMeta};
+use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use podium::api::Election;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::harness::Result;
@@ -76,6 +78,23 @@ impl Leaders {
         }
         Ok(waited)
     }
+}
+
+/// What a failover cannot do without, by a plain client: a Lease, a pod, a pod, one after the other.
+pub async fn three_writes(client: &Client, layout: Layout) -> Result<Duration> {
+    let namespace = layout.namespace(0);
+    let (leases, pods): (Api<Lease>, Api<Pod>) =
+        (Api::namespaced(client.clone(), &namespace), Api::namespaced(client.clone(), &namespace));
+    let lease: Lease = serde_json::from_value(json!({ "metadata": { "name": "bench-floor" } }))?;
+    if leases.get_opt("bench-floor").await?.is_none() {
+        leases.create(&PostParams::default(), &lease).await?;
+    }
+    let begun = Instant::now();
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { "bench.example/mark": format!("{begun:?}") } } }));
+    leases.patch("bench-floor", &PatchParams::default(), &patch).await?;
+    pods.patch("e0-1", &PatchParams::default(), &patch).await?;
+    pods.patch("e0-2", &PatchParams::default(), &patch).await?;
+    Ok(begun.elapsed())
 }
 
 /// The leaders of a layout's Elections, as their statuses say.

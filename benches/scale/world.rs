@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::Result;
 
 /// How many requests the benchmark itself has under way at a time. As many as the controller has workers.
-pub const AT_ONCE: usize = 32;
+pub const AT_ONCE: usize = 16;
 
 /// How many pods each Election has.
 pub const PODS: usize = 3;
