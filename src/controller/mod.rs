@@ -1,7 +1,7 @@
 //! The controller: observe, decide, act.
 //!
 //! [`watch`] feeds the caches in [`observe`], which know whom a change concerns; [`queue`] gives out the Elections that are
-//! due; [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the
+//! due to the [`workers`]; [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the
 //! one narrow door to the API server. [`sweep`] is a loop of its own. Of several replicas, [`replicas`] makes one active. [`monitor`] tells
 //! whoever asks how all of that goes.
 

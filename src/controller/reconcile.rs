@@ -21,6 +21,7 @@ use crate::api::{ElectionStatus, Reason};
 use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
 use crate::election::{ResourceVersion, decide, status};
+use crate::hash::fnv;
 use crate::lease::record::Content;
 
 /// How many decisions one pass takes before it lets others have their turn.
@@ -36,7 +37,8 @@ const WORK: &str = "electing";
 #[derive(Debug, Default)]
 pub struct Reconciler {
     counts_due: Mutex<HashMap<Key, Instant>>,
-    written: Mutex<HashMap<Key, ElectionStatus>>,
+    /// [`essence`] of it: that it is the same is all that is asked, of every Election there is.
+    written: Mutex<HashMap<Key, u64>>,
 }
 
 impl Reconciler {
@@ -161,13 +163,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The status without its times, which are new with every change.
-fn essence(status: &ElectionStatus) -> ElectionStatus {
+/// A number for the status without its times, which are new with every change. Should two ever share one, the server is asked
+/// once too often.
+fn essence(status: &ElectionStatus) -> u64 {
     let mut status = status.clone();
     for condition in status.conditions.iter_mut().flatten() {
         condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
     }
-    status
+    fnv(serde_json::to_vec(&status).unwrap_or_default())
 }
 
 /// Reads pods, Election and Lease from the server, in this order: what rule 3 asks of a blank Lease, what rule 6 asks of an
