@@ -50,18 +50,19 @@ fn main() -> Result<()> {
     }
     for elections in ELECTIONS {
         for (place, each) in [("in one namespace", elections), ("100 to a namespace", 100)] {
-            told.push(format!("event of a pod, caches of {elections} Elections {place}"));
+            told.push(format!("readiness of a pod changes, caches of {elections} Elections {place}"));
             let mut world = elections_in(elections, each);
             let mut revision = 2_000_000;
-            let event = |number: usize, revision: i64| {
+            let event = |number: usize, revision: i64, ready: bool| {
                 let (namespace, election) = (format!("n{}", number / each), format!("e{}", number % each));
-                // Its readiness changes with every event: somebody is concerned.
-                Event::Apply(pod(&namespace, &election, 1, revision, revision % 2 == 0))
+                Event::Apply(pod(&namespace, &election, 1, revision, ready))
             };
+            let mut number = 0;
             criterion.bench_function(&told[told.len() - 1], |bencher| {
+                // One Election after the other, and in every round the readiness of its pod changes: somebody is concerned.
                 let prepare = || {
-                    revision += 1;
-                    event(usize::try_from(revision).unwrap_or_default() * 7 % elections, revision)
+                    (revision, number) = (revision + 1, number + 1);
+                    event(number * 7 % elections, revision, (number / elections).is_multiple_of(2))
                 };
                 let take = |event| world.watched(Kind::Pods, None, event);
                 bencher.iter_batched(prepare, take, BatchSize::SmallInput);
