@@ -23,6 +23,10 @@ pub trait Grouped {
     fn group(&self) -> &str;
 }
 
+/// How many of a group are given out in one turn. Elections of one namespace that begin together share what they have to ask of
+/// the server; one by one, each would ask for itself.
+const TURN: usize = 16;
+
 /// A work queue of keys.
 #[derive(Debug)]
 pub struct Queue<K> {
@@ -38,6 +42,8 @@ struct State<K> {
     due: BTreeMap<String, BTreeMap<(Instant, u64), K>>,
     /// The groups of which something is due, in the order of their turns.
     turns: VecDeque<String>,
+    /// How many were given out in the present turn.
+    given: usize,
     waiting: HashMap<K, (Instant, u64)>,
     running: BTreeSet<K>,
     /// Asked for while running.
@@ -65,6 +71,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
             later: BTreeMap::new(),
             due: BTreeMap::new(),
             turns: VecDeque::new(),
+            given: 0,
             waiting: HashMap::new(),
             running: BTreeSet::new(),
             again: HashMap::new(),
@@ -210,13 +217,17 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> State<K> {
 
     /// Takes the earliest of the group whose turn it is.
     fn take(&mut self) -> Option<(K, Instant)> {
-        let group = self.turns.pop_front()?;
+        let group = self.turns.front()?.clone();
         let due = self.due.get_mut(&group)?;
         let ((at, _), key) = due.pop_first()?;
+        self.given += 1;
         if due.is_empty() {
             self.due.remove(&group);
-        } else {
-            self.turns.push_back(group);
+            self.turns.pop_front();
+            self.given = 0;
+        } else if self.given == TURN {
+            self.turns.rotate_left(1);
+            self.given = 0;
         }
         self.waiting.remove(&key);
         self.running.insert(key.clone());
@@ -245,18 +256,21 @@ mod tests {
         let queue = Queue::new();
         let start = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
-        for number in ["storm/1", "storm/2", "storm/3", "storm/4"] {
-            queue.add(number, start);
+        let storm: Vec<&str> = (100..100 + 2 * TURN).map(|number| &*format!("storm/{number}").leak()).collect();
+        for key in &storm {
+            queue.add(*key, start);
         }
         let mut given = Vec::new();
         given.extend(queue.next().await.map(|(key, _)| key));
         queue.add("other/2", Instant::now());
         queue.add("other/1", start);
         queue.add("third/later", Instant::now() + Duration::from_secs(1));
-        for _ in 0..6 {
+        for _ in 0..2 * TURN + 2 {
             given.extend(queue.next().await.map(|(key, _)| key));
         }
-        assert_eq!(given, ["storm/1", "storm/2", "other/1", "storm/3", "other/2", "storm/4", "third/later"]);
+        let others = ["other/1", "other/2"];
+        let expected = [&storm[..TURN], &others, &storm[TURN..], &["third/later"]].concat();
+        assert_eq!(given, expected);
         for key in given {
             queue.finish(key, Outcome::Done);
         }
