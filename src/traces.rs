@@ -87,7 +87,7 @@ impl Export {
 }
 
 /// Where traces go. That of traces alone is taken as it is, the other one is where all there is to send begins.
-fn endpoint(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+fn endpoint(variable: &impl Fn(&str) -> Option<String>) -> Option<String> {
     variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| {
         let all = variable("OTEL_EXPORTER_OTLP_ENDPOINT")?;
         Some(format!("{}/v1/traces", all.trim_end_matches('/')))
