@@ -21,7 +21,7 @@ ARG FEATURES=
 RUN set -eu; \
     target=$(rustc -vV | sed -n 's/^host: //p'); \
     export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME:?}/registry/src/= --remap-path-prefix=/src/="; \
-    cargo build --release --locked --features "$FEATURES" --bin podium --target "$target"; \
+    cargo build --release --locked --features "${FEATURES-}" --bin podium --target "$target"; \
     mkdir /binary; \
     cp "target/$target/release/podium" /binary/podium
 
@@ -29,7 +29,7 @@ RUN set -eu; \
 COPY image image
 RUN set -eu; \
     target=$(rustc -vV | sed -n 's/^host: //p'); \
-    cargo tree --locked --features "$FEATURES" --target "$target" --edges normal,no-proc-macro --prefix depth \
+    cargo tree --locked --features "${FEATURES-}" --target "$target" --edges normal,no-proc-macro --prefix depth \
       --format "$(printf '\t{p}\t{l}\t{r}')" >/tmp/tree; \
     rustc --edition 2024 -o /tmp/sbom image/sbom.rs; \
     /tmp/sbom Cargo.lock "rust=$(rustc -vV | sed -n 's/^release: //p')" \
