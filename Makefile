@@ -69,10 +69,10 @@ demo: ## the story in a minute: a real cluster, an Election, a leader that is re
 alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
 	tests/alerts/run
 
-# Not part of `test`: what it compiles it compiles for this alone.
-otlp: ## the export of traces, which is not built by default: lint, and that they arrive at a collector
+# Not part of `test`: what it compiles, for two and a half minutes on a busy machine of 2 cores, is for this alone.
+otlp: ## the export of traces, which is not built by default: lint, that they arrive at a collector, and what is logged meanwhile
 	cargo clippy --locked --all-targets --features otlp -- -D warnings
-	cargo test --locked --features otlp --test otlp
+	cargo test --locked --features otlp --bin podium --test otlp
 
 # Not part of `test`: what was allowed yesterday may be known as vulnerable today, and no change of Podium's would be to blame.
 deny: ## checks licences, duplicates, sources and known vulnerabilities of what Podium depends on, with cargo-deny, which is built the first time
