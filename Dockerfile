@@ -14,12 +14,14 @@ FROM docker.io/library/rust:1.95.0-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+# What is not built by default, separated by commas: otlp.
+ARG FEATURES=
 # Static, the C library included, so that the image needs no other file. To name the target, even where it is the machine's own,
 # keeps these flags from procedural macros, which cannot be static. Paths of the machine that built it are left out.
 RUN set -eu; \
     target=$(rustc -vV | sed -n 's/^host: //p'); \
     export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME:?}/registry/src/= --remap-path-prefix=/src/="; \
-    cargo build --release --locked --bin podium --target "$target"; \
+    cargo build --release --locked --features "${FEATURES-}" --bin podium --target "$target"; \
     mkdir /binary; \
     cp "target/$target/release/podium" /binary/podium
 
@@ -27,7 +29,7 @@ RUN set -eu; \
 COPY image image
 RUN set -eu; \
     target=$(rustc -vV | sed -n 's/^host: //p'); \
-    cargo tree --locked --target "$target" --edges normal,no-proc-macro --prefix depth \
+    cargo tree --locked --features "${FEATURES-}" --target "$target" --edges normal,no-proc-macro --prefix depth \
       --format "$(printf '\t{p}\t{l}\t{r}')" >/tmp/tree; \
     rustc --edition 2024 -o /tmp/sbom image/sbom.rs; \
     /tmp/sbom Cargo.lock "rust=$(rustc -vV | sed -n 's/^release: //p')" \

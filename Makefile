@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts deny bench test test-oldest demo
+.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts otlp deny bench test test-oldest demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -68,6 +68,11 @@ demo: ## the story in a minute: a real cluster, an Election, a leader that is re
 # Not part of `test`: it needs nothing of Podium but these rules.
 alerts: ## tests the alert rules of the chart with Prometheus' promtool, which is built the first time
 	tests/alerts/run
+
+# Not part of `test`: what it compiles, for two and a half minutes on a busy machine of 2 cores, is for this alone.
+otlp: ## the export of traces, which is not built by default: lint, that they arrive at a collector, and what is logged meanwhile
+	cargo clippy --locked --all-targets --features otlp -- -D warnings
+	cargo test --locked --features otlp --bin podium --test otlp
 
 # Not part of `test`: what was allowed yesterday may be known as vulnerable today, and no change of Podium's would be to blame.
 deny: ## checks licences, duplicates, sources and known vulnerabilities of what Podium depends on, with cargo-deny, which is built the first time

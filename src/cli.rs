@@ -171,7 +171,10 @@ fn print(what: &str, text: &str) -> Result<(), String> {
 
 fn run_controller(args: ControllerArgs) -> Result<(), String> {
     let ControllerArgs { namespaces, label_keys, http, leader_elect, log } = args;
+    #[cfg(not(feature = "otlp"))]
     let set_log = log.begin()?;
+    #[cfg(feature = "otlp")]
+    let (set_log, export) = log.begin_exporting()?;
     let http = http.map(|address| Http { address, set_log });
     let namespaces: Vec<String> = namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
     let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces.into_iter().collect()) };
@@ -187,6 +190,11 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
         controller::run(client, options, stop).await.map_err(|error| error.to_string())
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
+    // Now that no pass is left.
+    #[cfg(feature = "otlp")]
+    if let Some(export) = export {
+        export.end();
+    }
     result
 }
 

@@ -5,7 +5,18 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use podium::controller::SetLog;
+#[cfg(feature = "otlp")]
+use podium::traces::Export;
+#[cfg(feature = "otlp")]
+use tracing::{Subscriber, warn};
 use tracing_subscriber::EnvFilter;
+#[cfg(feature = "otlp")]
+use tracing_subscriber::{
+    fmt::{self, MakeWriter},
+    layer::{Layer, SubscriberExt},
+    reload,
+    util::SubscriberInitExt,
+};
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct LogArgs {
@@ -49,9 +60,108 @@ impl LogArgs {
             }
         })
     }
+
+    /// As [`LogArgs::begin`], and exports traces if the environment asks for it. What is exported does not depend on what is
+    /// logged, so each has a filter of its own.
+    ///
+    /// # Errors
+    /// Directives that are not understood. An endpoint that is not is only said: it is not needed to elect.
+    #[cfg(feature = "otlp")]
+    pub fn begin_exporting(self) -> Result<(SetLog, Option<Export>), String> {
+        let export = match Export::from_environment(|name| std::env::var(name).ok()) {
+            Ok(Some(export)) => export,
+            Ok(None) => return Ok((self.begin()?, None)),
+            Err(why) => {
+                let set_log = self.begin()?;
+                warn!("traces are not exported: {why}");
+                return Ok((set_log, None));
+            }
+        };
+        let (subscriber, set_log) = self.beside(&export, io::stderr)?;
+        subscriber.init();
+        Ok((set_log, Some(export)))
+    }
+
+    /// Lines to `writer`, and what is exported.
+    #[cfg(feature = "otlp")]
+    fn beside<W>(self, export: &Export, writer: W) -> Result<(impl Subscriber + Send + Sync + use<W>, SetLog), String>
+    where
+        W: for<'line> MakeWriter<'line> + Send + Sync + 'static,
+    {
+        let Self { log_format, log } = self;
+        let begins = filter(&log).map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
+        let (begins, handle) = reload::Layer::new(begins);
+        let lines = fmt::layer().with_writer(writer);
+        let lines = match log_format {
+            LogFormat::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(begins)).with(export.layer());
+        let set_log = move |log: &str| handle.reload(filter(log)?).map_err(|error| error.to_string());
+        Ok((subscriber, Arc::new(set_log)))
+    }
 }
 
 /// What goes wrong with requests is said by Podium, once and with the remedy; the client would say it again.
 fn filter(log: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{log}")).map_err(|error| error.to_string())
+}
+
+#[cfg(all(test, feature = "otlp"))]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing::{debug, debug_span, info};
+
+    use super::*;
+
+    /// What has been logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged of a pass that says something small and something larger.
+    fn pass(lines: &Lines) -> String {
+        debug_span!(target: "podium::controller::reconcile", "pass", election = "web").in_scope(|| {
+            debug!(target: "podium::controller::reconcile", "looked again");
+            info!(target: "podium::controller::reconcile", "leader changed");
+        });
+        String::from_utf8(std::mem::take(&mut *lines.0.lock().expect("nobody panicked"))).expect("text")
+    }
+
+    #[test]
+    fn what_is_logged_can_be_changed_where_all_is_exported() {
+        for log_format in [LogFormat::Text, LogFormat::Json] {
+            let endpoint = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://127.0.0.1:1".to_owned());
+            let export = Export::from_environment(endpoint).expect("an endpoint").expect("an export");
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let args = LogArgs { log_format, log: "info".to_owned() };
+            let (subscriber, set_log) = args.beside(&export, move || writer.clone()).expect("a filter");
+            tracing::subscriber::with_default(subscriber, || {
+                let said = pass(&lines);
+                assert!(
+                    said.contains("leader changed") && !said.contains("looked again") && !said.contains("web"),
+                    "{said}"
+                );
+                set_log("error").expect("a filter");
+                assert_eq!(pass(&lines), "");
+                assert!(set_log("podium=loud").is_err());
+                set_log("info,podium=debug").expect("a filter");
+                let said = pass(&lines);
+                assert!(said.contains("leader changed") && said.contains("looked again") && said.contains("web"), "{said}");
+            });
+            export.end();
+        }
+    }
 }

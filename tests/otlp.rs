@@ -1,0 +1,232 @@
+//! Traces arrive at a collector, and a collector that does not work holds nobody up. `make otlp`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Condvar, Mutex, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use podium::traces::Export;
+use tokio::net::TcpSocket;
+use tracing::{debug, debug_span, field, trace_span};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{Layer, fmt, layer::SubscriberExt};
+
+/// How long what is to happen may take.
+const SOON: Duration = Duration::from_secs(20);
+
+/// What a collector was sent.
+#[derive(Debug)]
+struct Posted {
+    /// Request line and headers, in small letters.
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Posted {
+    fn has(&self, part: impl AsRef<[u8]>) -> bool {
+        let part = part.as_ref();
+        self.body.windows(part.len()).any(|window| window == part)
+    }
+
+    /// As protobuf has it: the field `key` of a KeyValue, and the string in its field `value`.
+    fn has_attribute(&self, key: &str, value: &str) -> bool {
+        let length = |of: usize| u8::try_from(of).expect("short");
+        let string = [&[0x0a, length(value.len())], value.as_bytes()].concat();
+        let attribute = [&[0x0a, length(key.len())], key.as_bytes(), &[0x12, length(string.len())], &string].concat();
+        self.has(attribute)
+    }
+}
+
+/// A collector that answers everything with `status`: where it is, and what it is sent.
+fn collector(status: &'static str) -> (SocketAddr, Receiver<Posted>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let connection = connection.expect("a connection");
+            let posted = receive(&connection);
+            (&connection)
+                .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())
+                .expect("it listens");
+            if sender.send(posted).is_err() {
+                return;
+            }
+        }
+    });
+    (address, receiver)
+}
+
+fn receive(connection: &TcpStream) -> Posted {
+    let mut reader = BufReader::new(connection);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut head).expect("a head"), 0, "it ends in the head: {head}");
+    }
+    head.make_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.expect("a length").parse().expect("a number")];
+    reader.read_exact(&mut body).expect("a body");
+    Posted { head, body }
+}
+
+fn export(variables: &[(&str, &str)]) -> Result<Option<Export>, String> {
+    Export::from_environment(|name| {
+        let found = variables.iter().find(|(variable, _)| *variable == name);
+        found.map(|(_, value)| (*value).to_owned())
+    })
+}
+
+fn export_to(address: SocketAddr) -> Export {
+    let endpoint = format!("http://{address}");
+    export(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).expect("an endpoint").expect("an export")
+}
+
+/// Does this where spans are exported and, as the program is started, nothing below `info` is logged.
+fn observed(export: &Export, done: impl FnOnce()) {
+    let lines = fmt::layer().with_writer(std::io::sink).with_filter(LevelFilter::INFO);
+    let subscriber = tracing_subscriber::registry().with(lines).with(export.layer());
+    tracing::subscriber::with_default(subscriber, done);
+}
+
+fn pass() {
+    let span = debug_span!(target: "podium::controller::reconcile", "pass", election = "web", term = field::Empty);
+    let _entered = span.enter();
+    span.record("term", 4711);
+    debug!(target: "podium::controller::reconcile", "reading from the server");
+}
+
+static SAID: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static MORE_IS_SAID: Condvar = Condvar::new();
+
+struct Said;
+
+impl Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        SAID.lock().expect("nobody panicked").extend_from_slice(bytes);
+        MORE_IS_SAID.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What threads without a log of their own say of `address`, as soon as they say anything of it.
+fn said_of(address: SocketAddr) -> Vec<String> {
+    let lines = |said: &[u8]| -> Vec<String> {
+        let said = String::from_utf8_lossy(said);
+        said.lines().filter(|line| line.contains(&address.to_string())).map(str::to_owned).collect()
+    };
+    let said = SAID.lock().expect("nobody panicked");
+    let (said, _) = MORE_IS_SAID.wait_timeout_while(said, SOON, |said| lines(said).is_empty()).expect("nobody panicked");
+    lines(&said)
+}
+
+fn listen_to_what_is_said() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| fmt().with_writer(|| Said).with_ansi(false).with_max_level(LevelFilter::INFO).init());
+}
+
+#[test]
+fn a_pass_arrives_though_only_info_is_logged() {
+    let (address, posted) = collector("200 OK");
+    let export = export_to(address);
+    observed(&export, || {
+        pass();
+        debug_span!(target: "hyper::client", "of-somebody-else").in_scope(|| {});
+        trace_span!(target: "podium::controller::reconcile", "too-small").in_scope(|| {});
+    });
+    export.end();
+    let posted = posted.recv_timeout(SOON).expect("it is sent");
+    assert!(posted.head.starts_with("post /v1/traces http/1.1\r\n"), "{}", posted.head);
+    assert!(posted.head.contains("\r\ncontent-type: application/x-protobuf\r\n"), "{}", posted.head);
+    for part in ["pass", "term", "reading from the server"] {
+        assert!(posted.has(part), "{part}: {}", posted.body.escape_ascii());
+    }
+    assert!(posted.has_attribute("election", "web"), "{}", posted.body.escape_ascii());
+    assert!(posted.has_attribute("service.name", "podium"), "{}", posted.body.escape_ascii());
+    for part in ["of-somebody-else", "too-small"] {
+        assert!(!posted.has(part), "{part}: {}", posted.body.escape_ascii());
+    }
+}
+
+#[test]
+fn the_endpoint_of_traces_comes_first_and_is_taken_as_it_is() {
+    let (address, posted) = collector("200 OK");
+    let endpoint = format!("http://{address}/collect");
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &endpoint),
+        ("OTEL_SERVICE_NAME", "elections-of-ours"),
+    ];
+    let export = export(&variables).expect("an endpoint").expect("an export");
+    observed(&export, pass);
+    export.end();
+    let posted = posted.recv_timeout(SOON).expect("it is sent");
+    assert!(posted.head.starts_with("post /collect http/1.1\r\n"), "{}", posted.head);
+    assert!(posted.has_attribute("service.name", "elections-of-ours"), "{}", posted.body.escape_ascii());
+    assert!(!posted.has_attribute("service.name", "podium"), "{}", posted.body.escape_ascii());
+}
+
+#[test]
+fn without_an_endpoint_nothing_is_exported() {
+    assert!(export(&[("OTEL_SERVICE_NAME", "podium")]).expect("nothing to misunderstand").is_none());
+    assert!(export(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).expect("nothing to misunderstand").is_none());
+}
+
+#[test]
+fn an_endpoint_that_is_not_plain_http_is_refused() {
+    for endpoint in ["https://collector:4318", "collector:4318", "http://"] {
+        let refused = export(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)]).expect_err(endpoint);
+        assert!(refused.contains(endpoint), "{refused}");
+    }
+}
+
+#[test]
+fn a_collector_that_hangs_holds_nobody_up() {
+    // Connections are made, and nobody takes them.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let export = export_to(listener.local_addr().expect("its address"));
+    let begun = Instant::now();
+    // More than there is room for.
+    observed(&export, || (0..4_000).for_each(|_| pass()));
+    let passed = begun.elapsed();
+    export.end();
+    let ended = begun.elapsed() - passed;
+    // An answer is waited for ten seconds.
+    assert!(passed < Duration::from_secs(5), "the passes took {passed:?}");
+    assert!(ended < Duration::from_secs(2), "the end took {ended:?}");
+}
+
+#[test]
+fn a_collector_that_refuses_is_told_of_once() {
+    listen_to_what_is_said();
+    let (address, posted) = collector("400 Bad Request");
+    let export = export_to(address);
+    // More than two batches.
+    observed(&export, || (0..1_100).for_each(|_| pass()));
+    export.end();
+    for _ in 0..2 {
+        posted.recv_timeout(SOON).expect("it is tried again with the next ones");
+    }
+    let said = said_of(address);
+    assert!(matches!(&said[..], [line] if line.contains("the answer is 400 Bad Request")), "{said:?}");
+}
+
+#[test]
+fn a_collector_that_is_away_is_told_of_with_the_reason() {
+    listen_to_what_is_said();
+    // Nobody else is given this port, and nobody listens.
+    let port = TcpSocket::new_v4().expect("a socket");
+    port.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let address = port.local_addr().expect("its address");
+    let export = export_to(address);
+    observed(&export, pass);
+    export.end();
+    let said = said_of(address);
+    assert!(matches!(&said[..], [line] if line.contains("Connection refused")), "{said:?}");
+}
