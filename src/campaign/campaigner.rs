@@ -175,7 +175,8 @@ impl<O: Clone> Campaigner<O> {
                 if self.resigning.is_some() {
                     // Or it is what was in flight when the resignation came.
                     self.released = !self.holds();
-                } else if self.holds() && self.claimed_by.is_none() {
+                } else if self.holds() && self.claimed_by.is_none() && now >= self.not_before {
+                    // Not before: what was in flight while somebody else's lock came and vanished again may have made this one.
                     let timing = self.settings.timing;
                     self.leads_until = Some(asked + timing.renew_deadline);
                     if !led {

@@ -296,3 +296,31 @@ proptest! {
         check(timing, &rates, &steps, true)?;
     }
 }
+
+#[test]
+fn a_creation_that_was_in_flight_while_anothers_lock_came_and_was_deleted_does_not_lead_at_once() {
+    let timing = Timing {
+        lease_duration: Duration::from_secs(10),
+        renew_deadline: Duration::from_millis(9_040),
+        retry_period: Duration::from_secs(2),
+    };
+    let steps = [
+        Step::Round(2),
+        Step::Round(1),
+        Step::Ask(2),
+        Step::Round(1),
+        Step::Hear(2, 29),
+        Step::Round(0),
+        Step::Delete,
+        Step::Round(2),
+    ];
+    let mut world = check(timing, &[95; 3], &steps, true).expect("no two lead");
+    assert_eq!(world.leaders(), [1], "who led before the deletion, until its deadline");
+    while world.leaders() != [2] {
+        assert!(world.time < 60_000, "who made the new lock leads in the end");
+        world.time += 150;
+        world.round(2);
+        world.round(1);
+        assert!(world.leaders().len() <= 1);
+    }
+}
