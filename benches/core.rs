@@ -47,6 +47,9 @@ fn main() -> Result<()> {
         world.watched(Kind::Pods, None, Event::Delete(pod("web", "e0", 0, 1_000_000, true)));
         let lost = snapshot(&world);
         criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| decide(black_box(&lost), now())));
+        if pods == CANDIDATES[2] {
+            first_failover(&mut criterion, &mut told, pods);
+        }
     }
     for elections in ELECTIONS {
         for (place, each) in [("in one namespace", elections), ("100 to a namespace", 100)] {
@@ -71,6 +74,27 @@ fn main() -> Result<()> {
     }
     criterion.final_summary();
     tell(&told)
+}
+
+/// After the first election every pod but the leader is listed as unfenced.
+fn first_failover(criterion: &mut Criterion, told: &mut Vec<String>, pods: usize) {
+    let mut world = election_with(pods);
+    let unfenced = (1..pods).map(|number| format!("web-e0-{number}-8c2c5fd0")).collect::<Vec<_>>().join(",");
+    world.watched(Kind::Leases, None, Event::Apply(lease("web", "e0", 60, Some(&unfenced))));
+    told.push(format!("one of {} unfenced pods is deleted", pods - 1));
+    let last = || Event::Delete(pod("web", "e0", pods - 1, 1_000_000, true));
+    criterion.bench_function(&told[told.len() - 1], |bencher| {
+        let before = || (world.clone(), last());
+        bencher.iter_batched_ref(
+            before,
+            |(world, last)| world.watched(Kind::Pods, None, last.clone()),
+            BatchSize::LargeInput,
+        );
+    });
+    told.push(format!("decision, the leader is deleted, {} unfenced pods", pods - 1));
+    world.watched(Kind::Pods, None, Event::Delete(pod("web", "e0", 0, 1_000_000, true)));
+    let lost = snapshot(&world);
+    criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| decide(black_box(&lost), now())));
 }
 
 /// Hands on what criterion has found.
@@ -132,13 +156,16 @@ fn election(namespace: &str, name: &str) -> Named {
     cached::election(serde_json::from_value(object).expect("an Election"), &limits()).expect("a revision")
 }
 
-fn lease(namespace: &str, election: &str) -> Named {
-    let mut metadata = metadata(namespace, election, 50);
+fn lease(namespace: &str, election: &str, revision: i64, unfenced: Option<&str>) -> Named {
+    let mut metadata = metadata(namespace, election, revision);
     let uid = |name: &str| format!("{namespace}-{name}-8c2c5fd0");
     metadata["annotations"] = json!({
         "podium.dev/election": uid(election), "podium.dev/term": "40",
         "podium.dev/holder": format!("{election}-0/{}", uid(&format!("{election}-0"))),
     });
+    if let Some(unfenced) = unfenced {
+        metadata["annotations"]["podium.dev/unfenced"] = unfenced.into();
+    }
     let spec = json!({ "holderIdentity": format!("{election}-0"), "leaseDurationSeconds": i32::MAX, "leaseTransitions": 0 });
     cached::lease(serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).expect("a Lease"))
         .expect("a revision")
@@ -161,14 +188,14 @@ fn world(items: impl IntoIterator<Item = Named>) -> World {
 
 fn election_with(pods: usize) -> World {
     let pods = (0..pods).map(|number| pod("web", "e0", number, 100, true));
-    world([election("web", "e0"), lease("web", "e0")].into_iter().chain(pods))
+    world([election("web", "e0"), lease("web", "e0", 50, None)].into_iter().chain(pods))
 }
 
 fn elections_in(elections: usize, each: usize) -> World {
     let items = (0..elections).flat_map(|number| {
         let (namespace, name) = (format!("n{}", number / each), format!("e{}", number % each));
         let pods: Vec<Named> = (0..3).map(|number| pod(&namespace, &name, number, 100, true)).collect();
-        [election(&namespace, &name), lease(&namespace, &name)].into_iter().chain(pods)
+        [election(&namespace, &name), lease(&namespace, &name, 50, None)].into_iter().chain(pods)
     });
     world(items)
 }

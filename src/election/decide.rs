@@ -1,6 +1,6 @@
 //! The decision: what is seen in, the complete plan out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -192,7 +192,8 @@ impl<'a> Decision<'a> {
             self.reason(record, successor)
         };
         let holder = record.holder.iter().map(|holder| holder.uid.clone());
-        let unfenced = record.unfenced.iter().filter(|uid| !self.is_fenced(uid, record)).cloned();
+        let fenced = self.fenced(record);
+        let unfenced = record.unfenced.iter().filter(|uid| !fenced.contains(uid)).cloned();
         self.elect(successor, holder.chain(unfenced).collect(), reason)
     }
 
@@ -250,13 +251,14 @@ impl<'a> Decision<'a> {
     }
 
     /// Rule 4: an entry may be dropped only if its pod was seen unlabelled with a term at or above that of the Lease being
-    /// replaced, or is gone for ever.
-    fn is_fenced(&self, uid: &Uid, record: &Record) -> bool {
-        let seen_fenced = |pod: &Pod| {
+    /// replaced, or is gone for ever. One set for all entries: after a first election the list names all pods but one.
+    fn fenced(&self, record: &Record) -> HashSet<&'a Uid> {
+        let seen_fenced = |pod: &&Pod| {
             let own = pod.term_unless_forged(self.lease.resource_version);
             !pod.is_labelled(&self.settings.label) && own >= Some(record.term)
         };
-        self.snapshot.gone.contains(uid) || self.snapshot.pod(uid).is_some_and(seen_fenced)
+        let seen = self.snapshot.pods.iter().filter(seen_fenced).map(|pod| &pod.id.uid);
+        seen.chain(&self.snapshot.gone).collect()
     }
 
     fn reason(&self, record: &Record, first: Option<&Pod>) -> String {

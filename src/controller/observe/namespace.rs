@@ -133,21 +133,22 @@ impl Namespace {
 
     /// Remembers that these UIDs do not exist any more, as far as the Election will ask for them.
     pub fn note_gone(&mut self, election: &str, uids: impl IntoIterator<Item = Uid>) {
-        let asked = self.former_holders(election);
-        if asked.is_empty() {
+        let asked = former_holders(&self.elections, &self.leases, election);
+        let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
             self.gone.remove(election);
             return;
-        }
+        };
         let gone = self.gone.entry(election.into()).or_default();
-        gone.extend(uids);
-        gone.retain(|uid| asked.contains(uid));
+        gone.extend(uids.into_iter().filter(|uid| asked.contains(uid)));
+        // Entries of a former version of the Lease. Not looked for each time: all pods of a long list may go at once.
+        if gone.len() > asked.len() {
+            gone.retain(|uid| asked.contains(uid));
+        }
     }
 
     /// The holder that the Election's Lease names and those that it lists as unfenced.
-    pub fn former_holders(&self, election: &str) -> BTreeSet<Uid> {
-        let lease = self.elections.get(election).and_then(|seen| seen.value.parsed.as_ref().ok());
-        let lease = lease.and_then(|parsed| self.leases.get(&parsed.settings.lease_name));
-        lease.map(|seen| seen.value.lease.former.clone()).unwrap_or_default()
+    pub fn former_holders(&self, election: &str) -> impl Iterator<Item = &Uid> {
+        former_holders(&self.elections, &self.leases, election).into_iter().flatten()
     }
 
     fn put_pod(&mut self, name: &str, pod: CachedPod, at: u64) -> Affected {
@@ -305,6 +306,15 @@ impl KnownPod {
     fn relations(&self) -> impl Iterator<Item = Name> {
         self.matching.iter().cloned().chain(self.value.claims.keys().map(Name::from))
     }
+}
+
+fn former_holders<'a>(
+    elections: &BTreeMap<Name, Seen<CachedElection>>,
+    leases: &'a BTreeMap<String, Seen<CachedLease>>,
+    election: &str,
+) -> Option<&'a BTreeSet<Uid>> {
+    let parsed = elections.get(election)?.value.parsed.as_ref().ok()?;
+    Some(&leases.get(&parsed.settings.lease_name)?.value.lease.former)
 }
 
 /// Whether the Election's selector matches these labels.

@@ -31,8 +31,7 @@ impl World {
         let lease = lease.map(|seen| owned(&key.name, cache, aged(seen.value.clone())));
 
         let related = cache.related.get(&*key.name).into_iter().flatten().cloned();
-        let former = cache.former_holders(&key.name);
-        let former = former.iter().filter_map(|uid| cache.pod_names.get(uid).cloned());
+        let former = cache.former_holders(&key.name).filter_map(|uid| cache.pod_names.get(uid).cloned());
         let names: BTreeSet<Name> = related.chain(former).collect();
         let pods = names.iter().filter_map(|name| Some((name, cache.pods.get(name)?)));
 
@@ -109,16 +108,16 @@ fn seen_by(
 /// not any more, then one that claims it, then the older one.
 fn rival(name: &str, election: &CachedElection, cache: &Namespace, pod: &KnownPod) -> Option<String> {
     let key = &election.parsed.as_ref().ok()?.settings.label.key;
-    let right = |name: &str, election: &CachedElection| {
-        let matches = pod.matching.iter().any(|matching| **matching == *name);
+    let own_matches = pod.matching.iter().any(|matching| **matching == *name);
+    let right = |matches: bool, name: &str, election: &CachedElection| {
         (matches, pod.value.claims.get(name).is_some(), Reverse((election.created, election.version.uid.clone())))
     };
-    let own = right(name, election);
+    let own = right(own_matches, name, election);
     cache
         .matching(pod)
         .filter(|(other, _)| ***other != *name)
         .filter(|(_, other)| other.parsed.as_ref().is_ok_and(|parsed| parsed.settings.label.key == *key))
-        .map(|(other_name, other)| (right(other_name, other), other_name))
+        .map(|(other_name, other)| (right(true, other_name, other), other_name))
         .filter(|(right, _)| *right > own)
         .max()
         .map(|(_, other)| other.to_string())

@@ -178,7 +178,10 @@ impl World {
 
     /// The holder that the Election's Lease names and those that it lists as unfenced.
     pub fn former_holders(&self, key: &Key) -> BTreeSet<Uid> {
-        self.namespaces.get(&key.namespace).map(|cache| cache.former_holders(&key.name)).unwrap_or_default()
+        self.namespaces
+            .get(&key.namespace)
+            .map(|cache| cache.former_holders(&key.name).cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Takes in that these pods are gone for ever, as far as the Election's Lease names them.
