@@ -8,6 +8,7 @@ mod harness;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
@@ -173,7 +174,7 @@ fn lease(namespace: &str, election: &str, revision: i64, unfenced: Option<&str>)
 
 /// Caches that hold these.
 fn world(items: impl IntoIterator<Item = Named>) -> World {
-    let mut world = World::new(&Scope::Cluster);
+    let mut world = World::new(&Scope::Cluster, Arc::new(now));
     let mut by_kind: BTreeMap<Kind, Vec<Named>> = BTreeMap::new();
     items.into_iter().for_each(|item| by_kind.entry(item.object.kind()).or_default().push(item));
     for kind in Kind::ALL {

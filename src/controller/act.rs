@@ -2,7 +2,7 @@
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -82,7 +82,7 @@ pub async fn act<S: Server>(
     }
     match (refused, unanswered) {
         (_, Some(ended)) => Err(ended),
-        (Some(_), None) => Ok(Then::LookAgain((shared.clock)().saturating_add(RETRY).unwrap_or(Timestamp::MAX))),
+        (Some(_), None) => Ok(Then::LookAgain(RETRY)),
         (None, None) => Ok(then),
     }
 }

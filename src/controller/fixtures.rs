@@ -81,7 +81,7 @@ pub fn lease_after(name: &str, revision: i64, holder: &str, term: i64, unfenced:
 
 /// Caches in sync that hold these objects.
 pub fn world(items: impl IntoIterator<Item = Named>) -> World {
-    let mut world = World::new(&Scope::Cluster);
+    let mut world = World::new(&Scope::Cluster, Arc::new(Timestamp::now));
     for kind in [Kind::Elections, Kind::Leases, Kind::Pods] {
         world.watched(kind, None, Event::Init);
         world.watched(kind, None, Event::InitDone);

@@ -108,9 +108,8 @@ impl Reconciler {
                     consulted = consult(shared, key, &snapshot, &mut place).await?;
                 }
                 Ok(Then::Rest) => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
-                Ok(Then::LookAgain(at)) => {
-                    let wait = Duration::try_from(at.duration_since((shared.clock)())).unwrap_or_default();
-                    let at = Instant::now() + wait;
+                Ok(Then::LookAgain(wait)) => {
+                    let at = Instant::now() + Duration::try_from(wait).unwrap_or_default();
                     return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }
                 Err(ended) => see_again(shared, key, ended).await?,

@@ -64,7 +64,7 @@ impl<S: Server> Shared<S> {
     /// A controller that knows nothing yet.
     pub fn new(server: S, options: Options, monitor: Arc<Monitor>) -> Self {
         let Options { scope, limits, instance, clock, candidacy: _, http: _ } = options;
-        let world = Mutex::new(World::new(&scope));
+        let world = Mutex::new(World::new(&scope, clock.clone()));
         Self {
             server,
             limits,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::SignedDuration;
 
 use super::snapshot::{Pod, PodState, Settings};
 
@@ -27,8 +27,8 @@ pub enum Ineligible {
     ForeignLabel(String),
     /// Its Ready condition is not true.
     NotReady,
-    /// Ready, but not for long enough: it will be at this time.
-    ReadyTooShort(Timestamp),
+    /// Ready, but not for long enough: it will be after this time.
+    ReadyTooShort(SignedDuration),
 }
 
 impl fmt::Display for Ineligible {
@@ -53,7 +53,7 @@ impl fmt::Display for Ineligible {
 ///
 /// # Errors
 /// The first reason against it.
-pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool, now: Timestamp) -> Result<(), Ineligible> {
+pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool) -> Result<(), Ineligible> {
     if !pod.matches {
         return Err(Ineligible::NotSelected);
     }
@@ -73,8 +73,9 @@ pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool, now: Timestamp)
     if let Some(value) = pod.label.as_ref().filter(|value| !settings.label.owns(value)) {
         return Err(Ineligible::ForeignLabel(value.clone()));
     }
-    let since = pod.ready_since.ok_or(Ineligible::NotReady)?;
-    // A time in the future comes from a kubelet whose clock is ahead: it counts as now.
-    let long_enough = since.min(now).saturating_add(settings.min_ready).unwrap_or(Timestamp::MAX);
-    if incumbent || long_enough <= now { Ok(()) } else { Err(Ineligible::ReadyTooShort(long_enough)) }
+    if !pod.ready {
+        return Err(Ineligible::NotReady);
+    }
+    let left = settings.min_ready.saturating_sub(pod.unchanged_for);
+    if incumbent || !left.is_positive() { Ok(()) } else { Err(Ineligible::ReadyTooShort(left)) }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::candidate::{Ineligible, eligible};
 use super::order;
@@ -23,7 +23,7 @@ pub const FOLLOWERS_AT_ONCE: usize = 64;
 
 /// Decides what is to be done about one Election.
 ///
-/// `now` is the local wall clock. It tunes stability (how long a pod has been Ready), never safety.
+/// `now` is the local wall clock. It dates what is written and decides nothing.
 pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let settings = match &snapshot.election.settings {
         Ok(settings) => settings,
@@ -37,10 +37,9 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let Some(lease) = &snapshot.lease else {
         return Plan { lease: Some(LeaseWrite::Create), then: Then::DecideAgain, ..Plan::default() };
     };
-    let title = Title::of(lease, snapshot, settings, now);
+    let title = Title::of(lease, snapshot, settings);
     if let Title::Theirs { message, left } = title {
-        let at = |left| Then::LookAgain(now.saturating_add(left).unwrap_or(Timestamp::MAX));
-        let then = left.map_or(Then::Rest, at);
+        let then = left.map_or(Then::Rest, Then::LookAgain);
         return Plan { then, ..stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now) };
     }
     let decision = Decision::new(snapshot, settings, lease, &title, now);
@@ -95,7 +94,7 @@ impl<'a> Decision<'a> {
         };
         let (mut can, mut cannot) = (Vec::new(), Vec::new());
         for pod in &snapshot.pods {
-            match eligible(pod, settings, incumbent.as_ref() == Some(&pod.id.uid), now) {
+            match eligible(pod, settings, incumbent.as_ref() == Some(&pod.id.uid)) {
                 Ok(()) => can.push(pod),
                 Err(why) => cannot.push((pod, why)),
             }
@@ -200,7 +199,7 @@ impl<'a> Decision<'a> {
     /// Who leads from now on. A holder that is merely not Ready stays while its delay is not over, and, if it is to be held,
     /// while there is no other.
     fn successor(&self) -> Option<&'a Pod> {
-        let patient = self.patience().is_some_and(|until| until > self.now);
+        let patient = self.patience().is_some();
         let first = self.first().filter(|_| !patient);
         first.or_else(|| self.unready_holder().filter(|_| patient || self.settings.hold))
     }
@@ -210,10 +209,10 @@ impl<'a> Decision<'a> {
         unready.map(|(pod, _)| *pod).find(|pod| self.incumbent.as_ref() == Some(&pod.id.uid))
     }
 
-    /// Until when a holder that is not Ready any more is given time. A time in the future counts as now.
-    fn patience(&self) -> Option<Timestamp> {
-        let since = self.unready_holder()?.unready_since?.min(self.now);
-        Some(since.saturating_add(self.settings.failover_delay).unwrap_or(Timestamp::MAX))
+    /// For how much longer a holder that is not Ready any more is given time.
+    fn patience(&self) -> Option<SignedDuration> {
+        let left = self.settings.failover_delay.saturating_sub(self.unready_holder()?.unchanged_for);
+        Some(left).filter(SignedDuration::is_positive)
     }
 
     /// Whether what speaks against the holder may be from before its term: whoever elected it has seen it since, and found it
@@ -323,7 +322,7 @@ impl<'a> Decision<'a> {
         let mut plan = Plan { fence, label, ..self.report(Some(leadership)) };
         if follow.len() > FOLLOWERS_AT_ONCE {
             follow.truncate(FOLLOWERS_AT_ONCE);
-            plan.then = Then::LookAgain(self.now);
+            plan.then = Then::LookAgain(SignedDuration::ZERO);
         }
         Plan { follow, ..plan }
     }
@@ -334,10 +333,10 @@ impl<'a> Decision<'a> {
             Outlook { settings: self.settings, leadership, eligible: &self.eligible, ineligible: &self.ineligible };
         let status = status::ruled(self.snapshot, outlook, self.now);
         let later = self.ineligible.iter().filter_map(|(_, why)| match why {
-            Ineligible::ReadyTooShort(at) => Some(*at),
+            Ineligible::ReadyTooShort(left) => Some(*left),
             _ => None,
         });
-        let later = later.chain(self.patience()).filter(|at| *at > self.now);
+        let later = later.chain(self.patience());
         Plan { status, then: later.min().map_or(Then::Rest, Then::LookAgain), ..Plan::default() }
     }
 

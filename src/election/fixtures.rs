@@ -100,8 +100,9 @@ pub fn pod(name: &str) -> Pod {
         settled: false,
         rival: None,
         state: PodState::Running,
-        ready_since: Some(at(600)),
-        unready_since: None,
+        ready: true,
+        unchanged_for: SignedDuration::from_secs(400),
+        transitioned: Some(at(600)),
         opted_out: false,
         priority: 0,
         created: at(400),
@@ -121,10 +122,21 @@ impl Pod {
         self
     }
 
+    /// Whether it is Ready, and for how many seconds it has been or has not been.
+    pub fn ready_for(mut self, ready: bool, seconds: i64) -> Self {
+        (self.ready, self.unchanged_for) = (ready, SignedDuration::from_secs(seconds));
+        self
+    }
+
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
     }
+}
+
+/// To be looked at again after these seconds.
+pub fn look_again(seconds: i64) -> Then {
+    Then::LookAgain(SignedDuration::from_secs(seconds))
 }
 
 impl Snapshot {

@@ -1,6 +1,6 @@
 //! What a decision results in: everything that is to be written, in the order in which it may be written.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::term::{PodRef, ResourceVersion, Term, Version};
 use crate::api::ElectionStatus;
@@ -30,8 +30,8 @@ pub enum Then {
     /// Nothing, until something changes.
     #[default]
     Rest,
-    /// Look again at this time, if nothing changes before.
-    LookAgain(Timestamp),
+    /// Look again after this time, if nothing changes before.
+    LookAgain(SignedDuration),
     /// Decide again at once: the writes made the next step possible.
     DecideAgain,
     /// Read pods, Election and Lease from the server, in this order, and decide again: the caches cannot tell. Why.

@@ -27,7 +27,8 @@ fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
                     (pod.state, pod.label, pod.rival, pod.priority) = (state, label, rival, priority);
                     pod.term = own.map(term);
                     pod.claimed = claimed || own.is_some();
-                    pod.ready_since = ready.then(|| at(since));
+                    (pod.ready, pod.transitioned) = (ready, Some(at(since)));
+                    pod.unchanged_for = k8s_openapi::jiff::SignedDuration::from_secs(1_010 - since);
                     // What is neither selected nor claimed is not seen.
                     pod.matches = matches || !pod.claimed;
                 })
@@ -112,7 +113,7 @@ proptest! {
         let (rest, _) = PerfectServer::new().settle(world);
         let healthy = |pod: &Pod| {
             let label = pod.label.as_deref().is_none_or(|value| value == "true");
-            pod.matches && pod.state == PodState::Running && pod.ready_since.is_some() && pod.rival.is_none() && label
+            pod.matches && pod.state == PodState::Running && pod.ready && pod.rival.is_none() && label
         };
         let status = &rest.election.status;
         let stalled = is_stalled(&rest) && rest.lease.as_ref().unwrap().content == Content::Blank;
@@ -165,7 +166,7 @@ proptest! {
         // Nothing is written over a higher term.
         let writable = |pod: &&Pod| pod.term_unless_forged(lease.resource_version) <= Some(record.term);
         for pod in followers.filter(writable).filter(|pod| record.holder.as_ref() != Some(&pod.id)) {
-            let follows = eligible(pod, settings, false, now()).is_ok();
+            let follows = eligible(pod, settings, false).is_ok();
             prop_assert_eq!(follows, pod.label.as_ref() == Some(value), "{:?}", pod);
         }
     }

@@ -94,10 +94,12 @@ pub struct Pod {
     pub rival: Option<String>,
     /// `status.phase` and what belongs to it.
     pub state: PodState,
-    /// Since when the condition that makes a candidate has been true. `None`: it is not.
-    pub ready_since: Option<Timestamp>,
-    /// Since when that condition has been there without being true.
-    pub unready_since: Option<Timestamp>,
+    /// Whether the condition that makes a candidate is true.
+    pub ready: bool,
+    /// For how long it has or has not been, on a monotonic clock of the reader's: what delays are counted from.
+    pub unchanged_for: SignedDuration,
+    /// The `lastTransitionTime` of that condition, by the clock of whoever reported it. Delays do not start here.
+    pub transitioned: Option<Timestamp>,
     /// `podium.dev/candidate: "false"`
     pub opted_out: bool,
     /// `podium.dev/priority`, 0 by default.

@@ -1,6 +1,6 @@
 //! Whose a Lease is, and who has to consent before it is written (`docs/design.md`, section 6).
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 
 use super::candidate::eligible;
 use super::snapshot::{Pod, Settings, Snapshot};
@@ -27,7 +27,7 @@ pub enum Title<'a> {
 
 impl<'a> Title<'a> {
     /// The right of this Election to write this Lease.
-    pub fn of(lease: &Lease, snapshot: &'a Snapshot, settings: &Settings, now: Timestamp) -> Self {
+    pub fn of(lease: &Lease, snapshot: &'a Snapshot, settings: &Settings) -> Self {
         let (name, election) = (&settings.lease_name, &snapshot.election.name);
         let remedy = "set spec.leaseName of a new Election to an unused name, or delete the Lease if nobody needs it";
         let theirs = |message| Self::Theirs { message, left: None };
@@ -56,7 +56,7 @@ impl<'a> Title<'a> {
             ));
         }
         // A sidecar that finds its Lease taken over follows from then on: nothing has to be waited for if its pod stays leader.
-        let holder = holder.filter(|pod| lease.by_sidecars && eligible(pod, settings, true, now).is_ok());
+        let holder = holder.filter(|pod| lease.by_sidecars && eligible(pod, settings, true).is_ok());
         match campaigner {
             Some((campaigner, left)) if holder.is_none() => Self::Theirs {
                 message: format!(

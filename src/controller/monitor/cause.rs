@@ -52,7 +52,7 @@ pub fn cause(phrase: &str) -> &'static str {
 mod tests {
     use std::collections::BTreeSet;
 
-    use k8s_openapi::jiff::Timestamp;
+    use k8s_openapi::jiff::SignedDuration;
 
     use super::*;
     use crate::election::candidate::Ineligible;
@@ -68,7 +68,7 @@ mod tests {
             Ineligible::OptedOut => Ineligible::ClaimedBy("other".into()),
             Ineligible::ClaimedBy(_) => Ineligible::ForeignLabel("mine".into()),
             Ineligible::ForeignLabel(_) => Ineligible::NotReady,
-            Ineligible::NotReady => Ineligible::ReadyTooShort(Timestamp::UNIX_EPOCH),
+            Ineligible::NotReady => Ineligible::ReadyTooShort(SignedDuration::ZERO),
             Ineligible::ReadyTooShort(_) => return None,
         })
     }

@@ -10,7 +10,8 @@ use kube::core::DeserializeGuard;
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
-use super::compact::{Conditions, Pairs};
+use super::compact::Pairs;
+use super::conditions::Conditions;
 use super::settings::{Limits, Parsed, parse};
 use super::stream::Kind;
 use crate::api::{Election, ElectionStatus, Reason, names};
@@ -219,15 +220,14 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
         _ => PodState::Pending,
     };
     let conditions = status.conditions.into_iter().map(|PodCondition { type_, status, last_transition_time }| {
-        let since = last_transition_time.and_then(|time| time.parse().ok());
-        (type_, (status == "True", since.unwrap_or(Timestamp::UNIX_EPOCH)))
+        (type_, (status == "True", last_transition_time.and_then(|time| time.parse().ok())))
     });
     let pod = CachedPod {
         version: version(&metadata)?,
         labels: Pairs::of(labels),
         claims: Pairs::of(claims),
         state,
-        conditions: Conditions::of(&conditions.collect()),
+        conditions: Conditions::reported(&conditions.collect()),
         opted_out: annotations.get(names::CANDIDATE).is_some_and(|value| value == "false"),
         priority: annotations.get(names::PRIORITY).and_then(|value| value.parse().ok()).unwrap_or(0),
         created: created(&metadata),

@@ -7,21 +7,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
-
 /// A name that several indices share.
 pub type Name = Arc<str>;
 
 /// Texts, one after the other.
 #[derive(Clone, PartialEq, Eq)]
-struct Texts {
+pub(super) struct Texts {
     all: Box<str>,
     /// Where each one ends.
     ends: Box<[u32]>,
 }
 
 impl Texts {
-    fn new<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
         let (mut all, mut ends) = (String::new(), Vec::new());
         for text in texts {
             all.push_str(text);
@@ -31,7 +29,7 @@ impl Texts {
         Self { all: all.into(), ends: ends.into() }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
         let mut begin = 0;
         self.ends.iter().map(move |end| {
             let end = *end as usize;
@@ -78,31 +76,6 @@ impl fmt::Debug for Pairs {
     }
 }
 
-/// A pod's conditions: whether each is true, and since when it has been or has not been.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Conditions {
-    types: Texts,
-    states: Box<[(bool, Timestamp)]>,
-}
-
-impl Conditions {
-    /// Those of a map.
-    pub fn of(conditions: &BTreeMap<String, (bool, Timestamp)>) -> Self {
-        Self { types: Texts::new(conditions.keys().map(String::as_str)), states: conditions.values().copied().collect() }
-    }
-
-    /// The condition of this type.
-    pub fn get(&self, kind: &str) -> Option<(bool, Timestamp)> {
-        self.types.iter().zip(&self.states).find(|(own, _)| *own == kind).map(|(_, state)| *state)
-    }
-}
-
-impl fmt::Debug for Conditions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.types.iter().zip(&self.states)).finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,18 +91,6 @@ mod tests {
             prop_assert!(pairs.keys().eq(map.keys()));
             for key in map.keys().chain([&other]) {
                 prop_assert_eq!(pairs.get(key), map.get(key).map(String::as_str));
-            }
-        }
-
-        #[test]
-        fn a_condition_is_found_by_its_type(
-            map in prop::collection::btree_map("[a-c]{0,2}", (any::<bool>(), -9i64..9), 0..6), other in "[a-c]{0,2}"
-        ) {
-            let at = |second| Timestamp::from_second(second).unwrap();
-            let map: BTreeMap<_, _> = map.into_iter().map(|(kind, (holds, since))| (kind, (holds, at(since)))).collect();
-            let conditions = Conditions::of(&map);
-            for kind in map.keys().chain([&other]) {
-                prop_assert_eq!(conditions.get(kind), map.get(kind).copied());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod cached;
 pub mod compact;
+pub mod conditions;
 pub mod index;
 pub mod leftovers;
 pub mod namespace;

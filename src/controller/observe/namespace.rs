@@ -6,6 +6,7 @@ use kube::core::SelectorExt;
 
 use super::cached::{CachedElection, CachedLease, CachedPod, Object};
 use super::compact::{Name, Pairs};
+use super::conditions::Moment;
 use super::index::LabelIndex;
 use super::stream::Kind;
 use crate::api::LeaderLabel;
@@ -92,9 +93,9 @@ impl Namespace {
     }
 
     /// Stores the object. Returns whom its difference from the one before concerns; a mere new version concerns nobody.
-    pub fn put(&mut self, name: &str, object: Object, at: u64) -> Affected {
+    pub fn put(&mut self, name: &str, object: Object, at: u64, now: Moment) -> Affected {
         match object {
-            Object::Pod(pod) => self.put_pod(name, pod, at),
+            Object::Pod(pod) => self.put_pod(name, pod, at, now),
             Object::Lease(lease) => self.put_lease(name, lease, at),
             Object::Election(election) => self.put_election(name, election, at),
         }
@@ -151,8 +152,10 @@ impl Namespace {
         former_holders(&self.elections, &self.leases, election).into_iter().flatten()
     }
 
-    fn put_pod(&mut self, name: &str, pod: CachedPod, at: u64) -> Affected {
+    fn put_pod(&mut self, name: &str, mut pod: CachedPod, at: u64, now: Moment) -> Affected {
         let mut affected = Affected::new();
+        let before = self.pods.get(name).map(|known| &known.value).filter(|before| before.version.uid == pod.version.uid);
+        pod.conditions.observe(before.map(|before| &before.conditions), now);
         if let Some(before) = self.pods.get_mut(name) {
             if before.value.version.uid != pod.version.uid {
                 affected.extend(self.remove_pod(name));

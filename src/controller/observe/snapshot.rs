@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::cached::{CachedElection, CachedLease};
 use super::compact::Name;
+use super::conditions::{Condition, Moment};
 use super::namespace::{KnownPod, Namespace, Seen};
 use super::world::{Key, World};
 use crate::api::names;
@@ -35,6 +36,7 @@ impl World {
         let names: BTreeSet<Name> = related.chain(former).collect();
         let pods = names.iter().filter_map(|name| Some((name, cache.pods.get(name)?)));
 
+        let now = self.clocks.now();
         let snapshot = Snapshot {
             election: Election {
                 namespace: key.namespace.clone(),
@@ -47,7 +49,7 @@ impl World {
                 status: election.status.clone(),
             },
             lease: lease.as_ref().map(|cached| cached.lease.clone()),
-            pods: pods.map(|(name, pod)| seen_by(&key.name, election, cache, name, pod, consulted)).collect(),
+            pods: pods.map(|(name, pod)| seen_by(&key.name, election, cache, (name, pod), consulted, now)).collect(),
             gone: cache.gone.get(&key.name).cloned().unwrap_or_default(),
             read_after: consulted.read_after,
         };
@@ -77,14 +79,15 @@ fn seen_by(
     name: &str,
     election: &CachedElection,
     cache: &Namespace,
-    pod_name: &str,
-    known: &KnownPod,
+    (pod_name, known): (&str, &KnownPod),
     consulted: Consulted,
+    now: Moment,
 ) -> Pod {
     let KnownPod { value: pod, at, matching } = known;
     let parsed = election.parsed.as_ref().ok();
     let claim = pod.claims.get(name);
-    let ready = parsed.and_then(|parsed| pod.conditions.get(&parsed.settings.ready_condition));
+    let kind = parsed.map_or("", |parsed| &parsed.settings.ready_condition);
+    let Condition { holds, unchanged_for, transitioned } = pod.conditions.get(kind, now);
     Pod {
         id: PodRef { name: pod_name.into(), uid: pod.version.uid.clone() },
         resource_version: pod.version.resource_version,
@@ -95,8 +98,9 @@ fn seen_by(
         settled: *at <= consulted.settled_at,
         rival: rival(name, election, cache, known),
         state: pod.state,
-        ready_since: ready.filter(|(holds, _)| *holds).map(|(_, since)| since),
-        unready_since: ready.filter(|(holds, _)| !*holds).map(|(_, since)| since),
+        ready: holds,
+        unchanged_for,
+        transitioned,
         opted_out: pod.opted_out,
         priority: pod.priority,
         created: pod.created,

@@ -6,6 +6,7 @@ use kube::core::SelectorExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::conditions::Clocks;
 use super::namespace::Namespace;
 use super::stream::Kind;
 use crate::controller::fixtures::{election, pod};
@@ -52,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(cache: &mut Namespace, step: &Step, at: i64) {
+fn take(cache: &mut Namespace, clocks: &Clocks, step: &Step, at: i64) {
     match step {
         Step::NoPod(name) => drop(cache.remove(Kind::Pods, name)),
         Step::NoElection(name) => drop(cache.remove(Kind::Elections, name)),
@@ -63,7 +64,7 @@ fn take(cache: &mut Namespace, step: &Step, at: i64) {
                 let claims = claims.iter().map(|claim| (format!("term.podium.dev/{claim}"), json!("5")));
                 object["metadata"]["annotations"] = Value::Object(claims.collect());
             });
-            cache.put(name, object.object, at.unsigned_abs());
+            cache.put(name, object.object, at.unsigned_abs(), clocks.now());
         }
         Step::Election { name, uid, selector } => {
             let object = election(name, at, |object| {
@@ -71,7 +72,7 @@ fn take(cache: &mut Namespace, step: &Step, at: i64) {
                 object["metadata"]["generation"] = at.into();
                 object["spec"]["selector"] = selector.clone();
             });
-            cache.put(name, object.object, at.unsigned_abs());
+            cache.put(name, object.object, at.unsigned_abs(), clocks.now());
         }
     }
 }
@@ -80,8 +81,9 @@ proptest! {
     #[test]
     fn the_indices_say_what_looking_at_everything_says(steps in prop::collection::vec(step(), 1..24)) {
         let mut cache = Namespace::default();
+        let clocks = Clocks::new(std::sync::Arc::new(k8s_openapi::jiff::Timestamp::now));
         for (number, step) in steps.iter().enumerate() {
-            take(&mut cache, step, 10 + i64::try_from(number).unwrap());
+            take(&mut cache, &clocks, step, 10 + i64::try_from(number).unwrap());
             let selects = |election: &str, pod: &str| {
                 let parsed = cache.elections.get(election).and_then(|seen| seen.value.parsed.as_ref().ok());
                 parsed.is_some_and(|parsed| parsed.selector.matches(&cache.pods[pod].value.labels.to_map()))

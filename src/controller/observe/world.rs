@@ -8,10 +8,12 @@ use kube::runtime::watcher::Event;
 
 use super::cached::Named;
 use super::compact::Name;
+use super::conditions::Clocks;
 use super::namespace::{Affected, Namespace, is_known};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
 use crate::api::ElectionStatus;
+use crate::controller::Clock;
 use crate::controller::queue::Grouped;
 use crate::election::term::{Uid, Version};
 
@@ -72,17 +74,19 @@ pub struct World {
     cluster: bool,
     /// Counts the changes: what was stored by which is known to have been seen before a request that began after it.
     pub(super) changes: u64,
+    pub(super) clocks: Clocks,
 }
 
 impl World {
-    /// Empty caches for these watches.
-    pub fn new(scope: &Scope) -> Self {
+    /// Empty caches for these watches, on a machine with this wall clock.
+    pub fn new(scope: &Scope, clock: Clock) -> Self {
         let streams = scope.watches().into_iter().flat_map(|namespace| Kind::ALL.map(|kind| (kind, namespace.clone())));
         Self {
             namespaces: BTreeMap::new(),
             streams: streams.map(|stream| (stream, Stream::default())).collect(),
             cluster: *scope == Scope::Cluster,
             changes: 0,
+            clocks: Clocks::new(clock),
         }
     }
 
@@ -222,7 +226,7 @@ impl World {
             return Changes::default();
         }
         self.changes += 1;
-        let affected = cache.put(&name, object, self.changes);
+        let affected = cache.put(&name, object, self.changes, self.clocks.now());
         self.changed(&namespace, affected)
     }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::controller::observe::cached::{self, Object};
+use crate::controller::observe::conditions::Clocks;
+use k8s_openapi::jiff::Timestamp;
 
 fn names_of(changes: Changes) -> Vec<String> {
     changes.affected.into_iter().map(|key| key.name).collect()
@@ -24,7 +26,7 @@ fn an_old_version_never_replaces_a_newer_one() {
     apply(&mut world, pod("a", 30, ready));
     assert_eq!(names_of(apply(&mut world, pod("a", 29, |_| ()))), [""; 0]);
     let (snapshot, _) = world.snapshot(&key("web"), Consulted::default()).unwrap();
-    assert!(snapshot.pods[0].ready_since.is_some());
+    assert!(snapshot.pods[0].ready);
 }
 
 #[test]
@@ -149,5 +151,6 @@ fn a_time_beyond_all_calendars_makes_a_lease_damaged_or_held_and_a_pod_not_unrea
             serde_json::json!([{ "type": "Ready", "status": "True", "lastTransitionTime": far }]);
     });
     let Object::Pod(pod) = named.object else { panic!() };
-    assert!(pod.conditions.get("Ready").is_some_and(|(holds, _)| holds));
+    let clocks = Clocks::new(Arc::new(Timestamp::now));
+    assert!(pod.conditions.get("Ready", clocks.now()).holds);
 }

@@ -2,9 +2,14 @@
 
 mod act;
 mod caches;
+mod clock;
 mod disputes;
 mod sweep;
 
+use std::sync::Arc;
+
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::act::act;

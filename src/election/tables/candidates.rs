@@ -12,7 +12,7 @@ fn who_may_not_lead_is_replaced_at_once_with_the_reason() {
         (|pod| pod.state = PodState::Failed, "a failed"),
         (|pod| pod.state = PodState::Succeeded, "a has ended"),
         (|pod| pod.state = PodState::Pending, "a is not running"),
-        (|pod| pod.ready_since = None, "a is not Ready"),
+        (|pod| pod.ready = false, "a is not Ready"),
         (|pod| pod.opted_out = true, "a opted out"),
         (|pod| pod.matches = false, "a does not match the selector"),
         (|pod| pod.rival = Some("db".into()), "a is claimed by Election db"),
@@ -54,15 +54,15 @@ fn the_order_is_priority_then_newest_revision_then_longest_ready_then_name() {
     let old = |name: &str| pod(name).with(|pod| (pod.revision, pod.created) = (Some("old".into()), at(100)));
     let new = |name: &str| pod(name).with(|pod| (pod.revision, pod.created) = (Some("new".into()), at(200)));
     assert_eq!(winner([pod("b"), pod("a")]), "a");
-    assert_eq!(winner([pod("a"), pod("b").with(|pod| pod.ready_since = Some(at(599)))]), "b");
-    assert_eq!(winner([old("a").with(|pod| pod.ready_since = Some(at(1))), new("b")]), "b");
+    assert_eq!(winner([pod("a"), pod("b").with(|pod| pod.transitioned = Some(at(599)))]), "b");
+    assert_eq!(winner([old("a").with(|pod| pod.transitioned = Some(at(1))), new("b")]), "b");
     assert_eq!(winner([new("a"), old("b").with(|pod| pod.priority = 1)]), "b");
     assert_eq!(winner([pod("a").with(|pod| pod.priority = -1), pod("b")]), "b");
 }
 
 #[test]
 fn a_healthy_leader_is_never_preempted() {
-    let better = pod("b").with(|pod| (pod.priority, pod.ready_since) = (100, Some(at(1))));
+    let better = pod("b").with(|pod| (pod.priority, pod.transitioned) = (100, Some(at(1))));
     let plan = world(reign("a", 90, [])).pods([pod("a").labelled().term(90), better]).plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None));
 }
@@ -72,14 +72,12 @@ fn a_pod_must_have_been_ready_for_long_enough_to_become_leader_but_not_to_stay()
     let patient = |world: &mut Snapshot| {
         world.election.settings.as_mut().unwrap().min_ready = k8s_openapi::jiff::SignedDuration::from_secs(30);
     };
-    let ready_at = |name: &str, second| pod(name).with(|pod| pod.ready_since = Some(at(second)));
-    let young = world(reign("", 90, [])).pods([ready_at("a", 971)]).with(patient).plan();
-    assert_eq!((young.lease, young.then), (None, Then::LookAgain(at(1_001))));
-    let old = world(reign("", 90, [])).pods([ready_at("a", 970)]).with(patient).plan();
+    let ready_for = |seconds| pod("a").ready_for(true, seconds);
+    let young = world(reign("", 90, [])).pods([ready_for(29)]).with(patient).plan();
+    assert_eq!((young.lease, young.then), (None, look_again(1)));
+    let old = world(reign("", 90, [])).pods([ready_for(30)]).with(patient).plan();
     assert_eq!(elected(&old).0, "a");
-    let ahead = world(reign("", 90, [])).pods([ready_at("a", 5_000)]).with(patient).plan();
-    assert_eq!(ahead.then, Then::LookAgain(at(1_030)), "a time in the future counts as now");
-    let blip = world(reign("a", 90, [])).pods([ready_at("a", 999).labelled().term(90)]).with(patient).plan();
+    let blip = world(reign("a", 90, [])).pods([ready_for(1).labelled().term(90)]).with(patient).plan();
     assert_eq!(blip.lease, None, "a leader that is well is kept");
 }
 
@@ -92,10 +90,6 @@ fn a_world_that_is_right_is_left_alone() {
 }
 
 // ---- Fields that keep a leader ----
-
-fn unready_at(name: &str, second: i64) -> Pod {
-    pod(name).with(|pod| (pod.ready_since, pod.unready_since) = (None, Some(at(second))))
-}
 
 fn with_settings(change: fn(&mut Settings)) -> impl FnOnce(&mut Snapshot) {
     move |world| change(world.election.settings.as_mut().unwrap())
@@ -110,7 +104,7 @@ fn ready_reason(plan: &Plan) -> (String, String) {
 #[test]
 fn hold_keeps_a_leader_that_is_merely_not_ready_while_there_is_no_other() {
     let hold = || with_settings(|settings| settings.hold = true);
-    let leader = || unready_at("a", 990).labelled().term(90);
+    let leader = || pod("a").ready_for(false, 10).labelled().term(90);
     let plan = world(reign("a", 90, [])).pods([leader()]).with(hold()).plan();
     assert_eq!((plan.lease.clone(), plan.fence.len()), (None, 0));
     assert_eq!(ready_reason(&plan), ("True".into(), "LeaderHeld".into()));
@@ -127,7 +121,7 @@ fn hold_keeps_a_leader_that_is_merely_not_ready_while_there_is_no_other() {
 
 #[test]
 fn hold_and_the_delay_hold_also_when_the_lease_was_lost() {
-    let leader = || unready_at("a", 990).labelled().term(90);
+    let leader = || pod("a").ready_for(false, 10).labelled().term(90);
     let hold = with_settings(|settings| settings.hold = true);
     let plan = world(Content::Blank).pods([leader()]).with(hold).consulted().plan();
     assert_eq!((elected(&plan).0, plan.fence.len()), ("a", 0));
@@ -140,16 +134,14 @@ fn hold_and_the_delay_hold_also_when_the_lease_was_lost() {
 fn a_failover_delay_gives_time_to_a_leader_that_turned_unready_and_to_no_other() {
     let delay = || with_settings(|settings| settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(30));
     let of = |leader| world(reign("a", 90, [])).pods([leader, pod("b")]).with(delay()).plan();
-    let early = of(unready_at("a", 971).labelled().term(90));
-    assert_eq!((early.lease.clone(), early.then.clone()), (None, Then::LookAgain(at(1_001))));
+    let early = of(pod("a").ready_for(false, 29).labelled().term(90));
+    assert_eq!((early.lease.clone(), early.then.clone()), (None, look_again(1)));
     assert_eq!(ready_reason(&early), ("True".into(), "LeaderHeld".into()));
-    assert_eq!(elected(&of(unready_at("a", 970).labelled().term(90))).0, "b", "the time is over");
+    assert_eq!(elected(&of(pod("a").ready_for(false, 30).labelled().term(90))).0, "b", "the time is over");
     for state in [PodState::Terminating, PodState::Failed] {
-        let gone = unready_at("a", 999).labelled().term(90).with(|pod| pod.state = state);
+        let gone = pod("a").ready_for(false, 1).labelled().term(90).with(|pod| pod.state = state);
         assert_eq!(elected(&of(gone)).0, "b", "{state:?} is never delayed");
     }
-    let ahead = of(unready_at("a", 5_000).labelled().term(90));
-    assert_eq!(ahead.then, Then::LookAgain(at(1_030)), "a time in the future counts as now");
 }
 
 #[test]

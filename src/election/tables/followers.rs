@@ -28,12 +28,12 @@ fn pods_that_could_lead_get_the_followers_value_with_the_term_and_those_that_hav
 fn pods_that_could_not_lead_lose_the_followers_value_unless_they_are_about_to_go() {
     let of = |change: fn(&mut Pod)| writes(&led([follower("a").with(change)]).plan().follow).len();
     assert_eq!(of(|_| {}), 0);
-    assert_eq!(of(|pod| pod.ready_since = None), 1);
+    assert_eq!(of(|pod| pod.ready = false), 1);
     assert_eq!(of(|pod| pod.opted_out = true), 1);
     assert_eq!(of(|pod| pod.matches = false), 1);
     assert_eq!(of(|pod| pod.state = PodState::Failed), 1);
     assert_eq!(of(|pod| pod.state = PodState::Terminating), 0);
-    let plan = led([follower("a").with(|pod| pod.ready_since = None)]).plan();
+    let plan = led([follower("a").with(|pod| pod.ready = false)]).plan();
     assert_eq!(writes(&plan.follow), [("a", 90, REMOVE)]);
 }
 
@@ -42,7 +42,7 @@ fn a_follower_is_not_asked_again_how_long_it_has_been_ready() {
     let min_ready = |world: &mut Snapshot| {
         world.election.settings.as_mut().unwrap().min_ready = k8s_openapi::jiff::SignedDuration::from_secs(60);
     };
-    let young = |pod: Pod| led([pod.with(|pod| pod.ready_since = Some(now()))]).with(min_ready).plan().follow;
+    let young = |pod: Pod| led([pod.ready_for(true, 0)]).with(min_ready).plan().follow;
     assert_eq!(writes(&young(follower("a"))), [], "the clock of another controller may have said so");
     assert_eq!(writes(&young(pod("a"))), []);
 }
@@ -52,7 +52,7 @@ fn one_plan_writes_to_so_many_followers_only() {
     let mut world = led([]);
     world.pods.extend((0..100).map(|number| pod(&format!("web-{number}"))));
     let plan = world.plan();
-    assert_eq!((plan.follow.len(), plan.then), (crate::election::decide::FOLLOWERS_AT_ONCE, Then::LookAgain(now())));
+    assert_eq!((plan.follow.len(), plan.then), (crate::election::decide::FOLLOWERS_AT_ONCE, look_again(0)));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_former_holder_is_fenced_to_the_followers_value_if_it_could_lead() {
     assert_eq!(writes(&of(pod("a").labelled().term(50)).fence), [("a", 90, FOLLOW)]);
     assert_eq!(writes(&of(pod("a").term(50)).fence), [("a", 90, FOLLOW)]);
     assert_eq!(writes(&of(follower("a").term(50)).fence), [("a", 90, KEEP)]);
-    assert_eq!(writes(&of(pod("a").labelled().term(50).with(|pod| pod.ready_since = None)).fence), [("a", 90, REMOVE)]);
+    assert_eq!(writes(&of(pod("a").labelled().term(50).with(|pod| pod.ready = false)).fence), [("a", 90, REMOVE)]);
     assert!(of(pod("a")).follow.is_empty(), "one write for one pod");
 }
 

@@ -77,14 +77,14 @@ fn a_leader_that_is_still_labelled_stays_when_the_lease_was_lost() {
 
 #[test]
 fn nothing_is_written_for_a_blank_lease_while_nobody_may_lead() {
-    let unready = pod("a").with(|pod| pod.ready_since = None);
+    let unready = pod("a").with(|pod| pod.ready = false);
     let plan = world(Content::Blank).pods([unready]).plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None));
 }
 
 #[test]
 fn a_label_left_from_a_lost_lease_goes_even_if_nobody_may_lead() {
-    let left = pod("a").labelled().term(70).with(|pod| pod.ready_since = None);
+    let left = pod("a").labelled().term(70).with(|pod| pod.ready = false);
     let plan = world(Content::Blank).pods([left]).consulted().plan();
     assert_eq!(elected(&plan), ("", 100, uids(["a-uid"])));
     assert_eq!(writes(&plan.fence), [("a", 100, REMOVE)]);
@@ -125,7 +125,7 @@ fn a_holder_that_is_not_seen_is_not_deposed_before_the_server_was_asked() {
 
 #[test]
 fn a_holder_that_was_last_seen_before_its_term_is_not_deposed_before_the_server_was_asked() {
-    let unready = || pod("a").with(|pod| pod.ready_since = None);
+    let unready = || pod("a").with(|pod| pod.ready = false);
     let before = [unready(), unready().term(80), unready().with(|pod| pod.state = PodState::Pending)];
     for seen in before {
         let plan = world(reign("a", 90, [])).pods([seen.clone(), pod("b")]).plan();

@@ -33,7 +33,7 @@ fn rule_9_a_change_of_leader_is_announced_with_the_status_that_tells_it_first() 
 fn the_status_waits_for_nothing_but_mere_counts() {
     let leader = pod("b").labelled().term(90);
     let (rest, _) = PerfectServer::new().settle(world(reign("b", 90, [])).pods([leader, pod("c")]));
-    let fewer = rest.clone().with(|world| world.pods[1].ready_since = None).plan().status.unwrap();
+    let fewer = rest.clone().with(|world| world.pods[1].ready = false).plan().status.unwrap();
     assert!(fewer.can_wait && fewer.announce.is_none());
     let stalled = rest.with(|world| world.pods[1].label = Some("foreign".into())).plan().status.unwrap();
     assert!(!stalled.can_wait);
@@ -43,7 +43,7 @@ fn the_status_waits_for_nothing_but_mere_counts() {
 
 #[test]
 fn rule_10_without_an_eligible_pod_the_holder_is_deposed_under_a_new_term() {
-    let unready = pod("a").labelled().term(90).with(|pod| pod.ready_since = None);
+    let unready = pod("a").labelled().term(90).with(|pod| pod.ready = false);
     let plan = world(reign("a", 90, [])).pods([unready]).plan();
     assert_eq!(elected(&plan), ("", 100, uids(["a-uid"])));
     assert_eq!((writes(&plan.fence), plan.label), (vec![("a", 100, REMOVE)], None));
@@ -56,7 +56,7 @@ fn rule_10_without_an_eligible_pod_the_holder_is_deposed_under_a_new_term() {
 
 #[test]
 fn a_vacancy_is_not_renewed() {
-    let plan = world(reign("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready_since = None)]).plan();
+    let plan = world(reign("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready = false)]).plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None));
 }
 

@@ -32,7 +32,7 @@ fn left_alone(world: &Snapshot) -> (String, Option<i64>) {
     let (reason, message) = stalled(world);
     assert_eq!(reason, "LeaseConflict");
     match world.plan().then {
-        Then::LookAgain(time) => (message, Some(time.duration_since(now()).as_secs())),
+        Then::LookAgain(left) => (message, Some(left.as_secs())),
         _ => (message, None),
     }
 }
@@ -90,7 +90,7 @@ fn a_sidecars_lease_is_taken_over_at_once_and_its_holder_stays() {
 
 #[test]
 fn a_sidecar_whose_pod_may_not_lead_is_waited_for() {
-    let unready = |world: &mut Snapshot| world.pods[1].ready_since = None;
+    let unready = |world: &mut Snapshot| world.pods[1].ready = false;
     let waiting = foreign("b", 5, by_sidecars).with(unready).consulted();
     assert_eq!(left_alone(&waiting).1, Some(10));
     let expired = foreign("b", 15, by_sidecars).with(unready).consulted().plan();
