@@ -49,5 +49,5 @@ pub fn claim(election: &str) -> String {
     format!("{CLAIM_PREFIX}{election}")
 }
 
-/// The revision labels of ReplicaSets, and of StatefulSets and DaemonSets.
-pub const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
+/// The revision labels of Deployments, of Argo's Rollouts, and of StatefulSets and DaemonSets.
+pub const REVISION_LABELS: [&str; 3] = ["pod-template-hash", "rollouts-pod-template-hash", "controller-revision-hash"];

@@ -105,7 +105,7 @@ impl<'a> Decision<'a> {
     }
 
     fn first(&self) -> Option<&'a Pod> {
-        order::first(&self.eligible, self.incumbent.as_ref(), order::newest_revision(&self.snapshot.pods))
+        order::first(&self.eligible, self.incumbent.as_ref(), &order::Newest::of(&self.snapshot.pods))
     }
 
     /// Rule 3: what cannot be trusted is emptied first, so that a plan that somebody still holds on the old version fails.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
-use super::snapshot::{Election, Pod, PodState, Settings, Snapshot};
+use super::snapshot::{Election, Pod, PodState, Revision, Settings, Snapshot, Workload};
 use super::term::{PodRef, ResourceVersion, Term, Uid};
 use super::{decide, plan};
 use crate::api::{ElectionStatus, LeaderLabel};
@@ -119,6 +119,13 @@ impl Pod {
     pub fn term(mut self, number: i64) -> Self {
         self.claimed = true;
         self.term = Some(term(number));
+        self
+    }
+
+    /// The workload and its revision that it was made from, and when.
+    pub fn made_from(mut self, workload: &str, hash: &str, second: i64) -> Self {
+        self.revision = Some(Revision { workload: Workload::of(&[workload]), hash: hash.into() });
+        self.created = at(second);
         self
     }
 

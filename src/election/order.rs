@@ -1,21 +1,25 @@
 //! Who leads first: a total order, so that the same input gives the same leader on every replica and in every run.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use super::snapshot::Pod;
+use super::snapshot::{Pod, Revision, Workload};
 use super::term::Uid;
 
-/// The first of the eligible pods: the present holder, then the higher priority, then the newest revision (so that a rollout
-/// does not elect a pod that is about to go), then the longest Ready, then the name.
+/// The first of the eligible pods: the present holder, then the higher priority, then the newest revision of its workload (so
+/// that a rollout does not elect a pod that is about to go), then the longest Ready, then the name.
+///
+/// Revisions of two workloads are not compared: a pod is only asked whether its own workload has a newer one. That is a
+/// property of the pod, so the order stays total, which a comparison in pairs would not be.
 ///
 /// Readiness is compared by the times that the pods themselves report, as they stand: what a controller observed, and what its
 /// clock says of a time in the future, differs between replicas. A pod without such a time comes last.
-pub fn first<'a>(eligible: &[&'a Pod], incumbent: Option<&Uid>, newest_revision: Option<&str>) -> Option<&'a Pod> {
+pub fn first<'a>(eligible: &[&'a Pod], incumbent: Option<&Uid>, newest: &Newest<'_>) -> Option<&'a Pod> {
     eligible.iter().copied().min_by_key(|pod| {
         (
             incumbent != Some(&pod.id.uid),
             Reverse(pod.priority),
-            pod.revision.as_deref() != newest_revision,
+            newest.is_outdated(pod),
             pod.transitioned.is_none(),
             pod.transitioned,
             &pod.id,
@@ -23,7 +27,27 @@ pub fn first<'a>(eligible: &[&'a Pod], incumbent: Option<&Uid>, newest_revision:
     })
 }
 
-/// The revision of the newest of the matching pods.
-pub fn newest_revision(pods: &[Pod]) -> Option<&str> {
-    pods.iter().filter(|pod| pod.matches).max_by_key(|pod| (pod.created, &pod.id))?.revision.as_deref()
+/// The newest of the matching pods of each workload: its revision is the workload's newest.
+#[derive(Debug)]
+pub struct Newest<'a>(HashMap<Workload, &'a Pod>);
+
+impl<'a> Newest<'a> {
+    /// Those of these pods.
+    pub fn of(pods: &'a [Pod]) -> Self {
+        let mut newest: HashMap<Workload, &Pod> = HashMap::new();
+        for pod in pods.iter().filter(|pod| pod.matches) {
+            let Some(Revision { workload, .. }) = &pod.revision else { continue };
+            let known = newest.entry(*workload).or_insert(pod);
+            if (pod.created, &pod.id) > (known.created, &known.id) {
+                *known = pod;
+            }
+        }
+        Self(newest)
+    }
+
+    /// Whether the pod's workload has a newer revision.
+    fn is_outdated(&self, pod: &Pod) -> bool {
+        let newest = pod.revision.as_ref().and_then(|revision| self.0.get(&revision.workload));
+        newest.is_some_and(|newest| newest.revision != pod.revision)
+    }
 }

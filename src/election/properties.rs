@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::candidate::eligible;
 use super::fixtures::*;
+use super::order::{self, Newest};
 use super::plan::LeaseWrite;
 use super::snapshot::{Pod, PodState, Snapshot};
 use crate::lease::record::{Content, Record};
@@ -35,6 +36,23 @@ fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
             })
         },
     )
+}
+
+/// Pods that may lead, of two workloads with revisions and without.
+fn any_candidates() -> impl Strategy<Value = Vec<Pod>> {
+    let made = prop_oneof![1 => Just(None), 4 => ((0..2_u8), (0..3_u8)).prop_map(Some)];
+    let since = prop_oneof![1 => Just(None), 4 => (0..4_i64).prop_map(Some)];
+    let drawn = (0..2_i64, made, 0..4_i64, since);
+    prop::collection::vec(drawn, 0..8).prop_map(|pods| {
+        let pods = pods.into_iter().enumerate().map(|(number, (priority, made, created, since))| {
+            let pod = pod(&format!("web-{number}")).with(|pod| (pod.priority, pod.transitioned) = (priority, since.map(at)));
+            match made {
+                Some((workload, hash)) => pod.made_from(&workload.to_string(), &hash.to_string(), created),
+                None => pod,
+            }
+        });
+        pods.collect()
+    })
 }
 
 fn any_content() -> impl Strategy<Value = Content> {
@@ -186,6 +204,26 @@ proptest! {
                 prop_assert!(record.term > before.term);
             }
         }
+    }
+
+    /// The order of candidates is total: whoever comes first of many comes first of any of these that it is among, in
+    /// whichever order they are seen, and a pod comes before all outdated ones of its priority.
+    #[test]
+    fn the_order_of_candidates_is_total(pods in any_candidates(), left_out in any::<u8>()) {
+        let newest = Newest::of(&pods);
+        let all: Vec<&Pod> = pods.iter().collect();
+        let Some(first) = order::first(&all, None, &newest) else { return Ok(()) };
+        let some = |(number, pod): (usize, &&'_ Pod)| left_out & (1 << number) == 0 || pod.id == first.id;
+        let fewer: Vec<&Pod> = all.iter().enumerate().rev().filter(|(number, pod)| some((*number, pod))).map(|(_, pod)| *pod).collect();
+        prop_assert_eq!(&order::first(&fewer, None, &newest).unwrap().id, &first.id);
+        let newer = |pod: &Pod| {
+            let made = |pod: &Pod| pod.revision.clone().map(|revision| revision.workload);
+            let same = pods.iter().filter(|other| made(pod).is_some() && made(other) == made(pod));
+            same.max_by_key(|pod| (pod.created, pod.id.clone())).is_some_and(|newest| newest.revision != pod.revision)
+        };
+        let outdated = newer(first);
+        let better = |pod: &&Pod| pod.priority > first.priority || (pod.priority == first.priority && outdated && !newer(pod));
+        prop_assert_eq!(pods.iter().find(better), None);
     }
 
     /// The order in which pods are seen makes no difference.

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::term::{PodRef, ResourceVersion, Term, Uid};
 use crate::api::{ElectionStatus, LeaderLabel, Reason};
+use crate::hash::fnv;
 use crate::lease::record::Lease;
 
 /// One Election, its Lease and its pods.
@@ -106,8 +107,28 @@ pub struct Pod {
     pub priority: i64,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
-    /// The revision of the workload that made it: `pod-template-hash` or `controller-revision-hash`.
-    pub revision: Option<String>,
+    /// What it was made from, if its workload has revisions.
+    pub revision: Option<Revision>,
+}
+
+/// A revision of a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The workload.
+    pub workload: Workload,
+    /// The value of the revision label, for example of `pod-template-hash`.
+    pub hash: String,
+}
+
+/// A workload, by a hash of its names: all that matters is whether two pods are of the same one, and every pod has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Workload(u64);
+
+impl Workload {
+    /// The workload of these names.
+    pub fn of(names: &[&str]) -> Self {
+        Self(fnv(names.join("\n").into_bytes()))
+    }
 }
 
 /// Where a pod is in its life.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use serde::{Deserialize, Deserializer};
@@ -14,8 +14,9 @@ use super::compact::Pairs;
 use super::conditions::Conditions;
 use super::settings::{Limits, Parsed, parse};
 use super::stream::Kind;
+use super::workload;
 use crate::api::{Election, ElectionStatus, Reason, names};
-use crate::election::snapshot::{PodState, Problem};
+use crate::election::snapshot::{PodState, Problem, Workload};
 use crate::election::term::{NotAnInteger, ResourceVersion, Version};
 use crate::lease::object;
 use crate::lease::record::Lease;
@@ -60,9 +61,19 @@ fn needed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::E
         annotations: Option<BTreeMap<String, String>>,
         creation_timestamp: Option<Time>,
         deletion_timestamp: Option<Time>,
+        owner_references: Option<Vec<OwnerReference>>,
     }
-    let Needed { name, namespace, uid, resource_version, labels, annotations, creation_timestamp, deletion_timestamp } =
-        Needed::deserialize(deserializer)?;
+    let Needed {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        labels,
+        annotations,
+        creation_timestamp,
+        deletion_timestamp,
+        owner_references,
+    } = Needed::deserialize(deserializer)?;
     Ok(ObjectMeta {
         name,
         namespace,
@@ -72,6 +83,7 @@ fn needed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::E
         annotations,
         creation_timestamp,
         deletion_timestamp,
+        owner_references,
         ..ObjectMeta::default()
     })
 }
@@ -101,6 +113,10 @@ pub struct CachedPod {
     pub priority: i64,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
+    /// The workload that it is of.
+    pub workload: Workload,
+    /// Which of [`names::REVISION_LABELS`] names its revision.
+    pub revision_label: Option<u8>,
 }
 
 /// A Lease, and the object to write back.
@@ -211,6 +227,8 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     let annotations = metadata.annotations.as_ref().unwrap_or(&none);
     let claims =
         annotations.iter().filter_map(|(key, value)| Some((key.strip_prefix(names::CLAIM_PREFIX)?, value.as_str())));
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let (workload, revision_label) = workload::of(owner, metadata.labels.as_ref().unwrap_or(&none));
     let labels = metadata.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
     let state = match status.phase.as_deref() {
         Some("Failed") => PodState::Failed,
@@ -231,6 +249,8 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
         opted_out: annotations.get(names::CANDIDATE).is_some_and(|value| value == "false"),
         priority: annotations.get(names::PRIORITY).and_then(|value| value.parse().ok()).unwrap_or(0),
         created: created(&metadata),
+        workload,
+        revision_label,
     };
     Ok(named(&metadata, Object::Pod(pod)))
 }

@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod settings;
 pub mod snapshot;
 pub mod stream;
+pub mod workload;
 pub mod world;
 
 #[cfg(test)]

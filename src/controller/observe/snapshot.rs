@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::cached::{CachedElection, CachedLease};
+use super::cached::{CachedElection, CachedLease, CachedPod};
 use super::compact::Name;
 use super::conditions::{Condition, Moment};
 use super::namespace::{KnownPod, Namespace, Seen};
 use super::world::{Key, World};
 use crate::api::names;
-use crate::election::snapshot::{Election, Pod, Snapshot};
+use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
 use crate::election::term::{PodRef, ResourceVersion, Term};
 use k8s_openapi::jiff::SignedDuration;
 
@@ -104,8 +104,13 @@ fn seen_by(
         opted_out: pod.opted_out,
         priority: pod.priority,
         created: pod.created,
-        revision: names::REVISION_LABELS.iter().find_map(|label| pod.labels.get(label)).map(str::to_owned),
+        revision: revision(pod),
     }
+}
+
+fn revision(pod: &CachedPod) -> Option<Revision> {
+    let label = names::REVISION_LABELS.get(usize::from(pod.revision_label?))?;
+    Some(Revision { workload: pod.workload, hash: pod.labels.get(label)?.to_owned() })
 }
 
 /// The other Election that has the better right to the pod under the same label key: one that matches it before one that does

@@ -51,13 +51,26 @@ fn winner<const N: usize>(pods: [Pod; N]) -> String {
 
 #[test]
 fn the_order_is_priority_then_newest_revision_then_longest_ready_then_name() {
-    let old = |name: &str| pod(name).with(|pod| (pod.revision, pod.created) = (Some("old".into()), at(100)));
-    let new = |name: &str| pod(name).with(|pod| (pod.revision, pod.created) = (Some("new".into()), at(200)));
+    let old = |name: &str| pod(name).made_from("web", "old", 100);
+    let new = |name: &str| pod(name).made_from("web", "new", 200);
     assert_eq!(winner([pod("b"), pod("a")]), "a");
     assert_eq!(winner([pod("a"), pod("b").with(|pod| pod.transitioned = Some(at(599)))]), "b");
     assert_eq!(winner([old("a").with(|pod| pod.transitioned = Some(at(1))), new("b")]), "b");
     assert_eq!(winner([new("a"), old("b").with(|pod| pod.priority = 1)]), "b");
     assert_eq!(winner([pod("a").with(|pod| pod.priority = -1), pod("b")]), "b");
+}
+
+#[test]
+fn revisions_of_different_workloads_are_not_compared() {
+    let instance = |name: &str, since| {
+        let created = since - 1;
+        pod(name).made_from(name, name, created).with(|pod| pod.transitioned = Some(at(since)))
+    };
+    assert_eq!(winner([instance("db-a", 300), instance("db-b", 200), instance("db-c", 500)]), "db-b");
+    let bare = pod("bare").with(|pod| pod.transitioned = Some(at(150)));
+    assert_eq!(winner([instance("db-a", 300), bare]), "bare", "a pod without a revision is not outdated");
+    let outdated = pod("old").made_from("db-a", "former", 10).with(|pod| pod.transitioned = Some(at(20)));
+    assert_eq!(winner([instance("db-a", 300), instance("db-b", 400), outdated]), "db-a");
 }
 
 #[test]
