@@ -41,6 +41,9 @@ impl EndpointsAndLeaseLock {
             Some(lease) => self.lease.update(lease, record.clone()).await?,
             None => self.lease.create(record.clone()).await?,
         };
+        if lease.difference(&record).is_some() {
+            return Ok(seen(&self.identity, Both { endpoints, lease: Some(lease) }));
+        }
         let endpoints = match endpoints {
             Some(endpoints) => self.endpoints.update(endpoints, record).await,
             None => self.endpoints.create(record).await,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::action::{Action, Answer, Waits};
 use super::moment::Moment;
 use super::record::{Record, Seen};
 use super::settings::{JITTER, Settings};
@@ -18,33 +19,13 @@ use crate::hash::fnv;
 /// that somebody else wrote it, and waits.
 const MOST_OWN: usize = 16;
 
-/// What to do next.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action<O> {
-    /// Read the lock from the server.
-    Get,
-    /// Create the lock with this record.
-    Create(Record),
-    /// Replace what the lock was seen to say with this record, guarded by UID and resourceVersion.
-    Update(Box<Seen<O>>, Record),
-    /// Nothing until this moment, unless something is heard before.
-    Wait(Moment),
-    /// Nothing any more: released as far as possible, or claimed by an Election.
-    Finish,
-}
+/// The longest pause after a write that was stored otherwise than asked, unless the retry period is longer. Each one makes a
+/// revision that all who watch receive.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// How a request was answered.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer<O> {
-    /// The lock as it is; `None`: there is none.
-    Read(Option<Seen<O>>),
-    /// It was written, and is now so.
-    Written(Seen<O>),
-    /// It was not written, because the lock is not as it was seen.
-    Refused,
-    /// There is no telling: no answer in time, or none that says.
-    Unknown,
-}
+/// So many records of the own identity that this process never wrote show that another process of that identity lives. The
+/// first may be a write of a former life that came late.
+const TWIN: u32 = 2;
 
 /// One who campaigns for a lock.
 #[derive(Clone, Debug)]
@@ -74,6 +55,10 @@ pub struct Campaigner<O> {
     /// The records with the own identity that are no other's: the one found at the first look, which a former life wrote, and
     /// those that were written since, or may have been.
     own: Vec<Record>,
+    /// How many records of the own identity were seen in a row that are not among `own`, after the first look.
+    foreign: u32,
+    /// Writes in a row that were stored otherwise than asked.
+    altered: u32,
     /// The term of the present lead, or of the last one.
     term: Option<u64>,
     tick: Duration,
@@ -104,6 +89,8 @@ impl<O: Clone> Campaigner<O> {
             leads_until: None,
             ended: None,
             own: Vec::new(),
+            foreign: 0,
+            altered: 0,
             term: None,
             tick,
             resigning: None,
@@ -164,27 +151,10 @@ impl<O: Clone> Campaigner<O> {
                     self.failures = 0;
                 }
             }
-            Answer::Written(seen) => {
-                self.in_doubt = false;
-                self.failures = 0;
-                let led = self.leads(now);
-                // Nothing that was tried before can be applied any more: it was decided on an older version.
-                self.own = vec![seen.record.clone()];
-                let revision = seen.version.resource_version.parse().ok();
-                self.see(Some(seen), now);
-                if self.resigning.is_some() {
-                    // Or it is what was in flight when the resignation came.
-                    self.released = !self.holds();
-                } else if self.holds() && self.claimed_by.is_none() && now >= self.not_before {
-                    // Not before: what was in flight while somebody else's lock came and vanished again may have made this one.
-                    let timing = self.settings.timing;
-                    self.leads_until = Some(asked + timing.renew_deadline);
-                    if !led {
-                        self.term = revision;
-                    }
-                    self.look_at = asked + timing.retry_period;
-                }
-            }
+            Answer::Written(seen) => match wrote {
+                Some(record) if seen.difference(&record).is_none() => self.written(seen, asked, now),
+                _ => self.altered(seen, now),
+            },
             Answer::Refused | Answer::Unknown => {
                 if let Some(record) = wrote.filter(|_| unknown) {
                     self.in_doubt = true;
@@ -201,6 +171,56 @@ impl<O: Clone> Campaigner<O> {
                 }
             }
         }
+    }
+
+    /// Takes in that a write was stored as asked.
+    fn written(&mut self, seen: Seen<O>, asked: Moment, now: Moment) {
+        self.in_doubt = false;
+        (self.failures, self.altered) = (0, 0);
+        let led = self.leads(now);
+        // Nothing that was tried before can be applied any more: it was decided on an older version.
+        self.own = vec![seen.record.clone()];
+        let revision = seen.version.resource_version.parse().ok();
+        self.see(Some(seen), now);
+        if self.resigning.is_some() {
+            // Or it is what was in flight when the resignation came.
+            self.released = !self.holds();
+        } else if self.holds() && self.claimed_by.is_none() && now >= self.not_before {
+            // Not before: what was in flight while somebody else's lock came and vanished again may have made this one.
+            let timing = self.settings.timing;
+            self.leads_until = Some(asked + timing.renew_deadline);
+            if !led {
+                self.term = revision;
+            }
+            self.look_at = asked + timing.retry_period;
+        }
+    }
+
+    /// Takes in that a write was stored otherwise than asked: an admission policy or a webhook has changed it, and the server
+    /// answers success all the same. It counts as refused. Others see what is stored, so nothing leads on it: a shorter duration or
+    /// no holder would let them in before this deadline. Where nothing was changed at all, the lead of the last renewal stands.
+    fn altered(&mut self, seen: Seen<O>, now: Moment) {
+        let is_same = |known: &Seen<O>| {
+            (&known.record, &known.parts, &known.version.uid) == (&seen.record, &seen.parts, &seen.version.uid)
+        };
+        let nothing_changed = self.seen.as_ref().is_some_and(is_same);
+        if !nothing_changed {
+            // Whoever changed it, it is no other process's.
+            self.own = vec![seen.record.clone()];
+            self.in_doubt = false;
+        }
+        self.see(Some(seen), now);
+        if !nothing_changed {
+            self.leads_until = None;
+        }
+        if self.resigning.is_some() {
+            self.released = !self.holds();
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.altered = self.altered.saturating_add(1);
+        let retry = self.settings.timing.retry_period;
+        let pause = retry.saturating_mul(1 << (self.altered - 1).min(8)).min(retry.max(LONGEST_PAUSE));
+        self.pause_until = now + if self.leads(now) { retry } else { self.jittered(pause) };
     }
 
     /// Takes in what a watch delivered: the lock as it was at some time; `None`: it was deleted. May be late.
@@ -251,9 +271,9 @@ impl<O: Clone> Campaigner<O> {
         self.seen.as_ref().filter(|seen| seen.record.is_held())?.record.acquire_time
     }
 
-    /// Whether somebody else campaigns under the same identity.
+    /// Whether another process campaigns under the same identity.
     pub fn has_twin(&self) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity) && !self.holds()
+        self.foreign >= TWIN
     }
 
     /// Who holds the lock, as far as known, and from when on that counts no more unless it is confirmed until then.
@@ -268,6 +288,16 @@ impl<O: Clone> Campaigner<O> {
         self.confirmed
     }
 
+    /// What is waited for, if it is not that somebody else leads.
+    pub(super) fn waits(&self, now: Moment) -> Option<Waits> {
+        match () {
+            () if self.claimed_by.is_some() || self.leads(now) => None,
+            () if now < self.not_before => Some(Waits::Vanished),
+            () if self.names_me() && !self.holds() && now < self.free_at() => Some(Waits::OwnName),
+            () => None,
+        }
+    }
+
     /// The Election that claims the lock: this campaign is over.
     pub fn claimed_by(&self) -> Option<&str> {
         self.claimed_by.as_deref()
@@ -275,7 +305,7 @@ impl<O: Clone> Campaigner<O> {
 
     /// Whether an Election has claimed the lock and left it to this campaigner.
     pub fn is_adopted(&self) -> bool {
-        self.claimed_by.is_some() && self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity)
+        self.claimed_by.is_some() && self.names_me()
     }
 
     /// Who this is.
@@ -297,9 +327,11 @@ impl<O: Clone> Campaigner<O> {
 
     /// Whether the lock names this campaigner. It may lead, or have led, or be someone whose former life led.
     fn holds(&self) -> bool {
-        self.seen
-            .as_ref()
-            .is_some_and(|Seen { record, .. }| record.holder == self.settings.identity && self.own.contains(record))
+        self.names_me() && self.seen.as_ref().is_some_and(|seen| self.own.contains(&seen.record))
+    }
+
+    fn names_me(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity)
     }
 
     /// From when on the lock may be written by this campaigner.
@@ -331,16 +363,24 @@ impl<O: Clone> Campaigner<O> {
         }
         let same =
             |before: &Seen<O>, seen: &Seen<O>| !replaced && before.record == seen.record && before.parts == seen.parts;
-        if !self.seen.as_ref().zip(seen.as_ref()).is_some_and(|(before, seen)| same(before, seen)) {
+        let is_news = !self.seen.as_ref().zip(seen.as_ref()).is_some_and(|(before, seen)| same(before, seen));
+        if is_news {
             self.since = now;
         }
-        if self.confirmed.is_none() {
+        let is_first = self.confirmed.is_none();
+        if is_first {
             let holder = seen.as_ref().map(|seen| seen.record.holder.clone());
             self.ended = holder.filter(|holder| (self.settings.has_ended)(holder));
             self.own.extend(seen.as_ref().filter(|_| self.settings.resumes).map(|seen| seen.record.clone()));
         }
         self.claimed_by = seen.as_ref().and_then(|seen| seen.claimed_by.clone());
         self.seen = seen;
+        self.foreign = match () {
+            () if self.holds() || !self.names_me() => 0,
+            // What is found at the first look is of a former life.
+            () if is_news && !is_first => self.foreign.saturating_add(1),
+            () => self.foreign,
+        };
         self.stale = false;
         self.confirmed = Some(now);
         if replaced || !self.holds() || self.claimed_by.is_some() {

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::campaigner::{Action, Answer, Campaigner};
+use super::action::{Action, Answer, Waits};
+use super::campaigner::Campaigner;
 use super::clock::Clock;
 use super::leadership::{Leadership, Standing};
 use super::lock::{Failure, Lock};
@@ -206,10 +207,20 @@ impl<L: Lock> Campaign<L> {
 
     fn take(&mut self, Answered { answer, asked, wrote }: Answered<L::Object>) {
         let answer = answer.unwrap_or_else(|failure| self.fail(failure));
+        let difference = match (&answer, &wrote) {
+            (Answer::Written(seen), Some(record)) => seen.difference(record),
+            _ => None,
+        };
+        if let Some(difference) = &difference {
+            self.complain(format!(
+                "the API server stored something else than was written ({difference}): exempt this object from the admission \
+                 policy or webhook that changes it"
+            ));
+        }
         if self.campaigner.leads(asked) {
             let count = match answer {
-                Answer::Written(_) => Some(&self.renewals.succeeded),
-                Answer::Refused | Answer::Unknown => Some(&self.renewals.failed),
+                Answer::Written(_) if difference.is_none() => Some(&self.renewals.succeeded),
+                Answer::Written(_) | Answer::Refused | Answer::Unknown => Some(&self.renewals.failed),
                 Answer::Read(_) => None,
             };
             count.map(|count| count.fetch_add(1, Ordering::Relaxed));
@@ -235,6 +246,18 @@ impl<L: Lock> Campaign<L> {
         format!("somebody else campaigns for the {lock} as {identity}, too: give each process an identity of its own")
     }
 
+    fn waits_for(&self) -> Option<String> {
+        let (lock, identity) = (self.lock.describe(), self.campaigner.identity());
+        Some(match self.campaigner.waits(self.clock.moment())? {
+            Waits::OwnName => format!(
+                "the {lock} names {identity} already, and another process of this name may live: waiting until that has expired"
+            ),
+            Waits::Vanished => {
+                format!("the {lock} was deleted or replaced, and its holder may lead: waiting for its duration")
+            }
+        })
+    }
+
     fn fail(&mut self, failure: Failure) -> Answer<L::Object> {
         let (message, answer) = match failure {
             Failure::Conflict(message) => {
@@ -244,12 +267,16 @@ impl<L: Lock> Campaign<L> {
             Failure::Denied(message) => (message, Answer::Refused),
             Failure::Unknown(message) => (message, Answer::Unknown),
         };
-        // Once for each kind of trouble, however often it is tried.
+        self.complain(message);
+        answer
+    }
+
+    /// Logs each kind of trouble once, however often it is tried.
+    fn complain(&mut self, message: String) {
         if self.trouble.as_ref() != Some(&message) {
             warn!("cannot campaign for the {}, trying again: {message}", self.lock.describe());
             self.trouble = Some(message);
         }
-        answer
     }
 
     fn publish(&self) {
@@ -263,6 +290,7 @@ impl<L: Lock> Campaign<L> {
             term: self.campaigner.term(),
             since: self.campaigner.acquired(),
             trouble: self.trouble.clone().or_else(|| self.has_twin.then(|| self.twin())),
+            waits_for: self.waits_for(),
         };
         self.standing.send_if_modified(|known| {
             let news = *known != standing;

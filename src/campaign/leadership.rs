@@ -27,6 +27,8 @@ pub(crate) struct Standing {
     pub since: Option<Timestamp>,
     /// Why nothing is known, or nothing can be written.
     pub trouble: Option<String>,
+    /// What has to happen before this process can lead, if it is not that somebody else leads.
+    pub waits_for: Option<String>,
 }
 
 /// Whom the lock names.

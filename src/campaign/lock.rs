@@ -39,10 +39,12 @@ pub trait Lock: Send + Sync + 'static {
     /// Reads the lock. `None`: the server says that there is none.
     fn get(&self) -> impl Future<Output = Result<Option<Seen<Self::Object>>, Failure>> + Send;
 
-    /// Creates the lock; [`Failure::Conflict`] if there is one.
+    /// Creates the lock; [`Failure::Conflict`] if there is one. Returns what the server says that it stored, which the caller
+    /// compares with `record`.
     fn create(&self, record: Record) -> impl Future<Output = Result<Seen<Self::Object>, Failure>> + Send;
 
-    /// Replaces the record; [`Failure::Conflict`] unless the lock is exactly the version that was seen, of the same UID.
+    /// Replaces the record; [`Failure::Conflict`] unless the lock is exactly the version that was seen, of the same UID. Returns
+    /// what the server says that it stored.
     fn update(
         &self,
         seen: Seen<Self::Object>,

@@ -44,11 +44,14 @@
 //! what is to be done next. Around it: a [`Lock`], such as [`LeaseLock`]; the [`Campaign`] that drives the one against the
 //! other; and [`Leadership`], which tells who leads.
 
+mod action;
 mod both;
 mod campaigner;
 mod clock;
 mod driver;
 mod endpoints;
+#[cfg(test)]
+mod fixture;
 mod leadership;
 mod lease;
 mod lock;
@@ -64,8 +67,9 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use action::{Action, Answer};
 pub use both::EndpointsAndLeaseLock;
-pub use campaigner::{Action, Answer, Campaigner};
+pub use campaigner::Campaigner;
 pub use clock::Clock;
 pub(crate) use driver::Renewals;
 pub use driver::{Campaign, Claimed};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,7 +15,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::lock::{Failure, Lock};
 use super::record::{Record, Seen, Version};
@@ -71,6 +73,8 @@ pub struct ObjectLock<K> {
     namespace: String,
     name: String,
     marks: BTreeMap<String, String>,
+    /// Whether it was said that the marks are not kept.
+    is_unmarked: Arc<AtomicBool>,
 }
 
 impl<K: Keeps> ObjectLock<K> {
@@ -78,7 +82,7 @@ impl<K: Keeps> ObjectLock<K> {
     pub fn new(client: Client, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         let (namespace, name) = (namespace.into(), name.into());
         let (api, reading) = (Api::namespaced(client.clone(), &namespace), Api::namespaced(client, &namespace));
-        Self { api, reading, namespace, name, marks: BTreeMap::new() }
+        Self { api, reading, namespace, name, marks: BTreeMap::new(), is_unmarked: Arc::default() }
     }
 
     /// Leaves this annotation on the object with every write.
@@ -95,6 +99,21 @@ impl<K: Keeps> ObjectLock<K> {
             object.annotations_mut().extend(self.marks.clone());
         }
         object
+    }
+
+    /// What a write was answered. The marks are not part of the lock: without them it works, and they are written again with the
+    /// next renewal.
+    fn written(&self, object: K) -> Seen<K> {
+        let missing = self.marks.iter().find(|(name, value)| object.annotations().get(*name) != Some(*value));
+        if let Some((name, value)) = missing
+            && !self.is_unmarked.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "the {} does not keep the annotation {name}: {value}: an admission policy or webhook removes it",
+                self.describe()
+            );
+        }
+        read(object)
     }
 
     /// What to do about an error.
@@ -143,7 +162,8 @@ impl<K: Keeps> Lock for ObjectLock<K> {
     async fn create(&self, record: Record) -> Result<Seen<K>, Failure> {
         let mut object = self.fill(K::default(), record);
         object.meta_mut().name = Some(self.name.clone());
-        self.api.create(&post(), &object).await.map(read).map_err(|error| self.explain("create", &error))
+        let answer = self.api.create(&post(), &object).await;
+        answer.map(|object| self.written(object)).map_err(|error| self.explain("create", &error))
     }
 
     async fn update(&self, seen: Seen<K>, record: Record) -> Result<Seen<K>, Failure> {
@@ -152,7 +172,8 @@ impl<K: Keeps> Lock for ObjectLock<K> {
         // Both: the API server makes a PUT of a deleted Lease a creation unless it carries the UID.
         object.meta_mut().uid = Some(uid);
         object.meta_mut().resource_version = Some(resource_version);
-        self.api.replace(&self.name, &post(), &object).await.map(read).map_err(|error| self.explain("update", &error))
+        let answer = self.api.replace(&self.name, &post(), &object).await;
+        answer.map(|object| self.written(object)).map_err(|error| self.explain("update", &error))
     }
 
     fn changes(&self) -> BoxStream<'static, Option<Seen<K>>> {

@@ -1,5 +1,7 @@
 //! What a lock says: client-go's record of a leader, and the version of the object that holds it.
 
+use std::fmt::Debug;
+use std::slice;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -39,7 +41,8 @@ impl Record {
         Self {
             holder: identity.into(),
             lease_duration_seconds: i32::try_from(lease_duration.as_secs()).ok(),
-            acquire_time: self.acquire_time.filter(|_| renewed).or(Some(renew_time)),
+            // Exactly as the lock can hold it, so that the answer can be compared with it.
+            acquire_time: self.acquire_time.filter(|_| renewed).map(|time| floor(time, tick)).or(Some(renew_time)),
             renew_time: Some(renew_time),
             leader_transitions: Some(if renewed { transitions } else { transitions.saturating_add(1) }),
         }
@@ -67,11 +70,33 @@ impl Record {
     /// The time to write after this record: always a later one, or a record might be written that was there before, and those
     /// who watch for a change would take the holder for dead. A clock may stand still, or be set back.
     fn next_time(&self, now: Timestamp, tick: Duration) -> Timestamp {
-        let tick = i64::try_from(tick.as_micros()).unwrap_or(i64::MAX).max(1);
-        let whole = |time: Timestamp| time.as_microsecond().div_euclid(tick).saturating_mul(tick);
-        let after = self.renew_time.map_or(i64::MIN, |renewed| whole(renewed).saturating_add(tick));
-        Timestamp::from_microsecond(whole(now).max(after)).unwrap_or(now)
+        let step = i64::try_from(tick.as_micros()).unwrap_or(i64::MAX).max(1);
+        let after = self.renew_time.map_or(i64::MIN, |renewed| floor(renewed, tick).as_microsecond().saturating_add(step));
+        Timestamp::from_microsecond(floor(now, tick).as_microsecond().max(after)).unwrap_or(now)
     }
+
+    /// Returns the first field in which this record differs from `asked`, for people.
+    fn difference(&self, asked: &Self) -> Option<String> {
+        fn field<T: PartialEq + Debug>(name: &str, is: &T, asked: &T) -> Option<String> {
+            (is != asked).then(|| format!("{name} is {is:?} instead of {asked:?}"))
+        }
+        // Without the values, which are others each time: the same trouble is said once.
+        fn time(name: &str, is: Option<Timestamp>, asked: Option<Timestamp>) -> Option<String> {
+            (is != asked).then(|| format!("{name} is {}", if is.is_some() { "another" } else { "missing" }))
+        }
+        let Self { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions } = self;
+        field("holderIdentity", holder, &asked.holder)
+            .or_else(|| field("leaseDurationSeconds", lease_duration_seconds, &asked.lease_duration_seconds))
+            .or_else(|| time("renewTime", *renew_time, asked.renew_time))
+            .or_else(|| time("acquireTime", *acquire_time, asked.acquire_time))
+            .or_else(|| field("leaderTransitions", leader_transitions, &asked.leader_transitions))
+    }
+}
+
+/// The time in whole ticks.
+fn floor(time: Timestamp, tick: Duration) -> Timestamp {
+    let tick = i64::try_from(tick.as_micros()).unwrap_or(i64::MAX).max(1);
+    Timestamp::from_microsecond(time.as_microsecond().div_euclid(tick).saturating_mul(tick)).unwrap_or(time)
 }
 
 /// Which object, and which version of it. Opaque: versions are compared for equality only.
@@ -97,6 +122,15 @@ pub struct Seen<O> {
     pub parts: Vec<Record>,
     /// The object itself: everything that others wrote into it is kept by a write.
     pub object: O,
+}
+
+impl<O> Seen<O> {
+    /// Returns how the lock differs from the record that was to be written, in any of its parts, for people. An admission policy or
+    /// a webhook may change a write, and the API server answers 200 all the same. `None`: it was written as asked.
+    pub fn difference(&self, asked: &Record) -> Option<String> {
+        let parts = if self.parts.is_empty() { slice::from_ref(&self.record) } else { &self.parts };
+        parts.iter().find_map(|part| part.difference(asked))
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +198,40 @@ mod tests {
         }
         let times: Vec<_> = records.iter().filter_map(|record| Some(record.renew_time?.as_microsecond())).collect();
         assert_eq!(times, [1_000_000, 2_000_000, 3_000_000, 9_000_000]);
+    }
+
+    #[test]
+    fn a_write_is_compared_with_the_answer_field_by_field_and_in_every_part() {
+        let asked = Record::first("a", DURATION, at(7), TICK);
+        let version = Version { uid: "u".into(), resource_version: "1".into() };
+        let seen = |record: &Record, parts: &[&Record]| Seen {
+            record: record.clone(),
+            version: version.clone(),
+            claimed_by: None,
+            parts: parts.iter().map(|part| (*part).clone()).collect(),
+            object: (),
+        };
+        assert_eq!(seen(&asked, &[]).difference(&asked), None);
+        assert_eq!(seen(&asked, &[&asked, &asked]).difference(&asked), None);
+        for (changed, field) in [
+            (Record { holder: String::new(), ..asked.clone() }, "holderIdentity is \"\" instead of \"a\""),
+            (Record { lease_duration_seconds: None, ..asked.clone() }, "leaseDurationSeconds is None instead of Some(15)"),
+            (Record { renew_time: Some(at(6)), ..asked.clone() }, "renewTime is another"),
+            (Record { acquire_time: None, ..asked.clone() }, "acquireTime is missing"),
+            (Record { leader_transitions: Some(7), ..asked.clone() }, "leaderTransitions"),
+        ] {
+            for seen in [seen(&changed, &[]), seen(&asked, &[&changed, &asked]), seen(&asked, &[&asked, &changed])] {
+                let difference = seen.difference(&asked).unwrap_or_default();
+                assert!(difference.starts_with(field), "{field}: {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_more_finely_is_written_as_the_lock_can_hold_it() {
+        let acquired = Record { acquire_time: Some(at(1_500_000)), ..Record::first("a", DURATION, at(1), TICK) };
+        let renewed = acquired.held_by("a", DURATION, at(2_700_000), Duration::from_secs(1));
+        assert_eq!((renewed.acquire_time, renewed.renew_time), (Some(at(1_000_000)), Some(at(2_000_000))));
     }
 
     #[test]

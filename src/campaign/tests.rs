@@ -4,118 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt};
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::fixture::{Shared, Weather};
 use super::*;
-
-/// How the server treats requests.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Weather {
-    Fine,
-    /// Requests are not answered, and not done.
-    Silent,
-    /// Writes are done, and not answered.
-    Deaf,
-    Denied,
-}
-
-struct State {
-    lock: Option<Seen<()>>,
-    revision: u64,
-    weather: Weather,
-    requests: u32,
-}
-
-/// A lock in memory, shared by those who campaign for it.
-#[derive(Clone)]
-struct Shared {
-    state: Arc<Mutex<State>>,
-    changes: broadcast::Sender<Option<Seen<()>>>,
-    watched: bool,
-}
-
-impl Shared {
-    fn new(watched: bool) -> Self {
-        let state = State { lock: None, revision: 0, weather: Weather::Fine, requests: 0 };
-        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(64).0, watched }
-    }
-
-    fn weather(&self, weather: Weather) {
-        self.state.lock().unwrap().weather = weather;
-    }
-
-    fn holder(&self) -> String {
-        self.state.lock().unwrap().lock.as_ref().map(|seen| seen.record.holder.clone()).unwrap_or_default()
-    }
-
-    fn requests(&self) -> u32 {
-        self.state.lock().unwrap().requests
-    }
-
-    async fn request(&self) -> Result<Weather, Failure> {
-        let weather = {
-            let mut state = self.state.lock().unwrap();
-            state.requests += 1;
-            state.weather
-        };
-        match weather {
-            Weather::Silent => std::future::pending().await,
-            Weather::Denied => Err(Failure::Denied("grant the right".into())),
-            weather => Ok(weather),
-        }
-    }
-
-    async fn write(&self, guard: Option<Version>, record: Record) -> Result<Seen<()>, Failure> {
-        let weather = self.request().await?;
-        let written = {
-            let mut state = self.state.lock().unwrap();
-            if state.lock.as_ref().map(|seen| seen.version.clone()) != guard {
-                return Err(Failure::Conflict("another version".into()));
-            }
-            state.revision += 1;
-            let version = Version { uid: "uid".into(), resource_version: state.revision.to_string() };
-            let seen = Seen { record, version, claimed_by: None, parts: Vec::new(), object: () };
-            state.lock = Some(seen.clone());
-            seen
-        };
-        let _ = self.changes.send(Some(written.clone()));
-        if weather == Weather::Deaf { std::future::pending().await } else { Ok(written) }
-    }
-}
-
-impl Lock for Shared {
-    type Object = ();
-
-    const TICK: Duration = Duration::from_micros(1);
-
-    fn describe(&self) -> String {
-        "Lease default/test".into()
-    }
-
-    async fn get(&self) -> Result<Option<Seen<()>>, Failure> {
-        self.request().await?;
-        Ok(self.state.lock().unwrap().lock.clone())
-    }
-
-    async fn create(&self, record: Record) -> Result<Seen<()>, Failure> {
-        self.write(None, record).await
-    }
-
-    async fn update(&self, seen: Seen<()>, record: Record) -> Result<Seen<()>, Failure> {
-        self.write(Some(seen.version), record).await
-    }
-
-    fn changes(&self) -> BoxStream<'static, Option<Seen<()>>> {
-        if !self.watched {
-            return futures::stream::pending().boxed();
-        }
-        let changes = self.changes.subscribe();
-        futures::stream::unfold(changes, |mut changes| async move { Some((changes.recv().await.ok()?, changes)) }).boxed()
-    }
-}
 
 fn clock() -> Clock {
     let start = Instant::now();
@@ -180,7 +74,7 @@ async fn who_is_alone_leads_without_waiting_and_renews_once_in_a_period() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_not_answered_stops_at_its_deadline_and_leads_again_when_it_is_answered() {
     let lock = Shared::new(false);
-    for weather in [Weather::Silent, Weather::Deaf, Weather::Denied] {
+    for weather in [Weather::Silent, Weather::Deaf, Weather::Denied, Weather::Kept] {
         let (mut leadership, stop, task) = start(&lock, "a");
         assert!(leadership.gained().await);
         lock.weather(weather);
@@ -196,6 +90,37 @@ async fn a_leader_that_is_not_answered_stops_at_its_deadline_and_leads_again_whe
         drop(stop);
         task.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_leads_on_writes_that_the_server_stores_otherwise_and_somebody_does_soon_after() {
+    let lock = Shared::new(true);
+    let (mut leadership, _stop, _task) = start(&lock, "a");
+    assert!(leadership.gained().await);
+    lock.weather(Weather::Altered);
+    let began = Instant::now();
+    leadership.lost().await;
+    assert!(began.elapsed() <= Duration::from_secs(2), "with the next renewal");
+    let (other, _stop, _task) = start(&lock, "b");
+    let before = lock.requests();
+    for _ in 0..600 {
+        sleep(Duration::from_millis(100)).await;
+        assert!(!leadership.leads() && !other.leads());
+    }
+    let requests = lock.requests() - before;
+    assert!(requests <= 60, "{requests} in a minute");
+    for trouble in [leadership.trouble(), other.trouble()] {
+        let trouble = trouble.expect("it is told");
+        assert!(trouble.contains("holderIdentity is \"\" instead of") && trouble.contains("admission"), "{trouble}");
+    }
+    lock.weather(Weather::Fine);
+    timeout(Duration::from_secs(20), async {
+        while !(leadership.leads() || other.leads()) {
+            sleep(Duration::from_millis(100)).await
+        }
+    })
+    .await
+    .expect("somebody leads");
 }
 
 #[tokio::test(start_paused = true)]

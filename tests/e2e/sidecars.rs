@@ -7,6 +7,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::campaigns::{CLIENT_GO_DEADLINE, record};
@@ -172,6 +173,54 @@ async fn two_of_the_same_name_are_told_apart_in_a_log_and_do_not_both_lead() {
         assert!(log.contains("as pod-a, too: give each process an identity of its own"), "{log}");
         let said = [&first, &second].map(|sidecar| sidecar.said("WARN"));
         assert!(said.iter().sum::<usize>() <= 2, "once each: {} {}", first.log(), second.log());
+    })
+    .await;
+}
+
+/// A policy that changes every write of a Lease in the test's namespace, and its binding.
+fn mutating_policy(world: &Scenario, patch: &str) -> [Value; 2] {
+    let object = |kind: &str, spec: Value| {
+        let name = json!({ "name": world.namespace });
+        json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": name, "spec": spec })
+    };
+    let policy = json!({
+        "matchConstraints": {
+            "resourceRules": [{ "apiGroups": ["coordination.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                "resources": ["leases"] }],
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": world.namespace } },
+        },
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+        "mutations": [{ "patchType": "JSONPatch", "jsonPatch": { "expression": patch } }],
+    });
+    let binding = json!({ "policyName": world.namespace });
+    [object("MutatingAdmissionPolicy", policy), object("MutatingAdmissionPolicyBinding", binding)]
+}
+
+#[tokio::test]
+async fn a_lock_that_a_policy_changes_has_no_leader_until_the_policy_is_gone() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &SUPPORTTOOLS).await;
+        let first = world.supporttools("pod-a", &account).start().await;
+        first.names("pod-a").await;
+        let patch = "[JSONPatch{op: 'replace', path: '/spec/leaseDurationSeconds', value: 3}]";
+        let policy = mutating_policy(world, patch);
+        for object in policy.clone() {
+            world.cluster.apply(object).await;
+        }
+        first.says(&["WARN", "leaseDurationSeconds is Some(3) instead of Some(15)", "admission policy or webhook"]).await;
+        first.names("").await;
+        let second = world.supporttools("pod-b", &account).start().await;
+        second.says(&["WARN", "leaseDurationSeconds is Some(3)"]).await;
+        assert!(!first.leads().await && !second.leads().await);
+        assert!(first.status().await["waitingFor"].as_str().is_some_and(|what| what.contains("leaseDurationSeconds")));
+        for object in policy.iter().rev() {
+            world.cluster.delete(object.clone()).await;
+        }
+        let leader = agree(&[&first, &second]).await;
+        for sidecar in [&first, &second] {
+            assert_eq!(sidecar.leads().await, sidecar.name == leader);
+            assert!(sidecar.said("leaseDurationSeconds is") <= 2, "{}", sidecar.log());
+        }
     })
     .await;
 }

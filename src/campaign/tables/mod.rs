@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::*;
 
+mod altered;
 mod identity;
 
 const WALL: Timestamp = Timestamp::UNIX_EPOCH;
@@ -33,14 +34,21 @@ fn lock(holder: &str, version: u32) -> Seen<()> {
     Seen { record, version, claimed_by: None, parts: Vec::new(), object: () }
 }
 
-/// The answer to the request that is due, which arrives at once.
+/// The answer to the request that is due, which arrives at once. What was written is what was asked for.
 fn answer(campaigner: &mut Campaigner<()>, answer: Answer<()>, seconds: f64) {
-    let wrote = match campaigner.next(at(seconds), WALL) {
-        Action::Get => None,
-        Action::Create(record) | Action::Update(_, record) => Some(record),
-        idle => panic!("no request is due at {seconds} s: {idle:?}"),
+    let wrote = match (campaigner.next(at(seconds), WALL), &answer) {
+        (Action::Get, _) => None,
+        (Action::Create(_) | Action::Update(..), Answer::Written(seen)) => Some(seen.record.clone()),
+        (Action::Create(record) | Action::Update(_, record), _) => Some(record),
+        (idle, _) => panic!("no request is due at {seconds} s: {idle:?}"),
     };
     campaigner.answered(answer, at(seconds), at(seconds), wrote);
+}
+
+/// The answer to the write that was sent at one time and answered at another.
+fn written(campaigner: &mut Campaigner<()>, seen: Seen<()>, asked: f64, answered: f64) {
+    let wrote = Some(seen.record.clone());
+    campaigner.answered(Answer::Written(seen), at(asked), at(answered), wrote);
 }
 
 fn reads(campaigner: &mut Campaigner<()>, seen: Option<Seen<()>>, seconds: f64) {
@@ -95,7 +103,7 @@ fn a_leader_renews_every_period_and_leads_until_the_deadline_counted_from_before
     assert_eq!(waits(&campaigner, 0.0), Duration::from_secs(2));
     assert_eq!(update(&campaigner, 2.0).leader_transitions, Some(3), "a renewal counts nothing");
     // Sent at 2 s, answered at 6 s.
-    campaigner.answered(Answer::Written(lock("me", 2)), at(2.0), at(6.0), None);
+    written(&mut campaigner, lock("me", 2), 2.0, 6.0);
     assert!(campaigner.leads(at(11.9)) && !campaigner.leads(at(12.0)));
 }
 
@@ -103,7 +111,7 @@ fn a_leader_renews_every_period_and_leads_until_the_deadline_counted_from_before
 fn an_answer_that_comes_after_the_deadline_makes_no_leader() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
-    campaigner.answered(Answer::Written(lock("me", 1)), at(0.0), at(10.0), None);
+    written(&mut campaigner, lock("me", 1), 0.0, 10.0);
     assert!(!campaigner.leads(at(10.0)));
 }
 
@@ -331,7 +339,7 @@ fn who_resigns_with_a_write_in_doubt_looks_whether_it_holds_the_lock() {
 fn a_renewal_in_flight_at_the_resignation_is_followed_by_the_release() {
     let mut campaigner = leader();
     campaigner.resign(at(2.0));
-    campaigner.answered(Answer::Written(lock("me", 2)), at(2.0), at(2.1), None);
+    written(&mut campaigner, lock("me", 2), 2.0, 2.1);
     assert!(!campaigner.leads(at(2.1)));
     assert_eq!(update(&campaigner, 2.1).holder, "");
 }

@@ -80,16 +80,27 @@ impl Cluster {
         self.kubeconfig_of(&token(&accounts, "podium").await)
     }
 
-    /// Applies an object of any kind.
-    pub async fn apply(&self, object: Value) {
+    /// Deletes an object of any kind.
+    pub async fn delete(&self, object: Value) {
+        let (api, object) = self.any(object);
+        let name = object.metadata.name.expect("a name");
+        api.delete(&name, &<_>::default()).await.unwrap_or_else(|error| panic!("{name} is not deleted: {error}"));
+    }
+
+    fn any(&self, object: Value) -> (Api<DynamicObject>, DynamicObject) {
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let kind = object.types.clone().expect("its kind");
-        let kind = GroupVersionKind::try_from(kind).expect("a kind");
-        let kind = ApiResource::from_gvk(&kind);
-        let api: Api<DynamicObject> = match &object.metadata.namespace {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(kind).expect("a kind"));
+        let api = match &object.metadata.namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
             None => Api::all_with(self.client.clone(), &kind),
         };
+        (api, object)
+    }
+
+    /// Applies an object of any kind.
+    pub async fn apply(&self, object: Value) {
+        let (api, object) = self.any(object);
         let (name, how) = (object.metadata.name.clone().expect("a name"), PatchParams::apply("podium-e2e").force());
         api.patch(&name, &how, &Patch::Apply(&object))
             .await

@@ -1,0 +1,84 @@
+//! Writes that the server stores otherwise than they were asked for, and answers with success.
+
+use super::*;
+
+/// The answer to the write that is due: it was stored like this.
+fn stored(campaigner: &mut Campaigner<()>, change: impl FnOnce(Record) -> Record, version: u32, seconds: f64) {
+    let wrote = match campaigner.next(at(seconds), WALL) {
+        Action::Create(record) | Action::Update(_, record) => record,
+        other => panic!("no write is due at {seconds} s: {other:?}"),
+    };
+    let seen = Seen { record: change(wrote.clone()), ..lock("", version) };
+    campaigner.answered(Answer::Written(seen), at(seconds), at(seconds), Some(wrote));
+}
+
+type Change = fn(Record) -> Record;
+
+const CHANGES: [(&str, Change); 6] = [
+    ("holder", |record| Record { holder: String::new(), ..record }),
+    ("another holder", |record| Record { holder: "other".into(), ..record }),
+    ("shorter", |record| Record { lease_duration_seconds: Some(1), ..record }),
+    ("longer", |record| Record { lease_duration_seconds: Some(60), ..record }),
+    ("no time", |record| Record { renew_time: None, ..record }),
+    ("transitions", |record| Record { leader_transitions: None, ..record }),
+];
+
+#[test]
+fn a_creation_that_was_stored_otherwise_makes_no_leader_and_no_twin() {
+    for (what, change) in CHANGES {
+        let mut campaigner = me();
+        reads(&mut campaigner, None, 0.0);
+        stored(&mut campaigner, change, 1, 0.0);
+        assert!(!campaigner.leads(at(0.0)) && !campaigner.gets_on(), "{what}");
+        assert!(!campaigner.has_twin(), "{what}");
+        assert!(waits(&campaigner, 0.0) >= Duration::from_secs(2), "{what}: not at once again");
+    }
+}
+
+#[test]
+fn a_renewal_that_was_stored_otherwise_ends_the_lead_at_once() {
+    for (what, change) in CHANGES {
+        let mut campaigner = leader();
+        stored(&mut campaigner, change, 2, 2.0);
+        assert!(!campaigner.leads(at(2.0)), "{what}: others may take it before the deadline");
+        assert_eq!(campaigner.term(), None, "{what}");
+    }
+}
+
+#[test]
+fn a_renewal_of_which_nothing_was_stored_is_as_one_that_was_refused() {
+    let mut campaigner = leader();
+    for seconds in [2.0, 4.0, 6.0, 8.0] {
+        stored(&mut campaigner, |_| lock("me", 1).record, 1, seconds);
+        assert!(campaigner.leads(at(seconds)), "by the renewal before");
+        assert_eq!(waits(&campaigner, seconds), Duration::from_secs(2));
+    }
+    assert!(!campaigner.leads(at(10.0)), "and no longer");
+    let record = update(&campaigner, 10.0);
+    campaigner.answered(Answer::Written(Seen { record: record.clone(), ..lock("me", 9) }), at(10.0), at(10.0), Some(record));
+    assert!(campaigner.leads(at(10.0)) && campaigner.gets_on(), "as soon as the cause is gone");
+}
+
+#[test]
+fn writes_that_are_stored_otherwise_are_repeated_ever_more_rarely_but_within_20_s() {
+    let mut campaigner = me();
+    reads(&mut campaigner, None, 0.0);
+    let (mut now, mut pauses) = (0.0, Vec::new());
+    for version in 1..9 {
+        stored(&mut campaigner, |record| Record { holder: String::new(), ..record }, version, now);
+        let pause = waits(&campaigner, now);
+        pauses.push(pause);
+        now += pause.as_secs_f64();
+    }
+    assert!(pauses[0] < Duration::from_secs(5) && pauses[5..].iter().all(|pause| *pause >= Duration::from_secs(8)));
+    assert!(pauses.iter().all(|pause| *pause < Duration::from_secs(20)), "{pauses:?}");
+}
+
+#[test]
+fn a_release_that_was_not_stored_is_repeated_with_pauses_until_it_is_given_up() {
+    let mut campaigner = leader();
+    campaigner.resign(at(1.0));
+    stored(&mut campaigner, |_| lock("me", 1).record, 1, 1.0);
+    assert!(waits(&campaigner, 1.0) >= Duration::from_secs(2));
+    assert_eq!(campaigner.next(at(6.0), WALL), Action::Finish);
+}
