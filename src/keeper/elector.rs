@@ -4,8 +4,9 @@ use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use futures::future::join;
 use rustix::process::{Pid, Signal};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::connection::{Connection, PATIENCE, error};
@@ -203,7 +204,12 @@ impl Elector {
                 let left = before.map_or(Duration::ZERO, |before| before.until - now());
                 serving.withdraw(grace, grace.min(left) + self.duty.lateness.max(Duration::from_secs(1))).await
             }
-            (Phase::Withdrawing { .. }, _) | (Phase::Idle, None) => Ok(()),
+            // It may have had the longer time of one that is terminated, while it still led.
+            (Phase::Withdrawing { .. }, _) => {
+                let grace = self.duty.command.as_ref().map_or(Duration::ZERO, |command| command.grace);
+                serving.hurry(grace, grace + self.duty.lateness.max(Duration::from_secs(1))).await
+            }
+            (Phase::Idle, None) => Ok(()),
         }
     }
 
@@ -220,20 +226,33 @@ impl Elector {
         }
     }
 
-    fn hide_file(&self) -> Result<(), KeeperError> {
-        let Some(file) = &self.duty.file else { return Ok(()) };
-        let file = StatusFile::new(file, &self.duty.identity).map_err(KeeperError::File)?;
-        file.hide().map_err(|error| KeeperError::File(file.explain("removed", &error)))
+    /// Removes the file. One on a volume that hangs is not waited for.
+    async fn hide_file(&self) -> Result<(), KeeperError> {
+        let Some(path) = self.duty.file.clone() else { return Ok(()) };
+        let identity = self.duty.identity.clone();
+        let hiding = tokio::task::spawn_blocking(move || {
+            let file = StatusFile::new(&path, &identity)?;
+            file.hide().map_err(|error| file.explain("removed", &error))
+        });
+        match timeout(PATIENCE, hiding).await {
+            Ok(Ok(hidden)) => hidden.map_err(KeeperError::File),
+            Ok(Err(error)) => Err(KeeperError::Failed(format!("failed to remove the status file: {error}"))),
+            Err(_) => Err(KeeperError::File("the status file cannot be removed: its volume does not answer".into())),
+        }
     }
 
     /// After the death of a keeper: does at once what it would have done.
     async fn clean_up(&mut self, mut serving: Serving) -> Result<Option<Finished>, KeeperError> {
         warn!("the keeper has died: ending what it kept");
         serving.connection.end(self.duty.lateness.max(Duration::from_secs(1))).await;
-        let hidden = self.hide_file();
-        if self.duty.command.is_some() {
-            kill_all(serving.command.and_then(Pid::from_raw)).await;
-        }
+        let has_command = self.duty.command.is_some();
+        let killed = async {
+            if has_command {
+                kill_all(serving.command.and_then(Pid::from_raw)).await;
+            }
+        };
+        // In this order: the first signals are sent before anything is done with the file, and neither waits for the other.
+        let ((), hidden) = join(killed, self.hide_file()).await;
         // Only now: nothing of the command may live when this ends, whatever becomes of the file.
         hidden?;
         drop(serving.connection);
@@ -279,6 +298,14 @@ impl Serving {
         self.phase = Phase::Withdrawing { term, patience };
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.tell(&ToKeeper::Withdraw { grace }).await
+    }
+
+    /// What is being ended has no more time than this.
+    async fn hurry(&mut self, grace: Duration, longest: Duration) -> Result<(), Died> {
+        if let Phase::Withdrawing { patience, .. } = &mut self.phase {
+            *patience = (*patience).min(Instant::now() + longest);
+        }
+        self.tell(&ToKeeper::Hurry { grace: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) enum ToKeeper {
     },
     /// This turn is over: the file goes, then the command within this many milliseconds.
     Withdraw { grace: u64 },
+    /// What is being ended has no more time than this many milliseconds: the pod does not lead any more.
+    Hurry { grace: u64 },
     /// This signal is for the command's process group.
     Signal(i32),
 }

@@ -5,11 +5,13 @@
 //! this pod leads. The keeper alone writes and removes the status file, and it is the parent of the command.
 //!
 //! # What it promises
-//! * The status file exists only before the deadline of the lead: it goes 100 ms before it.
+//! * The status file exists only before the deadline of the lead: it goes 100 ms before it. While this pod leads it is there:
+//!   what somebody removes or changes is back with the next renewal, or within 5 s.
 //! * Everything that the command has started has ended by the deadline: SIGTERM goes to the command's process group at the
 //!   deadline less lateness and grace, SIGKILL to all its descendants at the deadline less lateness. Deadlines are points of
 //!   `CLOCK_BOOTTIME`, so a machine that wakes up after its deadline ends them at once.
 //! * When the elector dies the file is gone at once, and the command at the latest as above.
+//! * Nothing waits for a volume that hangs: signals go first, and the file is written and removed beside them.
 //! * No second command runs while anything of the first lives, not even that of another elector, as long as it has the same
 //!   lock's name and network namespace.
 //!
@@ -30,9 +32,12 @@ mod duty;
 mod elector;
 mod family;
 mod file;
+mod files;
 mod lock;
 mod message;
 pub mod process;
+#[cfg(test)]
+mod properties;
 mod reaper;
 mod schedule;
 mod signals;

@@ -1,6 +1,7 @@
 //! The keeper's own process: does what the schedule says.
 //!
-//! One thread, no runtime, no client: it has to be small, and to need nothing but the kernel to do its duty.
+//! No runtime, no client: it has to be small, and to need nothing but the kernel to do its duty. One thread, and another for
+//! the status file.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,6 +19,7 @@ use super::command::{Reaped, Running};
 use super::duty::CommandStatus;
 use super::family;
 use super::file::StatusFile;
+use super::files::{Done, Files, Job};
 use super::lock::RunLock;
 use super::message::{FromKeeper, Orders, ToKeeper, Why, moment};
 use super::schedule::{Limits, Schedule, Step};
@@ -38,11 +40,11 @@ pub fn run() -> io::Result<()> {
     }
     let (children, told) = UnixStream::pair()?;
     children.set_nonblocking(true)?;
-    signal_hook::low_level::pipe::register(SIGCHLD, told)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, told.try_clone()?)?;
     family::adopt_orphans()?;
     let mut channel = Channel::new(socket);
     let Some(orders) = first_message(&mut channel)? else { return Ok(()) };
-    match Keeper::new(channel, children, orders) {
+    match Keeper::new(channel, children, told, orders) {
         Ok(keeper) => keeper.run(),
         Err(Failed { channel, sentence }) => channel.tell(&FromKeeper::Failed { sentence, why: Why::File }),
     }
@@ -75,12 +77,12 @@ struct Keeper {
     /// `None`: the elector is gone.
     channel: Option<Channel>,
     timer: Timer,
-    /// Readable when a child has ended.
+    /// Readable when a child has ended, or something is done with the file.
     children: UnixStream,
     stdin: Option<OwnedFd>,
     orders: Orders,
     schedule: Schedule,
-    file: Option<StatusFile>,
+    file: Option<(StatusFile, Files)>,
     running: Option<Running>,
     term: Option<u64>,
     /// What people were told about, so that they are told once.
@@ -93,10 +95,16 @@ struct Failed {
 }
 
 impl Keeper {
-    fn new(mut channel: Channel, children: UnixStream, orders: Orders) -> Result<Self, Failed> {
+    fn new(mut channel: Channel, children: UnixStream, wake: UnixStream, orders: Orders) -> Result<Self, Failed> {
         let prepared = || {
             let file = orders.file().map(|path| StatusFile::new(&path, &orders.identity)).transpose()?;
-            file.as_ref().map_or(Ok(()), StatusFile::prepare)?;
+            let file = file.map(|file| {
+                file.prepare()?;
+                let files =
+                    Files::start(file.clone(), wake).map_err(|error| format!("failed to start a thread: {error}"))?;
+                Ok::<_, String>((file, files))
+            });
+            let file = file.transpose()?;
             let timer =
                 Timer::new().map_err(|error| format!("the keeper needs a timer that the kernel refuses: {error}"))?;
             Ok((file, timer))
@@ -132,6 +140,9 @@ impl Keeper {
         loop {
             while let Some(message) = self.channel.as_mut().and_then(Channel::next) {
                 self.hear(message);
+            }
+            while let Some(done) = self.file.as_ref().and_then(|(_, files)| files.done()) {
+                self.changed(done);
             }
             // What has to end is armed first.
             self.timer.arm(self.schedule.alarm(now()))?;
@@ -169,6 +180,7 @@ impl Keeper {
                 self.term = term;
             }
             ToKeeper::Withdraw { grace } => self.schedule.withdraw(Duration::from_millis(grace)),
+            ToKeeper::Hurry { grace } => self.schedule.hurry(Duration::from_millis(grace), now()),
             ToKeeper::Signal(number) => {
                 if let (Some(running), Some(signal)) = (&self.running, Signal::from_named_raw(number))
                     && self.schedule.takes_signals()
@@ -183,8 +195,9 @@ impl Keeper {
 
     fn act(&mut self, step: Step) -> io::Result<()> {
         match step {
-            Step::Show => self.change_file("written", StatusFile::show, Schedule::shown),
-            Step::Hide => self.change_file("removed", StatusFile::hide, Schedule::hidden),
+            Step::Show => self.begin(Job::Show),
+            Step::Hide => self.begin(Job::Hide),
+            Step::Look => self.begin(Job::Look),
             Step::Start => return self.start(),
             Step::Terminate => self.running.iter().for_each(Running::terminate),
             Step::Kill => self.running.iter().for_each(Running::kill),
@@ -194,13 +207,22 @@ impl Keeper {
         Ok(())
     }
 
-    fn change_file(&mut self, done: &str, change: fn(&StatusFile) -> io::Result<()>, changed: fn(&mut Schedule)) {
-        match self.file.as_ref().map_or(Ok(()), change) {
-            Ok(()) => changed(&mut self.schedule),
-            Err(error) => {
+    fn begin(&self, job: Job) {
+        if let Some((_, files)) = &self.file {
+            files.begin(job);
+        }
+    }
+
+    /// Something is done with the file.
+    fn changed(&mut self, Done { job, result }: Done) {
+        match (job, result) {
+            (Job::Show, Ok(_)) => self.schedule.shown(now()),
+            (Job::Hide, Ok(_)) => self.schedule.hidden(),
+            (Job::Look, Ok(is_intact)) => self.schedule.looked(is_intact, now()),
+            (job, Err(error)) => {
                 self.schedule.file_failed(now());
-                if let Some(file) = &self.file {
-                    self.complain(file.explain(done, &error));
+                if let Some((file, _)) = &self.file {
+                    self.complain(file.explain(if job == Job::Hide { "removed" } else { "written" }, &error));
                 }
             }
         }

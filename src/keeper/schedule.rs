@@ -15,6 +15,9 @@ const FILE_MARGIN: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often the file is looked at where no renewal comes: somebody may have removed or changed it.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How long a step that failed is not tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -28,6 +31,8 @@ pub(super) enum Step {
     Show,
     /// Remove the file.
     Hide,
+    /// Look whether the file is as it was written.
+    Look,
     /// Start the command.
     Start,
     /// SIGTERM to the command's process group.
@@ -58,6 +63,21 @@ enum Command {
     },
 }
 
+/// Where the file is. Whatever is done with it may take long, or for ever, where its volume hangs: nothing else waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum File {
+    Absent,
+    /// It is being written. It may be there.
+    Writing,
+    Shown,
+    /// It is being looked at.
+    Looking,
+    /// It is there, but not as it was written.
+    Changed,
+    /// It is being removed. It may be there.
+    Hiding,
+}
+
 /// What is kept, and how it is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -79,7 +99,9 @@ pub(super) struct Schedule {
     over: u64,
     /// The turn whose command was started last.
     began: u64,
-    is_shown: bool,
+    file: File,
+    /// When the file is to be looked at.
+    look_at: Moment,
     /// The file is not touched again before this moment.
     file_retry: Moment,
     start_retry: Moment,
@@ -100,7 +122,8 @@ impl Schedule {
             turn: 0,
             over: 0,
             began: 0,
-            is_shown: false,
+            file: File::Absent,
+            look_at: Moment::START,
             file_retry: Moment::START,
             start_retry: Moment::START,
             command: Command::Absent,
@@ -114,12 +137,23 @@ impl Schedule {
     pub fn lead(&mut self, until: Moment, turn: u64) {
         self.until = self.until.max(until);
         self.turn = self.turn.max(turn);
+        self.look_at = Moment::START;
     }
 
     /// The turn is over.
     pub fn withdraw(&mut self, grace: Duration) {
-        self.over = self.turn;
+        self.over = self.over.max(self.turn);
         self.withdrawing = Some(grace);
+    }
+
+    /// What is being ended has no more time than this. Nothing else is ended by it.
+    pub fn hurry(&mut self, grace: Duration, now: Moment) {
+        if let Some(before) = &mut self.withdrawing {
+            *before = grace.min(*before);
+        }
+        if let Command::Stopping { kill_at } = &mut self.command {
+            *kill_at = (*kill_at).min(now + grace);
+        }
     }
 
     /// The elector is gone.
@@ -153,17 +187,29 @@ impl Schedule {
     }
 
     /// The file was written.
-    pub fn shown(&mut self) {
-        self.is_shown = true;
+    pub fn shown(&mut self, now: Moment) {
+        self.file = File::Shown;
+        self.look_at = now + LOOK;
     }
 
     /// The file was removed.
     pub fn hidden(&mut self) {
-        self.is_shown = false;
+        self.file = File::Absent;
     }
 
-    /// The file could not be written, or not be removed.
+    /// The file was looked at.
+    pub fn looked(&mut self, is_intact: bool, now: Moment) {
+        self.file = if is_intact { File::Shown } else { File::Changed };
+        self.look_at = now + LOOK;
+    }
+
+    /// The file could not be written, and is not there, or could not be removed.
     pub fn file_failed(&mut self, now: Moment) {
+        self.file = match self.file {
+            File::Writing => File::Absent,
+            File::Hiding => File::Changed,
+            other => other,
+        };
         self.file_retry = now + RETRY;
     }
 
@@ -179,21 +225,23 @@ impl Schedule {
 
     /// What to do now. SIGTERM and SIGKILL count as sent, and a withdrawal as confirmed; everything else is told.
     pub fn next(&mut self, now: Moment) -> Step {
-        let grace = self.withdrawing.unwrap_or(self.limits.grace);
+        // Signals first: they take no time, and what is done with a file may.
         match self.command {
             Command::Stopping { kill_at } if now >= kill_at.min(self.kill_at()) => return self.kill(now, FIRST_PAUSE),
             Command::Killing { again, pause } if now >= again => return self.kill(now, (pause * 2).min(LONGEST_PAUSE)),
+            Command::Running if now >= self.stop_at() || self.is_over() => {
+                let grace = self.withdrawing.unwrap_or(self.limits.grace);
+                self.command = Command::Stopping { kill_at: now + grace };
+                self.is_stopped = true;
+                return Step::Terminate;
+            }
             _ => {}
         }
-        if self.is_shown && now >= self.file_retry && !self.may_show(now) {
+        if self.may_be_there() && now >= self.file_retry && !self.may_show(now) && !self.is_busy() {
+            self.file = File::Hiding;
             return Step::Hide;
         }
-        if self.command == Command::Running && (now >= self.stop_at() || self.is_over()) {
-            self.command = Command::Stopping { kill_at: now + grace };
-            self.is_stopped = true;
-            return Step::Terminate;
-        }
-        if self.command == Command::Absent && (!self.is_shown || self.has_lost_patience(now)) {
+        if self.command == Command::Absent && (!self.may_be_there() || self.has_lost_patience(now)) {
             if self.abandoned.is_some() {
                 return Step::Finish;
             }
@@ -202,8 +250,18 @@ impl Schedule {
                 return Step::Withdrawn;
             }
         }
-        if !self.is_shown && now >= self.file_retry && self.may_show(now) {
-            return Step::Show;
+        if now >= self.file_retry && self.may_show(now) {
+            match self.file {
+                File::Absent | File::Changed => {
+                    self.file = File::Writing;
+                    return Step::Show;
+                }
+                File::Shown if now >= self.look_at => {
+                    self.file = File::Looking;
+                    return Step::Look;
+                }
+                _ => {}
+            }
         }
         if now >= self.start_retry && self.may_start(now) {
             return Step::Start;
@@ -224,18 +282,30 @@ impl Schedule {
             Command::Stopping { kill_at } => Some(kill_at.min(self.kill_at())),
             Command::Killing { again, .. } => Some(again),
         };
-        let file = if self.is_shown {
-            Some(if self.is_over() { self.file_retry } else { self.hide_at().max(self.file_retry) })
-        } else {
-            self.may_show(now).then_some(self.file_retry)
+        let hide = Some(if self.is_over() { self.file_retry } else { self.hide_at().max(self.file_retry) });
+        let may_show = self.may_show(now);
+        let file = match self.file {
+            // Whatever is due is due when this is done.
+            File::Writing | File::Looking | File::Hiding => [None, None],
+            File::Absent => [None, may_show.then_some(self.file_retry)],
+            File::Changed => [hide, may_show.then_some(self.file_retry)],
+            File::Shown => [hide, may_show.then_some(self.look_at.max(self.file_retry))],
         };
         let patience = self.abandoned.map(|since| since + PATIENCE);
-        let all = [command, file, patience];
+        let all = [command, file[0], file[1], patience];
         all.into_iter().flatten().filter(|at| *at > now && *at != Moment::NEVER).min()
     }
 
     fn is_over(&self) -> bool {
         self.turn <= self.over
+    }
+
+    fn is_busy(&self) -> bool {
+        matches!(self.file, File::Writing | File::Looking | File::Hiding)
+    }
+
+    fn may_be_there(&self) -> bool {
+        self.file != File::Absent
     }
 
     fn may_show(&self, now: Moment) -> bool {

@@ -1,20 +1,19 @@
-//! Tables for the schedule, and what holds in all of them.
+//! Tables for the schedule.
 
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 use super::schedule::{Limits, Schedule, Step};
 use crate::campaign::Moment;
 
 /// What happens to a keeper. Times are milliseconds.
 #[derive(Clone, Copy, Debug)]
-enum News {
+pub(super) enum News {
     /// Leads until then, in this turn.
     Lead(u64, u64),
     /// Leads without an end, in this turn.
     LeadForEver(u64),
     Withdraw(u64),
+    Hurry(u64),
     Abandon,
     /// The command's own process ends.
     MainEnds,
@@ -22,10 +21,27 @@ enum News {
     AllEnds,
 }
 
-use News::{Abandon, AllEnds, Lead, LeadForEver, MainEnds, Withdraw};
+use News::{Abandon, AllEnds, Hurry, Lead, LeadForEver, MainEnds, Withdraw};
+
+/// What becomes of the steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine {
+    /// So many times everything of a command has to be killed until nothing of it lives.
+    pub kills: u32,
+    /// Of so many changes of the file all but the last one fail.
+    pub tries: usize,
+    /// From then on nothing ends that is begun with the file.
+    pub hangs_from: u64,
+    /// Somebody changes the file again and again.
+    pub meddled_with: bool,
+}
+
+/// Everything succeeds.
+const GOOD: Machine = Machine { kills: 1, tries: 1, hangs_from: u64::MAX, meddled_with: false };
 
 /// SIGTERM 4 s before the deadline, SIGKILL 1 s before it.
-const LIMITS: Limits = Limits { file: true, command: true, lateness: Duration::from_secs(1), grace: Duration::from_secs(3) };
+pub(super) const LIMITS: Limits =
+    Limits { file: true, command: true, lateness: Duration::from_secs(1), grace: Duration::from_secs(3) };
 
 fn at(millis: u64) -> Moment {
     Moment::after(Duration::from_millis(millis))
@@ -36,6 +52,7 @@ fn apply(schedule: &mut Schedule, news: News, now: Moment) {
         Lead(until, turn) => schedule.lead(at(until), turn),
         LeadForEver(turn) => schedule.lead(Moment::NEVER, turn),
         Withdraw(grace) => schedule.withdraw(Duration::from_millis(grace)),
+        Hurry(grace) => schedule.hurry(Duration::from_millis(grace), now),
         Abandon => schedule.abandon(now),
         MainEnds => schedule.main_ended(now),
         AllEnds => {
@@ -44,29 +61,56 @@ fn apply(schedule: &mut Schedule, news: News, now: Moment) {
     }
 }
 
-/// Plays the news. The command ends when it is killed, and not before unless it is said; everything else succeeds.
+/// Plays the news. The command ends when it is killed, and not before unless it is said; everything else succeeds. Looks at the file
+/// are left out.
 fn play(limits: Limits, news: &[(u64, News)]) -> Vec<(u64, Step)> {
+    let steps = play_on(GOOD, limits, news);
+    steps.into_iter().filter(|(_, step, _)| *step != Step::Look).map(|(at, step, _)| (at, step)).collect()
+}
+
+/// Plays the news on this machine, until nothing more is due for a minute: what was asked for, and whether that has ended well.
+pub(super) fn play_on(machine: Machine, limits: Limits, news: &[(u64, News)]) -> Vec<(u64, Step, bool)> {
     let mut schedule = Schedule::new(limits);
-    let mut steps = Vec::new();
+    let mut steps: Vec<(u64, Step, bool)> = Vec::new();
+    let end = news.last().map_or(0, |(when, _)| *when) + 60_000;
     let mut news = news.iter().peekable();
-    let mut now = Moment::START;
+    let (mut now, mut kills, mut changes) = (Moment::START, 0, 0);
     loop {
         while let Some((_, happens)) = news.next_if(|(when, _)| at(*when) <= now) {
             apply(&mut schedule, *happens, now);
         }
         let wakes = loop {
             let step = schedule.next(now);
+            let hangs = now >= at(machine.hangs_from);
+            let mut succeeds = true;
             match step {
                 Step::Wait(at) => break at,
-                Step::Show => schedule.shown(),
-                Step::Hide => schedule.hidden(),
-                Step::Start => schedule.started(),
+                Step::Show | Step::Hide | Step::Look if hangs => succeeds = false,
+                Step::Show | Step::Hide => {
+                    changes += 1;
+                    succeeds = changes % machine.tries == 0;
+                    match step {
+                        _ if !succeeds => schedule.file_failed(now),
+                        Step::Show => schedule.shown(now),
+                        _ => schedule.hidden(),
+                    }
+                }
+                Step::Look => schedule.looked(!machine.meddled_with, now),
+                Step::Start => {
+                    kills = 0;
+                    schedule.started();
+                }
                 Step::Kill => {
-                    schedule.gone();
+                    kills += 1;
+                    succeeds = kills >= machine.kills;
+                    if succeeds {
+                        schedule.gone();
+                    }
                 }
                 Step::Terminate | Step::Withdrawn | Step::Finish => {}
             }
-            steps.push((u64::try_from((now - Moment::START).as_millis()).unwrap(), step));
+            steps.push((u64::try_from((now - Moment::START).as_millis()).unwrap(), step, succeeds));
+            assert!(steps.len() < 10_000, "it comes to an end: {:?}", &steps[9_900..]);
             if step == Step::Finish {
                 return steps;
             }
@@ -74,6 +118,9 @@ fn play(limits: Limits, news: &[(u64, News)]) -> Vec<(u64, Step)> {
         let next = news.peek().map(|(when, _)| at(*when));
         let Some(next) = [wakes, next].into_iter().flatten().min() else { return steps };
         assert!(next > now, "time goes on");
+        if next > at(end) {
+            return steps;
+        }
         now = next;
     }
 }
@@ -95,7 +142,7 @@ fn a_renewal_moves_the_deadline_but_never_to_an_earlier_time() {
 #[test]
 fn a_lead_without_an_end_is_ended_by_nothing_but_a_withdrawal() {
     assert_eq!(play(LIMITS, &[(0, LeadForEver(1))]), [(0, Show), (0, Start)]);
-    let expected = [(0, Show), (0, Start), (5000, Hide), (5000, Terminate), (7000, Kill), (7000, Withdrawn)];
+    let expected = [(0, Show), (0, Start), (5000, Terminate), (5000, Hide), (7000, Kill), (7000, Withdrawn)];
     assert_eq!(play(LIMITS, &[(0, LeadForEver(1)), (5000, Withdraw(2000))]), expected);
 }
 
@@ -119,27 +166,27 @@ fn a_renewal_after_sigterm_saves_the_file_but_not_the_command_which_begins_again
 #[test]
 fn after_a_withdrawal_renewals_of_the_same_turn_give_the_command_time_and_begin_nothing() {
     let news = [(0, Lead(10_000, 1)), (2000, Withdraw(20_000)), (5000, Lead(15_000, 1)), (8000, Lead(18_000, 1))];
-    let expected = [(0, Show), (0, Start), (2000, Hide), (2000, Terminate), (17_000, Kill), (17_000, Withdrawn)];
+    let expected = [(0, Show), (0, Start), (2000, Terminate), (2000, Hide), (17_000, Kill), (17_000, Withdrawn)];
     assert_eq!(play(LIMITS, &news), expected);
     // One that crosses the news of the end.
     let news = [(0, Lead(10_000, 1)), (2000, Withdraw(0)), (2001, Lead(12_000, 1))];
-    assert_eq!(play(LIMITS, &news)[2..], [(2000, Hide), (2000, Terminate), (2000, Kill), (2000, Withdrawn)]);
+    assert_eq!(play(LIMITS, &news)[2..], [(2000, Terminate), (2000, Kill), (2000, Hide), (2000, Withdrawn)]);
 }
 
 #[test]
 fn a_withdrawal_without_renewals_is_over_by_the_deadline_whatever_grace_was_asked_for() {
     let news = [(0, Lead(10_000, 1)), (2000, Withdraw(60_000))];
-    let expected = [(0, Show), (0, Start), (2000, Hide), (2000, Terminate), (9000, Kill), (9000, Withdrawn)];
+    let expected = [(0, Show), (0, Start), (2000, Terminate), (2000, Hide), (9000, Kill), (9000, Withdrawn)];
     assert_eq!(play(LIMITS, &news), expected);
 }
 
 #[test]
 fn without_an_elector_the_file_goes_at_once_and_the_command_within_grace_and_deadline() {
     let news = [(0, Lead(10_000, 1)), (1000, Abandon)];
-    let expected = [(0, Show), (0, Start), (1000, Hide), (1000, Terminate), (4000, Kill), (4000, Finish)];
+    let expected = [(0, Show), (0, Start), (1000, Terminate), (1000, Hide), (4000, Kill), (4000, Finish)];
     assert_eq!(play(LIMITS, &news), expected);
     let late = play(LIMITS, &[(0, Lead(10_000, 1)), (5900, Abandon)]);
-    assert_eq!(late[2..], [(5900, Hide), (5900, Terminate), (8900, Kill), (8900, Finish)]);
+    assert_eq!(late[2..], [(5900, Terminate), (5900, Hide), (8900, Kill), (8900, Finish)]);
     let later = play(LIMITS, &[(0, Lead(10_000, 1)), (8000, Abandon)]);
     assert_eq!(later[2..], [(6000, Terminate), (8000, Hide), (9000, Kill), (9000, Finish)]);
     let never_led = play(LIMITS, &[(0, Abandon)]);
@@ -149,7 +196,7 @@ fn without_an_elector_the_file_goes_at_once_and_the_command_within_grace_and_dea
 #[test]
 fn an_elector_that_dies_during_a_long_withdrawal_leaves_the_command_the_short_grace() {
     let news = [(0, LeadForEver(1)), (1000, Withdraw(60_000)), (2000, Abandon)];
-    let expected = [(0, Show), (0, Start), (1000, Hide), (1000, Terminate), (5000, Kill), (5000, Finish)];
+    let expected = [(0, Show), (0, Start), (1000, Terminate), (1000, Hide), (5000, Kill), (5000, Finish)];
     assert_eq!(play(LIMITS, &news), expected);
 }
 
@@ -164,11 +211,9 @@ fn what_a_command_leaves_behind_is_killed_at_once_or_has_the_rest_of_the_grace_i
 
 #[test]
 fn what_does_not_die_is_killed_again_and_again_ever_more_rarely() {
-    let mut schedule = Schedule::new(LIMITS);
+    let mut schedule = Schedule::new(Limits { file: false, ..LIMITS });
     let mut now = at(0);
     schedule.lead(Moment::NEVER, 1);
-    assert_eq!(schedule.next(now), Show);
-    schedule.shown();
     assert_eq!(schedule.next(now), Start);
     schedule.started();
     schedule.main_ended(now);
@@ -192,12 +237,12 @@ fn a_file_that_cannot_be_changed_is_tried_again_and_holds_up_no_command() {
     schedule.started();
     assert_eq!(schedule.next(at(0)), Step::Wait(Some(at(200))));
     assert_eq!(schedule.next(at(200)), Show);
-    schedule.shown();
+    schedule.shown(at(200));
     schedule.withdraw(Duration::ZERO);
-    assert_eq!(schedule.next(at(300)), Hide);
-    schedule.file_failed(at(300));
     assert_eq!((schedule.next(at(300)), schedule.next(at(300))), (Terminate, Kill));
     schedule.gone();
+    assert_eq!(schedule.next(at(300)), Hide);
+    schedule.file_failed(at(300));
     assert_eq!(schedule.next(at(300)), Step::Wait(Some(at(500))), "not withdrawn while the file is there");
     assert_eq!(schedule.next(at(500)), Hide);
     schedule.hidden();
@@ -209,7 +254,7 @@ fn a_keeper_without_an_elector_does_not_try_for_ever_to_remove_a_file() {
     let mut schedule = Schedule::new(Limits { command: false, ..LIMITS });
     schedule.lead(Moment::NEVER, 1);
     assert_eq!(schedule.next(at(0)), Show);
-    schedule.shown();
+    schedule.shown(at(0));
     schedule.abandon(at(0));
     for tried in (0..10_000).step_by(200) {
         assert_eq!(schedule.next(at(tried)), Hide);
@@ -232,43 +277,41 @@ fn a_command_that_waits_for_the_end_of_another_is_tried_until_it_would_be_stoppe
     assert_eq!(schedule.next(at(600)), Step::Wait(None));
 }
 
-fn news() -> impl Strategy<Value = News> {
-    prop_oneof![
-        4 => (0..20_000_u64, 1..4_u64).prop_map(|(until, turn)| Lead(until, turn)),
-        1 => (0..8000_u64).prop_map(Withdraw),
-        1 => Just(Abandon),
-        1 => Just(MainEnds),
-        1 => Just(AllEnds),
-    ]
+#[test]
+fn a_command_that_is_deposed_while_it_has_its_time_to_terminate_has_the_short_grace() {
+    let news = [(0, LeadForEver(1)), (1000, Withdraw(25_000)), (2000, Hurry(3000))];
+    let expected = [(0, Show), (0, Start), (1000, Terminate), (1000, Hide), (5000, Kill), (5000, Withdrawn)];
+    assert_eq!(play(LIMITS, &news), expected);
+    // It shortens what there is, and ends nothing.
+    let news = [(0, LeadForEver(1)), (1000, Hurry(0)), (2000, Withdraw(1000)), (2500, Hurry(3000))];
+    assert_eq!(play(LIMITS, &news)[2..], [(2000, Terminate), (2000, Hide), (3000, Kill), (3000, Withdrawn)]);
 }
 
-proptest! {
-    /// Whatever is heard, and whenever it wakes up: the keeper asks to be woken before something would outlive the deadline,
-    /// and when it is awake nothing does.
-    #[test]
-    fn nothing_outlives_the_deadline(mut news in prop::collection::vec((0..20_000_u64, news()), 1..12)) {
-        news.sort_by_key(|(when, _)| *when);
-        let mut until = 0;
-        let steps = play(LIMITS, &news);
-        let (mut shown, mut running) = (false, false);
-        let mut all: Vec<(u64, Result<News, Step>)> = news.iter().map(|(when, news)| (*when, Ok(*news))).collect();
-        all.extend(steps.iter().map(|(when, step)| (*when, Err(*step))));
-        // Steady: the news of one time come before the steps.
-        all.sort_by_key(|(when, _)| *when);
-        for (now, what) in all {
-            // Between two entries nothing changed, so what is there now was there all the time.
-            prop_assert!(!shown || now <= until - 100, "{now}: shown until {until}");
-            prop_assert!(!running || now <= until - 1000, "{now}: runs until {until}");
-            match what {
-                Ok(Lead(later, _)) => until = until.max(later),
-                Ok(AllEnds) => running = false,
-                Err(Show) => shown = true,
-                Err(Hide) => shown = false,
-                Err(Start) => running = true,
-                Err(Kill) => running = false,
-                Ok(_) | Err(_) => {}
-            }
+#[test]
+fn a_file_that_somebody_changed_is_written_again_with_the_next_renewal_or_within_the_period_of_looks() {
+    let meddled_with = Machine { meddled_with: true, ..GOOD };
+    let shows = |news: &[(u64, News)]| -> Vec<u64> {
+        let steps = play_on(meddled_with, Limits { command: false, ..LIMITS }, news);
+        steps.iter().filter(|(_, step, _)| *step == Show).map(|(at, ..)| *at).take(4).collect()
+    };
+    assert_eq!(shows(&[(0, LeadForEver(1))]), [0, 5000, 10_000, 15_000]);
+    assert_eq!(shows(&[(0, Lead(10_000, 1)), (2000, Lead(12_000, 1)), (4000, Lead(14_000, 1))]), [0, 2000, 4000, 9000]);
+    // Not any more when it is over.
+    assert_eq!(shows(&[(0, LeadForEver(1)), (1000, Withdraw(0))]), [0]);
+}
+
+#[test]
+fn a_volume_that_hangs_keeps_no_command_alive() {
+    for hangs_from in [0, 1, 5000] {
+        let machine = Machine { hangs_from, ..GOOD };
+        for (news, killed) in [
+            (vec![(0, Lead(10_000, 1))], 9000),
+            (vec![(0, LeadForEver(1)), (6000, Withdraw(1000))], 7000),
+            (vec![(0, LeadForEver(1)), (6000, Abandon)], 9000),
+        ] {
+            let steps = play_on(machine, LIMITS, &news);
+            let kill = steps.iter().find(|(_, step, _)| *step == Kill).map(|(at, ..)| *at);
+            assert_eq!(kill, Some(killed), "{news:?} {steps:?}");
         }
-        prop_assert!(!shown && !running, "everything has ended in the end: {steps:?}");
     }
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -45,6 +46,60 @@ fn the_file_comes_back_when_leadership_does() {
         dir.remove("taken");
     }
     until("leads", || file.exists());
+}
+
+#[test]
+fn a_file_that_somebody_removed_or_changed_is_back_while_it_still_leads() {
+    let dir = Dir::new();
+    let file = dir.path("status");
+    let mut elector = Elector::start(&spec(&dir, file.clone()));
+    let is_whole = |file: &Path| {
+        fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) && look_at(file) == Some(("web-0".into(), 0o644))
+    };
+    until("leads", || is_whole(&file));
+    let changes: [(&str, fn(&Path)); 7] = [
+        ("removed", |file| fs::remove_file(file).unwrap()),
+        ("emptied", |file| drop(fs::File::create(file).unwrap())),
+        ("overwritten", |file| fs::write(file, "web-1").unwrap()),
+        ("closed to others", |file| fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap()),
+        ("moved", |file| fs::rename(file, file.with_extension("old")).unwrap()),
+        ("a directory", |file| {
+            fs::remove_file(file).unwrap();
+            fs::create_dir(file).unwrap();
+        }),
+        ("a link", |file| {
+            fs::remove_file(file).unwrap();
+            symlink("/dev/null", file).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        change(&file);
+        until(what, || is_whole(&file));
+    }
+    // A directory with something in it is somebody's.
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    fs::write(file.join("something"), "").unwrap();
+    until("it says so", || dir.read("log").is_some_and(|log| log.contains("cannot be written")));
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 0);
+    assert!(file.join("something").exists());
+}
+
+#[test]
+fn a_directory_that_is_named_as_one_is_made_and_made_again() {
+    let dir = Dir::new();
+    let status = dir.path("shared/status");
+    let mut elector = Elector::start(&spec(&dir, format!("{}/", status.display()).into()));
+    for _ in 0..2 {
+        let seen = eventually("a file", || look_at(&status.join("leader")));
+        assert_eq!(seen, ("web-0".into(), 0o644));
+        fs::remove_dir_all(&status).unwrap();
+    }
+    until("it is back", || status.join("leader").exists());
+    elector.signal(Signal::TERM);
+    assert_eq!(elector.code(), 0);
+    assert_eq!(fs::read_dir(&status).unwrap().count(), 0);
 }
 
 #[test]

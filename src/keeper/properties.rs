@@ -1,0 +1,216 @@
+//! What holds for the schedule whatever it hears, whenever it wakes up, and whatever fails.
+
+use proptest::prelude::*;
+
+use super::schedule::Step;
+use super::tables::{LIMITS, Machine, News, play_on};
+
+use News::{Abandon, AllEnds, Hurry, Lead, LeadForEver, MainEnds, Withdraw};
+use Step::{Finish, Hide, Kill, Show, Start, Terminate, Withdrawn};
+
+fn news() -> impl Strategy<Value = News> {
+    prop_oneof![
+        4 => (0..20_000_u64, 1..4_u64).prop_map(|(until, turn)| Lead(until, turn)),
+        1 => (1..4_u64).prop_map(LeadForEver),
+        1 => (0..8000_u64).prop_map(Withdraw),
+        1 => (0..4000_u64).prop_map(Hurry),
+        1 => Just(Abandon),
+        1 => Just(MainEnds),
+        1 => Just(AllEnds),
+    ]
+}
+
+fn machine() -> impl Strategy<Value = Machine> {
+    let kills = prop_oneof![Just(1), 2..6_u32, Just(u32::MAX)];
+    let hangs_from = prop_oneof![2 => Just(u64::MAX), 1 => 0..20_000_u64];
+    (kills, 1..4_usize, hangs_from, any::<bool>()).prop_map(|(kills, tries, hangs_from, meddled_with)| Machine {
+        kills,
+        tries,
+        hangs_from,
+        meddled_with,
+    })
+}
+
+/// Watches what happens, and knows what is due. Times are milliseconds; `u64::MAX` is never.
+struct Judge {
+    until: u64,
+    turn: u64,
+    over: u64,
+    /// The grace of the withdrawal that is not confirmed.
+    withdrawing: Option<u64>,
+    abandoned: Option<u64>,
+    running: bool,
+    /// Told to end, by SIGTERM or by the end of its own process.
+    stopping: bool,
+    /// When it has to be killed, by whatever it was told to end.
+    end_by: u64,
+    killed: Option<u64>,
+    /// The file may be there.
+    there: bool,
+    /// Something is done with the file, without an end.
+    hangs: bool,
+    hidden: Option<u64>,
+    /// Since when the file must not be there.
+    hide_by: u64,
+}
+
+impl Judge {
+    fn new() -> Self {
+        Self {
+            until: 0,
+            turn: 0,
+            over: 0,
+            withdrawing: None,
+            abandoned: None,
+            running: false,
+            stopping: false,
+            end_by: u64::MAX,
+            killed: None,
+            there: false,
+            hangs: false,
+            hidden: None,
+            hide_by: u64::MAX,
+        }
+    }
+
+    /// Until this time nothing has happened since the last entry: is anything overdue?
+    fn check(&self, now: u64) -> Result<(), TestCaseError> {
+        let before = |margin: u64| if self.until == u64::MAX { u64::MAX } else { self.until.saturating_sub(margin) };
+        if self.running {
+            let over = self.turn <= self.over;
+            prop_assert!(self.stopping || !over && now <= before(4000), "{now}: not told to end; until {}", self.until);
+            match self.killed {
+                None => prop_assert!(now <= self.end_by.min(before(1000)), "{now}: lives; until {}", self.until),
+                Some(killed) => prop_assert!(now <= killed + 1000, "{now}: killed last at {killed}"),
+            }
+        }
+        if self.there && !self.hangs {
+            let due = self.hide_by.min(before(100));
+            match self.hidden {
+                None => prop_assert!(now <= due, "{now}: shown; until {}", self.until),
+                Some(hidden) => prop_assert!(now <= hidden + 200, "{now}: removed last at {hidden}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn hears(&mut self, now: u64, news: News) {
+        match news {
+            Lead(until, turn) => self.leads(until, turn),
+            LeadForEver(turn) => self.leads(u64::MAX, turn),
+            Withdraw(grace) => {
+                (self.over, self.withdrawing) = (self.over.max(self.turn), Some(grace));
+                self.hide_by = self.hide_by.min(now);
+            }
+            Hurry(grace) => {
+                self.withdrawing = self.withdrawing.map(|before| before.min(grace));
+                if self.running && self.stopping {
+                    self.end_by = self.end_by.min(now + grace);
+                }
+            }
+            Abandon => {
+                (self.over, self.withdrawing) = (u64::MAX, None);
+                self.abandoned.get_or_insert(now);
+                self.hide_by = self.hide_by.min(now);
+                if self.running && self.stopping {
+                    self.end_by = self.end_by.min(now + 3000);
+                }
+            }
+            MainEnds if self.running && !self.stopping => (self.stopping, self.end_by) = (true, now),
+            MainEnds => {}
+            AllEnds => self.gone(),
+        }
+    }
+
+    fn leads(&mut self, until: u64, turn: u64) {
+        (self.until, self.turn) = (self.until.max(until), self.turn.max(turn));
+        if self.turn > self.over {
+            self.hide_by = u64::MAX;
+        }
+    }
+
+    fn gone(&mut self) {
+        (self.running, self.stopping, self.end_by, self.killed) = (false, false, u64::MAX, None);
+    }
+
+    fn sees(&mut self, now: u64, step: Step, succeeded: bool) -> Result<(), TestCaseError> {
+        prop_assert!(!self.hangs || !matches!(step, Show | Hide | Step::Look), "{now}: one thing at a time");
+        match step {
+            Show => {
+                prop_assert!(self.turn > self.over, "{now}: shown in a turn that is over");
+                (self.there, self.hidden, self.hide_by) = (true, None, u64::MAX);
+                self.hangs = !succeeded;
+            }
+            Hide => {
+                (self.there, self.hidden) = (!succeeded, Some(now));
+                self.hangs = !succeeded;
+            }
+            Step::Look => self.hangs = !succeeded,
+            Start => {
+                prop_assert!(!self.running && self.turn > self.over, "{now}: started twice, or in a turn that is over");
+                self.running = true;
+            }
+            Terminate => {
+                prop_assert!(self.running && !self.stopping, "{now}: told twice");
+                (self.stopping, self.end_by) = (true, now + self.withdrawing.unwrap_or(3000));
+            }
+            Kill => {
+                prop_assert!(self.running && self.stopping, "{now}: killed without being asked");
+                self.killed = Some(now);
+                if succeeded {
+                    self.gone();
+                }
+            }
+            Withdrawn => {
+                prop_assert!(!self.running && !self.there, "{now}: something is left");
+                (self.until, self.withdrawing) = (0, None);
+            }
+            Finish => {
+                let patient = self.abandoned.is_some_and(|since| now < since + 10_000);
+                prop_assert!(!self.running && !(self.there && patient), "{now}: something is left");
+            }
+            Step::Wait(_) => {}
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// Whatever is heard, whenever it wakes up, and whatever fails: what would outlive the deadline, a withdrawal or the elector is told
+    /// to end in time, and then killed, again and again while it lives; the file is removed in time, again and again while it is there.
+    #[test]
+    fn nothing_outlives_the_lead(
+        mut news in prop::collection::vec((0..20_000_u64, news()), 1..12), machine in machine(),
+    ) {
+        news.sort_by_key(|(when, _)| *when);
+        let steps = play_on(machine, LIMITS, &news);
+        let mut all: Vec<(u64, Result<News, (Step, bool)>)> = news.iter().map(|(when, news)| (*when, Ok(*news))).collect();
+        all.extend(steps.iter().map(|(when, step, succeeded)| (*when, Err((*step, *succeeded)))));
+        // Steady: the news of one time come before the steps.
+        all.sort_by_key(|(when, _)| *when);
+        let (mut judge, mut last) = (Judge::new(), 0);
+        for (now, what) in all {
+            // What is due at this time may be among what comes at this time.
+            if now > last {
+                judge.check(now)?;
+            }
+            last = now;
+            match what {
+                Ok(news) => judge.hears(now, news),
+                // A change of the file that failed at once is tried again.
+                Err((step @ (Show | Hide), false)) if now < machine.hangs_from => {
+                    judge.sees(now, step, false)?;
+                    judge.hangs = false;
+                    judge.there &= step == Hide;
+                }
+                Err((step, succeeded)) => judge.sees(now, step, succeeded)?,
+            }
+        }
+        let ends = judge.abandoned.is_some() || judge.over >= judge.turn || judge.until < u64::MAX;
+        let (dies, obeys) = (machine.kills < u32::MAX, !judge.hangs);
+        prop_assert!(!ends || !judge.running || !dies, "the command has ended in the end: {steps:?}");
+        prop_assert!(!ends || !judge.there || !obeys, "the file is gone in the end: {steps:?}");
+    }
+}
