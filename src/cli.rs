@@ -1,9 +1,11 @@
 //! The command line.
 
 mod client;
+mod environment;
 mod leader_elect;
 mod log;
 mod old;
+mod pod;
 mod run;
 mod sidecar;
 

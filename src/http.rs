@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::select_all;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -18,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
 use rustix::net::sockopt::set_ipv6_v6only;
-use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
@@ -31,40 +32,51 @@ const TOO_MANY: Duration = Duration::from_millis(100);
 /// How many connections may wait to be taken: the standard library's own number.
 const BACKLOG: u32 = 128;
 
+/// How many free ports of IPv4 are tried until one is free on IPv6, too.
+const FREE_PORTS: usize = 16;
+
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A server that listens already.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    /// One for each address; at least one.
+    listeners: Vec<TcpListener>,
     address: SocketAddr,
 }
 
 impl Server {
-    /// Listens on `address`: `0.0.0.0:4040`, `localhost:4040`, `[::]:4040`, or `:4040` for all interfaces, IPv4 and IPv6.
+    /// Listens on `address`: `0.0.0.0:4040`, `[::]:4040`, `localhost:4040` for the loopback addresses of IPv4 and IPv6, or
+    /// `:4040` for all interfaces of both.
     ///
     /// # Errors
     /// An address that does not exist, or is in use.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        let listener = match address.strip_prefix(':') {
-            None => {
-                // As Go does it: an application that asks 127.0.0.1 finds what listens on localhost.
-                let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
-                found.sort_by_key(SocketAddr::is_ipv6);
-                TcpListener::bind(&found[..]).await?
-            }
-            Some(port) => {
-                let port = port.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-                match all_interfaces(port) {
+        let number = |port: &str| port.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
+        let listeners = match address.rsplit_once(':') {
+            Some(("", port)) => {
+                let port = number(port)?;
+                vec![match all_interfaces(port) {
                     // A machine without IPv6.
                     Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(("0.0.0.0", port)).await?,
                     bound => bound?,
-                }
+                }]
+            }
+            Some((host, port)) if is_localhost(host) => loopback(number(port)?).await?,
+            _ => {
+                let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
+                found.sort_by_key(SocketAddr::is_ipv6);
+                vec![TcpListener::bind(&found[..]).await?]
             }
         };
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        let address = listeners[0].local_addr()?;
+        Ok(Self { listeners, address })
+    }
+
+    /// The next connection, whichever address it is made to.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        select_all(self.listeners.iter().map(|listener| Box::pin(listener.accept()))).await.0
     }
 
     /// Where it listens.
@@ -79,7 +91,7 @@ impl Server {
         R: Future<Output = Response<Body>> + Send + 'static,
     {
         loop {
-            let (connection, peer) = match self.listener.accept().await {
+            let (connection, peer) = match self.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!("cannot take a connection: {error}");
@@ -103,6 +115,29 @@ impl Server {
             });
         }
     }
+}
+
+fn is_localhost(host: &str) -> bool {
+    host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("localhost")
+}
+
+/// Both loopback addresses, because a client takes whichever `localhost` resolves to first; or the one that this machine has.
+async fn loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+    let bind = |ip: IpAddr, port| TcpListener::bind((ip, port));
+    let is_absent = |error: &io::Error| !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
+    for _ in 0..FREE_PORTS {
+        let four = match bind(Ipv4Addr::LOCALHOST.into(), port).await {
+            Err(error) if is_absent(&error) => return Ok(vec![bind(Ipv6Addr::LOCALHOST.into(), port).await?]),
+            bound => bound?,
+        };
+        match bind(Ipv6Addr::LOCALHOST.into(), four.local_addr()?.port()).await {
+            Ok(six) => return Ok(vec![four, six]),
+            Err(error) if is_absent(&error) => return Ok(vec![four]),
+            Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 /// One socket for IPv6 and IPv4, whatever the machine's default is.
@@ -153,13 +188,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn localhost_is_served_on_both_loopback_addresses() {
+        let six = TcpListener::bind("[::1]:0").await.is_ok();
+        for host in ["localhost", "LocalHost", "localhost."] {
+            let server = Server::bind(&format!("{host}:0")).await.unwrap();
+            let port = server.address().port();
+            assert_eq!(server.listeners.len(), 1 + usize::from(six), "{host}");
+            tokio::spawn(server.serve(|_, _| async { text(StatusCode::OK, "ok") }));
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            if six {
+                tokio::net::TcpStream::connect(("::1", port)).await.unwrap();
+                let taken = TcpListener::bind("[::1]:0").await.unwrap();
+                let port = taken.local_addr().unwrap().port();
+                let error = Server::bind(&format!("{host}:{port}")).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_port_that_is_in_use_and_one_that_is_none_are_refused() {
         let first = Server::bind("127.0.0.1:0").await.unwrap();
         let second = Server::bind(&first.address().to_string()).await.unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         let everywhere = Server::bind(&format!(":{}", first.address().port())).await.unwrap_err();
         assert_eq!(everywhere.kind(), io::ErrorKind::AddrInUse);
-        for address in [":http", ":", "", ":70000", "127.0.0.1"] {
+        for address in [":http", ":", "", ":70000", "127.0.0.1", "localhost:", "localhost:http", "localhost"] {
             assert!(Server::bind(address).await.is_err(), "{address:?}");
         }
     }

@@ -6,6 +6,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use podium::connect;
 
+use super::pod::{self, Pod};
+
 /// Where the process runs, as far as it tells where its objects are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -13,6 +15,8 @@ pub struct Place {
     pub pod_namespace: Option<String>,
     /// That of the kubeconfig's context.
     pub default_namespace: String,
+    /// The pod itself, if the cluster is its own.
+    pub pod: Option<Pod>,
 }
 
 /// Where the cluster's address and the credentials come from, the first that there is.
@@ -45,7 +49,7 @@ pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
     let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
     let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));
     let client = connect::client(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
-    Ok((client, Place { pod_namespace, default_namespace }))
+    Ok((client, Place { pod_namespace, default_namespace, pod: in_cluster.then(pod::own).flatten() }))
 }
 
 /// The configuration, and whether it is that of a pod.

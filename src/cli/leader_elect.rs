@@ -116,7 +116,8 @@ mod tests {
     }
 
     fn namespace(scope: &Scope, pod_namespace: Option<&str>) -> String {
-        let place = Place { pod_namespace: pod_namespace.map(str::to_owned), default_namespace: "context".into() };
+        let place =
+            Place { pod_namespace: pod_namespace.map(str::to_owned), default_namespace: "context".into(), pod: None };
         args(Timing::default()).candidacy(scope, place, Identity::of_host("host")).unwrap().0.0
     }
 
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn durations_that_do_not_work_together_are_refused_by_the_names_of_the_options() {
         let timing = Timing { lease_duration: Duration::from_secs(10), ..Timing::default() };
-        let place = Place { pod_namespace: None, default_namespace: "default".into() };
+        let place = Place { pod_namespace: None, default_namespace: "default".into(), pod: None };
         let error = args(timing).candidacy(&Scope::Cluster, place, Identity::of_host("host")).unwrap_err();
         assert!(error.starts_with("--leader-elect-lease-duration is 10s: use at least 12s"), "{error}");
         assert!(error.contains("with the --leader-elect-renew-deadline 10s"), "{error}");
@@ -156,7 +157,7 @@ mod tests {
                 [args.leader_elect_lease_duration, args.leader_elect_renew_deadline, args.leader_elect_retry_period];
             let default = podium::controller::replicas::TIMING;
             assert_eq!(timing, [default.lease_duration, default.renew_deadline, default.retry_period]);
-            let place = Place { pod_namespace: None, default_namespace: "default".into() };
+            let place = Place { pod_namespace: None, default_namespace: "default".into(), pod: None };
             let (own_lease, candidacy) = args.candidacy(&Scope::Cluster, place, Identity::of_host("host")).unwrap();
             assert_eq!(own_lease, ("default".into(), "podium-controller".into()));
             assert_eq!(candidacy.is_some(), expected, "{arguments:?}");

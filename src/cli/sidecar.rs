@@ -9,10 +9,11 @@ use clap::{ArgAction, Args, Parser, ValueEnum};
 use podium::campaign::{Clock, Timing};
 use podium::keeper::{CommandLine, Duty, Finished};
 use podium::sidecar::{self, LockKind, Me, Mode, Options};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Failure;
 use super::client::{NAMED, Place, Source, client};
+use super::environment;
 use super::leader_elect::duration;
 use super::log::LogArgs;
 use super::old::words;
@@ -52,7 +53,8 @@ pub struct SidecarArgs {
     /// those who campaign, as ever, `default`.
     #[arg(long, env = "PODIUM_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
     election_namespace: Option<String>,
-    /// The name by which this pod is known to the others. Default: $POD_NAME, or the host's name.
+    /// The name by which this pod is known to the others. Default: $POD_NAME, or the host's name; called as `podium sidecar` or
+    /// `podium run` in a pod, before the host's the pod's.
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
     /// Of those who campaign: how long the others wait for a leader that is seen no more. It leads for half as long without an
@@ -76,7 +78,8 @@ pub struct SidecarArgs {
     /// What those who campaign elect on. `endpointsleases`: both, for the way from the one to the other.
     #[arg(long, env = "PODIUM_LOCK", value_enum)]
     lock: Option<LockName>,
-    /// While this pod leads, its name is in this file; else there is no such file. Of a directory, it is the file `leader` in it.
+    /// While this pod leads, its name is in this file; else there is no such file. Of a directory, it is the file `leader` in it. A path
+    /// that ends with a slash is a directory, which is made.
     #[arg(long, env = "PODIUM_FILE", value_name = "PATH")]
     file: Option<PathBuf>,
     /// Of those who follow an Election: what it said last is repeated no longer than so, which takes three requests in that time.
@@ -141,18 +144,26 @@ struct Resolved {
     /// `None`: the pod's own.
     namespace: Option<String>,
     me: Me,
+    /// Whether the host's name stands for the pod's, which nobody gave.
+    is_named_by_host: bool,
     mode: Mode,
     http: Option<String>,
     file: Option<PathBuf>,
     sources: &'static [Source],
     announce: bool,
     /// What is without effect, for people.
-    notes: Vec<&'static str>,
+    notes: Vec<String>,
 }
 
 /// Makes sense of the options.
-fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: String) -> Result<Resolved, String> {
+fn resolve(
+    args: &SidecarArgs,
+    env: impl Fn(&str) -> Option<String>,
+    names: Vec<String>,
+    host: String,
+) -> Result<Resolved, String> {
     let given = |name: &str| env(name).filter(|value| !value.is_empty());
+    let given = &given;
     let nonempty = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
     let run = args.form == Form::Run;
     let by_environment = !run && args.election.is_none() && (args.form == Form::SupportTools || env("LEASE_NAME").is_some());
@@ -176,7 +187,7 @@ fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: Strin
     let (mode, namespace) = match mode {
         ModeName::Follow => {
             if args.ttl.is_some() || args.lock.is_some() {
-                notes.push("--ttl and --lock have no effect on one that follows");
+                notes.push("--ttl and --lock have no effect on one that follows".into());
             }
             (Mode::Follow, namespace)
         }
@@ -184,7 +195,7 @@ fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: Strin
             let timing = match args.ttl {
                 // Nobody called it by these before.
                 _ if run => run_timing(args.ttl)?,
-                None if by_environment => Timing::default(),
+                None if by_environment => environment::timing(given)?,
                 ttl => timing(ttl)?,
             };
             let request_timeout = run.then_some(timing.retry_period);
@@ -199,7 +210,11 @@ fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: Strin
             (Mode::Campaign { lock, timing, request_timeout }, namespace)
         }
     };
-    let file = args.file.clone().or_else(|| given("STATUS_DIR").or_else(|| given("LEASE_DIRECTORY")).map(PathBuf::from));
+    let file = args.file.clone().or_else(|| environment::status_directory(given));
+    if by_environment {
+        notes.extend(environment::without_effect(names, given, args.ttl.is_none() && matches!(mode, Mode::Campaign { .. })));
+    }
+    let name = nonempty(&args.id).or_else(|| given("POD_NAME"));
     let sources: &[Source] = match args.form {
         _ if args.use_cluster_credentials => &[Source::InCluster],
         Form::Sidecar | Form::Run => NAMED,
@@ -209,7 +224,8 @@ fn resolve(args: &SidecarArgs, env: impl Fn(&str) -> Option<String>, host: Strin
     Ok(Resolved {
         election,
         namespace,
-        me: Me { name: nonempty(&args.id).or_else(|| given("POD_NAME")).unwrap_or(host), uid: given("POD_UID") },
+        is_named_by_host: name.is_none() && !old,
+        me: Me { name: name.unwrap_or(host), uid: given("POD_UID") },
         mode,
         http: nonempty(&args.http).or_else(|| given("HEALTH_PORT").map(|port| format!(":{port}"))),
         file: file.or_else(|| by_environment.then(|| STATUS_FILE.into())),
@@ -244,7 +260,8 @@ fn run_timing(ttl: Option<Duration>) -> Result<Timing, String> {
 /// Runs the sidecar, and a command while it leads, if there is one.
 pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let resolved = resolve(&args, |name| std::env::var(name).ok(), host).map_err(Failure::usage)?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let resolved = resolve(&args, |name| std::env::var(name).ok(), names, host).map_err(Failure::usage)?;
     let max_age = args.max_age;
     let without_heartbeats = run.as_ref().is_some_and(|run| run.without_heartbeats);
     let command = run.map(|run| run.command_line(resolved.mode)).transpose().map_err(Failure::usage)?;
@@ -254,9 +271,10 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let runtime = runtime.map_err(|error| format!("failed to start: {error}"))?;
     let result: Result<Finished, Failure> = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
-        let Resolved { election, namespace, me, mode, http, file, sources, announce, notes } = resolved;
+        let Resolved { election, namespace, me, is_named_by_host, mode, http, file, sources, announce, notes } = resolved;
         let (client, place) = client(sources).await?;
-        notes.iter().for_each(|note| info!("{note}"));
+        notes.iter().for_each(|note| warn!("{note}"));
+        let me = identified(me, is_named_by_host, &place);
         let namespace = self::namespace(namespace, &place, mode);
         // No second command of this pod runs while one lives.
         let lock = format!("{namespace}/{election}/{}", me.name);
@@ -273,9 +291,16 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     result
 }
 
+/// Who this is, where the pod itself says more than was given.
+fn identified(me: Me, is_named_by_host: bool, place: &Place) -> Me {
+    let Some(pod) = &place.pod else { return me };
+    let name = if is_named_by_host { pod.name.clone() } else { me.name };
+    Me { name, uid: me.uid.or_else(|| Some(pod.uid.clone())) }
+}
+
 /// The namespace that was named, or the pod's own.
 fn namespace(named: Option<String>, place: &Place, mode: Mode) -> String {
-    let Place { pod_namespace, default_namespace } = place;
+    let Place { pod_namespace, default_namespace, pod: _ } = place;
     let own = pod_namespace.clone().unwrap_or_else(|| default_namespace.clone());
     let campaigns = matches!(mode, Mode::Campaign { .. });
     if campaigns && named.as_deref() == Some("default") && pod_namespace.is_some() && own != "default" {
@@ -288,92 +313,4 @@ fn namespace(named: Option<String>, place: &Place, mode: Mode) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::old::old_form;
-    use super::*;
-
-    fn line(line: &str) -> Vec<OsString> {
-        words(line.into())
-    }
-
-    fn environment(variables: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<String> {
-        move |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-    }
-
-    fn old(line: &str, variables: &'static [(&'static str, &'static str)]) -> Result<Resolved, String> {
-        let form = old_form(&self::line(line), environment(variables)).expect("an old form");
-        resolve(&SidecarArgs::parse_as(form, self::line(line)), environment(variables), "host".into())
-    }
-
-    fn new(line: &str) -> Result<Resolved, String> {
-        let Old { sidecar, .. } = Old::try_parse_from(self::line(line)).map_err(|error| error.to_string())?;
-        resolve(&sidecar, |_| None, "host".into())
-    }
-
-    fn campaign(lock: LockKind, lease: u64, renew: u64, retry: u64) -> Mode {
-        let millis = Duration::from_millis;
-        let timing = Timing { lease_duration: millis(lease), renew_deadline: millis(renew), retry_period: millis(retry) };
-        Mode::Campaign { lock, timing, request_timeout: None }
-    }
-
-    #[test]
-    fn the_old_leader_electors_options_mean_what_they_meant() {
-        let resolved = old("podium --election=example --http=0.0.0.0:4040", &[]).unwrap();
-        assert_eq!(resolved.mode, campaign(LockKind::Endpoints, 10_000, 5_000, 2_500));
-        assert_eq!((resolved.election.as_str(), resolved.namespace.as_deref()), ("example", Some("default")));
-        assert_eq!((resolved.http.as_deref(), resolved.file.clone()), (Some("0.0.0.0:4040"), None));
-        assert_eq!((resolved.me.name.as_str(), resolved.announce), ("host", true));
-        // The image's own --id comes first, and the user's wins.
-        let line = "/app/server --id=a --election example --election-namespace prod --ttl 1m0s --use-cluster-credentials=true \
-                    stray --id=b";
-        let resolved = old(line, &[("POD_NAME", "web-0")]).unwrap();
-        assert_eq!((resolved.me.name.as_str(), resolved.namespace.as_deref()), ("b", Some("prod")));
-        assert_eq!(resolved.mode, campaign(LockKind::Endpoints, 60_000, 30_000, 15_000));
-        assert_eq!(resolved.sources, [Source::InCluster]);
-        let unsplit = vec!["podium".into(), "--election=example --http=:4040".into()];
-        let sidecar = SidecarArgs::parse_as(Form::Contrib, unsplit);
-        assert_eq!((sidecar.election.as_deref(), sidecar.http.as_deref()), (Some("example"), Some(":4040")));
-    }
-
-    #[test]
-    fn supporttools_environment_means_what_it_meant() {
-        let resolved = old("podium", &[("LEASE_NAME", "example"), ("NAMESPACE", "prod")]).unwrap();
-        assert_eq!(resolved.mode, campaign(LockKind::Lease, 15_000, 10_000, 2_000));
-        assert_eq!((resolved.election.as_str(), resolved.namespace.as_deref()), ("example", Some("prod")));
-        assert_eq!(resolved.file, Some("/tmp/leader_status".into()));
-        let with_arguments = old("/main whatever --it=is", &[("LEASE_NAME", "example"), ("NAMESPACE", "prod")]);
-        assert_eq!(with_arguments, Ok(resolved));
-        for missing in [[("LEASE_NAME", "example")], [("NAMESPACE", "prod")]] {
-            let error = resolve(
-                &SidecarArgs { form: Form::SupportTools, ..SidecarArgs::default() },
-                |name| missing.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
-                "host".into(),
-            );
-            assert!(error.is_err_and(|error| error.contains("is not set")));
-        }
-    }
-
-    #[test]
-    fn with_the_subcommand_a_sidecar_follows() {
-        let resolved = new("sidecar --election example").unwrap();
-        assert_eq!((resolved.mode, resolved.namespace), (Mode::Follow, None));
-        let resolved = new("sidecar --mode campaign --election example --lock lease --ttl 15s").unwrap();
-        assert_eq!(resolved.mode, campaign(LockKind::Lease, 15_000, 7_500, 3_750));
-        assert_eq!(new("sidecar --election x --ttl 15s").unwrap().notes.len(), 1);
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_with_the_remedy() {
-        for (line, remedy) in [
-            ("sidecar", "--election is missing"),
-            ("sidecar --election=", "name the Election"),
-            ("sidecar --mode campaign --election x --ttl 900ms", "use at least 1s"),
-            ("sidecar --election x --ttl soon", "such as 15s"),
-            ("sidecar --election x --lock configmaps", "endpoints"),
-            ("sidecar --election x --max-age 1s", "use at least 3s"),
-        ] {
-            let error = new(line).unwrap_err();
-            assert!(error.contains(remedy), "{line}: {error}");
-        }
-    }
-}
+mod tests;

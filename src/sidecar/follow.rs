@@ -24,6 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// API servers send a bookmark in a minute where nothing else happens. A watch that is silent for longer is dead.
 const SILENCE: Duration = Duration::from_secs(150);
 
+/// So long after an event, and then from time to time, it is looked whether another one waits. When none does, everything that
+/// was sent before has been heard: the next event is younger.
+const SETTLES: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_secs(5);
+
 /// Between two looks where the right to list and watch is missing.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -135,21 +140,33 @@ impl Follow {
             Err(ended) => return ended,
         };
         self.note(None);
+        // What is heard was sent after this.
+        let mut after = asked;
+        let mut silent = self.clock.moment() + SILENCE;
+        let mut settles = SETTLES;
         loop {
-            let bound = self.follower.look_within();
-            match timeout(bound.unwrap_or(SILENCE).min(SILENCE), events.next()).await {
-                Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => self.hear(object, false),
-                Ok(Some(Ok(WatchEvent::Deleted(object)))) => self.hear(object, true),
-                Ok(Some(Ok(WatchEvent::Bookmark(_)))) => self.confirm(),
+            let waits = self.clock.moment();
+            let due = self.follower.look_at().map_or(silent, |look| look.min(silent));
+            match timeout(settles.min(due - waits), events.next()).await {
+                Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => self.hear(object, false, after),
+                Ok(Some(Ok(WatchEvent::Deleted(object)))) => self.hear(object, true, after),
+                Ok(Some(Ok(WatchEvent::Bookmark(_)))) => self.confirm(after),
                 Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return Ended::Over,
-                // Whoever asked for young information gets it by a look; whoever did not, by another watch.
-                Err(_) if bound.is_some() => {
-                    if let Err(ended) = self.look().await {
-                        return ended;
+                Err(_) => {
+                    (after, settles) = (waits, QUIET);
+                    let now = self.clock.moment();
+                    // Whoever asked for young information gets it by a look; whoever did not, by another watch.
+                    if self.follower.look_at().is_some_and(|look| look <= now) {
+                        if let Err(ended) = self.look().await {
+                            return ended;
+                        }
+                    } else if silent <= now {
+                        return Ended::Over;
                     }
+                    continue;
                 }
-                Err(_) => return Ended::Over,
             }
+            (silent, settles) = (self.clock.moment() + SILENCE, SETTLES);
             *pause = FIRST_PAUSE;
         }
     }
@@ -189,22 +206,24 @@ impl Follow {
 
     /// Takes in the Lease as it was at some time after `asked`; `None`: there is none.
     fn see(&mut self, object: Option<DeserializeGuard<Object>>, asked: Moment) {
-        self.follower.sees(object.map(Sight::of), asked, self.clock.moment());
+        self.follower.reads(object.map(Sight::of), asked, self.clock.moment());
         self.publish();
     }
 
-    /// Takes in an event of a watch, unless a read was faster.
-    fn hear(&mut self, object: DeserializeGuard<Object>, is_deleted: bool) {
+    /// Takes in an event of a watch that was sent after this moment, unless a read was faster.
+    fn hear(&mut self, object: DeserializeGuard<Object>, is_deleted: bool, after: Moment) {
         let revision = revision_of(&object);
         if revision < self.revision {
             return;
         }
         self.revision = revision;
-        self.see(Some(object).filter(|_| !is_deleted), self.clock.moment());
+        let sight = Some(object).filter(|_| !is_deleted).map(Sight::of);
+        self.follower.hears(sight, after, self.clock.moment());
+        self.publish();
     }
 
-    fn confirm(&mut self) {
-        self.follower.is_confirmed(self.clock.moment());
+    fn confirm(&mut self, after: Moment) {
+        self.follower.is_confirmed(after);
         self.publish();
     }
 
@@ -223,7 +242,15 @@ impl Follow {
         self.standing.send_if_modified(|known| {
             // Until the Lease was seen, what was known before stands: that of a campaign, if an Election took its Lease over.
             let seen = self.follower.has_seen().then(|| self.follower.standing());
-            let standing = Standing { trouble: self.trouble.clone(), ..seen.unwrap_or_else(|| known.clone()) };
+            let waits_for = self.follower.sees_nothing().then(|| {
+                let describe = &self.describe;
+                format!(
+                    "the {describe} does not exist: create the Election, or correct --election, which names its Lease, and \
+                     --election-namespace"
+                )
+            });
+            let trouble = self.trouble.clone();
+            let standing = Standing { trouble, waits_for, ..seen.unwrap_or_else(|| known.clone()) };
             let news = *known != standing;
             *known = standing;
             news

@@ -64,7 +64,10 @@ pub struct Follower {
     sight: Option<Sight>,
     /// When that was seen first.
     since: Moment,
-    confirmed: Option<Moment>,
+    /// When the last read that was answered was sent.
+    read: Option<Moment>,
+    /// Before the last event was sent: it may have waited in a buffer since then.
+    heard: Option<Moment>,
 }
 
 impl Follower {
@@ -72,44 +75,63 @@ impl Follower {
     /// until something else is seen, so that an outage of the API server deposes nobody.
     pub fn new(me: Me, max_age: Option<Duration>) -> Self {
         let duration = crate::campaign::Timing::default().lease_duration;
-        Self { me, max_age, duration, sight: None, since: Moment::START, confirmed: None }
+        Self { me, max_age, duration, sight: None, since: Moment::START, read: None, heard: None }
     }
 
-    /// Takes in the Lease as the server had it at some moment between `asked` and `now`; `None`: there was none.
-    pub fn sees(&mut self, sight: Option<Sight>, asked: Moment, now: Moment) {
+    /// Takes in the answer to a read: the Lease as the server had it at some moment between `asked` and `now`; `None`: there was
+    /// none.
+    pub fn reads(&mut self, sight: Option<Sight>, asked: Moment, now: Moment) {
+        self.sees(sight, now);
+        self.read = Some(asked);
+    }
+
+    /// Takes in an event: the Lease as the server had it at some moment between `after` and `now`; `None`: it was deleted.
+    pub fn hears(&mut self, sight: Option<Sight>, after: Moment, now: Moment) {
+        self.sees(sight, now);
+        self.heard = Some(after);
+    }
+
+    /// Takes in that the server has said since `after` that nothing has changed.
+    pub fn is_confirmed(&mut self, after: Moment) {
+        self.heard = Some(after);
+    }
+
+    fn sees(&mut self, sight: Option<Sight>, now: Moment) {
         if self.sight != sight {
             self.since = now;
         }
         self.sight = sight;
-        self.confirmed = Some(asked);
     }
 
     /// Whether it has seen anything yet, be it that there is no Lease.
     pub fn has_seen(&self) -> bool {
-        self.confirmed.is_some()
+        self.read.is_some()
     }
 
-    /// The server says that nothing has changed.
-    pub fn is_confirmed(&mut self, now: Moment) {
-        self.confirmed = Some(now);
+    /// Whether there is no Lease.
+    pub fn sees_nothing(&self) -> bool {
+        self.has_seen() && self.sight.is_none()
     }
 
-    /// How soon the server is to be asked if it says nothing by itself.
-    pub fn look_within(&self) -> Option<Duration> {
-        self.max_age.map(|age| age / 3)
+    /// When the server is to be asked, whatever a watch tells. `None`: a watch will do.
+    pub fn look_at(&self) -> Option<Moment> {
+        let age = self.max_age?;
+        Some(self.read.map_or(Moment::START, |read| read + age / 3))
     }
 
     /// Who leads, and until when that counts.
     pub fn standing(&self) -> Standing {
-        let nobody = Standing { confirmed: self.confirmed, ..Standing::default() };
+        let nobody = Standing { confirmed: self.read.max(self.heard), ..Standing::default() };
         match &self.sight {
             Some(Sight::Election { holder: Some((name, uid)), term, since }) => {
-                let until = match (self.max_age, self.confirmed) {
-                    (Some(age), Some(confirmed)) => confirmed + age,
+                // By reads only: an event may be as old as the pause of this process.
+                let until = match (self.max_age, self.read) {
+                    (Some(age), Some(read)) => read + age,
                     _ => Moment::NEVER,
                 };
                 let same_name = *name == self.me.name;
-                let is_me = same_name && self.me.uid.as_ref().is_none_or(|mine| mine == uid);
+                // Whatever this host is called.
+                let is_me = self.me.uid.as_ref().map_or(same_name, |mine| mine == uid);
                 if same_name && !is_me {
                     // A former pod of the same name. Whoever compares names would take itself for the leader.
                     return nobody;
@@ -171,24 +193,40 @@ mod tests {
     fn the_holder_of_an_elections_lease_leads_until_another_is_seen() {
         let mut follower = follower(Some("u0"));
         assert_eq!(leader(&follower), (String::new(), false));
-        follower.sees(elected("web-0", "u0"), at(1), at(1));
+        follower.reads(elected("web-0", "u0"), at(1), at(1));
         assert_eq!(leader(&follower), ("web-0".into(), true));
         let standing = follower.standing();
         assert_eq!((standing.term, standing.leads_until), (Some(41), Some(Moment::NEVER)));
-        follower.sees(elected("web-1", "u1"), at(2), at(2));
+        follower.reads(elected("web-1", "u1"), at(2), at(2));
         assert_eq!(leader(&follower), ("web-1".into(), false));
-        follower.sees(None, at(3), at(3));
+        follower.reads(None, at(3), at(3));
         assert_eq!(leader(&follower), (String::new(), false));
     }
 
     #[test]
     fn a_former_pod_of_the_same_name_is_not_this_one() {
         let mut of_another_life = follower(Some("u9"));
-        of_another_life.sees(elected("web-0", "u0"), at(1), at(1));
+        of_another_life.reads(elected("web-0", "u0"), at(1), at(1));
         assert_eq!(leader(&of_another_life), (String::new(), false), "not even by name: applications compare it");
         let mut untold = follower(None);
-        untold.sees(elected("web-0", "u0"), at(1), at(1));
+        untold.reads(elected("web-0", "u0"), at(1), at(1));
         assert_eq!(leader(&untold), ("web-0".into(), true), "without a UID the name has to do");
+    }
+
+    #[test]
+    fn where_the_uid_is_known_it_alone_decides_whatever_the_host_is_called() {
+        for host in ["web-0.web.default.svc.cluster.local", "node-1", "another", "web-1"] {
+            let me = |uid: Option<&str>| Me { name: host.into(), uid: uid.map(str::to_owned) };
+            let mut mine = Follower::new(me(Some("u0")), None);
+            mine.reads(elected("web-0", "u0"), at(1), at(1));
+            assert_eq!(leader(&mine), ("web-0".into(), true), "{host}");
+            mine.reads(elected("web-1", "u1"), at(2), at(2));
+            let named = if host == "web-1" { "" } else { "web-1" };
+            assert_eq!(leader(&mine), (named.into(), false), "{host}");
+            let mut untold = Follower::new(me(None), None);
+            untold.reads(elected("web-0", "u0"), at(1), at(1));
+            assert_eq!(leader(&untold), ("web-0".into(), false), "{host}");
+        }
     }
 
     #[test]
@@ -201,8 +239,8 @@ mod tests {
                 "spec": { "holderIdentity": "web-0" },
             }),
         ] {
-            follower.sees(elected("web-0", "u0"), at(1), at(1));
-            follower.sees(seen(edited), at(2), at(2));
+            follower.reads(elected("web-0", "u0"), at(1), at(1));
+            follower.reads(seen(edited), at(2), at(2));
             assert_eq!(leader(&follower), (String::new(), false));
         }
     }
@@ -218,21 +256,28 @@ mod tests {
         };
         let mut follower = follower(Some("u0"));
         let until = |follower: &Follower| follower.standing().holder.map(|(_, until)| until);
-        follower.sees(renewed(1), at(100), at(100));
+        follower.reads(renewed(1), at(100), at(100));
         assert_eq!((until(&follower), leader(&follower)), (Some(at(110)), ("web-0".into(), false)));
-        follower.sees(renewed(1), at(105), at(105));
+        follower.reads(renewed(1), at(105), at(105));
         assert_eq!(until(&follower), Some(at(110)), "seen again is not renewed");
-        follower.sees(renewed(3), at(106), at(106));
+        follower.reads(renewed(3), at(106), at(106));
         assert_eq!(until(&follower), Some(at(116)));
     }
 
     #[test]
     fn with_a_bound_old_information_is_not_repeated() {
         let mut follower = Follower { max_age: Some(Duration::from_secs(30)), ..follower(None) };
-        follower.sees(elected("web-0", "u0"), at(100), at(100));
+        follower.reads(elected("web-0", "u0"), at(100), at(100));
         assert_eq!(follower.standing().leads_until, Some(at(130)));
-        follower.is_confirmed(at(120));
-        assert_eq!(follower.standing().leads_until, Some(at(150)));
-        assert_eq!(follower.look_within(), Some(Duration::from_secs(10)));
+        assert_eq!(follower.look_at(), Some(at(110)));
+        // What a watch says may have waited in a buffer while this process was paused.
+        follower.is_confirmed(at(101));
+        follower.hears(elected("web-0", "u0"), at(101), at(120));
+        let standing = follower.standing();
+        assert_eq!((standing.leads_until, standing.confirmed), (Some(at(130)), Some(at(101))));
+        assert_eq!(follower.look_at(), Some(at(110)));
+        follower.reads(elected("web-0", "u0"), at(120), at(121));
+        let standing = follower.standing();
+        assert_eq!((standing.leads_until, standing.confirmed), (Some(at(150)), Some(at(120))));
     }
 }

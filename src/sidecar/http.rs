@@ -1,7 +1,7 @@
 //! What the sidecar serves to the application beside it.
 //!
 //! On every path that is not listed below, and for every method, the answer of the leader-elector sidecar of Kubernetes 1.2:
-//! `{"name":"<leader>"}`, with an empty name while nobody leads.
+//! `{"name":"<leader>"}`, with an empty name while nobody leads. [`super::path`] says what counts as one of these paths.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -13,10 +13,11 @@ use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Uri};
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::path::plain;
 use super::view::{Answer, Counts, View};
 use crate::http::{Body, Server, full, text};
 
@@ -25,12 +26,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Serves for ever.
 pub async fn serve(server: Server, view: View) -> Infallible {
-    server.serve(move |request, _| ready(respond(&view, request.uri().path()))).await
+    server.serve(move |request, _| ready(respond(&view, request.uri()))).await
 }
 
-fn respond(view: &View, path: &str) -> Response<Body> {
+fn respond(view: &View, uri: &Uri) -> Response<Body> {
     let answer = view.answer();
-    match path {
+    match plain(uri).as_str() {
         "/leader" if answer.is_leader => text(StatusCode::OK, "leader\n"),
         "/leader" => text(StatusCode::SERVICE_UNAVAILABLE, "not leader\n"),
         "/status" => full(StatusCode::OK, "application/json", status(&answer)),
@@ -48,15 +49,20 @@ fn name(Answer { name, .. }: &Answer) -> String {
 }
 
 fn status(answer: &Answer) -> String {
-    let Answer { name, is_leader, term, since, age } = answer;
+    let Answer { name, is_leader, term, since, age, waiting } = answer;
     let since = since.map(|since| since.to_string());
-    let age = age.map(|age| age.as_millis() as f64 / 1000.0);
-    json!({ "name": name, "term": term, "isLeader": is_leader, "since": since, "age": age }).to_string()
+    let seconds = |duration: &Duration| duration.as_millis() as f64 / 1000.0;
+    let (waiting_for, waiting) = waiting.as_ref().map(|(what, duration)| (what, seconds(duration))).unzip();
+    json!({
+        "name": name, "term": term, "isLeader": is_leader, "since": since, "age": age.as_ref().map(seconds),
+        "waitingFor": waiting_for, "waitingSeconds": waiting,
+    })
+    .to_string()
 }
 
 fn metrics(answer: &Answer, counts: Counts) -> String {
     let Counts { changes, renewals } = counts;
-    let Answer { name, is_leader, term, since: _, age } = answer;
+    let Answer { name, is_leader, term, since: _, age, waiting: _ } = answer;
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, value: f64| {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
@@ -113,7 +119,70 @@ fn event(text: String) -> Result<Frame<Bytes>, Infallible> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::campaign::{Clock, Leadership, Moment, Standing};
+
+    /// Sends requests, one on each connection, to a leader and to a follower, and returns the answers of both.
+    async fn answers(requests: &[String]) -> Vec<[String; 2]> {
+        let mut addresses = Vec::new();
+        for leads in [true, false] {
+            let holder = Some(("web-0".into(), Moment::NEVER));
+            let standing = Standing { holder, leads_until: leads.then_some(Moment::NEVER), ..Standing::default() };
+            let leadership = Leadership::new(watch::channel(standing).1, Clock::machine());
+            let server = Server::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(server.address());
+            tokio::spawn(serve(server, View::new(if leads { "web-0" } else { "web-1" }, leadership, None)));
+        }
+        let mut answers = Vec::new();
+        for request in requests {
+            let mut both = [String::new(), String::new()];
+            for (address, answer) in addresses.iter().zip(&mut both) {
+                let mut connection = TcpStream::connect(address).await.unwrap();
+                connection.write_all(request.as_bytes()).await.unwrap();
+                let mut bytes = Vec::new();
+                connection.read_to_end(&mut bytes).await.unwrap();
+                *answer = String::from_utf8(bytes).unwrap();
+            }
+            answers.push(both);
+        }
+        answers
+    }
+
+    fn codes([leader, follower]: &[String; 2]) -> (&str, &str) {
+        (leader.split(' ').nth(1).unwrap_or_default(), follower.split(' ').nth(1).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn a_follower_answers_503_to_every_spelling_of_leader_in_every_kind_of_request() {
+        let mut requests = Vec::new();
+        for target in
+            ["/leader", "/leader/", "//leader", "/LEADER", "/leader?x", "/%6ceader", "/leader%2f", "http://x/leader/"]
+        {
+            for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+                requests.push(format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+                requests.push(format!("{method} {target} HTTP/1.0\r\n\r\n"));
+            }
+        }
+        for (request, answers) in requests.iter().zip(answers(&requests).await) {
+            assert_eq!(codes(&answers), ("200", "503"), "{request}");
+            let has_body = answers.iter().all(|answer| answer.ends_with("leader\n"));
+            assert_eq!(has_body, !request.starts_with("HEAD"), "{request}: {answers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_of_this_protocol_is_not_answered_200() {
+        let requests = ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /leader\r\n\r\n", "\r\n\r\n\x16\x03\x01 /leader\r\n\r\n"];
+        for [leader, follower] in answers(&requests.map(str::to_owned)).await {
+            assert!(!leader.contains(" 200 ") && !follower.contains(" 200 "), "{leader} {follower}");
+        }
+        let [answer] = &answers(&["GET leader HTTP/1.0\r\n\r\n".into()]).await[..] else { panic!("one answer") };
+        assert!(!answer[1].contains(" 200 "), "{answer:?}");
+    }
 
     fn answer(leader: &str) -> Answer {
         Answer {
@@ -122,6 +191,7 @@ mod tests {
             term: Some(41),
             since: "2026-11-20T10:00:00Z".parse().ok(),
             age: Some(Duration::from_millis(1500)),
+            waiting: None,
         }
     }
 
@@ -135,12 +205,19 @@ mod tests {
     #[test]
     fn the_status_has_all_of_its_fields_also_where_nothing_is_known() {
         let known: serde_json::Value = serde_json::from_str(&status(&answer("web-0"))).unwrap();
-        let expected =
-            json!({ "name": "web-0", "term": 41, "isLeader": false, "since": "2026-11-20T10:00:00Z", "age": 1.5 });
+        let expected = json!({
+            "name": "web-0", "term": 41, "isLeader": false, "since": "2026-11-20T10:00:00Z", "age": 1.5,
+            "waitingFor": null, "waitingSeconds": null,
+        });
         assert_eq!(known, expected);
-        let unknown = Answer { term: None, since: None, age: None, ..answer("") };
+        let waiting = Some(("a Lease".to_owned(), Duration::from_millis(2500)));
+        let unknown = Answer { term: None, since: None, age: None, waiting, ..answer("") };
         let unknown: serde_json::Value = serde_json::from_str(&status(&unknown)).unwrap();
-        assert_eq!(unknown, json!({ "name": "", "term": null, "isLeader": false, "since": null, "age": null }));
+        let expected = json!({
+            "name": "", "term": null, "isLeader": false, "since": null, "age": null,
+            "waitingFor": "a Lease", "waitingSeconds": 2.5,
+        });
+        assert_eq!(unknown, expected);
     }
 
     #[test]

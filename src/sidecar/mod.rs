@@ -8,7 +8,9 @@
 mod follow;
 mod follower;
 mod http;
+mod path;
 mod view;
+mod waiting;
 
 use std::future::Future;
 use std::io;
@@ -143,6 +145,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
     }
     let announcing = announce(view.clone(), options.announce);
     background.spawn(announcing);
+    background.spawn(waiting::remind(view.clone()));
     let (give_up, gave_up) = oneshot::channel::<()>();
     let (ended, end) = oneshot::channel::<()>();
     let end = end.map(drop).boxed().shared();
@@ -168,7 +171,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
         finished
     };
     let electing = async {
-        let elected = elect(client, &options, standing, renewals, end).await;
+        let elected = elect(client, &options, standing, &view, renewals, end).await;
         drop(give_up);
         elected
     };
@@ -182,6 +185,7 @@ async fn elect(
     client: Client,
     options: &Options,
     standing: watch::Sender<Standing>,
+    view: &View,
     renewals: Option<Arc<Renewals>>,
     end: End,
 ) -> Result<(), SidecarError> {
@@ -219,9 +223,12 @@ async fn elect(
         }
     }
     let follower = Follower::new(me.clone(), *max_age);
-    let follow = Follow::new(client, (namespace, election), follower, clock.clone(), standing);
+    let leadership = Leadership::new(standing.subscribe(), clock.clone());
+    let follow = Follow::new(client.clone(), (namespace, election), follower, clock.clone(), standing);
     tokio::select! {
+        biased;
         () = end => Ok(()),
+        never = waiting::look_for_pod(client, namespace, me, leadership, view) => match never {},
         never = follow.run() => match never {},
     }
 }

@@ -1,7 +1,7 @@
 //! What the application is told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -22,12 +22,14 @@ pub struct Answer {
     pub since: Option<Timestamp>,
     /// How old the API server's word about it is. `None`: it has said nothing yet.
     pub age: Option<Duration>,
+    /// What is waited for, and for how long already.
+    pub waiting: Option<(String, Duration)>,
 }
 
 impl Answer {
     /// Whether an application would call it another state of affairs. Time passing alone is none.
     pub fn differs(&self, other: &Self) -> bool {
-        let Self { name, is_leader, term, since: _, age: _ } = self;
+        let Self { name, is_leader, term, since: _, age: _, waiting: _ } = self;
         (name, is_leader, term) != (&other.name, &other.is_leader, &other.term)
     }
 }
@@ -41,6 +43,10 @@ pub struct View {
     withdrawn: Arc<AtomicBool>,
     changes: Arc<AtomicU64>,
     renewals: Option<Arc<Renewals>>,
+    /// Since when something is waited for.
+    waiting_since: Arc<Mutex<Option<Moment>>>,
+    /// Why this process cannot be the pod that leads.
+    nameless: Arc<OnceLock<String>>,
 }
 
 /// What was counted since the process began.
@@ -55,12 +61,36 @@ pub struct Counts {
 impl View {
     /// What `leadership` knows, told by the process of this identity. `renewals`: where they are counted, if it campaigns.
     pub fn new(identity: &str, leadership: Leadership, renewals: Option<Arc<Renewals>>) -> Self {
-        Self { identity: identity.into(), leadership, withdrawn: Arc::default(), changes: Arc::default(), renewals }
+        Self {
+            identity: identity.into(),
+            leadership,
+            withdrawn: Arc::default(),
+            changes: Arc::default(),
+            renewals,
+            waiting_since: Arc::default(),
+            nameless: Arc::default(),
+        }
+    }
+
+    /// This process never leads, for this reason.
+    pub fn never_leads(&self, why: String) {
+        // The first reason stands.
+        let _ = self.nameless.set(why);
     }
 
     /// Another leader is named than before.
     pub fn leader_changed(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether nothing hinders this process that was logged where it was noticed.
+    pub fn waits_only(&self) -> bool {
+        self.leadership.trouble().is_none() && self.nameless.get().is_none()
+    }
+
+    /// Whether this is said once, because it never changes.
+    pub fn is_final(&self, what: &str) -> bool {
+        self.nameless.get().is_some_and(|why| why == what)
     }
 
     /// What was counted.
@@ -81,7 +111,21 @@ impl View {
     pub fn answer(&self) -> Answer {
         let (standing, now) = self.leadership.look();
         let withdrawn = self.withdrawn.load(Ordering::SeqCst);
-        answer(standing, now, &self.identity, withdrawn)
+        let waits_for =
+            standing.trouble.clone().or_else(|| standing.waits_for.clone()).or_else(|| self.nameless.get().cloned());
+        let waits_for = waits_for.filter(|_| !withdrawn);
+        let since = {
+            let mut since = self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner);
+            match &waits_for {
+                Some(_) => *since.get_or_insert(now),
+                None => {
+                    *since = None;
+                    now
+                }
+            }
+        };
+        let waiting = waits_for.map(|waits_for| (waits_for, now - since));
+        Answer { waiting, ..answer(standing, now, &self.identity, withdrawn) }
     }
 
     /// Waits until the answer may be another one.
@@ -108,24 +152,29 @@ impl View {
 }
 
 fn answer(standing: Standing, now: Moment, identity: &str, withdrawn: bool) -> Answer {
-    let Standing { holder, confirmed, leads_until, term, since, trouble: _ } = standing;
+    let Standing { holder, confirmed, leads_until, term, since, trouble: _, waits_for: _ } = standing;
     let is_leader = !withdrawn && leads_until.is_some_and(|until| now < until);
     let name = holder.filter(|(_, until)| now < *until).map(|(name, _)| name).unwrap_or_default();
-    // One that holds the lock without leading, or not any more, is nobody's leader.
-    let name = if name == identity && !is_leader { String::new() } else { name };
+    // One that holds the lock without leading, or not any more, is nobody's leader. Its pod may have another name than its host.
+    let is_me = name == identity || leads_until.is_some();
+    let name = if is_me && !is_leader { String::new() } else { name };
     let known = !name.is_empty();
     Answer {
         is_leader,
         term: term.filter(|_| known),
         since: since.filter(|_| known),
         age: confirmed.map(|confirmed| now - confirmed),
+        waiting: None,
         name,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::campaign::Clock;
 
     fn at(seconds: u64) -> Moment {
         Moment::after(Duration::from_secs(seconds))
@@ -157,6 +206,34 @@ mod tests {
         for told in [me(110, false), me(109, true)] {
             assert_eq!((told.name.as_str(), told.is_leader), ("", false));
         }
+    }
+
+    #[test]
+    fn who_leads_under_another_name_than_its_hosts_names_itself_no_longer_than_it_leads() {
+        let pod = |now, withdrawn| answer(held_by("pod", at(110), true), at(now), "host", withdrawn);
+        assert!(pod(109, false).is_leader && pod(109, false).name == "pod");
+        for told in [pod(110, false), pod(109, true)] {
+            assert_eq!((told.name.as_str(), told.is_leader), ("", false));
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_with_the_time_since_anything_is() {
+        let now = Arc::new(AtomicU64::new(100));
+        let seconds = now.clone();
+        let clock = Clock::new(move || at(seconds.load(Ordering::Relaxed)), || Timestamp::UNIX_EPOCH);
+        let (standing, told) = watch::channel(Standing::default());
+        let view = View::new("me", Leadership::new(told, clock), None);
+        assert_eq!(view.answer().waiting, None);
+        standing.send_replace(Standing { waits_for: Some("a Lease".into()), ..Standing::default() });
+        assert_eq!(view.answer().waiting, Some(("a Lease".into(), Duration::ZERO)));
+        now.store(107, Ordering::Relaxed);
+        standing.send_replace(Standing { trouble: Some("a right".into()), ..Standing::default() });
+        assert_eq!(view.answer().waiting, Some(("a right".into(), Duration::from_secs(7))));
+        standing.send_replace(Standing::default());
+        assert_eq!(view.answer().waiting, None);
+        view.never_leads("no name".into());
+        assert_eq!(view.answer().waiting, Some(("no name".into(), Duration::ZERO)));
     }
 
     #[test]

@@ -59,14 +59,16 @@ async fn the_sidecar_answers_before_the_api_server_does_and_byte_for_byte_as_the
         let account = world.account_with("pods", &CONTRIB).await;
         let mut door = Door::closed(&account).await;
         let first = world.contrib("pod-a", &door.through(&account)).start().await;
-        let paths = ["/", "/x/y?z=1", "/index.html", "/leader/", "/Leader"];
+        let paths = ["/", "/x/y?z=1", "/index.html", "/leaders", "/x/leader"];
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
             for path in paths {
                 let answer = without_date(&first.raw(method, path).await);
                 assert_eq!(answer, old_answer("", method != "HEAD"), "{method} {path}");
             }
         }
-        assert_eq!(first.get("/leader").await, (503, "not leader\n".into()));
+        for path in ["/leader", "/leader/", "//leader"] {
+            assert_eq!(first.get(path).await, (503, "not leader\n".into()), "{path}");
+        }
         assert_eq!(first.status().await["age"], Value::Null, "nothing is known");
 
         door.open().await;

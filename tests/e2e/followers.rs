@@ -2,8 +2,10 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::harness::access::CONTRIB;
 use crate::harness::door::Door;
@@ -192,6 +194,94 @@ async fn in_an_outage_of_the_api_server_the_last_answer_stands_and_its_age_grows
             tells(sidecar, &next).await;
             sidecar.says(&["following the Lease", "again"]).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waited_in_a_buffer_during_a_pause_makes_nothing_young() {
+    scenario(async |world| {
+        let account = account(world, FOLLOW).await;
+        let _controller = world.controller();
+        let leader = world.led().await;
+        let mut door = Door::opened(&account).await;
+        let through = door.through(&account);
+        let stands = world.follower(&leader.name, &through).start().await;
+        let expires = world.follower(&leader.name, &through).arguments(&["--max-age=8s"]).start().await;
+        for sidecar in [&stands, &expires] {
+            tells(sidecar, &leader).await;
+            sidecar.signal("STOP");
+        }
+        let paused = Instant::now();
+        // Another version of the Lease, which the system takes in for them; then nothing more arrives.
+        let edit = Patch::Merge(json!({ "metadata": { "labels": { "edited": "true" } } }));
+        world.api::<Lease>().patch("web", &PatchParams::default(), &edit).await.expect("the Lease is edited");
+        // Another sidecar renews its lock every 2.5 s.
+        let theirs = world.account_with("others", &CONTRIB).await;
+        let other = world.contrib("pod-a", &theirs).start().await;
+        other.names("pod-a").await;
+        renewals(world, 4).await;
+        let pause = paused.elapsed().as_secs_f64();
+        door.swallow();
+        for sidecar in [&stands, &expires] {
+            sidecar.signal("CONT");
+        }
+        let status = stands.status().await;
+        assert!(status["age"].as_f64().is_some_and(|age| age >= pause), "{status}, paused for {pause} s");
+        assert!(pause > 8.0 && !expires.leads().await && expires.leader().await.is_empty());
+        let status = stands.status().await;
+        assert!(status["age"].as_f64().is_some_and(|age| age >= pause), "{status}, paused for {pause} s");
+        assert!(stands.leads().await, "without a bound it stands");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_uid_decides_who_leads_whatever_the_host_is_called() {
+    scenario(async |world| {
+        let account = account(world, FOLLOW).await;
+        let _controller = world.controller();
+        let leader = world.led().await;
+        let host = format!("{}.web.default.svc.cluster.local", leader.name);
+        let mine = world.follower(&host, &account).variable("POD_UID", &leader.uid).start().await;
+        mine.names(&leader.name).await;
+        assert!(mine.leads().await);
+        let untold = world.follower(&host, &account).start().await;
+        untold.says(&["WARN", &format!("{host} is the name of a host"), "set POD_NAME and POD_UID"]).await;
+        assert!(!untold.leads().await);
+        // Whoever may read pods knows it of every name.
+        let reader =
+            world.account_with("reader", &[("", "pods", &["get"][..]), ("coordination.k8s.io", "leases", FOLLOW)]).await;
+        let nameless = world.follower("node-1", &reader).start().await;
+        nameless.says(&["WARN", &format!("no pod in the namespace {} is called node-1", world.namespace)]).await;
+        assert_eq!(nameless.leader().await, leader.name);
+        for sidecar in [&untold, &nameless] {
+            assert_eq!(sidecar.said("WARN"), 1, "{}", sidecar.log());
+            assert!(sidecar.status().await["waitingFor"].is_string());
+        }
+        assert_eq!((mine.said("WARN"), mine.status().await["waitingFor"].clone()), (0, Value::Null), "{}", mine.log());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_does_not_exist_is_named_and_for_how_long_it_was_waited_for() {
+    scenario(async |world| {
+        let account = account(world, FOLLOW).await;
+        let sidecar = world.follower("web-0", &account).start().await;
+        sidecar.says(&["waiting: the Lease", "web does not exist: create the Election"]).await;
+        eventually("the time is told", async || {
+            let status = sidecar.status().await;
+            let waited = status["waitingSeconds"].as_f64().unwrap_or_default();
+            let names = status["waitingFor"].as_str().is_some_and(|what| what.contains("does not exist"));
+            if names && waited > 1.0 { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await;
+        let _controller = world.controller();
+        let leader = world.led().await;
+        tells(&sidecar, &leader).await;
+        assert_eq!(sidecar.status().await["waitingFor"], Value::Null);
+        assert_eq!(sidecar.said("does not exist"), 1, "{}", sidecar.log());
     })
     .await;
 }

@@ -59,6 +59,30 @@ async fn a_command_runs_on_the_leader_only_and_has_ended_before_the_lock_is_rele
 }
 
 #[tokio::test]
+async fn a_command_that_follows_and_is_deposed_while_it_terminates_has_the_short_grace() {
+    scenario(async |world| {
+        let account = world.account_with("pods", &[("coordination.k8s.io", "leases", &["get", "list", "watch"][..])]).await;
+        let _controller = world.controller();
+        let leader = world.led().await;
+        let diary = Diary::new(world, "web-0");
+        let script =
+            format!("trap 'echo told >> {0}' TERM; echo began >> {0}; while :; do sleep 0.05; done", diary.0.display());
+        let call = world.sidecar(&leader.name, &account).variable("POD_NAMESPACE", &world.namespace);
+        let arguments =
+            ["run", "--election=web", "--without-heartbeats", "--termination-grace=1h", "--", "/bin/sh", "-c", &script];
+        let mut running = call.arguments(&arguments).start().await;
+        diary.says("began").await;
+        running.signal("TERM");
+        diary.says("told").await;
+        assert!(running.runs(), "it has an hour as long as it leads");
+        world.set_ready(&leader.name, false).await;
+        world.leader_after("web", &leader).await;
+        assert_eq!(running.ends().await.code(), Some(137));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_command_of_a_campaign_ends_when_an_election_takes_its_lease_over() {
     scenario(async |world| {
         let account = world.account_with("pods", &SUPPORTTOOLS).await;
