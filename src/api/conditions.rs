@@ -8,12 +8,14 @@ use k8s_openapi::jiff::Timestamp;
 pub enum Reason {
     /// Ready: the one labelled pod is `status.leader`.
     LeaderElected,
-    /// Ready: the selector matches no pod at all. Scaled to zero is not a failure.
+    /// Not Ready: the selector matches no pod at all.
     NoPods,
     /// Not Ready: pods match, but none of them may lead.
     NoEligiblePod,
     /// Ready: a leader that is not Ready itself is kept, because there is no other or because the delay is not over.
     LeaderHeld,
+    /// Not Ready: a leader is elected, and its label is not confirmed.
+    LeaderNotActive,
     /// Elections are suspended and there is no leader.
     Suspended,
     /// Not Stalled: nothing here needs a person.
@@ -26,6 +28,8 @@ pub enum Reason {
     ForbiddenLabelKey,
     /// Stalled: a pod carries the label's key with a value that is not ours.
     LabelConflict,
+    /// Stalled: others change the label again and again.
+    LabelContested,
     /// Stalled: another Election with the same label key claims some of the pods.
     OverlappingElections,
     /// Stalled: the Lease belongs to somebody else.

@@ -18,6 +18,10 @@ pub const UNFENCED: &str = "podium.dev/unfenced";
 /// On a Lease: the UID of the Election that it was written for.
 pub const INCARNATION: &str = "podium.dev/election";
 
+/// On a Lease: a checksum of the annotations that describe the term, so that a write of which mutating admission kept or dropped
+/// a part is not taken for a term.
+pub const CHECKSUM: &str = "podium.dev/checksum";
+
 /// On a Lease: why the present term began, for people and for the Event.
 pub const REASON: &str = "podium.dev/reason";
 
@@ -48,6 +52,9 @@ pub const CLAIM_PREFIX: &str = "term.podium.dev/";
 pub fn claim(election: &str) -> String {
     format!("{CLAIM_PREFIX}{election}")
 }
+
+/// The value of a claim without a term: the pod may be elected, and never was.
+pub const CLAIMED: &str = "0";
 
 /// The revision labels of Deployments, of Argo's Rollouts, and of StatefulSets and DaemonSets.
 pub const REVISION_LABELS: [&str; 3] = ["pod-template-hash", "rollouts-pod-template-hash", "controller-revision-hash"];

@@ -2,24 +2,20 @@
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::announce;
 use super::observe::cached::CachedLease;
 use super::observe::stream::Kind;
+use super::observe::world::Key;
 use super::server::{Refusal, Server, Write};
 use super::shared::{Shared, Target};
 use crate::api::{ElectionStatus, LeaderLabel, names};
 use crate::election::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use crate::election::snapshot::Election;
-use crate::election::status;
 use crate::election::term::Version;
 use crate::lease::object::{self, Owner};
-
-/// After how long a follower that may not be written to is tried again.
-const RETRY: SignedDuration = SignedDuration::from_secs(15);
 
 /// How many pods of one Election are written to at a time.
 const PATCHES_AT_ONCE: usize = 16;
@@ -33,8 +29,17 @@ pub struct Ended {
     pub target: Target,
 }
 
-/// Carries out the plan for `election`, whose Lease was `lease` when it was decided. Returns what follows. `since`: when the
-/// reason for all this was seen.
+/// A plan that was carried out.
+#[derive(Debug)]
+pub struct Acted {
+    /// What follows.
+    pub then: Then,
+    /// The status that was written.
+    pub status: Option<ElectionStatus>,
+}
+
+/// Carries out the plan for `election`, whose Lease was `lease` when it was decided. Its background writes are left to
+/// [`super::background`]. `since`: when the reason for all this was seen.
 ///
 /// # Errors
 /// The first write that was not answered with success. Nothing after it was sent, but fences beside it may have been.
@@ -44,9 +49,12 @@ pub async fn act<S: Server>(
     lease: Option<CachedLease>,
     plan: Plan,
     since: Instant,
-) -> Result<Then, Ended> {
-    let Plan { lease: lease_write, fence, label, status, follow, then } = plan;
+) -> Result<Acted, Ended> {
+    let Plan { claim, lease: lease_write, fence, label, status, claim_next: _, follow: _, then } = plan;
     let namespace = &election.namespace;
+    if let Some(claim) = claim {
+        patch_pod(shared, election, claim).await?;
+    }
     if let (Some(lease_write), Ok(settings)) = (lease_write, &election.settings) {
         let name = settings.lease_name.clone();
         let decided_on = lease.as_ref().map(CachedLease::version);
@@ -54,8 +62,8 @@ pub async fn act<S: Server>(
         write(shared, target, lease_body(election, &settings.lease_name, lease, lease_write)).await?;
         // A pod that changed meanwhile would refuse what was decided on its former version.
         let outdated = |write: &PodWrite| shared.knows_better(&pod_target(namespace, write));
-        if fence.iter().chain(&label).chain(&follow).any(outdated) {
-            return Ok(Then::DecideAgain);
+        if fence.iter().chain(&label).any(outdated) {
+            return Ok(Acted { then: Then::DecideAgain, status: None });
         }
     }
     // Each one is fenced or the plan ends: nobody is labelled before.
@@ -63,12 +71,7 @@ pub async fn act<S: Server>(
     if let Some(label) = label {
         patch_pod(shared, election, label).await?;
     }
-    // Nobody waits for followers, and the election goes on without those that may not be written to.
-    let (refused, unanswered) = follow_all(shared, election, follow).await;
-    let status = match &refused {
-        Some(message) => status::refused(election, status, message, (shared.clock)()),
-        None => status,
-    };
+    let mut written = None;
     if let Some(status) = status {
         let StatusWrite { guard, status, can_wait: _, announce } = status;
         let name = election.name.clone();
@@ -79,12 +82,9 @@ pub async fn act<S: Server>(
         if let Some(change) = announce {
             announce::publish(shared, election, change, since).await;
         }
+        written = Some(status);
     }
-    match (refused, unanswered) {
-        (_, Some(ended)) => Err(ended),
-        (Some(_), None) => Ok(Then::LookAgain(RETRY)),
-        (None, None) => Ok(then),
-    }
+    Ok(Acted { then, status: written })
 }
 
 async fn write<S: Server>(shared: &Shared<S>, target: Target, write: Write) -> Result<(), Ended> {
@@ -96,32 +96,26 @@ async fn patch_pods<S: Server>(shared: &Shared<S>, election: &Election, pods: Ve
     patches.buffer_unordered(PATCHES_AT_ONCE).try_collect().await
 }
 
-/// Writes to all followers. Returns what the server said to one that may not be written to, and what is to be seen again.
-async fn follow_all<S: Server>(
-    shared: &Shared<S>,
-    election: &Election,
-    pods: Vec<PodWrite>,
-) -> (Option<String>, Option<Ended>) {
-    let patches = stream::iter(pods).map(|pod| patch_pod(shared, election, pod));
-    let answers: Vec<Result<(), Ended>> = patches.buffer_unordered(PATCHES_AT_ONCE).collect().await;
-    let (mut refused, mut unanswered) = (None, None);
-    for ended in answers.into_iter().filter_map(Result::err) {
-        match ended.refusal {
-            Refusal::Denied(message) => refused = refused.max(Some(message)),
-            _ => unanswered = Some(ended),
-        }
-    }
-    (refused, unanswered)
-}
-
 async fn patch_pod<S: Server>(shared: &Shared<S>, election: &Election, pod: PodWrite) -> Result<(), Ended> {
-    let Ok(settings) = &election.settings else { return Ok(()) };
     let target = pod_target(&election.namespace, &pod);
-    let name = pod.pod.name.clone();
-    write(shared, target, Write::PatchPod { name, patch: pod_patch(&election.name, &settings.label, pod) }).await
+    let is_repair = pod.is_repair;
+    let Some(patch) = patch(election, pod) else { return Ok(()) };
+    write(shared, target, patch).await?;
+    if is_repair {
+        shared.disputes.repaired(&Key { namespace: election.namespace.clone(), name: election.name.clone() });
+    }
+    Ok(())
 }
 
-fn pod_target(namespace: &str, PodWrite { pod, resource_version, .. }: &PodWrite) -> Target {
+/// The write as a request. `None`: the Election's label is not known, and nothing is planned then.
+pub fn patch(election: &Election, write: PodWrite) -> Option<Write> {
+    let settings = election.settings.as_ref().ok()?;
+    let name = write.pod.name.clone();
+    Some(Write::PatchPod { name, patch: pod_patch(&election.name, &settings.label, write) })
+}
+
+/// What the write is about.
+pub fn pod_target(namespace: &str, PodWrite { pod, resource_version, .. }: &PodWrite) -> Target {
     let decided_on = Some(Version { uid: pod.uid.clone(), resource_version: *resource_version });
     Target { kind: Kind::Pods, namespace: namespace.into(), name: pod.name.clone(), decided_on }
 }
@@ -149,11 +143,12 @@ fn guarded(mut body: LeaseObject, guard: &Version) -> LeaseObject {
 
 /// The merge patch of a fence or of a label: claim and label in one write, guarded by UID and resourceVersion.
 fn pod_patch(election: &str, label: &LeaderLabel, write: PodWrite) -> Value {
-    let PodWrite { pod, resource_version, label: change, term } = write;
+    let PodWrite { pod, resource_version, label: change, term, is_repair: _ } = write;
+    let term = term.map_or_else(|| names::CLAIMED.to_owned(), |term| term.to_string());
     let mut patch = json!({ "metadata": {
         "uid": pod.uid.as_ref(),
         "resourceVersion": resource_version.to_string(),
-        "annotations": { names::claim(election): term.to_string() },
+        "annotations": { names::claim(election): term },
     }});
     match change {
         LabelChange::Lead => patch["metadata"]["labels"] = json!({ &label.key: &label.value }),

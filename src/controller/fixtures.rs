@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, reason = "test fixtures")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::jiff::Timestamp;
@@ -18,6 +18,9 @@ use super::observe::stream::Kind;
 use super::observe::world::{Changes, Key, Scope, World};
 use super::server::{Read, Refusal, Server, Write};
 use super::shared::Shared;
+use crate::api::names;
+use crate::election::term::{PodRef, Term, Uid};
+use crate::lease::record::Record;
 
 pub fn limits() -> Limits {
     Limits { label_keys: LabelKeys::new(["leader".into(), "*/leader".into()]), own_lease: None }
@@ -58,6 +61,12 @@ pub fn ready(object: &mut Value) {
         json!([{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
 }
 
+/// Ready, and claimed by the Election `web` ahead of time.
+pub fn claimed(object: &mut Value) {
+    ready(object);
+    object["metadata"]["annotations"] = json!({ names::claim("web"): "0" });
+}
+
 /// The Lease of the Election `name` as Podium writes it, with this term and holder.
 pub fn lease(name: &str, revision: i64, holder: &str, term: i64) -> Named {
     lease_after(name, revision, holder, term, None)
@@ -68,14 +77,18 @@ pub fn lease_after(name: &str, revision: i64, holder: &str, term: i64, unfenced:
     let mut object = json!({ "metadata": metadata(name, revision), "spec": {
         "holderIdentity": holder, "leaseDurationSeconds": i32::MAX, "leaseTransitions": 0,
     }});
+    let incarnation = format!("{name}-uid");
+    let record = Record {
+        holder: Some(PodRef { name: holder.into(), uid: format!("{holder}-uid").as_str().into() }),
+        term: Term::parse(&term.to_string()).unwrap(),
+        unfenced: unfenced.iter().flat_map(|uids| uids.split(',')).map(Uid::from).collect(),
+        reason: String::new(),
+    };
     object["metadata"]["uid"] = json!("lease-uid");
-    object["metadata"]["annotations"] = json!({
-        "podium.dev/election": format!("{name}-uid"), "podium.dev/term": term.to_string(),
-        "podium.dev/holder": format!("{holder}/{holder}-uid"),
-    });
-    if let Some(unfenced) = unfenced {
-        object["metadata"]["annotations"]["podium.dev/unfenced"] = unfenced.into();
-    }
+    let annotations: BTreeMap<_, _> = record.annotations(&incarnation).into_iter().collect();
+    object["metadata"]["annotations"] = json!(annotations);
+    object["metadata"]["annotations"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    object["metadata"]["annotations"][names::INCARNATION] = json!(incarnation);
     cached::lease(serde_json::from_value(object).unwrap()).unwrap()
 }
 
@@ -134,16 +147,21 @@ impl Server for Script {
     }
 }
 
-/// A controller with these caches in front of this server.
-pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<Script> {
-    let options = Options {
+/// A controller of the whole cluster.
+pub fn options() -> Options {
+    Options {
         scope: Scope::Cluster,
         limits: limits(),
         instance: "test".into(),
         clock: Arc::new(Timestamp::now),
         candidacy: None,
         http: None,
-    };
+    }
+}
+
+/// A controller with these caches in front of this server.
+pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<Script> {
+    let options = options();
     let monitor = Monitor::new(&options, false);
     let shared = Shared::new(script, options, monitor);
     *shared.world() = world(items);

@@ -7,7 +7,10 @@
 
 pub mod act;
 pub mod announce;
+pub mod answer;
+pub mod background;
 pub mod complaints;
+pub mod disputes;
 pub mod identity;
 pub mod joint;
 pub mod monitor;

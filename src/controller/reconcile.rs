@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
-use super::act::{Ended, act};
+use super::act::{Acted, Ended, act};
 use super::observe::snapshot::Consulted;
 use super::observe::stream::Kind;
 use super::observe::world::Key;
@@ -56,8 +56,8 @@ impl Reconciler {
                 outcome
             }
             Err(refusal) => {
-                if let Refusal::Denied(message) = &refusal {
-                    tell_refusal(shared, key, message, since).await;
+                if let Refusal::Denied(message) | Refusal::Altered(message) = &refusal {
+                    self.tell_refusal(shared, key, message, since).await;
                 }
                 failed(shared, key, &refusal)
             }
@@ -74,10 +74,10 @@ impl Reconciler {
         let mut consulted = Consulted::default();
         let mut doubted = false;
         for _ in 0..DECISIONS {
-            let seen = shared.world().snapshot(key, consulted);
-            let Some((snapshot, lease)) = seen else {
+            let Some((snapshot, lease)) = shared.snapshot(key, consulted) else {
                 self.counts().remove(key);
                 lock(&self.written).remove(key);
+                shared.disputes.forget(key);
                 shared.monitor.metrics.forget(key);
                 return Ok(Outcome::Done);
             };
@@ -94,25 +94,31 @@ impl Reconciler {
                 consulted = consult(shared, key, &snapshot, &mut place).await?;
                 continue;
             }
-            let status = plan.status.as_ref().map(|write| essence(&write.status));
+            let in_background = plan.has_background_writes();
             shared.monitor.metrics.planned(key, &snapshot.election.status, &plan, since);
             let acted = act(shared, &snapshot.election, lease, plan, since).await;
-            // To decide again is to have stopped before the status.
-            if let (Ok(Then::Rest | Then::LookAgain(_) | Then::Consult(_)), Some(status)) = (&acted, status) {
-                lock(&self.written).insert(key.clone(), status);
+            self.note_written(key, &acted);
+            let then = match acted {
+                Ok(Acted { then, .. }) => then,
+                Err(ended) => {
+                    see_again(shared, key, ended).await?;
+                    continue;
+                }
+            };
+            if in_background && then != Then::DecideAgain {
+                shared.background.add(key.clone(), Instant::now());
             }
-            match acted {
-                Ok(Then::DecideAgain) => {}
-                Ok(Then::Consult(why)) => {
+            match then {
+                Then::DecideAgain => {}
+                Then::Consult(why) => {
                     debug!(election = %key, why, "reading from the server");
                     consulted = consult(shared, key, &snapshot, &mut place).await?;
                 }
-                Ok(Then::Rest) => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
-                Ok(Then::LookAgain(wait)) => {
+                Then::Rest => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
+                Then::LookAgain(wait) => {
                     let at = Instant::now() + Duration::try_from(wait).unwrap_or_default();
                     return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }
-                Err(ended) => see_again(shared, key, ended).await?,
             }
         }
         debug!(election = %key, "the world changes faster than it can be followed");
@@ -141,6 +147,29 @@ impl Reconciler {
         wanted.is_some_and(|wanted| lock(&self.written).get(key) == Some(&wanted))
     }
 
+    /// Remembers what was written, whatever it was for: what is found instead of it later was written by somebody else.
+    fn note_written(&self, key: &Key, acted: &Result<Acted, Ended>) {
+        if let Ok(Acted { status: Some(status), .. }) = acted {
+            lock(&self.written).insert(key.clone(), essence(status));
+        }
+    }
+
+    /// Says in the status that a write, or a read that must come before one, is refused, in the server's words, if at least
+    /// that may be written. The next pass that succeeds takes it back.
+    async fn tell_refusal<S: Server>(&self, shared: &Shared<S>, key: &Key, message: &str, since: Instant) {
+        let Some((snapshot, _)) = shared.snapshot(key, Consulted::default()) else { return };
+        let message = format!("the API server refuses a request of Podium: {message}");
+        let settings = snapshot.election.settings.as_ref().ok();
+        let status = status::stalled(&snapshot, settings, (Reason::WriteRefused, message), (shared.clock)());
+        // Once: the words may differ each time, and two controllers would wake each other with them.
+        let status = status.filter(|write| !write.can_wait);
+        let told = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;
+        self.note_written(key, &told);
+        if let Err(Ended { refusal, .. }) = told {
+            debug!(election = snapshot.election.name, %refusal, "failed to say so in the status");
+        }
+    }
+
     fn counts(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
         lock(&self.counts_due)
     }
@@ -153,7 +182,7 @@ fn label(passed: &Result<Outcome, Refusal>) -> &'static str {
         Ok(Outcome::Again(_)) => "again",
         Ok(Outcome::Failed) => "busy",
         Err(Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { .. }) => "conflict",
-        Err(Refusal::Denied(_)) => "refused",
+        Err(Refusal::Denied(_) | Refusal::Altered(_)) => "refused",
         Err(Refusal::Unknown(_)) => "unanswered",
     }
 }
@@ -203,7 +232,7 @@ async fn see_again<S: Server>(shared: &Shared<S>, key: &Key, Ended { refusal, ta
     if changed && shared.knows_better(&target) {
         return Ok(());
     }
-    if let Refusal::Denied(_) | Refusal::Ending(_) = refusal {
+    if let Refusal::Denied(_) | Refusal::Altered(_) | Refusal::Ending(_) = refusal {
         return Err(refusal);
     }
     let read = match target.kind {
@@ -215,28 +244,12 @@ async fn see_again<S: Server>(shared: &Shared<S>, key: &Key, Ended { refusal, ta
     if changed { Ok(()) } else { Err(refusal) }
 }
 
-/// Says in the status that a write, or a read that must come before one, is refused, in the server's words, if at least that
-/// may be written. The next pass that succeeds takes it back.
-async fn tell_refusal<S: Server>(shared: &Shared<S>, key: &Key, message: &str, since: Instant) {
-    let seen = shared.world().snapshot(key, Consulted::default());
-    let Some((snapshot, _)) = seen else { return };
-    let message = format!("the API server refuses a request of Podium: {message}");
-    let settings = snapshot.election.settings.as_ref().ok();
-    let status = status::stalled(&snapshot, settings, (Reason::WriteRefused, message), (shared.clock)());
-    // Once: the words may differ each time, and two controllers would wake each other with them.
-    let status = status.filter(|write| !write.can_wait);
-    let told = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;
-    if let Err(Ended { refusal, .. }) = told {
-        debug!(election = snapshot.election.name, %refusal, "failed to say so in the status");
-    }
-}
-
 fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {
     match refusal {
         Refusal::Outdated(_) | Refusal::Ending(_) => debug!(election = %key, %refusal, "trying again"),
         // Said already, and still so.
         _ if !shared.complaints.is_news(key, WORK, &refusal.to_string()) => {}
-        Refusal::Denied(_) => {
+        Refusal::Denied(_) | Refusal::Altered(_) => {
             warn!(election = %key, "refused by the API server, trying again until somebody mends it: {refusal}")
         }
         Refusal::NotFound { .. } | Refusal::Unknown(_) => warn!(election = %key, "trying again: {refusal}"),

@@ -87,6 +87,10 @@ pub enum Refusal {
     /// A person has to mend it.
     #[error("{0}")]
     Denied(String),
+    /// Answered with success, but the object is not as it was asked for: something on the way changes writes. A person has to
+    /// mend it, and until then the write counts as not done.
+    #[error("{0}")]
+    Altered(String),
 }
 
 impl From<NotAnInteger> for Refusal {

@@ -3,18 +3,23 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::answer;
 use super::complaints::Complaints;
+use super::disputes::Disputes;
 use super::joint::Joint;
 use super::monitor::Monitor;
+use super::observe::cached::CachedLease;
 use super::observe::settings::Limits;
+use super::observe::snapshot::Consulted;
 use super::observe::stream::Kind;
 use super::observe::world::{Changes, Key, World};
 use super::queue::Queue;
 use super::server::{Read, Refusal, Server, Write};
 use super::{Clock, Options};
+use crate::election::Snapshot;
 use crate::election::term::{Uid, Version};
 
 /// How many pods may be remembered as written to before those that are not any more are forgotten.
@@ -32,8 +37,12 @@ pub struct Shared<S> {
     pub instance: String,
     /// Elections to decide about.
     pub elections: Arc<Queue<Key>>,
+    /// Elections with writes that nobody waits for.
+    pub background: Arc<Queue<Key>>,
     /// Names of Elections whose leftovers are to be swept.
     pub sweeps: Arc<Queue<Key>>,
+    /// What is known of the Elections' labels beside the caches.
+    pub disputes: Disputes,
     /// What was already logged.
     pub complaints: Complaints,
     /// What is told about this controller.
@@ -45,7 +54,15 @@ pub struct Shared<S> {
 }
 
 /// By namespace and name: the pods that are being written to.
-type Turns = HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>;
+type Turns = HashMap<(String, String), Arc<Turn>>;
+
+/// Whose turn it is to write to one pod.
+#[derive(Debug, Default)]
+struct Turn {
+    free: tokio::sync::Mutex<()>,
+    /// Somebody waits for the turn whom a write in the background must not hold up.
+    urgent: Notify,
+}
 
 /// What a write is about.
 #[derive(Clone, Debug)]
@@ -71,6 +88,8 @@ impl<S: Server> Shared<S> {
             clock,
             instance,
             elections: Arc::default(),
+            background: Arc::default(),
+            disputes: Disputes::default(),
             sweeps: Arc::default(),
             complaints: Complaints::default(),
             monitor,
@@ -86,6 +105,13 @@ impl<S: Server> Shared<S> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a decision about the Election looks at, and its Lease as it must be written back. `None`: no such Election is known.
+    pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
+        let (mut snapshot, lease) = self.world().snapshot(key, consulted)?;
+        (snapshot.contest, snapshot.refused) = self.disputes.of(key);
+        Some((snapshot, lease))
+    }
+
     /// Queues what a change of the caches asks for.
     pub fn queue(&self, changes: Changes) {
         let now = Instant::now();
@@ -97,43 +123,71 @@ impl<S: Server> Shared<S> {
         }
     }
 
-    /// Writes, and takes the answer into the caches.
+    /// Writes, and takes the answer into the caches. A write to the same pod that nobody waits for is given up.
     ///
     /// # Errors
-    /// Any answer but success. Where the server says that there is no object of this name, the caches know it too.
+    /// Any answer but success, and an object that is not as it was asked for. Where the server says that there is no object of
+    /// this name, the caches know it too.
     pub async fn write(&self, target: &Target, write: Write) -> Result<(), Refusal> {
+        let turn = self.turn(target);
+        let _turn = match &turn {
+            Some(turn) => {
+                turn.urgent.notify_waiters();
+                Some(turn.free.lock().await)
+            }
+            None => None,
+        };
+        self.send(target, write).await
+    }
+
+    /// As [`Shared::write`], for a write that nobody waits for: it gives way to every other one to the same pod.
+    ///
+    /// # Errors
+    /// As [`Shared::write`]; it may have been applied when it gave way.
+    pub async fn write_in_background(&self, target: &Target, write: Write) -> Result<(), Refusal> {
+        let Some(turn) = self.turn(target) else { return self.send(target, write).await };
+        let urgent = turn.urgent.notified();
+        tokio::pin!(urgent);
+        urgent.as_mut().enable();
+        tokio::select! {
+            biased;
+            () = urgent => Err(Refusal::Outdated("it gave way to a more urgent write to the pod".into())),
+            answer = async {
+                let _turn = turn.free.lock().await;
+                self.send(target, write).await
+            } => answer,
+        }
+    }
+
+    async fn send(&self, target: &Target, write: Write) -> Result<(), Refusal> {
         let Target { kind, namespace, name, decided_on } = target;
-        let _turn = self.turn(target).await;
         if *kind == Kind::Pods && self.knows_better(target) {
             return Err(Refusal::Outdated("another write to the pod came first".into()));
         }
         let ticket = self.world().ticket(*kind, namespace);
-        let answer = self.server.write(namespace, write).await;
-        let changes = match (&answer, decided_on) {
-            (Ok(Some(item)), _) => self.world().answered(ticket, item.clone()),
-            (Err(Refusal::NotFound { named: true, .. }), Some(version)) => {
+        let (shown, answer) = answer::write(&self.server, namespace, write).await;
+        let changes = match (shown, &answer, decided_on) {
+            (Some(item), _, _) => self.world().answered(ticket, item),
+            (None, Err(Refusal::NotFound { named: true, .. }), Some(version)) => {
                 self.world().answered_gone(*kind, namespace, name, &version.uid)
             }
             _ => Changes::default(),
         };
         self.queue(changes);
-        answer.map(|_| ())
+        answer
     }
 
-    /// Waits for the turn to write to a pod. Many Elections may share one, and each write outdates what the others decided:
-    /// sent all at once, all but one would be refused, again and again.
-    async fn turn(&self, Target { kind, namespace, name, .. }: &Target) -> Option<OwnedMutexGuard<()>> {
+    /// The turns to write to a pod. Many Elections may share one, and each write outdates what the others decided: sent all at
+    /// once, all but one would be refused, again and again.
+    fn turn(&self, Target { kind, namespace, name, .. }: &Target) -> Option<Arc<Turn>> {
         if *kind != Kind::Pods {
             return None;
         }
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            if turns.len() >= MANY_TURNS {
-                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            }
-            turns.entry((namespace.clone(), name.clone())).or_default().clone()
-        };
-        Some(turn.lock_owned().await)
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= MANY_TURNS {
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        Some(turns.entry((namespace.clone(), name.clone())).or_default().clone())
     }
 
     /// Whether the caches have come beyond the version that was decided on.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+use super::background;
 use super::observe::world::Key;
 use super::queue::{Outcome, Queue};
 use super::reconcile::Reconciler;
@@ -22,6 +23,9 @@ use super::sweep;
 /// How many Elections are worked on at a time. More would not make an API server faster, only each of its answers later, and with
 /// them the one change of leader that comes among many.
 const PLACES: usize = 16;
+
+/// How many Elections' background writes are sent at a time.
+const BACKGROUND: usize = 8;
 
 /// How many more may stand aside meanwhile. Each costs some kilobytes while it does.
 const ASIDE: usize = 2_048;
@@ -64,6 +68,7 @@ pub fn start<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet
     let reconciler = Arc::new(Reconciler::default());
     let began = Instant::now();
     shared.elections.open();
+    shared.background.open();
     shared.sweeps.open();
     let electing = {
         let shared = shared.clone();
@@ -74,6 +79,15 @@ pub fn start<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet
         }
     };
     workers.spawn(shared.server.around(work(shared.clone(), shared.elections.clone(), activity.clone(), PLACES, electing)));
+    let following = {
+        let shared = shared.clone();
+        move |key, _, _| {
+            let shared = shared.clone();
+            async move { background::write(&shared, &key).await }
+        }
+    };
+    let work_off = work(shared.clone(), shared.background.clone(), activity.clone(), BACKGROUND, following);
+    workers.spawn(shared.server.around(work_off));
     let sweeping = {
         let shared = shared.clone();
         move |key, _, _| {
@@ -88,6 +102,7 @@ pub fn start<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet
 /// Lets nobody begin anything, and waits for what is in flight.
 pub async fn stop<S: Server>(shared: &Shared<S>, mut workers: JoinSet<()>) {
     shared.elections.close();
+    shared.background.close();
     shared.sweeps.close();
     let finished = tokio::time::timeout(GRACE, async { while workers.join_next().await.is_some() {} }).await;
     if finished.is_err() {

@@ -6,9 +6,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::candidate::{Ineligible, eligible};
 use super::order;
-use super::plan::{LeaseWrite, Plan, Then};
+use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, Then};
 use super::project::{Projection, Reign, project};
-use super::snapshot::{Pod, PodState, Settings, Snapshot};
+use super::snapshot::{Contest, Pod, PodState, Settings, Snapshot};
 use super::status::{self, Leadership, Outlook};
 use super::term::{Term, Uid, Version};
 use super::title::Title;
@@ -18,8 +18,14 @@ use crate::lease::record::{Content, Lease, Record};
 /// As many pods as their UIDs fit into an annotation, with room to spare: the list of former holders may name all of them.
 pub const MOST_PODS: usize = 5_000;
 
-/// How many followers one plan writes to: a change of leader does not wait for thousands of them.
+/// How many followers one plan writes to.
 pub const FOLLOWERS_AT_ONCE: usize = 64;
+
+/// The time between two repairs of a label that others keep changing.
+pub const REPAIR_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+
+/// The time without a repair after which the fight for a label is over.
+pub const CONTEST: SignedDuration = SignedDuration::from_secs(60);
 
 /// Decides what is to be done about one Election.
 ///
@@ -50,7 +56,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     match &lease.content {
         Content::Term(record) if of_this_election => decision.rule(record),
         // To empty a Lease is to end its term, to fill it is to begin one.
-        _ if settings.suspend => Plan { status: status::suspended(snapshot, now), ..Plan::default() },
+        _ if settings.suspend => Plan { status: status::suspended(snapshot, settings, now), ..Plan::default() },
         _ if decision.adopts => decision.fill(),
         Content::Damaged(why) => decision.blank(why),
         Content::Blank if of_this_election => decision.fill(),
@@ -78,6 +84,7 @@ struct Decision<'a> {
     incumbent: Option<Uid>,
     eligible: Vec<&'a Pod>,
     ineligible: Vec<(&'a Pod, Ineligible)>,
+    newest: order::Newest<'a>,
 }
 
 impl<'a> Decision<'a> {
@@ -101,11 +108,13 @@ impl<'a> Decision<'a> {
         }
         let adopts = matches!(title, Title::Adoptable { .. });
         let holder_stays = matches!(title, Title::Adoptable { holder: Some(_) });
-        Self { snapshot, settings, lease, now, adopts, holder_stays, incumbent, eligible: can, ineligible: cannot }
+        let newest = order::Newest::of(&snapshot.pods);
+        let (eligible, ineligible) = (can, cannot);
+        Self { snapshot, settings, lease, now, adopts, holder_stays, incumbent, eligible, ineligible, newest }
     }
 
     fn first(&self) -> Option<&'a Pod> {
-        order::first(&self.eligible, self.incumbent.as_ref(), &order::Newest::of(&self.snapshot.pods))
+        order::first(&self.eligible, self.incumbent.as_ref(), &self.newest)
     }
 
     /// Rule 3: what cannot be trusted is emptied first, so that a plan that somebody still holds on the old version fails.
@@ -118,7 +127,9 @@ impl<'a> Decision<'a> {
     fn fill(&self) -> Plan {
         let election = &self.snapshot.election;
         let pods = &self.snapshot.pods;
-        let in_use = pods.iter().filter(|pod| pod.matches && pod.rival.is_none() && pod.label.is_some() && !pod.claimed);
+        // The follower's value comes with the pod template where a Service must never miss a follower.
+        let foreign = |pod: &Pod| pod.label.is_some() && pod.label != self.settings.label.follower_value;
+        let in_use = pods.iter().filter(|pod| pod.matches && pod.rival.is_none() && foreign(pod) && !pod.claimed);
         let in_use: Vec<&str> = in_use.map(|pod| pod.id.name.as_str()).collect();
         if election.status.term.is_none() && !in_use.is_empty() {
             let message = format!(
@@ -130,7 +141,7 @@ impl<'a> Decision<'a> {
         }
         let holder = self.successor();
         if holder.is_none() && !pods.iter().any(|pod| pod.is_labelled(&self.settings.label)) {
-            return self.report(None);
+            return self.report(None, false);
         }
         // A fence is a claim, and a pod that a rival has is not ours to claim. It may nevertheless be a former holder that
         // was never labelled: nobody can be elected beside it.
@@ -144,7 +155,7 @@ impl<'a> Decision<'a> {
         if self.snapshot.read_after != Some(self.lease.resource_version) {
             return consult("the Lease names no former holders");
         }
-        let lost = election.status.term.is_some() || pods.iter().any(|pod| pod.claimed);
+        let lost = election.status.term.is_some() || pods.iter().any(|pod| pod.term.is_some());
         let reason = match (self.adopts, lost) {
             (true, _) => "the Lease was handed over",
             (false, true) => "the Lease was lost",
@@ -272,7 +283,13 @@ impl<'a> Decision<'a> {
     }
 
     /// The compare-and-swap, and what it means for the pods. The term is the revision that it replaces.
+    ///
+    /// Rule 4: it names only a pod that carries the claim. Whoever loses the Lease later finds the pod by that, whatever became
+    /// of the selector.
     fn elect(&self, holder: Option<&Pod>, mut unfenced: BTreeSet<Uid>, reason: String) -> Plan {
+        if let Some(pod) = holder.filter(|pod| !pod.claimed) {
+            return Plan { claim: Some(claim(pod)), then: Then::DecideAgain, ..Plan::default() };
+        }
         if let Some(pod) = holder {
             unfenced.remove(&pod.id.uid);
         }
@@ -318,26 +335,57 @@ impl<'a> Decision<'a> {
         if projection.unaccounted {
             return Plan { fence: projection.fence, then: Then::Consult("a former holder is not seen"), ..Plan::default() };
         }
-        let Projection { fence, label, mut follow, .. } = projection;
-        let mut plan = Plan { fence, label, ..self.report(Some(leadership)) };
-        if follow.len() > FOLLOWERS_AT_ONCE {
-            follow.truncate(FOLLOWERS_AT_ONCE);
-            plan.then = Then::LookAgain(SignedDuration::ZERO);
+        let Projection { mut fence, mut label, mut follow, mut labelled, .. } = projection;
+        follow.truncate(FOLLOWERS_AT_ONCE);
+        let pause = self.snapshot.contest.filter(|contest| contest.repaired_ago < REPAIR_PAUSE);
+        if pause.is_some() {
+            // What may be a former leader's label is no repair, and waits for nothing.
+            labelled &= label.as_ref().is_none_or(|write| !write.is_repair);
+            label = label.filter(|write| !write.is_repair);
+            fence.retain(|write| !write.is_repair);
+            follow.clear();
         }
-        Plan { follow, ..plan }
+        // Every other write to the pod claims it as well.
+        let written = |pod: &&Pod| fence.iter().chain(&follow).any(|write| write.pod == pod.id);
+        let claim_next = self.next_in_line(record).filter(|pod| !pod.claimed && !written(pod)).map(claim);
+        Plan { fence, label, claim_next, follow, ..self.report(Some(leadership), labelled) }
+    }
+
+    /// The pod that would lead if the holder went now; where nobody could, the one that may be Ready first.
+    fn next_in_line(&self, record: &Record) -> Option<&'a Pod> {
+        use Ineligible::{NotReady, Pending, ReadyTooShort};
+        if self.settings.suspend || self.snapshot.pods.iter().all(|pod| pod.claimed) {
+            return None;
+        }
+        let other = |pod: &&Pod| record.holder.as_ref() != Some(&pod.id);
+        let eligible: Vec<&Pod> = self.eligible.iter().copied().filter(other).collect();
+        let coming = self.ineligible.iter().filter(|(_, why)| matches!(why, NotReady | Pending | ReadyTooShort(_)));
+        let free = |pod: &&Pod| {
+            let label = pod.label.as_ref().is_none_or(|value| self.settings.label.owns(value));
+            !pod.opted_out && pod.rival.is_none() && label
+        };
+        let coming: Vec<&Pod> = coming.map(|(pod, _)| *pod).filter(other).filter(free).collect();
+        order::first(&eligible, None, &self.newest).or_else(|| order::first(&coming, None, &self.newest))
     }
 
     /// Rule 9, and when to look again.
-    fn report(&self, leadership: Option<Leadership<'_>>) -> Plan {
-        let outlook =
-            Outlook { settings: self.settings, leadership, eligible: &self.eligible, ineligible: &self.ineligible };
+    fn report(&self, leadership: Option<Leadership<'_>>, labelled: bool) -> Plan {
+        let Self { settings, eligible, ineligible, .. } = self;
+        let outlook = Outlook { settings, leadership, labelled, eligible, ineligible };
         let status = status::ruled(self.snapshot, outlook, self.now);
         let later = self.ineligible.iter().filter_map(|(_, why)| match why {
             Ineligible::ReadyTooShort(left) => Some(*left),
             _ => None,
         });
-        let later = later.chain(self.patience());
+        let later = later.chain(self.patience()).chain(self.repairs_again());
         Plan { status, then: later.min().map_or(Then::Rest, Then::LookAgain), ..Plan::default() }
+    }
+
+    /// How long until a contested label may be repaired again, or is not contested any more.
+    fn repairs_again(&self) -> Option<SignedDuration> {
+        let Contest { repaired_ago } = self.snapshot.contest?;
+        let waits = if repaired_ago < REPAIR_PAUSE { REPAIR_PAUSE } else { CONTEST };
+        Some(waits.saturating_sub(repaired_ago))
     }
 
     /// Rule 9: a status with a higher term that a Lease up to this revision may have had is followed by a still higher one.
@@ -361,6 +409,13 @@ impl<'a> Decision<'a> {
 
 fn consult(why: &'static str) -> Plan {
     Plan { then: Then::Consult(why), ..Plan::default() }
+}
+
+/// The claim on a pod that no Lease has named yet. It carries no term, so it outdates nothing and proves nothing fenced.
+fn claim(pod: &Pod) -> PodWrite {
+    let Pod { id, resource_version, .. } = pod;
+    let (pod, resource_version) = (id.clone(), *resource_version);
+    PodWrite { pod, resource_version, label: LabelChange::Keep, term: None, is_repair: false }
 }
 
 /// The first three of the names, and how many more there are.

@@ -67,6 +67,8 @@ pub fn world(content: Content) -> Snapshot {
         pods: Vec::new(),
         gone: BTreeSet::new(),
         read_after: None,
+        contest: None,
+        refused: None,
     }
 }
 
@@ -88,14 +90,14 @@ pub fn reign<const N: usize>(holder: &str, number: i64, unfenced: [&str; N]) -> 
     Content::Term(Record { holder, term: term(number), unfenced: uids(unfenced), reason: "a reason".into() })
 }
 
-/// A healthy, unclaimed pod. Its UID is its name with `-uid`.
+/// A healthy pod that was claimed ahead of time. Its UID is its name with `-uid`.
 pub fn pod(name: &str) -> Pod {
     Pod {
         id: PodRef { name: name.into(), uid: format!("{name}-uid").as_str().into() },
         resource_version: revision(80),
         matches: true,
         label: None,
-        claimed: false,
+        claimed: true,
         term: None,
         settled: false,
         rival: None,
@@ -113,6 +115,11 @@ pub fn pod(name: &str) -> Pod {
 impl Pod {
     pub fn labelled(mut self) -> Self {
         self.label = Some("true".into());
+        self
+    }
+
+    pub fn unclaimed(mut self) -> Self {
+        (self.claimed, self.term) = (false, None);
         self
     }
 
@@ -177,7 +184,7 @@ impl Snapshot {
 
 /// The names in a list of pod writes, with their terms and what happens to the label.
 pub fn writes(writes: &[PodWrite]) -> Vec<(&str, i64, LabelChange)> {
-    writes.iter().map(|write| (write.pod.name.as_str(), write.term.number(), write.label)).collect()
+    writes.iter().map(|write| (write.pod.name.as_str(), write.term.map_or(0, Term::number), write.label)).collect()
 }
 
 /// What a plan begins: the holder's name (`""`: a vacancy), the term and the unfenced. Panics where it begins nothing.
@@ -209,8 +216,7 @@ impl PerfectServer {
     pub fn settle(&mut self, mut world: Snapshot) -> (Snapshot, usize) {
         for decisions in 0..20 {
             let plan = world.plan();
-            let idle = plan.lease.is_none() && plan.fence.is_empty() && plan.label.is_none() && plan.status.is_none();
-            let idle = idle && plan.follow.is_empty();
+            let idle = plan.is_settled() && plan.status.is_none() && !plan.has_background_writes();
             let then = plan.then.clone();
             world = self.carry_out(plan, world);
             match then {
@@ -223,29 +229,37 @@ impl PerfectServer {
     }
 
     fn carry_out(&mut self, plan: Plan, mut world: Snapshot) -> Snapshot {
-        let Plan { lease, fence, label, status, follow, then: _ } = plan;
+        let Plan { claim, lease, fence, label, status, claim_next, follow, then: _ } = plan;
+        if let Some(write) = claim {
+            self.write(write, &mut world);
+        }
         if let Some(write) = lease {
             let resource_version = self.next();
             let before = world.lease.take();
             world.lease = Some(written(write, before, resource_version, &world.election.uid));
         }
-        for write in fence.into_iter().chain(label).chain(follow) {
-            let resource_version = self.next();
-            let pod = world.pods.iter_mut().find(|pod| pod.id == write.pod).expect("a pod that exists");
-            assert_eq!(pod.resource_version, write.resource_version, "guarded by the version that was seen");
-            *pod = Pod { resource_version, claimed: true, term: Some(write.term), ..pod.clone() };
-            match write.label {
-                plan::LabelChange::Lead => pod.label = Some("true".into()),
-                plan::LabelChange::Follow => pod.label = Some("false".into()),
-                plan::LabelChange::Remove => pod.label = None,
-                plan::LabelChange::Keep => {}
-            }
+        for write in fence.into_iter().chain(label).chain(claim_next).chain(follow) {
+            self.write(write, &mut world);
         }
         if let Some(StatusWrite { status, .. }) = status {
             world.election.resource_version = self.next();
             world.election.status = status;
         }
         world
+    }
+
+    fn write(&mut self, write: PodWrite, world: &mut Snapshot) {
+        let resource_version = self.next();
+        let pod = world.pods.iter_mut().find(|pod| pod.id == write.pod).expect("a pod that exists");
+        assert_eq!(pod.resource_version, write.resource_version, "guarded by the version that was seen");
+        assert!(write.term.is_some() || !pod.claimed, "a claim without a term lowers none");
+        *pod = Pod { resource_version, claimed: true, term: write.term, ..pod.clone() };
+        match write.label {
+            plan::LabelChange::Lead => pod.label = Some("true".into()),
+            plan::LabelChange::Follow => pod.label = Some("false".into()),
+            plan::LabelChange::Remove => pod.label = None,
+            plan::LabelChange::Keep => {}
+        }
     }
 }
 

@@ -10,16 +10,20 @@ use crate::lease::record::Record;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
 pub struct Plan {
+    /// Claims the next leader, which no Lease has named yet. Nothing after it may start before it is acknowledged.
+    pub claim: Option<PodWrite>,
     /// The compare-and-swap. Nothing after it may start before it is acknowledged.
     pub lease: Option<LeaseWrite>,
     /// Pods to fence. All of them must be fenced before anybody is labelled.
     pub fence: Vec<PodWrite>,
     /// The pod to label.
     pub label: Option<PodWrite>,
-    /// Pods that get or lose the follower's value. One that is refused does not end the plan.
-    pub follow: Vec<PodWrite>,
     /// The status, and after it the Event.
     pub status: Option<StatusWrite>,
+    /// Claims the pod that would lead next, so that its election need not wait for that. In the background.
+    pub claim_next: Option<PodWrite>,
+    /// Pods that get or lose the follower's value. In the background: neither a status nor a failover waits for them.
+    pub follow: Vec<PodWrite>,
     /// What follows when all of that is done.
     pub then: Then,
 }
@@ -58,6 +62,18 @@ pub enum LeaseWrite {
     },
 }
 
+impl Plan {
+    /// Whether it has writes that nobody waits for, and that may be sent once it was carried out.
+    pub fn has_background_writes(&self) -> bool {
+        self.claim_next.is_some() || !self.follow.is_empty()
+    }
+
+    /// Whether nothing must be written before its background writes.
+    pub fn is_settled(&self) -> bool {
+        self.claim.is_none() && self.lease.is_none() && self.fence.is_empty() && self.label.is_none()
+    }
+}
+
 /// A write to one pod, guarded by its UID and resourceVersion: the claim with this term, and the label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodWrite {
@@ -67,8 +83,10 @@ pub struct PodWrite {
     pub resource_version: ResourceVersion,
     /// What happens to the label.
     pub label: LabelChange,
-    /// The term that the claim says from then on.
-    pub term: Term,
+    /// The term that the claim says from then on. `None`: none yet, on a pod that carries no claim.
+    pub term: Option<Term>,
+    /// The label was as the Lease says before, and somebody else changed it.
+    pub is_repair: bool,
 }
 
 /// What happens to the label of a pod.

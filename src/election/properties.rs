@@ -153,7 +153,7 @@ proptest! {
         for pod in world.pods.iter().filter(|pod| pod.id != label.pod) {
             let fenced = plan.fence.iter().any(|fence| fence.pod == pod.id && fence.term == label.term);
             let own = pod.term_unless_forged(lease.resource_version);
-            let harmless = !pod.is_labelled(&settings().label) && (own >= Some(label.term) || !unfenced.contains(&pod.id.uid));
+            let harmless = !pod.is_labelled(&settings().label) && (own >= label.term || !unfenced.contains(&pod.id.uid));
             prop_assert!(fenced || harmless, "{} is neither fenced nor harmless", pod.id.name);
         }
         for uid in unfenced {
@@ -194,12 +194,14 @@ proptest! {
     fn no_write_lowers_a_term_that_is_not_proven_forged(world in any_tuned_world()) {
         let plan = world.plan();
         let revision = world.lease.as_ref().map_or(revision(1), |lease| lease.resource_version);
-        for write in plan.fence.iter().chain(&plan.label).chain(&plan.follow) {
+        for write in plan.fence.iter().chain(&plan.claim).chain(&plan.label).chain(&plan.claim_next).chain(&plan.follow) {
             let own = world.pod(&write.pod.uid).unwrap().term_unless_forged(revision);
-            prop_assert!(own <= Some(write.term));
+            prop_assert!(own <= write.term);
         }
         if let Some(LeaseWrite::Elect { guard, record, .. }) = &plan.lease {
             prop_assert_eq!(record.term, super::Term::replacing(guard.resource_version));
+            let named = record.holder.as_ref().and_then(|holder| world.pod(&holder.uid));
+            prop_assert!(record.holder.is_none() || named.is_some_and(|pod| pod.claimed), "it names an unclaimed pod");
             if let Content::Term(before) = &world.lease.as_ref().unwrap().content {
                 prop_assert!(record.term > before.term);
             }

@@ -22,6 +22,17 @@ pub struct Snapshot {
     pub gone: BTreeSet<Uid>,
     /// The revision of the Lease that was known *before* pods and Election were last read from the server.
     pub read_after: Option<ResourceVersion>,
+    /// Somebody else keeps changing the label, and the controller put it back several times lately.
+    pub contest: Option<Contest>,
+    /// The answer to a follower write that was refused, until one succeeds.
+    pub refused: Option<String>,
+}
+
+/// A label that others keep changing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contest {
+    /// The time since the last repair, on a monotonic clock.
+    pub repaired_ago: SignedDuration,
 }
 
 /// The Election's identity, its settings, and the status that it has.

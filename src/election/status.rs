@@ -3,12 +3,12 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::candidate::Ineligible;
-use super::decide::some_of;
+use super::decide::{REPAIR_PAUSE, some_of};
 use super::plan::{Announcement, StatusWrite};
-use super::snapshot::{Election, Pod, PodState, Settings, Snapshot};
-use super::term::Version;
+use super::snapshot::{Pod, PodState, Settings, Snapshot};
+use super::term::{Term, Version};
 use crate::api::{ElectionStatus, Reason, condition, whole_second};
-use crate::lease::record::Record;
+use crate::lease::record::{Content, Record};
 
 /// A term that is in force.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,8 @@ pub struct Outlook<'a> {
     pub settings: &'a Settings,
     /// The term, if there is one.
     pub leadership: Option<Leadership<'a>>,
+    /// The holder carries the label with that term once the plan is carried out.
+    pub labelled: bool,
     /// Who may lead.
     pub eligible: &'a [&'a Pod],
     /// Who may not, and why.
@@ -59,6 +61,10 @@ pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Optio
         (Some(leader), _) if holder.is_none_or(|holder| snapshot.pod(&holder.uid).is_none()) => {
             (Reason::Suspended, format!("spec.suspend is true: {leader} is gone and nobody follows it"))
         }
+        (Some(leader), _) if !outlook.labelled => {
+            let why = obstacle.map_or_else(String::new, |(_, why)| format!(": it {why}"));
+            (Reason::LeaderNotActive, format!("{leader} is elected and does not carry the label{why}"))
+        }
         (Some(leader), _) => match obstacle {
             Some((_, why)) => (Reason::LeaderHeld, format!("{leader} {why}, and keeps the label")),
             None => (Reason::LeaderElected, format!("{leader} leads")),
@@ -77,7 +83,7 @@ pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Optio
         term: record.term,
         reason: record.reason.clone(),
     });
-    let well = matches!(ready.0, Reason::LeaderElected | Reason::LeaderHeld | Reason::NoPods);
+    let well = matches!(ready.0, Reason::LeaderElected | Reason::LeaderHeld);
     let write = conclude(snapshot, status, (well, ready), stalled, now)?;
     Some(StatusWrite { announce, ..write })
 }
@@ -93,36 +99,39 @@ pub fn stalled(
     if let Some(settings) = settings {
         status.lease = Some(settings.lease_name.clone());
     }
-    // It keeps the leader that it has, which may go meanwhile. Whoever was labelled carries the claim and is therefore seen.
-    let uid = status.leader_uid.as_deref();
-    let leads = |pod: &Pod| Some(pod.id.uid.as_ref()) == uid && pod.state == PodState::Running;
-    let led = why.0 != Reason::WriteRefused && snapshot.pods.iter().any(leads);
+    let led = is_confirmed(snapshot, settings);
     conclude(snapshot, status, (led, why.clone()), Some(why), now)
 }
 
-/// The write of a plan, or the status as it is, with what the server said to a write that nobody waits for. `None`: it is said
-/// already.
-pub fn refused(election: &Election, planned: Option<StatusWrite>, message: &str, now: Timestamp) -> Option<StatusWrite> {
-    let guard = Version { uid: election.uid.clone(), resource_version: election.resource_version };
-    let unchanged = StatusWrite { guard, status: election.status.clone(), can_wait: false, announce: None };
-    let mut write = planned.unwrap_or(unchanged);
-    let message = format!("the API server refuses a request of Podium: {message}");
-    let before = election.status.condition("Stalled");
-    // Once: the words may differ each time.
-    let same = before.filter(|before| before.reason == format!("{:?}", Reason::WriteRefused));
-    let stalled = same
-        .cloned()
-        .unwrap_or_else(|| condition(before, "Stalled", true, (Reason::WriteRefused, message), election.generation, now));
-    let conditions = write.status.conditions.get_or_insert_default();
-    conditions.retain(|condition| condition.type_ != "Stalled");
-    conditions.push(stalled);
-    (write.status != election.status).then_some(write)
+/// Whether `status.leader` is seen running with the label under `status.term`, and no Lease of this Election says otherwise.
+fn is_confirmed(snapshot: &Snapshot, settings: Option<&Settings>) -> bool {
+    let Snapshot { election, lease, .. } = snapshot;
+    let (uid, term) = (election.status.leader_uid.as_deref(), election.status.term);
+    let ours = lease.as_ref().filter(|lease| lease.incarnation.as_ref() == Some(&election.uid));
+    let newer = ours.is_some_and(|lease| match &lease.content {
+        Content::Term(record) => Some(record.term.number()) != term,
+        Content::Blank | Content::Damaged(_) => false,
+    });
+    let labelled = |pod: &Pod| {
+        let own = pod.term.map(Term::number);
+        // Without a usable spec the label's key is not known: what was confirmed last holds while nothing speaks against it.
+        let was_ready = || election.status.condition("Ready").is_some_and(|ready| ready.status == "True");
+        let carries = settings.map_or_else(was_ready, |settings| pod.is_labelled(&settings.label));
+        pod.state == PodState::Running && carries && own.is_some() && own == term
+    };
+    !newer && snapshot.pods.iter().any(|pod| Some(pod.id.uid.as_ref()) == uid && labelled(pod))
 }
 
 /// The write that says that elections are suspended and the Lease was lost. Leader and term stay as they are.
-pub fn suspended(snapshot: &Snapshot, now: Timestamp) -> Option<StatusWrite> {
-    let why = (Reason::Suspended, "spec.suspend is true: there is no Lease to go by, and nobody is elected".into());
-    conclude(snapshot, snapshot.election.status.clone(), (false, why), None, now)
+pub fn suspended(snapshot: &Snapshot, settings: &Settings, now: Timestamp) -> Option<StatusWrite> {
+    let status = snapshot.election.status.clone();
+    let leader = status.leader.as_deref().filter(|_| is_confirmed(snapshot, Some(settings)));
+    let why = match leader {
+        Some(leader) => (Reason::LeaderElected, format!("{leader} leads; spec.suspend is true, and the Lease is lost")),
+        None => (Reason::Suspended, "spec.suspend is true: there is no Lease to go by, and nobody is elected".into()),
+    };
+    let led = leader.is_some();
+    conclude(snapshot, status, (led, why), None, now)
 }
 
 fn conclude(
@@ -185,10 +194,22 @@ fn needs_a_person(snapshot: &Snapshot, outlook: &Outlook<'_>) -> Option<(Reason,
     if let Some(pod) = overlapping {
         return Some(overlap(pod, outlook.settings));
     }
-    (!foreign.is_empty()).then(|| {
+    if !foreign.is_empty() {
         let message = format!("{} carries the label {key} with a foreign value: remove it", some_of(&foreign));
-        (Reason::LabelConflict, message)
-    })
+        return Some((Reason::LabelConflict, message));
+    }
+    if snapshot.contest.is_some() {
+        let message = format!(
+            "the label {key} is changed by others again and again, and restored at most once in {} s: the managedFields of the pods name who changes it; stop that",
+            REPAIR_PAUSE.as_secs(),
+        );
+        return Some((Reason::LabelContested, message));
+    }
+    let message = format!("the API server refuses a write to a follower: {}", snapshot.refused.as_ref()?);
+    // The words may differ each time, and two controllers would wake each other with them.
+    let before = snapshot.election.status.condition("Stalled").filter(|before| before.status == "True");
+    let before = before.filter(|before| before.reason == format!("{:?}", Reason::WriteRefused));
+    Some((Reason::WriteRefused, before.map_or(message, |before| before.message.clone())))
 }
 
 fn obstacles(ineligible: &[(&Pod, Ineligible)]) -> String {

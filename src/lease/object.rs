@@ -83,7 +83,7 @@ pub fn blank(name: &str, owner: Owner<'_>) -> Object {
 pub fn blanked(mut object: Object, owner: Owner<'_>) -> Object {
     let annotations = object.metadata.annotations.get_or_insert_default();
     let former = record::listed(&record::named(annotations));
-    for name in [names::HOLDER, names::TERM, names::UNFENCED, names::REASON] {
+    for name in [names::HOLDER, names::TERM, names::UNFENCED, names::REASON, names::CHECKSUM] {
         annotations.remove(name);
     }
     annotations.extend(former.map(|former| (names::UNFENCED.to_owned(), former)));
@@ -96,7 +96,7 @@ pub fn blanked(mut object: Object, owner: Owner<'_>) -> Object {
 /// The Lease with a new term. UID and resourceVersion stay those of `object`: the PUT is a compare-and-swap.
 pub fn elected(mut object: Object, owner: Owner<'_>, record: &Record, acquired: Timestamp, transitions: i32) -> Object {
     let annotations = object.metadata.annotations.get_or_insert_default();
-    for (name, value) in record.annotations() {
+    for (name, value) in record.annotations(owner.uid) {
         match value {
             Some(value) => annotations.insert(name.into(), value),
             None => annotations.remove(name),

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::names;
 use crate::election::term::{PodRef, ResourceVersion, Term, Uid};
+use crate::hash::fnv;
 
 /// `leaseDurationSeconds` of a term without heartbeats. client-go takes an absent duration for an expired one, and a Lease
 /// with it; this one does not expire.
@@ -123,22 +124,42 @@ impl Content {
         let Some(unfenced) = text(names::UNFENCED).map_or(Some(BTreeSet::new()), parse_unfenced) else {
             return Self::Damaged("its list of former holders is not a list of UIDs");
         };
+        // Whoever reads the Lease must notice what the writer saw in the answer: a part that was dropped, or kept as it was.
+        if text(names::CHECKSUM) != Some(checksum(text).as_str()) {
+            return Self::Damaged("its annotations do not belong together");
+        }
         let reason = text(names::REASON).unwrap_or_default().to_owned();
         Self::Term(Record { holder, term, unfenced, reason })
     }
 }
 
 impl Record {
-    /// All of Podium's annotations that describe a term, each with its value, or `None` where it must not be there.
-    pub fn annotations(&self) -> [(&'static str, Option<String>); 4] {
+    /// All of Podium's annotations that describe a term of the Election with this UID, each with its value, or `None` where it
+    /// must not be there.
+    pub fn annotations(&self, incarnation: &str) -> [(&'static str, Option<String>); 5] {
         let Self { holder, term, unfenced, reason } = self;
+        let holder = holder.as_ref().map(|PodRef { name, uid }| format!("{name}/{uid}"));
+        let (term, unfenced) = (term.to_string(), listed(unfenced));
+        let checksum = checksum(|name| match name {
+            names::INCARNATION => Some(incarnation),
+            names::HOLDER => holder.as_deref(),
+            names::TERM => Some(&term),
+            _ => unfenced.as_deref(),
+        });
         [
-            (names::HOLDER, holder.as_ref().map(|PodRef { name, uid }| format!("{name}/{uid}"))),
-            (names::TERM, Some(term.to_string())),
-            (names::UNFENCED, listed(unfenced)),
+            (names::HOLDER, holder),
+            (names::TERM, Some(term)),
+            (names::UNFENCED, unfenced),
             (names::REASON, Some(reason.clone())),
+            (names::CHECKSUM, Some(checksum)),
         ]
     }
+}
+
+/// The checksum of the annotations that decide something, as `text` returns them by name.
+fn checksum<'a>(text: impl Fn(&str) -> Option<&'a str>) -> String {
+    let parts = [names::INCARNATION, names::HOLDER, names::TERM, names::UNFENCED].map(|name| text(name).unwrap_or_default());
+    format!("{:016x}", fnv(parts.join("\n").into_bytes()))
 }
 
 /// The UIDs of all pods that the annotations name, holder and former holders alike, as far as they can be read.
@@ -178,7 +199,7 @@ mod tests {
     }
 
     fn written(record: &Record) -> BTreeMap<String, String> {
-        record.annotations().into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+        record.annotations("election-uid").into_iter().chain([(names::INCARNATION, Some("election-uid".into()))]).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
     fn read(annotations: &BTreeMap<String, String>, identity: &str) -> Content {
@@ -207,7 +228,7 @@ mod tests {
 
     #[test]
     fn each_part_that_disagrees_makes_it_damaged() {
-        let edits: [(&str, Option<&str>); 8] = [
+        let edits: [(&str, Option<&str>); 13] = [
             (names::HOLDER, Some("web-0")),
             (names::HOLDER, Some("web-1/u1")),
             (names::HOLDER, None),
@@ -216,6 +237,11 @@ mod tests {
             (names::TERM, Some("42")),
             (names::TERM, None),
             (names::UNFENCED, Some("u1,,u2")),
+            (names::UNFENCED, Some("u1")),
+            (names::UNFENCED, None),
+            (names::TERM, Some("40")),
+            (names::INCARNATION, None),
+            (names::CHECKSUM, None),
         ];
         for (key, value) in edits {
             let mut annotations = written(&record());

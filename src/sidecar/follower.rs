@@ -157,9 +157,13 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::election::term::{PodRef, Term};
+    use crate::lease::record::Record;
 
     fn at(seconds: u64) -> Moment {
         Moment::after(Duration::from_secs(seconds))
@@ -175,11 +179,17 @@ mod tests {
 
     /// As the controller writes it.
     fn elected(holder: &str, uid: &str) -> Option<Sight> {
+        let record = Record {
+            holder: Some(PodRef { name: holder.into(), uid: uid.into() }),
+            term: Term::parse("41").unwrap(),
+            unfenced: BTreeSet::new(),
+            reason: "first".into(),
+        };
+        let mut annotations: BTreeMap<_, _> =
+            record.annotations("e").into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        annotations.insert("podium.dev/election", "e".into());
         seen(json!({
-            "metadata": { "resourceVersion": "42", "annotations": {
-                "podium.dev/election": "e", "podium.dev/holder": format!("{holder}/{uid}"), "podium.dev/term": "41",
-                "podium.dev/reason": "first",
-            } },
+            "metadata": { "resourceVersion": "42", "annotations": annotations },
             "spec": { "holderIdentity": holder, "leaseDurationSeconds": i32::MAX },
         }))
     }

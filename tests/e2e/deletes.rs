@@ -228,3 +228,38 @@ async fn remove_and_install_the_resource(world: &Scenario) {
     world.cluster.install(custom_resource_definition()).await;
     world.nobody_labelled("leader").await;
 }
+
+#[tokio::test]
+async fn a_label_that_arrives_after_the_election_was_made_again_without_its_pod_is_rejected() {
+    scenario(async |world| {
+        let selects = |app: &str| json!({ "selector": { "matchLabels": { "app": app } } });
+        world.pod("old-0", json!({ "labels": { "app": "old" } })).await;
+        world.pod("new-0", json!({ "labels": { "app": "new" } })).await;
+        let proxy = Proxy::to(&world.cluster.controllers).await;
+        let mut elected = false;
+        // The label, which follows the compare-and-swap. The claim comes before it.
+        proxy.rule(move |asked| {
+            elected |= asked.method == "PUT" && asked.writes("leases/web");
+            if elected && asked.writes("pods/old-0") { Fate::Hold } else { Fate::Forward }
+        });
+        let paused = world.controller_with(&proxy.kubeconfig(), &["--leader-elect=false"]);
+        world.election_with("web", selects("old")).await;
+        eventually("the label of old-0 is under way", async || {
+            let held = proxy.asked(|asked| asked.fate == Fate::Hold);
+            if held.is_empty() { Err(String::from("not yet")) } else { Ok(()) }
+        })
+        .await;
+        paused.signal("STOP");
+        world.delete_election("web").await;
+        world.lease_is_gone("web").await;
+        let _controller = world.controller_with(&world.cluster.controllers, &["--leader-elect=false"]);
+        world.election_with("web", selects("new")).await;
+        let leader = world.leader_is("web", "new-0").await;
+        proxy.heal();
+        proxy.let_go();
+        paused.signal("CONT");
+        paused.says(&["a write was not acknowledged", "old-0"]).await;
+        assert_eq!(world.leader("web").await, leader);
+    })
+    .await;
+}

@@ -29,7 +29,7 @@ async fn an_election_older_than_its_pods_elects_the_first_that_comes() {
     scenario(async |world| {
         let _controller = world.controller();
         world.election("web").await;
-        world.condition("web", "Ready", "True", "NoPods").await;
+        world.condition("web", "Ready", "False", "NoPods").await;
         world.pods(["web-0"]).await;
         world.leader_is("web", "web-0").await;
     })

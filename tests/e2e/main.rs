@@ -14,6 +14,7 @@ mod server;
 
 mod admission;
 mod adopts;
+mod altered;
 mod campaigns;
 mod checks;
 mod compat;

@@ -50,7 +50,7 @@ async fn pods_stay_with_the_election_that_claimed_them_also_when_an_older_one_co
             if now.as_second() > created.as_second() { Ok(()) } else { Err(now.to_string()) }
         })
         .await;
-        world.condition("older", "Ready", "True", "NoPods").await;
+        world.condition("older", "Ready", "False", "NoPods").await;
         world.election_with("younger", selector("web")).await;
         let leader = world.leader("younger").await;
         world.patch_election("older", selector("web")).await.expect("the selector is changed");

@@ -160,7 +160,7 @@ async fn an_election_whose_pods_all_went_is_ready_without_a_leader() {
         world.election("web").await;
         world.leader("web").await;
         world.delete_pod("web-0").await;
-        world.condition("web", "Ready", "True", "NoPods").await;
+        world.condition("web", "Ready", "False", "NoPods").await;
         let status = world.status("web").await.expect("a current status");
         assert_eq!((status.leader, status.eligible.as_deref()), (None, Some("0/0")));
     })

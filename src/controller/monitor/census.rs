@@ -18,6 +18,7 @@ pub const STALLS: &[&str] = &[
     "InvalidSpec",
     "ForbiddenLabelKey",
     "LabelConflict",
+    "LabelContested",
     "OverlappingElections",
     "LeaseConflict",
     "WriteRefused",
@@ -72,7 +73,7 @@ fn state(ready: bool, reason: &str, stalled: bool) -> &'static str {
         true => "led",
         false if is(Reason::Suspended) => "suspended",
         // Pods that may not lead because they are another Election's are for a person to sort out.
-        false if is(Reason::NoEligiblePod) && !stalled => "vacant",
+        false if (is(Reason::NoEligiblePod) || is(Reason::LeaderNotActive)) && !stalled => "vacant",
         false => "stalled",
     }
 }
@@ -103,9 +104,10 @@ mod tests {
             (status(1, (true, Reason::LeaderElected), Some(Reason::OverlappingElections)), "led"),
             (status(1, (true, Reason::LeaseConflict), Some(Reason::LeaseConflict)), "led"),
             (status(1, (true, Reason::LeaderHeld), None), "held"),
-            (status(1, (true, Reason::NoPods), None), "no_pods"),
+            (status(1, (false, Reason::NoPods), None), "no_pods"),
             (status(1, (false, Reason::Suspended), None), "suspended"),
             (status(1, (false, Reason::NoEligiblePod), None), "vacant"),
+            (status(1, (false, Reason::LeaderNotActive), None), "vacant"),
             (status(1, (false, Reason::LabelConflict), Some(Reason::LabelConflict)), "stalled"),
             (status(1, (false, Reason::NoEligiblePod), Some(Reason::OverlappingElections)), "stalled"),
             (ElectionStatus::default(), "new"),
@@ -117,7 +119,7 @@ mod tests {
         }
         let all: Vec<_> = statuses.into_iter().map(|(status, _)| status).collect();
         let all = census(&all);
-        assert_eq!((all.states.len(), all.states.values().sum::<i64>()), (STATES.len(), 10));
+        assert_eq!((all.states.len(), all.states.values().sum::<i64>()), (STATES.len(), 11));
         assert_eq!(all.stalled.iter().filter(|(_, count)| **count > 0).count(), 3);
         assert_eq!(all.stalled["OverlappingElections"], 2);
         assert_eq!(all.stalled["LeaseConflict"], 1);

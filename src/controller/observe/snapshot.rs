@@ -52,6 +52,9 @@ impl World {
             pods: pods.map(|(name, pod)| seen_by(&key.name, election, cache, (name, pod), consulted, now)).collect(),
             gone: cache.gone.get(&key.name).cloned().unwrap_or_default(),
             read_after: consulted.read_after,
+            // Not from the caches: see `Shared::snapshot`.
+            contest: None,
+            refused: None,
         };
         Some((snapshot, lease))
     }

@@ -9,6 +9,7 @@ use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use crate::api::{LeaderLabel, names};
+use crate::controller::answer;
 use crate::controller::observe::cached::{CachedPod, Object, PodObject};
 use crate::controller::observe::settings::LabelKeys;
 use crate::controller::server::{Read, Refusal, Server, Write};
@@ -76,9 +77,9 @@ pub async fn sweep_namespace<S: Server>(
             if swept.is_empty() {
                 break;
             }
-            let answer = if dry_run { Ok(None) } else { server.write(namespace, patch(&name, pod, &swept)).await };
+            let answer = if dry_run { Ok(()) } else { answer::write(server, namespace, patch(&name, pod, &swept)).await.1 };
             match answer {
-                Ok(_) => {
+                Ok(()) => {
                     swept.iter().for_each(&mut tell);
                     break;
                 }

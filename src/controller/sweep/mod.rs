@@ -66,7 +66,7 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
                 refused.get_or_insert(refusal);
             }
             // One pod that may not be written to keeps its label, and no other one does.
-            Err(refusal @ Refusal::Denied(_)) => {
+            Err(refusal @ (Refusal::Denied(_) | Refusal::Altered(_))) => {
                 refused.get_or_insert(refusal);
             }
             Err(refusal) => return Err(refusal),

@@ -9,12 +9,12 @@ fn plan(shared: &Shared<Script>) -> (Snapshot, Plan) {
 }
 
 /// The leader `a` is gone, `b` may lead, `c` carries a stray label: a plan with a compare-and-swap, a fence and a label.
-fn switch() -> Vec<Named> {
+pub fn switch() -> Vec<Named> {
     vec![
         election("web", 10, |_| ()),
         lease("web", 40, "a", 30),
         pod("a", 41, |object| object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()),
-        pod("b", 42, ready),
+        pod("b", 42, claimed),
         pod("c", 43, |object| {
             object["metadata"]["labels"]["leader"] = "true".into();
             object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
@@ -22,7 +22,7 @@ fn switch() -> Vec<Named> {
     ]
 }
 
-async fn run(shared: &Shared<Script>) -> (Vec<Write>, bool) {
+pub async fn run(shared: &Shared<Script>) -> (Vec<Write>, bool) {
     let (snapshot, lease) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
     let (_, plan) = plan(shared);
     let done = act(shared, &snapshot.election, lease, plan, Instant::now()).await.is_ok();
@@ -159,37 +159,4 @@ async fn of_two_writes_to_the_same_version_of_a_pod_only_the_first_is_sent() {
     let (first, second) = futures::join!(shared.write(&target, write()), shared.write(&target, write()));
     assert!(first.is_ok() && matches!(second, Err(Refusal::Outdated(_))), "{first:?}, {second:?}");
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn a_follower_that_may_not_be_written_to_is_said_once_and_the_leader_stays_ready() {
-    let with_followers =
-        |object: &mut serde_json::Value| object["spec"]["label"] = serde_json::json!({ "followerValue": "false" });
-    let leader = pod("a", 41, |object| {
-        ready(object);
-        object["metadata"]["labels"]["leader"] = "true".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "30" });
-    });
-    let script = Script { to_writes: answers([Err(Refusal::Denied("no".into()))]), ..Script::default() };
-    let shared =
-        shared(script, [election("web", 10, with_followers), lease("web", 40, "a", 30), leader, pod("b", 42, ready)]);
-    let (writes, done) = run(&shared).await;
-    assert!(done, "nobody waits for followers");
-    let [Write::PatchPod { name, .. }, Write::PatchStatus { patch, .. }, ..] = &writes[..] else { panic!("{writes:#?}") };
-    assert_eq!(name, "b");
-    let conditions = &patch["status"]["conditions"];
-    assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&"True".into(), &"LeaderElected".into()));
-    assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"WriteRefused".into()));
-
-    // The same once more, over the status that says so: nothing is written but the follower.
-    let said = election("web", 50, |object| {
-        with_followers(object);
-        object["status"] = patch["status"].clone();
-        object["status"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
-    });
-    apply(&mut shared.world(), said);
-    shared.server.to_writes.lock().unwrap().push_back(Err(Refusal::Denied("no, again".into())));
-    shared.server.writes.lock().unwrap().clear();
-    let (writes, _) = run(&shared).await;
-    assert!(matches!(&writes[..], [Write::PatchPod { .. }]), "{writes:#?}");
 }

@@ -1,6 +1,8 @@
 //! The shell against a server that answers as it is told.
 
 mod act;
+mod answers;
+mod background;
 mod caches;
 mod clock;
 mod disputes;
@@ -14,7 +16,7 @@ use tokio::time::Instant;
 
 use super::act::act;
 use super::fixtures::*;
-use super::observe::cached::Named;
+use super::observe::cached::{self, Named};
 use super::observe::snapshot::Consulted;
 use super::observe::stream::Kind;
 use super::observe::world::{Changes, World};

@@ -165,7 +165,7 @@ fn a_suspended_election_begins_no_term_and_repairs_labels() {
     let plan =
         world(reign("a", 90, ["d-uid"])).pods([terminating, pod("b"), stray, pod("d").term(80)]).with(suspend()).plan();
     assert_eq!(plan.lease, None);
-    assert_eq!(writes(&plan.fence), [("c", 90, REMOVE), ("d", 90, KEEP)], "what began is finished");
+    assert_eq!(writes(&plan.fence), [("c", 90, REMOVE), ("d", 90, REMOVE)], "what began is finished");
     assert_eq!(writes(plan.label.as_slice()), [("a", 90, SET)]);
     let gone = world(reign("a", 90, [])).pods([pod("b")]).with(suspend()).plan();
     assert_eq!((gone.lease.clone(), ready_reason(&gone)), (None, ("False".into(), "Suspended".into())));

@@ -32,7 +32,7 @@ fn rule_3_a_blank_lease_is_filled_with_every_other_pod_on_the_list() {
     let left = pod("left").term(7).with(|pod| pod.matches = false);
     let plan = world(Content::Blank).pods([pod("a"), pod("b"), left]).consulted().plan();
     assert_eq!(elected(&plan), ("a", 100, uids(["b-uid", "left-uid"])));
-    assert_eq!(writes(&plan.fence), [("b", 100, KEEP), ("left", 100, KEEP)]);
+    assert_eq!(writes(&plan.fence), [("b", 100, REMOVE), ("left", 100, REMOVE)]);
     assert_eq!(writes(plan.label.as_slice()), [("a", 100, SET)]);
 }
 
@@ -42,7 +42,7 @@ fn rule_3_whom_a_blank_lease_named_before_it_was_emptied_is_listed_also_if_the_s
     let left = pod("c").with(|pod| pod.matches = false);
     let plan = world(Content::Blank).pods([pod("a"), left]).with(former).consulted().plan();
     assert_eq!(elected(&plan), ("a", 100, uids(["c-uid", "lost-uid"])));
-    assert_eq!(writes(&plan.fence), [("c", 100, KEEP)]);
+    assert_eq!(writes(&plan.fence), [("c", 100, REMOVE)]);
     assert_eq!((plan.label, &plan.then), (None, &Then::Consult("a former holder is not seen")));
 }
 
@@ -160,6 +160,45 @@ fn rule_4_an_old_entry_stays_until_its_pod_was_seen_unlabelled_with_the_term() {
     assert!(!drops(base().pods([pod("b"), pod("x").labelled().term(90)])), "labelled");
     assert!(!drops(base().pods([pod("b")])), "not seen: absence proves nothing");
     assert!(drops(base().pods([pod("b")]).with(|world| world.gone = uids(["a-uid", "x-uid"]))), "gone for ever");
+}
+
+#[test]
+fn rule_4_no_compare_and_swap_names_a_pod_that_is_not_claimed() {
+    let claims = [("a", 0, KEEP)];
+    let blank = world(Content::Blank).pods([pod("a").unclaimed(), pod("b").unclaimed()]).consulted().plan();
+    let vacant = world(reign("", 90, [])).pods([pod("a").unclaimed()]).plan();
+    let lost = world(reign("b", 90, [])).pods([pod("a").unclaimed()]).consulted().plan();
+    for plan in [blank, vacant, lost] {
+        assert_eq!((writes(plan.claim.as_slice()), &plan.then), (claims.to_vec(), &Then::DecideAgain));
+        assert_eq!((plan.lease, plan.fence.len(), plan.label, plan.status), (None, 0, None, None));
+    }
+    let claimed = world(Content::Blank).pods([pod("a"), pod("b").unclaimed()]).consulted().plan();
+    assert_eq!(elected(&claimed), ("a", 100, uids(["b-uid"])));
+    let Some(LeaseWrite::Elect { record, .. }) = claimed.lease else { unreachable!() };
+    assert_eq!(record.reason, "first election", "a claim without a term is not left from a lost Lease");
+}
+
+#[test]
+fn the_pod_that_would_lead_next_is_claimed_ahead_of_time() {
+    let led = |others: [Pod; 2]| {
+        let mut world = world(reign("b", 90, []));
+        world.pods = [pod("b").labelled().term(90)].into_iter().chain(others).collect();
+        world
+    };
+    let next = |world: Snapshot| writes(world.plan().claim_next.as_slice()).first().map(|write| write.0.to_owned());
+    let new = |name: &str| pod(name).unclaimed();
+    let unready = |name: &str| new(name).with(|pod| pod.ready = false);
+    assert_eq!(next(led([new("c"), new("a")])).as_deref(), Some("a"), "in the order of succession");
+    assert_eq!(next(led([pod("a"), new("c")])), None, "one is enough");
+    assert_eq!(next(led([unready("a"), new("c")])).as_deref(), Some("c"), "who could lead comes first");
+    assert_eq!(next(led([unready("c"), unready("a")])).as_deref(), Some("a"), "or who could lead soon");
+    let useless = |change: fn(&mut Pod)| led([unready("a").with(change), unready("c").with(change)]);
+    assert_eq!(next(useless(|pod| pod.state = PodState::Terminating)), None);
+    assert_eq!(next(useless(|pod| pod.opted_out = true)), None);
+    assert_eq!(next(useless(|pod| pod.rival = Some("db".into()))), None);
+    assert_eq!(next(useless(|pod| pod.label = Some("foreign".into()))), None);
+    let suspended = |world: &mut Snapshot| world.election.settings.as_mut().unwrap().suspend = true;
+    assert_eq!(next(led([new("a"), new("c")]).with(suspended)), None);
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod titles;
 
 use super::fixtures::*;
 use super::plan::{LabelChange, LeaseWrite, Plan, Then};
-use super::snapshot::{Pod, PodState, Problem, Settings, Snapshot};
+use super::snapshot::{Contest, Pod, PodState, Problem, Settings, Snapshot};
 use super::term::Version;
 use crate::api::Reason;
 use crate::lease::record::Content;

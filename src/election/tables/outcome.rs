@@ -61,10 +61,10 @@ fn a_vacancy_is_not_renewed() {
 }
 
 #[test]
-fn an_election_without_pods_is_ready() {
+fn an_election_without_pods_is_not_ready() {
     let status = world(reign("", 90, [])).plan().status.unwrap().status;
     let ready = status.condition("Ready").unwrap();
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "NoPods"));
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoPods"));
     assert_eq!(status.eligible.as_deref(), Some("0/0"));
 }
 
@@ -87,11 +87,85 @@ fn a_lease_of_somebody_else_is_left_alone() {
 #[test]
 fn a_label_that_is_in_use_before_the_first_term_stops_the_election() {
     for value in ["true", "false"] {
-        let used = pod("a").with(|pod| pod.label = Some(value.into()));
+        let used = pod("a").unclaimed().with(|pod| pod.label = Some(value.into()));
         let (reason, message) = stalled(&world(Content::Blank).pods([used, pod("b")]).consulted());
         assert_eq!(reason, "LabelConflict");
         assert!(message.contains("on a ") && message.contains("spec.label.key"), "{message}");
     }
+}
+
+#[test]
+fn the_followers_value_in_a_pod_template_is_no_label_in_use() {
+    let follower = |name: &str| pod(name).unclaimed().with(|pod| pod.label = Some("false".into()));
+    let world = world(Content::Blank).pods([follower("a"), follower("b")]).with(|world| {
+        world.election.settings.as_mut().unwrap().label.follower_value = Some("false".into());
+    });
+    let (rest, _) = PerfectServer::new().settle(world);
+    let labels: Vec<_> = rest.pods.iter().map(|pod| pod.label.as_deref()).collect();
+    assert_eq!(labels, [Some("true"), Some("false")]);
+}
+
+// ---- Ready: only what was confirmed ----
+
+fn readiness(plan: Plan) -> (String, String) {
+    let status = plan.status.unwrap().status;
+    let ready = status.condition("Ready").unwrap();
+    (ready.status.clone(), ready.reason.clone())
+}
+
+#[test]
+fn a_holder_that_cannot_be_labelled_is_elected_and_not_ready() {
+    // Seen after the look at the server, so that nobody can say yet whether the term is forged.
+    let late = pod("a").term(999);
+    let plan = world(Content::Blank).pods([late]).with(|world| world.read_after = Some(revision(100))).plan();
+    assert_eq!((elected(&plan).0, readiness(plan.clone())), ("a", ("False".into(), "LeaderNotActive".into())));
+    let suspended = |world: &mut Snapshot| world.election.settings.as_mut().unwrap().suspend = true;
+    let left = pod("a").term(90).with(|pod| pod.matches = false);
+    let plan = world(reign("a", 90, [])).pods([left]).with(suspended).plan();
+    assert_eq!((plan.label.as_ref(), readiness(plan.clone())), (None, ("False".into(), "LeaderNotActive".into())));
+}
+
+#[test]
+fn a_stalled_election_is_ready_only_while_its_leader_is_seen_labelled_under_that_term() {
+    let of = |leader: Pod, content: Content| {
+        let world = world(content).pods([leader]).with(|world| {
+            world.election.settings.as_mut().unwrap().lease_name = "web".into();
+            world.lease.as_mut().unwrap().owner = Some("db".into());
+            (world.election.status.leader, world.election.status.leader_uid) = (Some("a".into()), Some("a-uid".into()));
+            world.election.status.term = Some(90);
+        });
+        readiness(world.plan()).0
+    };
+    assert_eq!(of(pod("a").labelled().term(90), Content::Blank), "True");
+    assert_eq!(of(pod("a").term(90), Content::Blank), "False");
+    assert_eq!(of(pod("a").labelled().term(80), Content::Blank), "False");
+    assert_eq!(of(pod("a").labelled().term(90).with(|pod| pod.state = PodState::Terminating), Content::Blank), "False");
+    assert_eq!(of(pod("a").labelled().term(90), reign("b", 95, ["a-uid"])), "False", "the Lease names another one");
+}
+
+// ---- A label that others keep changing ----
+
+#[test]
+fn a_contested_label_is_restored_at_most_once_in_ten_seconds_and_the_status_says_so() {
+    let contested = |seconds: i64| {
+        let repaired_ago = k8s_openapi::jiff::SignedDuration::from_secs(seconds);
+        move |world: &mut Snapshot| world.contest = Some(Contest { repaired_ago })
+    };
+    let stripped = || world(reign("b", 90, [])).pods([pod("b").term(90), pod("c").labelled().term(90)]);
+    let plan = stripped().plan();
+    assert!(plan.fence[0].is_repair && plan.label.is_some_and(|label| label.is_repair));
+    let plan = stripped().with(contested(4)).plan();
+    assert_eq!((plan.fence.len(), plan.label.as_ref()), (0, None));
+    assert_eq!(plan.then, look_again(6));
+    let status = plan.status.as_ref().unwrap().status.clone();
+    assert_eq!(status.condition("Stalled").unwrap().reason, "LabelContested");
+    assert_eq!(readiness(plan), ("False".into(), "LeaderNotActive".into()));
+    let plan = stripped().with(contested(10)).plan();
+    assert_eq!((plan.fence.len(), plan.label.is_some(), plan.then), (1, true, look_again(50)));
+    // A former leader is fenced, and a new one labelled, whatever others do.
+    let plan = world(reign("b", 90, ["c-uid"])).pods([pod("b").term(80), pod("c").labelled().term(80)]);
+    let plan = plan.with(contested(0)).plan();
+    assert_eq!((plan.fence.len(), plan.label.is_some()), (1, true));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::*;
 fn rule_5_a_former_holder_is_fenced_with_or_without_a_label() {
     let of = |former| world(reign("b", 90, ["a-uid"])).pods([former, pod("b")]).plan();
     assert_eq!(writes(&of(pod("a").labelled().term(50)).fence), [("a", 90, REMOVE)]);
-    assert_eq!(writes(&of(pod("a").term(50)).fence), [("a", 90, KEEP)]);
-    assert_eq!(writes(&of(pod("a")).fence), [("a", 90, KEEP)]);
+    assert_eq!(writes(&of(pod("a").term(50)).fence), [("a", 90, REMOVE)], "the answer shows that there is no label");
+    assert_eq!(writes(&of(pod("a").unclaimed()).fence), [("a", 90, REMOVE)]);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn the_label_of_a_rival_is_not_ours_to_judge() {
 
 #[test]
 fn rule_3_nobody_is_elected_beside_a_pod_that_a_rival_has_and_that_cannot_be_listed() {
-    let theirs = pod("c").with(|pod| pod.rival = Some("db".into()));
+    let theirs = pod("c").unclaimed().with(|pod| pod.rival = Some("db".into()));
     let (reason, message) = stalled(&world(Content::Blank).pods([pod("a"), theirs.clone()]).consulted());
     assert_eq!(reason, "OverlappingElections");
     assert!(message.contains("Election db has c") && message.contains("spec.selector"), "{message}");
@@ -111,7 +111,7 @@ fn rule_6_a_former_holder_with_a_term_beyond_everything_is_not_taken_for_fenced(
     let forged = || world(reign("b", 90, ["a-uid"])).pods([pod("a").term(999), pod("b")]);
     assert_eq!(forged().plan().label, None);
     assert!(matches!(forged().plan().then, Then::Consult(_)));
-    assert_eq!(writes(&forged().consulted().plan().fence), [("a", 90, KEEP)]);
+    assert_eq!(writes(&forged().consulted().plan().fence), [("a", 90, REMOVE)]);
 }
 
 // ---- Rule 8: the label ----
@@ -120,7 +120,7 @@ fn rule_6_a_former_holder_with_a_term_beyond_everything_is_not_taken_for_fenced(
 fn rule_8_the_label_and_the_term_are_one_write_to_the_version_that_was_seen() {
     let plan = world(reign("b", 90, [])).pods([pod("b").with(|pod| pod.resource_version = revision(83))]).plan();
     let label = plan.label.unwrap();
-    assert_eq!((label.resource_version, label.term, label.label), (revision(83), term(90), SET));
+    assert_eq!((label.resource_version, label.term, label.label), (revision(83), Some(term(90)), SET));
 }
 
 #[test]

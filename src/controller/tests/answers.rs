@@ -1,0 +1,108 @@
+//! An answer is only what it shows: a server that answers with success and keeps or drops a part of the write.
+
+use super::act::{run, switch};
+use super::*;
+use serde_json::{Value, json};
+
+/// The pod `a` as a policy leaves it that restores removed labels.
+fn restored() -> Named {
+    pod("a", 60, |object| {
+        object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "40" });
+    })
+}
+
+/// The pod `b` as a policy leaves it that drops unknown labels.
+fn dropped() -> Named {
+    pod("b", 61, |object| {
+        ready(object);
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "40" });
+    })
+}
+
+#[tokio::test]
+async fn rule_6_nobody_is_labelled_after_a_fence_that_left_the_label() {
+    let script = Script { to_writes: answers([Ok(Vec::new()), Ok(vec![restored()])]), ..Script::default() };
+    let (writes, done) = run(&shared(script, switch())).await;
+    assert!(!done);
+    let labels = writes.iter().any(|write| matches!(write, Write::PatchPod { name, .. } if name == "b"));
+    assert!(!labels, "{writes:#?}");
+}
+
+#[tokio::test]
+async fn rule_5_a_fence_without_its_term_fences_nobody() {
+    let without_claim = pod("a", 60, |_| ());
+    let script = Script { to_writes: answers([Ok(Vec::new()), Ok(vec![without_claim])]), ..Script::default() };
+    let (writes, done) = run(&shared(script, switch())).await;
+    assert!(!done && !writes.iter().any(|write| matches!(write, Write::PatchPod { name, .. } if name == "b")), "{writes:#?}");
+}
+
+#[tokio::test]
+async fn rule_5_nothing_follows_a_compare_and_swap_that_was_changed_on_its_way() {
+    for shown in [lease("web", 50, "a", 40), lease("web", 50, "b", 39), lease_after("web", 50, "b", 40, Some("x"))] {
+        let script = Script { to_writes: answers([Ok(vec![shown])]), ..Script::default() };
+        let (writes, done) = run(&shared(script, switch())).await;
+        assert!(!done && writes.len() == 1, "{writes:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_label_is_said_in_the_status_and_nobody_is_ready() {
+    let to_writes = answers([Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Ok(vec![dropped()])]);
+    let shared = shared(Script { to_writes, ..Script::default() }, switch());
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    assert_eq!(outcome, Outcome::Failed, "it is tried again, later and later");
+    let writes = shared.server.writes.lock().unwrap();
+    let Some(Write::PatchStatus { patch, .. }) = writes.last() else { panic!("{writes:#?}") };
+    let conditions = &patch["status"]["conditions"];
+    assert_eq!((&conditions[0]["type"], &conditions[0]["status"]), (&"Ready".into(), &"False".into()));
+    assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"WriteRefused".into()));
+    let message = conditions[1]["message"].as_str().unwrap();
+    assert!(message.contains("label leader is absent instead of true") && message.contains("pods b"), "{message}");
+}
+
+#[tokio::test]
+async fn a_status_that_was_changed_on_its_way_is_no_success() {
+    let shown = election("web", 70, |object| object["status"] = json!({ "observedGeneration": 1, "leader": "a" }));
+    let to_writes = answers([Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Ok(vec![shown])]);
+    let (writes, done) = run(&shared(Script { to_writes, ..Script::default() }, switch())).await;
+    assert!(!done && matches!(writes.last(), Some(Write::PatchStatus { .. })), "no Event of it: {writes:#?}");
+}
+
+#[tokio::test]
+async fn answers_that_show_what_was_asked_are_successes() {
+    let fenced = pod("a", 60, |object| object["metadata"]["annotations"] = json!({ names::claim("web"): "40" }));
+    let labelled = pod("b", 62, |object: &mut Value| {
+        ready(object);
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "40" });
+    });
+    let elected = shared(Script::default(), switch());
+    let (writes, _) = run(&elected).await;
+    let Write::ReplaceLease(mut asked) = writes[0].clone() else { panic!("{writes:#?}") };
+    asked.metadata.resource_version = Some("50".into());
+    let asked = cached::lease(kube::core::DeserializeGuard(Ok(asked))).unwrap();
+    let to_writes = answers([Ok(vec![asked]), Ok(vec![fenced]), Ok(Vec::new()), Ok(vec![labelled])]);
+    let (_, done) = run(&shared(Script { to_writes, ..Script::default() }, switch())).await;
+    assert!(done);
+}
+
+#[tokio::test]
+async fn a_sweep_that_left_the_label_is_not_done() {
+    let left = || {
+        pod("a", 60, |object| {
+            object["metadata"]["labels"]["leader"] = "true".into();
+            object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
+        })
+    };
+    let script = Script {
+        to_writes: answers([Ok(vec![left()])]),
+        to_reads: answers([Err(absent(true))]),
+        serves_elections: true,
+        ..Script::default()
+    };
+    let shared = shared(script, [left()]);
+    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Failed);
+    assert!(shared.world().orphaned().contains(&key("web")), "it is swept again");
+}
