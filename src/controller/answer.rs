@@ -75,7 +75,8 @@ fn part<T: PartialEq + Display>(what: impl Display, asked: Option<T>, shown: Opt
 }
 
 fn pod(asked: &Value, shown: &CachedPod) -> Vec<String> {
-    let entries = |part: &str| asked[part].as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.as_str()));
+    let entries =
+        |part: &str| asked[part].as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.as_str()));
     let labels = entries("labels").filter_map(|(key, value)| {
         let what = format!("label {key}");
         part(what, value, shown.labels.get(&key))
@@ -90,7 +91,16 @@ fn pod(asked: &Value, shown: &CachedPod) -> Vec<String> {
 fn lease(asked: &Lease, shown: &CachedLease) -> Vec<String> {
     let shown = &*shown.object;
     let annotation = |object: &Lease, name: &str| object.metadata.annotations.as_ref()?.get(name).cloned();
-    let all = [names::HOLDER, names::TERM, names::UNFENCED, names::INCARNATION, names::REASON, names::CHECKSUM, names::ADOPT_BY, names::ELECTOR];
+    let all = [
+        names::HOLDER,
+        names::TERM,
+        names::UNFENCED,
+        names::INCARNATION,
+        names::REASON,
+        names::CHECKSUM,
+        names::ADOPT_BY,
+        names::ELECTOR,
+    ];
     let annotations = all.into_iter().filter_map(|name| {
         let what = format!("annotation {name}");
         part(what, annotation(asked, name), annotation(shown, name))

@@ -153,7 +153,7 @@ pub fn options() -> Options {
         scope: Scope::Cluster,
         limits: limits(),
         instance: "test".into(),
-        clock: Arc::new(Timestamp::now),
+        clock: Arc::new(|| Timestamp::from_second(1_790_000_000).unwrap()),
         candidacy: None,
         http: None,
     }

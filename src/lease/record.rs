@@ -199,7 +199,12 @@ mod tests {
     }
 
     fn written(record: &Record) -> BTreeMap<String, String> {
-        record.annotations("election-uid").into_iter().chain([(names::INCARNATION, Some("election-uid".into()))]).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+        record
+            .annotations("election-uid")
+            .into_iter()
+            .chain([(names::INCARNATION, Some("election-uid".into()))])
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+            .collect()
     }
 
     fn read(annotations: &BTreeMap<String, String>, identity: &str) -> Content {

@@ -88,7 +88,8 @@ async fn nobody_else_is_labelled_while_a_policy_restores_the_label_of_a_former_l
         let _controller = world.controller();
         let former = world.led().await;
         world.pod("probe", json!({ "labels": { "app": "probe" } })).await;
-        let lost = "'leader' in oldObject.metadata.?labels.orValue({}) && !('leader' in object.metadata.?labels.orValue({}))";
+        let lost =
+            "'leader' in oldObject.metadata.?labels.orValue({}) && !('leader' in object.metadata.?labels.orValue({}))";
         let restore = "[JSONPatch{op: 'add', path: '/metadata/labels/leader', value: oldObject.metadata.labels['leader']}]";
         let policy = Mutation::apply(world, ("", "pods"), lost, restore).await;
         policy.in_force([json!("probe"), json!(null)], Some("probe")).await;

@@ -35,7 +35,10 @@ async fn rule_5_a_fence_without_its_term_fences_nobody() {
     let without_claim = pod("a", 60, |_| ());
     let script = Script { to_writes: answers([Ok(Vec::new()), Ok(vec![without_claim])]), ..Script::default() };
     let (writes, done) = run(&shared(script, switch())).await;
-    assert!(!done && !writes.iter().any(|write| matches!(write, Write::PatchPod { name, .. } if name == "b")), "{writes:#?}");
+    assert!(
+        !done && !writes.iter().any(|write| matches!(write, Write::PatchPod { name, .. } if name == "b")),
+        "{writes:#?}"
+    );
 }
 
 #[tokio::test]

@@ -112,10 +112,13 @@ async fn a_refusal_that_is_over_is_not_taken_for_a_foreign_overwrite() {
     let (_, first) = settle().await;
     seen(50, &first);
     // Somebody takes the label, and may not be put in his place for once.
-    apply(&mut shared.world(), pod("a", 51, |object| {
-        ready(object);
-        object["metadata"]["annotations"] = json!({ names::claim("web"): "30" });
-    }));
+    apply(
+        &mut shared.world(),
+        pod("a", 51, |object| {
+            ready(object);
+            object["metadata"]["annotations"] = json!({ names::claim("web"): "30" });
+        }),
+    );
     *shared.server.to_writes.lock().unwrap() = [refused()].into();
     let (outcome, stalled) = settle().await;
     assert_eq!(outcome, Outcome::Failed);
@@ -165,11 +168,14 @@ async fn a_failover_to_a_pod_does_not_wait_for_the_followers_label_on_it() {
         tokio::task::yield_now().await;
     }
     let began = Instant::now();
-    apply(&mut shared.world(), pod("a", 60, |object| {
-        object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-        object["metadata"]["labels"]["leader"] = "true".into();
-        object["metadata"]["annotations"] = json!({ names::claim("web"): "30" });
-    }));
+    apply(
+        &mut shared.world(),
+        pod("a", 60, |object| {
+            object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+            object["metadata"]["labels"]["leader"] = "true".into();
+            object["metadata"]["annotations"] = json!({ names::claim("web"): "30" });
+        }),
+    );
     pass(&shared).await;
     let writes = shared.server.script.writes.lock().unwrap().clone();
     let labels = |write: &Write| matches!(write, Write::PatchPod { name, patch } if name == "b" && patch["metadata"]["labels"]["leader"] == "true");

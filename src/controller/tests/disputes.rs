@@ -38,7 +38,8 @@ async fn a_status_that_was_not_reached_because_a_pod_changed_is_nobodys_to_overw
     };
     // What arrives while the Lease is written is a later version of the pod that is to be fenced.
     let script = Script { to_writes: answers([Ok(vec![pod("b", 61, claimed)])]), ..Script::default() };
-    let items = [election("web", 10, |_| ()), lease("web", 50, "b", 40), pod("b", 45, claimed), pod("a", 46, super::claimed)];
+    let items =
+        [election("web", 10, |_| ()), lease("web", 50, "b", 40), pod("b", 45, claimed), pod("a", 46, super::claimed)];
     let shared = shared(script, items);
     Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
     let writes = shared.server.writes.lock().unwrap().clone();
