@@ -261,6 +261,7 @@ real_nodes_run() { # NUMBER
   local number=0 switch pid node links
   (($1 == $(real_nodes))) || return
   (($1 > 0)) || return 0
+  find_programs
   switch=$(switch_process) || return
   links=" $(ip_of "$switch" -brief link show 2>/dev/null | sed 's/[@ ].*//' | tr '\n' ' ')"
   while IFS=$'\t' read -r pid node; do
@@ -343,11 +344,15 @@ remove_node() { # NUMBER
 
 # Removes what real nodes leave on the machine, once their processes are gone: whatever there is by the cluster's name.
 remove_real_nodes() {
-  local switch
+  local switch deadline=$((SECONDS + 20))
   choose_id
   kill_processes "$state/real"
   while switch=$(switch_process); do kill -KILL "$switch" 2>/dev/null || true; done
-  ! link_is_left || ip link delete "$id" 2>/dev/null || true
+  while link_is_left; do # the kernel removes it with the switch, but not at once; ip(8) may be missing here
+    ip link delete "$id" 2>/dev/null || true
+    ((SECONDS < deadline)) || die "cannot remove the network link $id."
+    sleep 0.02
+  done
   remove_cgroups "$id"
 }
 
