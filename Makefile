@@ -1,7 +1,7 @@
 # What there is to do here, one line each. Anything longer than that is a script.
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts otlp deny bench test test-oldest demo
+.PHONY: help build generate fmt lint unit model simulate e2e chart chaos image nodes scale alerts otlp deny bench fresh test test-oldest demo
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -61,6 +61,10 @@ test: lint unit simulate e2e chart chaos image nodes ## everything, with 90 seco
 test-oldest: export PODIUM_KUBERNETES = 1.33
 test-oldest: ## the end-to-end tests on the oldest Kubernetes that is supported
 	tests/e2e/run
+
+# Not part of `test`, which is one of the two.
+fresh: ## README's two commands on a fresh Debian made for that, with nothing else of this machine than Rust and Go: an hour, as root
+	tests/fresh/run
 
 demo: ## the story in a minute: a real cluster, an Election, a leader that is replaced
 	examples/demo/run

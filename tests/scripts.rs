@@ -51,6 +51,15 @@ fn present_program_or_file_is_not_installed() {
     }
 }
 
+#[test]
+fn readme_names_what_a_fresh_machine_runs() {
+    let output = Command::new(Path::new(ROOT).join("tests/fresh/run")).arg("--list").output().expect("tests/fresh/run runs");
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let (install, commands) = listed.split_once('\n').expect("two lines or more");
+    assert!(install.starts_with("apt-get install "), "README does not name the packages: {listed}");
+    assert_eq!(commands.lines().collect::<Vec<_>>(), ["make demo", "make test"]);
+}
+
 /// Every script of the project: what begins with `#!` and names a shell, and what such a script sources.
 fn scripts(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
@@ -61,7 +70,8 @@ fn scripts(directory: &Path, found: &mut Vec<PathBuf>) {
                 scripts(&path, found);
             }
         } else if let Ok(text) = fs::read_to_string(&path)
-            && (name.ends_with(".sh") || text.starts_with("#!") && text.lines().next().is_some_and(|line| line.ends_with("sh")))
+            && (name.ends_with(".sh")
+                || text.starts_with("#!") && text.lines().next().is_some_and(|line| line.ends_with("sh")))
         {
             found.push(path);
         }
