@@ -39,3 +39,6 @@ pub mod lease;
 pub mod sidecar;
 #[cfg(feature = "otlp")]
 pub mod traces;
+
+#[cfg(test)]
+mod scripted;

@@ -14,21 +14,19 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::lock::{Failure, Lock};
 use super::record::{Record, Seen, Version};
 use crate::api::names;
+use crate::connect::SILENCE;
 
 /// The pauses after a watch, after one that failed, and after one for which the right is missing. Without any, everything works, a
 /// little later.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 const WITHOUT_RIGHT: Duration = Duration::from_secs(300);
-
-/// A watch that the server has not ended by then is taken for a dead connection.
-const LONGEST_WATCH: Duration = Duration::from_secs(300);
 
 /// Whom a record names that cannot be read. Somebody may lead: it is waited for, as for every holder.
 pub(super) const UNREADABLE: &str = "(unreadable)";
@@ -183,7 +181,7 @@ impl<K: Keeps> Lock for ObjectLock<K> {
         let watches = stream::unfold(start, |(api, only, pause, what)| async move {
             sleep(pause).await;
             match api.watch(&only, "0").await {
-                Ok(watch) => Some((watch.take_until(sleep(LONGEST_WATCH)).boxed(), (api, only, WATCH_AGAIN, what))),
+                Ok(watch) => Some((until_silent(watch.boxed(), what.clone()), (api, only, WATCH_AGAIN, what))),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
                     // Few need to hear it: looking from time to time goes on.
                     debug!(
@@ -205,6 +203,23 @@ impl<K: Keeps> Lock for ObjectLock<K> {
         });
         events.boxed()
     }
+}
+
+/// Ends a watch whose connection is dead. Reads go on beside it, so that nothing depends on how soon.
+fn until_silent<T: Send + 'static>(watch: BoxStream<'static, T>, what: String) -> BoxStream<'static, T> {
+    let events = stream::unfold((watch, what), |(mut watch, what)| async move {
+        match timeout(SILENCE, watch.next()).await {
+            Ok(event) => event.map(|event| (event, (watch, what))),
+            Err(_) => {
+                let seconds = SILENCE.as_secs();
+                warn!(
+                    "the watch of the {what} is silent: no event or bookmark for {seconds} s; watching on another connection"
+                );
+                None
+            }
+        }
+    });
+    events.boxed()
 }
 
 fn post() -> PostParams {
@@ -233,5 +248,30 @@ fn read<K: Keeps>(object: K) -> Seen<K> {
         claimed_by: object.claimed_by(),
         parts: Vec::new(),
         object,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::coordination::v1::Lease;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::scripted::{Script, event, server};
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_watch_is_replaced_within_75_s() {
+        let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7" } });
+        let bookmark = event("BOOKMARK", &json!({ "kind": "Lease", "metadata": { "resourceVersion": "7" } }));
+        let bookmarks = Script::silent([(60, bookmark.clone()), (60, bookmark)]);
+        let (client, asked) = server([bookmarks, Script::silent([(0, event("ADDED", &lease))])]);
+        let began = Instant::now();
+        let mut changes = ObjectLock::<Lease>::new(client, "a", "web").changes();
+        assert!(changes.next().await.is_some_and(|seen| seen.is_some()));
+        // Two bookmarks, and then nothing.
+        assert!(began.elapsed() > Duration::from_secs(120) && began.elapsed() < Duration::from_secs(195), "{began:?}");
+        assert_eq!(asked.lock().unwrap().len(), 2);
     }
 }

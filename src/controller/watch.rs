@@ -13,6 +13,7 @@ use tokio::sync::watch::Sender;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
+use super::monitor::silence::WATCH_SECONDS;
 use super::observe::cached::{NODE_LEASES, Named};
 use super::observe::stream::Kind;
 use super::server::Server;
@@ -35,7 +36,7 @@ pub async fn watch<S, K>(
 {
     let namespace = api.namespace().map(str::to_owned);
     // A list without a resourceVersion: the most recent state, so that no cache ever goes back in time.
-    let mut config = watcher::Config::default();
+    let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
     if kind == Kind::Leases && namespace.is_none() {
         config = config.fields(&format!("metadata.namespace!={NODE_LEASES}"));
     }

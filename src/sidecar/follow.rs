@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::follower::{Follower, Sight};
 use crate::campaign::{Clock, Moment, Standing};
+use crate::connect::SILENCE;
 
 /// The pauses between two attempts that failed: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -21,8 +22,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// API servers send a bookmark in a minute where nothing else happens. A watch that is silent for longer is dead.
-const SILENCE: Duration = Duration::from_secs(150);
+/// Seconds after which the API server is asked to end a watch. In between it sends bookmarks: all sidecars of a cluster need not
+/// ask again each minute. Where it sends none, the end says that the connection lives.
+const WATCH_SECONDS: u32 = 290;
+const WITHOUT_BOOKMARKS: u32 = 60;
 
 /// So long after an event, and then from time to time, it is looked whether another one waits. When none does, everything that
 /// was sent before has been heard: the next event is younger.
@@ -53,6 +56,8 @@ pub struct Follow {
     trouble: Option<String>,
     /// Of the Lease as it was read last.
     revision: u64,
+    /// Whether the API server is believed to send bookmarks.
+    has_bookmarks: bool,
 }
 
 /// Why a watch ended.
@@ -85,6 +90,7 @@ impl Follow {
             standing,
             trouble: None,
             revision: 0,
+            has_bookmarks: true,
         }
     }
 
@@ -134,7 +140,8 @@ impl Follow {
         let found = list.items.into_iter().next();
         self.revision = found.as_ref().map_or(0, revision_of);
         self.see(found, asked);
-        let only = WatchParams::default().fields(&self.only);
+        let seconds = if self.has_bookmarks { WATCH_SECONDS } else { WITHOUT_BOOKMARKS };
+        let only = WatchParams::default().fields(&self.only).timeout(seconds);
         let mut events = match self.within(self.api.watch(&only, &revision)).await {
             Ok(events) => events.boxed(),
             Err(ended) => return ended,
@@ -150,7 +157,10 @@ impl Follow {
             match timeout(settles.min(due - waits), events.next()).await {
                 Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => self.hear(object, false, after),
                 Ok(Some(Ok(WatchEvent::Deleted(object)))) => self.hear(object, true, after),
-                Ok(Some(Ok(WatchEvent::Bookmark(_)))) => self.confirm(after),
+                Ok(Some(Ok(WatchEvent::Bookmark(_)))) => {
+                    self.has_bookmarks = true;
+                    self.confirm(after);
+                }
                 Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return Ended::Over,
                 Err(_) => {
                     (after, settles) = (waits, QUIET);
@@ -161,7 +171,8 @@ impl Follow {
                             return ended;
                         }
                     } else if silent <= now {
-                        return Ended::Over;
+                        self.has_bookmarks = false;
+                        return Ended::Failed(self.silent());
                     }
                     continue;
                 }
@@ -169,6 +180,14 @@ impl Follow {
             (silent, settles) = (self.clock.moment() + SILENCE, SETTLES);
             *pause = FIRST_PAUSE;
         }
+    }
+
+    fn silent(&self) -> String {
+        let (describe, seconds) = (&self.describe, SILENCE.as_secs());
+        format!(
+            "the watch of the {describe} is silent: no event, bookmark or end for {seconds} s, its connection may be dead; \
+             watching on another connection"
+        )
     }
 
     /// Reads the Lease once. Not [`Ended::Over`].
@@ -260,10 +279,15 @@ impl Follow {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
     use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use tokio::time::Instant;
 
     use super::super::follower::Me;
     use super::*;
+    use crate::scripted::{Script, event, server};
 
     #[tokio::test]
     async fn a_lead_that_an_election_took_over_stands_until_its_lease_was_seen() {
@@ -282,5 +306,86 @@ mod tests {
         assert_eq!(*told.borrow(), Standing { trouble: Some("not yet".into()), ..lead });
         follow.see(None, Moment::START);
         assert_eq!(told.borrow().holder, None);
+    }
+
+    fn lease(revision: &str, holder: &str) -> Value {
+        json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": "web", "namespace": "default", "uid": "u", "resourceVersion": revision },
+            "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15 } })
+    }
+
+    fn list(holder: &str) -> Script {
+        let metadata = json!({ "resourceVersion": "7" });
+        Script::whole(&json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "LeaseList", "metadata": metadata,
+            "items": [lease("7", holder)] }))
+    }
+
+    /// Follows until this one is named. Says how long it took, and what trouble was reported meanwhile.
+    async fn until_named(client: Client, max_age: Option<Duration>, name: &str) -> (Duration, Vec<String>) {
+        let began = Instant::now();
+        let (standing, mut told) = watch::channel(Standing::default());
+        let follower = Follower::new(Me { name: "web-9".into(), uid: None }, max_age);
+        let clock = Clock::new(move || Moment::after(Duration::from_secs(1) + began.elapsed()), Timestamp::now);
+        let follow = Follow::new(client, ("default", "web"), follower, clock, standing);
+        let mut troubles = Vec::new();
+        let named = async {
+            loop {
+                let standing = told.borrow_and_update().clone();
+                troubles.extend(standing.trouble);
+                if standing.holder.is_some_and(|(holder, _)| holder == name) {
+                    return;
+                }
+                told.changed().await.expect("it follows");
+            }
+        };
+        tokio::select! {
+            () = named => {}
+            never = follow.run() => match never {},
+        }
+        (began.elapsed(), troubles)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_watch_is_replaced_within_75_s_and_reported() {
+        let (client, _) =
+            server([list("web-0"), Script::silent([(1, event("ADDED", &lease("8", "web-0")))]), list("web-1")]);
+        let (took, troubles) = until_named(client, None, "web-1").await;
+        assert!(took < Duration::from_secs(75), "{took:?}");
+        assert!(
+            matches!(&troubles[..], [what, ..] if what.contains("the watch of the Lease default/web is silent")),
+            "{troubles:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_watch_is_replaced_also_where_reads_go_on_beside_it() {
+        // Reads, one in 10 s, say nothing new.
+        let reads = std::iter::repeat_n(Script::whole(&lease("7", "web-0")), 6);
+        let scripts = [list("web-0"), Script::silent([])].into_iter().chain(reads).chain([list("web-1")]);
+        let (client, asked) = server(scripts);
+        let (took, _) = until_named(client, Some(Duration::from_secs(30)), "web-1").await;
+        assert!(took < Duration::from_secs(75), "{took:?}");
+        assert_eq!(asked.lock().unwrap().iter().filter(|(_, path)| path.contains("watch=true")).count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watch_without_bookmarks_is_asked_to_end_from_then_on() {
+        let metadata = json!({ "resourceVersion": "9" });
+        let bookmark =
+            event("BOOKMARK", &json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata }));
+        let (client, asked) = server([
+            list("web-0"),
+            Script::silent([]),
+            list("web-0"),
+            Script::quiet(60),
+            list("web-0"),
+            Script { pieces: vec![(50, bookmark), (10, String::new())], ends: true },
+            list("web-0"),
+            Script::silent([(0, event("MODIFIED", &lease("9", "web-1")))]),
+        ]);
+        until_named(client, None, "web-1").await;
+        let asked = asked.lock().unwrap();
+        let seconds = asked.iter().filter_map(|(_, path)| path.split("timeoutSeconds=").nth(1)?.split('&').next());
+        assert_eq!(seconds.collect::<Vec<_>>(), ["290", "60", "60", "290"]);
     }
 }

@@ -15,7 +15,7 @@ use crate::harness::{Leader, Scenario, eventually, scenario};
 use crate::sidecars::renewals;
 
 /// An account that may do this with the Lease `web`, and nothing else.
-async fn account(world: &Scenario, verbs: &[&str]) -> Kubeconfig {
+pub async fn account(world: &Scenario, verbs: &[&str]) -> Kubeconfig {
     let account = world.account("pods").await;
     grant(world, verbs).await;
     account
@@ -29,7 +29,7 @@ async fn grant(world: &Scenario, verbs: &[&str]) {
 }
 
 /// All that a follower needs.
-const FOLLOW: &[&str] = &["get", "list", "watch"];
+pub const FOLLOW: &[&str] = &["get", "list", "watch"];
 
 /// Waits until `/status` tells of this leader, and returns what it says.
 async fn tells(sidecar: &Sidecar, leader: &Leader) -> Value {

@@ -43,6 +43,7 @@ mod restarts;
 mod rights;
 mod runs;
 mod sidecars;
+mod silence;
 mod sweeps;
 mod tells;
 mod tunes;

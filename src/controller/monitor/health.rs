@@ -11,8 +11,9 @@ use kube::client::Body;
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, timeout};
 use tower::service_fn;
+use tracing::info;
 
-use super::Monitor;
+use super::{Monitor, requests};
 use crate::controller::observe::stream::Kind;
 use crate::controller::replicas::Candidacy;
 
@@ -23,8 +24,8 @@ const LENIENCE: Duration = Duration::from_secs(2);
 /// and nothing else need ever be said.
 const WITHOUT_CAMPAIGN: Duration = Duration::from_secs(300);
 
-/// How long the answer to a list or a watch may take to begin. (It may go on for ever.)
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long the answer to a list or a watch may take to begin, and a list to go on.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// One watch: its kind, and its namespace if it does not watch the cluster.
 pub type Watch = (Kind, Option<String>);
@@ -43,6 +44,8 @@ struct State {
     /// When anything came from the API server. At first: when the controller started.
     heard: Instant,
     anything: bool,
+    /// When something came on each watch. At first: when it was made.
+    watches: BTreeMap<Watch, Instant>,
     troubles: BTreeMap<Watch, Trouble>,
     ending: bool,
 }
@@ -51,6 +54,8 @@ struct State {
 struct Trouble {
     since: Instant,
     what: String,
+    /// Whether its watch is silent: whatever comes ends it.
+    is_silence: bool,
 }
 
 impl Health {
@@ -61,7 +66,8 @@ impl Health {
     /// duration, without a request that is made for it.
     pub fn new(candidacy: Option<&Candidacy>) -> Self {
         let silence = candidacy.map_or(WITHOUT_CAMPAIGN, |candidacy| candidacy.timing.lease_duration + LENIENCE);
-        let state = State { heard: Instant::now(), anything: false, troubles: BTreeMap::new(), ending: false };
+        let (watches, troubles) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { heard: Instant::now(), anything: false, watches, troubles, ending: false };
         Self { silence, state: Mutex::new(state), outages: channel::Sender::new(0) }
     }
 
@@ -86,15 +92,42 @@ impl Health {
 
     /// A watch does not work. What is wrong, in a sentence.
     pub fn trouble(&self, watch: Watch, what: &str) {
-        let since = Instant::now();
-        let mut state = self.lock();
-        let trouble = state.troubles.entry(watch).or_insert_with(|| Trouble { since, what: String::new() });
-        trouble.what = what.to_owned();
+        self.lock().note(watch, what).is_silence = false;
     }
 
-    /// The API server accepted a list or a watch.
-    pub fn accepted(&self, watch: &Watch) {
-        self.lock().troubles.remove(watch);
+    /// A watch delivers nothing. What that means, in a sentence.
+    pub fn silent(&self, watch: &Watch, what: &str) {
+        self.lock().note(watch.clone(), what).is_silence = true;
+    }
+
+    /// A watch will be asked for.
+    pub fn watches(&self, watch: Watch) {
+        self.lock().watches.insert(watch, Instant::now());
+    }
+
+    /// The API server accepted a list or a watch. Returns whether that ended a silence.
+    pub fn accepted(&self, watch: &Watch) -> bool {
+        let mut state = self.lock();
+        state.touch(watch);
+        state.troubles.remove(watch).is_some_and(|trouble| trouble.is_silence)
+    }
+
+    /// Something came on a watch.
+    pub fn delivered(&self, watch: &Watch) {
+        let mut state = self.lock();
+        state.touch(watch);
+        if state.troubles.get(watch).is_some_and(|trouble| trouble.is_silence) {
+            state.troubles.remove(watch);
+        }
+    }
+
+    /// How long nothing has come on the watch of each kind, in the namespace where it is longest.
+    pub fn silences(&self) -> [(Kind, Duration); 3] {
+        let (now, state) = (Instant::now(), self.lock());
+        Kind::ALL.map(|kind| {
+            let of_kind = state.watches.iter().filter(|((watched, _), _)| *watched == kind);
+            (kind, of_kind.map(|(_, heard)| now - *heard).max().unwrap_or_default())
+        })
     }
 
     /// The controller was told to stop, or cannot go on.
@@ -119,7 +152,7 @@ impl Health {
         for watch in unlisted {
             obstacles.push(format!("no list of {} yet", describe(watch)));
         }
-        for Trouble { since, what } in state.troubles.values() {
+        for Trouble { since, what, is_silence: _ } in state.troubles.values() {
             obstacles.push(format!("for {} s: {what}", (now - *since).as_secs()));
         }
         obstacles.extend(campaign.map(|why| format!("cannot campaign to be the active replica: {why}")));
@@ -131,23 +164,44 @@ impl Health {
     }
 }
 
+impl State {
+    fn note(&mut self, watch: Watch, what: &str) -> &mut Trouble {
+        let since = Instant::now();
+        let new = || Trouble { since, what: String::new(), is_silence: false };
+        let trouble = self.troubles.entry(watch).or_insert_with(new);
+        trouble.what = what.to_owned();
+        trouble
+    }
+
+    fn touch(&mut self, watch: &Watch) {
+        if let Some(heard) = self.watches.get_mut(watch) {
+            *heard = Instant::now();
+        }
+    }
+}
+
 impl Monitor {
     /// The client of one watch. That its requests are accepted is noted: a watch on which nothing happens says nothing else. One that
-    /// is not answered at all, perhaps because its connection is dead, is given up.
+    /// is not answered at all, or that falls silent, perhaps because its connection is dead, is given up.
     pub fn watching(self: &Arc<Self>, client: &Client, watch: Watch) -> Client {
         if !self.listens {
             return client.clone();
         }
+        self.health.watches(watch.clone());
         let (inner, monitor) = (client.clone(), self.clone());
         let service = service_fn(move |request: Request<Body>| {
             let (inner, monitor, watch) = (inner.clone(), monitor.clone(), watch.clone());
             async move {
+                let is_watch = requests::describe(&request).0 == "watch";
                 let silent = |_| kube::Error::Service(format!("no answer within {} s", ANSWER.as_secs()).into());
                 let response = timeout(ANSWER, inner.send(request)).await.map_err(silent)??;
-                if response.status().is_success() {
-                    monitor.health.accepted(&watch);
+                if response.status().is_success() && monitor.health.accepted(&watch) {
+                    info!("watching {} again", describe(&watch));
                 }
-                Ok::<_, kube::Error>(response)
+                Ok::<_, kube::Error>(response.map(|body| match is_watch {
+                    true => monitor.bounded_watch(watch, body),
+                    false => Self::bounded_list(body),
+                }))
             }
         });
         Client::new(service, client.default_namespace())

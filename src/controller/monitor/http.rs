@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
 use tracing::info;
 
 use super::census::Census;
@@ -22,6 +24,9 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// More than any directives are.
 const LONGEST: usize = 4096;
+
+/// How long they may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers for ever.
 pub async fn serve<S: ApiServer>(server: Server, shared: Arc<Shared<S>>, activity: Activity, set_log: SetLog) -> Infallible {
@@ -56,8 +61,10 @@ async fn change_log(set_log: &SetLog, request: Request<Incoming>, peer: SocketAd
     if !is_near(peer) {
         return text(StatusCode::FORBIDDEN, "only from localhost: use kubectl port-forward\n");
     }
-    let Ok(body) = Limited::new(request.into_body(), LONGEST).collect().await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "directives such as info,podium=debug\n");
+    let body = match timeout(PATIENCE, Limited::new(request.into_body(), LONGEST).collect()).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return text(StatusCode::PAYLOAD_TOO_LARGE, "directives such as info,podium=debug\n"),
+        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the directives took too long\n"),
     };
     let body = body.to_bytes();
     let directives = String::from_utf8_lossy(&body);
@@ -107,7 +114,8 @@ fn metrics<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> String {
     };
     let queues = [("elections", shared.elections.depth()), ("sweeps", shared.sweeps.depth())];
     let (active, time) = (activity.is_active(), (shared.clock)());
-    shared.monitor.metrics.tell(Now { census, objects, queues, active, ready, time })
+    let silences = shared.monitor.health.silences();
+    shared.monitor.metrics.tell(Now { census, objects, silences, queues, active, ready, time })
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ pub struct Metrics {
     reconciles: Family<Labels<1>, Histogram, Buckets>,
     requests: Family<WithCode, Counter>,
     failures: Family<Labels<1>, Counter>,
+    silence: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     queue: Family<Labels<1>, Gauge>,
     objects: Family<Labels<1>, Gauge>,
     active: Gauge,
@@ -66,6 +67,8 @@ pub struct Now {
     pub census: Census,
     /// How many objects the caches have.
     pub objects: [(Kind, usize); 3],
+    /// How long nothing has come on the watches.
+    pub silences: [(Kind, Duration); 3],
     /// How many Elections are due, and names to be swept.
     pub queues: [(&'static str, usize); 2],
     /// Whether this replica is the active one.
@@ -111,6 +114,7 @@ impl Metrics {
             reconciles: add(all, &table::RECONCILES, reconciles),
             requests: add(all, &table::REQUESTS, Family::default()),
             failures: add(all, &table::FAILURES, Family::default()),
+            silence: add(all, &table::SILENCE, Family::default()),
             queue: add(all, &table::QUEUE, Family::default()),
             objects: add(all, &table::OBJECTS, Family::default()),
             active: add(all, &table::ACTIVE, Gauge::default()),
@@ -132,7 +136,7 @@ impl Metrics {
 
     /// All of it, as it is now.
     pub fn tell(&self, now: Now) -> String {
-        let Now { census: Census { states, stalled, vacant_since }, objects, queues, active, ready, time } = now;
+        let Now { census: Census { states, stalled, vacant_since }, objects, silences, queues, active, ready, time } = now;
         for (state, count) in states {
             self.elections.get_or_create(&[("state", state)]).set(count);
         }
@@ -142,6 +146,9 @@ impl Metrics {
         self.longest.set(vacant_since.map_or(0.0, |since| time.duration_since(since).as_secs_f64().max(0.0)));
         for (kind, count) in objects {
             self.objects.get_or_create(&[("resource", kind.plural())]).set(whole(count));
+        }
+        for (kind, silence) in silences {
+            self.silence.get_or_create(&[("resource", kind.plural())]).set(silence.as_secs_f64());
         }
         for (queue, depth) in queues {
             self.queue.get_or_create(&[("queue", queue)]).set(whole(depth));

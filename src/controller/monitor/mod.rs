@@ -10,6 +10,7 @@ pub mod http;
 pub mod metrics;
 mod process;
 pub mod requests;
+pub mod silence;
 pub mod table;
 
 #[cfg(test)]

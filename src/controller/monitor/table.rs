@@ -165,6 +165,13 @@ pub(super) const FAILURES: Definition =
     Definition::new("podium_watch_failures", Shape::Counter, "Lists and watches that failed and were begun again")
         .by(&[("resource", Values::Of(KINDS))]);
 
+pub(super) const SILENCE: Definition = Definition::seconds(
+    "podium_watch_silence",
+    Shape::Gauge,
+    "Time since anything came on the watch, in the namespace where it is longest. More than 67 s: the watch is dead, or is refused",
+)
+.by(&[("resource", Values::Of(KINDS))]);
+
 pub(super) const QUEUE: Definition = Definition::new(
     "podium_queue_depth",
     Shape::Gauge,
@@ -194,7 +201,7 @@ pub(super) const OPEN: Definition = Definition::new("process_open_fds", Shape::G
 pub(super) const MOST_OPEN: Definition = Definition::new("process_max_fds", Shape::Gauge, "How many may be");
 
 /// All of them.
-pub const TABLE: [&Definition; 19] = [
+pub const TABLE: [&Definition; 20] = [
     &ELECTIONS,
     &STALLED,
     &LONGEST,
@@ -203,6 +210,7 @@ pub const TABLE: [&Definition; 19] = [
     &RECONCILES,
     &REQUESTS,
     &FAILURES,
+    &SILENCE,
     &QUEUE,
     &OBJECTS,
     &ACTIVE,

@@ -24,6 +24,7 @@ fn told(metrics: &Metrics) -> String {
     metrics.tell(Now {
         census: Census::of(std::iter::empty()),
         objects: Kind::ALL.map(|kind| (kind, 3)),
+        silences: Kind::ALL.map(|kind| (kind, Duration::from_secs(9))),
         queues: [("elections", 1), ("sweeps", 0)],
         active: true,
         ready: true,

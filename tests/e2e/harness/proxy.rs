@@ -4,7 +4,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http_body_util::{BodyExt, Either, Full};
+use futures::stream::{self, StreamExt};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -75,6 +77,8 @@ struct State {
     client: Client,
     rule: Mutex<Rule>,
     asked: Mutex<Vec<Asked>>,
+    /// What was answered, and what stops the answer.
+    answered: Mutex<Vec<(Asked, watch::Sender<bool>)>>,
     let_go: watch::Sender<bool>,
     connections: Mutex<JoinSet<()>>,
 }
@@ -89,6 +93,7 @@ impl Proxy {
             client: Client::try_from(config).expect("a usable kubeconfig"),
             rule: Mutex::new(Box::new(|_| Fate::Forward)),
             asked: Mutex::default(),
+            answered: Mutex::default(),
             let_go: watch::Sender::new(false),
             connections: Mutex::default(),
         });
@@ -131,6 +136,14 @@ impl Proxy {
         lock(&self.state.connections).abort_all();
     }
 
+    /// Nothing more comes of these answers, which stay open, as of an API server that hangs. How many are under way.
+    pub fn freeze(&self, wanted: impl Fn(&Asked) -> bool) -> usize {
+        let mut answered = lock(&self.state.answered);
+        answered.retain(|(_, frozen)| frozen.receiver_count() > 0);
+        let found = answered.iter().filter(|(asked, frozen)| wanted(asked) && !frozen.send_replace(true));
+        found.count()
+    }
+
     /// The requests that came since the last call.
     pub fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut *lock(&self.state.asked))
@@ -159,12 +172,14 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn answer(state: &State, request: Request<Incoming>) -> Result<Response<Either<Body, Full<Bytes>>>, kube::Error> {
+type Answer = Response<UnsyncBoxBody<Bytes, kube::Error>>;
+
+async fn answer(state: &State, request: Request<Incoming>) -> Result<Answer, kube::Error> {
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let mut asked = Asked { method: request.method().to_string(), path, at: Instant::now(), fate: Fate::Forward };
     asked.fate = (lock(&state.rule))(&asked);
     let fate = asked.fate;
-    lock(&state.asked).push(asked);
+    lock(&state.asked).push(asked.clone());
     match fate {
         Fate::Refuse(code) => return Ok(refusal(code)),
         Fate::Expire => return Ok(expired_watch()),
@@ -181,12 +196,31 @@ async fn answer(state: &State, request: Request<Incoming>) -> Result<Response<Ei
     let answer = state.client.send(Request::from_parts(parts, Body::from(body))).await?;
     Ok(match fate {
         Fate::Lose(code) => refusal(code),
-        _ => answer.map(Either::Left),
+        _ => answer.map(|body| {
+            let (frozen, freezes) = watch::channel(false);
+            lock(&state.answered).push((asked, frozen));
+            until_frozen(body, freezes)
+        }),
     })
 }
 
+/// The body, as long as it is not frozen.
+fn until_frozen(body: Body, freezes: watch::Receiver<bool>) -> UnsyncBoxBody<Bytes, kube::Error> {
+    let pieces = stream::unfold((body, freezes), |(mut body, mut freezes)| async move {
+        let is_frozen = async { freezes.wait_for(|frozen| *frozen).await.is_ok() };
+        let piece = tokio::select! {
+            biased;
+            // The sender lives as long as the proxy, whose end is the end of this.
+            true = is_frozen => std::future::pending().await,
+            piece = body.frame() => piece?,
+        };
+        Some((piece, (body, freezes)))
+    });
+    StreamBody::new(pieces.boxed()).boxed_unsync()
+}
+
 /// What an API server that has too much to do answers.
-fn refusal(code: u16) -> Response<Either<Body, Full<Bytes>>> {
+fn refusal(code: u16) -> Answer {
     let reason = match code {
         410 => "Expired",
         429 => "TooManyRequests",
@@ -197,17 +231,21 @@ fn refusal(code: u16) -> Response<Either<Body, Full<Bytes>>> {
     let message = format!("the test's proxy answers {code}");
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "code": code });
-    let body = Either::Right(Full::new(Bytes::from(status.to_string())));
+    let body = whole(status.to_string());
     let response = Response::builder().status(code).header("Content-Type", "application/json");
     response.header("Retry-After", "1").body(body).expect("a response")
 }
 
 /// What an API server answers to a watch from a revision that it has forgotten.
-fn expired_watch() -> Response<Either<Body, Full<Bytes>>> {
+fn expired_watch() -> Answer {
     let event = json!({ "type": "ERROR", "object": { "kind": "Status", "apiVersion": "v1", "status": "Failure",
         "message": "too old resource version", "reason": "Expired", "code": 410 } });
-    let body = Either::Right(Full::new(Bytes::from(format!("{event}\n"))));
+    let body = whole(format!("{event}\n"));
     Response::builder().header("Content-Type", "application/json").body(body).expect("a response")
+}
+
+fn whole(body: String) -> UnsyncBoxBody<Bytes, kube::Error> {
+    Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
