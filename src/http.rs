@@ -1,16 +1,19 @@
 //! A small HTTP server: what the sidecar and the controller answer on.
 
+pub mod limits;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::select_all;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,13 +21,21 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
+use limits::{CONNECTIONS, Complaint, Connections, Noting, Slot};
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// A connection on which no request arrives for so long is closed.
 const IDLE: Duration = Duration::from_secs(120);
+
+/// How long the headers of a request may be. What arrives and what is sent is buffered up to here.
+const LARGEST_HEADERS: usize = 16 * 1024;
+
+/// How long a client may leave what it was sent unacknowledged, or unread.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// What to do when no more connections can be taken: there are too many.
 const TOO_MANY: Duration = Duration::from_millis(100);
@@ -90,29 +101,19 @@ impl Server {
         F: Fn(Request<Incoming>, SocketAddr) -> R + Clone + Send + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
+        let connections = Connections::new(CONNECTIONS);
+        let cannot_accept = Complaint::default();
         loop {
             let (connection, peer) = match self.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!("cannot take a connection: {error}");
+                    cannot_accept.say(|| format!("cannot take an HTTP connection: {error}"));
                     sleep(TOO_MANY).await;
                     continue;
                 }
             };
-            let answer = answer.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(request, peer);
-                async { Ok::<_, Infallible>(response.await) }
-            });
-            let mut http = http1::Builder::new();
-            // The header names as the old sidecar wrote them: some scripts compare them as they are.
-            http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(IDLE);
-            let connection = http.serve_connection(TokioIo::new(connection), service);
-            tokio::spawn(async {
-                if let Err(error) = connection.await {
-                    debug!("a connection ended: {error}");
-                }
-            });
+            let slot = connections.admit().await;
+            tokio::spawn(serve_one(connection, peer, Arc::new(slot), answer.clone()));
         }
     }
 }
@@ -138,6 +139,41 @@ async fn loopback(port: u16) -> io::Result<Vec<TcpListener>> {
         }
     }
     Err(io::ErrorKind::AddrInUse.into())
+}
+
+/// Serves one connection until it ends, or has to.
+async fn serve_one<F, R>(connection: TcpStream, peer: SocketAddr, slot: Arc<Slot>, answer: F)
+where
+    F: Fn(Request<Incoming>, SocketAddr) -> R + Send,
+    R: Future<Output = Response<Body>> + Send,
+{
+    // Best effort: without it a client that vanished holds its place until it is evicted.
+    #[cfg(target_os = "linux")]
+    let _ = u32::try_from(UNACKNOWLEDGED.as_millis())
+        .map(|bound| rustix::net::sockopt::set_tcp_user_timeout(&connection, bound));
+    let place = slot.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let slot = place.clone();
+        slot.requested();
+        let response = answer(request, peer);
+        async move {
+            let response = response.await;
+            slot.answered(response.body().size_hint().exact().is_none());
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut http = http1::Builder::new();
+    // The header names as the old sidecar wrote them: some scripts compare them as they are.
+    http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(LARGEST_HEADERS);
+    let stream = Noting { stream: connection, slot: slot.clone() };
+    tokio::select! {
+        ended = http.serve_connection(TokioIo::new(stream), service) => {
+            if let Err(error) = ended {
+                debug!("a connection ended: {error}");
+            }
+        }
+        why = slot.ends() => debug!("closing the connection of {peer}: {why}"),
+    }
 }
 
 /// One socket for IPv6 and IPv4, whatever the machine's default is.

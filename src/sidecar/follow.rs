@@ -282,7 +282,6 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
     use kube::client::Body;
     use serde_json::{Value, json};
-
     use tokio::time::Instant;
 
     use super::super::follower::Me;
@@ -360,7 +359,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silent_watch_is_replaced_also_where_reads_go_on_beside_it() {
         // Reads, one in 10 s, say nothing new.
-        let reads = std::iter::repeat_n(Script::whole(&lease("7", "web-0")), 6);
+        let reads = std::iter::repeat_n(Script::whole(&lease("7", "web-0")), 7);
         let scripts = [list("web-0"), Script::silent([])].into_iter().chain(reads).chain([list("web-1")]);
         let (client, asked) = server(scripts);
         let (took, _) = until_named(client, Some(Duration::from_secs(30)), "web-1").await;

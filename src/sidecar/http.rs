@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,27 +16,55 @@ use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode, Uri};
 use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::path::plain;
 use super::view::{Answer, Counts, View};
+use crate::http::limits::Complaint;
 use crate::http::{Body, Server, full, text};
 
 /// A stream of events on which nothing happens says so after as long, so that both sides notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// How many may listen to `/events` at a time.
+const LISTENERS: usize = 64;
+
 /// Serves for ever.
 pub async fn serve(server: Server, view: View) -> Infallible {
-    server.serve(move |request, _| ready(respond(&view, request.uri()))).await
+    let listeners = Listeners::new();
+    server.serve(move |request, _| ready(respond(&view, &listeners, request.uri()))).await
 }
 
-fn respond(view: &View, uri: &Uri) -> Response<Body> {
+/// Those who listen to `/events`.
+#[derive(Debug)]
+struct Listeners {
+    places: Arc<Semaphore>,
+    too_many: Complaint,
+}
+
+impl Listeners {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { places: Arc::new(Semaphore::new(LISTENERS)), too_many: Complaint::default() })
+    }
+
+    /// A place for one more.
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Response<Body>> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
+            let what = format!("/events has {LISTENERS} listeners already: close one, or ask / from time to time");
+            self.too_many.say(|| what.clone());
+            text(StatusCode::SERVICE_UNAVAILABLE, what + "\n")
+        })
+    }
+}
+
+fn respond(view: &View, listeners: &Listeners, uri: &Uri) -> Response<Body> {
     let answer = view.answer();
     match plain(uri).as_str() {
         "/leader" if answer.is_leader => text(StatusCode::OK, "leader\n"),
         "/leader" => text(StatusCode::SERVICE_UNAVAILABLE, "not leader\n"),
         "/status" => full(StatusCode::OK, "application/json", status(&answer)),
-        "/events" => events(view.clone()),
+        "/events" => listeners.admit().map_or_else(|refusal| refusal, |place| events(view.clone(), place)),
         "/healthz" => text(StatusCode::OK, "ok"),
         "/metrics" => full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(&answer, view.counts())),
         _ => full(StatusCode::OK, "application/json", name(&answer)),
@@ -90,18 +119,18 @@ fn metrics(answer: &Answer, counts: Counts) -> String {
     text
 }
 
-/// Server-sent events: who leads now, and then each change.
-fn events(view: View) -> Response<Body> {
-    let told = stream::unfold((view, None::<Answer>), |(mut view, told)| async move {
+/// Server-sent events: who leads now, and then each change. `place` is held until the listener goes.
+fn events(view: View, place: OwnedSemaphorePermit) -> Response<Body> {
+    let told = stream::unfold((view, None::<Answer>, place), |(mut view, told, place)| async move {
         loop {
             let answer = view.answer();
             if told.as_ref().is_none_or(|told| answer.differs(told)) {
                 let Answer { name, is_leader, term, .. } = &answer;
                 let data = json!({ "name": name, "term": term, "isLeader": is_leader });
-                return Some((event(format!("data: {data}\n\n")), (view, Some(answer))));
+                return Some((event(format!("data: {data}\n\n")), (view, Some(answer), place)));
             }
             if timeout(KEEP_ALIVE, view.changed()).await.is_err() {
-                return Some((event(": still so\n\n".into()), (view, told)));
+                return Some((event(": still so\n\n".into()), (view, told, place)));
             }
         }
     });

@@ -1,0 +1,285 @@
+//! What clients may take of a server: a bounded number of connections, a bounded time for each request.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
+
+/// How many connections are held at a time. Each takes up to 32 KiB while its headers arrive.
+pub const CONNECTIONS: usize = 256;
+
+/// How long a request's headers may take, from their first byte on; on a new connection from its beginning.
+pub const HEADERS: Duration = Duration::from_secs(10);
+
+/// How often the same complaint is logged at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Its headers have begun, or are due.
+    Receiving,
+    /// It is kept for a next request.
+    Idle,
+    /// Its request is answered.
+    Answering,
+    /// Its answer goes on for ever. Their number has a bound of its own.
+    Streaming,
+    /// It ends.
+    Evicted,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stage: Stage,
+    since: Instant,
+    evicted: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    entries: BTreeMap<u64, Entry>,
+}
+
+/// The connections of a server.
+#[derive(Debug)]
+pub struct Connections {
+    permits: Arc<Semaphore>,
+    open: Mutex<Open>,
+    too_many: Complaint,
+}
+
+impl Connections {
+    /// There are none, and may be so many.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { permits: Arc::new(Semaphore::new(most)), open: Mutex::default(), too_many: Complaint::default() })
+    }
+
+    /// Makes room for a new connection. Who is refused may be the kubelet, so an old one goes instead: of those that owe their
+    /// headers, the oldest; if there is none, the one that was idle the longest.
+    pub async fn admit(self: &Arc<Self>) -> Slot {
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                self.evict();
+                // Never closed.
+                self.permits.clone().acquire_owned().await.ok()
+            }
+        };
+        let evicted = Arc::new(Notify::new());
+        let mut open = self.lock();
+        open.next += 1;
+        let id = open.next;
+        let entry = Entry { stage: Stage::Receiving, since: Instant::now(), evicted: evicted.clone() };
+        open.entries.insert(id, entry);
+        Slot { id, evicted, connections: self.clone(), _permit: permit }
+    }
+
+    fn evict(&self) {
+        let mut open = self.lock();
+        let evictable = open.entries.values_mut().filter(|entry| entry.stage < Stage::Streaming);
+        if let Some(entry) = evictable.min_by_key(|entry| (entry.stage, entry.since)) {
+            entry.stage = Stage::Evicted;
+            entry.evicted.notify_one();
+            let most = open.entries.len();
+            self.too_many.say(|| format!("more than {most} HTTP connections: closing the oldest that sends no request"));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+pub struct Slot {
+    id: u64,
+    evicted: Arc<Notify>,
+    connections: Arc<Connections>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// The headers of a request are complete.
+    pub fn requested(&self) {
+        self.becomes(Stage::Answering);
+    }
+
+    /// The answer is there. `is_stream`: it goes on.
+    pub fn answered(&self, is_stream: bool) {
+        self.becomes(if is_stream { Stage::Streaming } else { Stage::Idle });
+    }
+
+    /// Something arrives.
+    fn received(&self) {
+        if self.stage().is_some_and(|(stage, _)| stage == Stage::Idle) {
+            self.becomes(Stage::Receiving);
+        }
+    }
+
+    /// Completes when the connection has to go, with the reason.
+    pub async fn ends(&self) -> &'static str {
+        let overdue = async {
+            loop {
+                match self.stage() {
+                    Some((Stage::Receiving, since)) if since.elapsed() >= HEADERS => return,
+                    Some((Stage::Receiving, since)) => sleep_until(since + HEADERS).await,
+                    // What begins meanwhile is not overdue before this is over.
+                    _ => sleep(HEADERS).await,
+                }
+            }
+        };
+        tokio::select! {
+            () = overdue => "its headers took too long",
+            () = self.evicted.notified() => "there are too many connections",
+        }
+    }
+
+    fn stage(&self) -> Option<(Stage, Instant)> {
+        self.connections.lock().entries.get(&self.id).map(|entry| (entry.stage, entry.since))
+    }
+
+    fn becomes(&self, stage: Stage) {
+        if let Some(entry) = self.connections.lock().entries.get_mut(&self.id)
+            && entry.stage != Stage::Evicted
+        {
+            (entry.stage, entry.since) = (stage, Instant::now());
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.connections.lock().entries.remove(&self.id);
+    }
+}
+
+/// A connection that notes when a request begins to arrive.
+#[derive(Debug)]
+pub struct Noting<S> {
+    /// The connection itself.
+    pub stream: S,
+    /// Its place.
+    pub slot: Arc<Slot>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.slot.received();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// A complaint that clients can cause as often as they like.
+#[derive(Debug, Default)]
+pub struct Complaint(Mutex<(Option<Instant>, u64)>);
+
+impl Complaint {
+    /// Logs it, unless it was logged less than [`LOG_INTERVAL`] ago.
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (said, unsaid) = &mut *state;
+        if said.is_some_and(|said| said.elapsed() < LOG_INTERVAL) {
+            *unsaid += 1;
+            return;
+        }
+        let times = std::mem::take(unsaid);
+        *said = Some(Instant::now());
+        drop(state);
+        match times {
+            0 => warn!("{}", what()),
+            _ => warn!("{} ({times} more since this was logged last)", what()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn oldest_without_headers_is_evicted_then_the_oldest_idle_and_streams_never() {
+        let connections = Connections::new(4);
+        let [stream, idle, first, second] =
+            [connections.admit().await, connections.admit().await, connections.admit().await, connections.admit().await];
+        stream.answered(true);
+        idle.answered(false);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let mut victims = VecDeque::from([first, second, idle]);
+        let mut streams = vec![stream];
+        while let Some(victim) = victims.pop_front() {
+            let newcomer = connections.admit();
+            tokio::pin!(newcomer);
+            assert!(newcomer.as_mut().now_or_never().is_none(), "there is no room yet");
+            assert_eq!(victim.ends().now_or_never(), Some("there are too many connections"));
+            for other in victims.iter().chain(&streams) {
+                assert_eq!(other.ends().now_or_never(), None);
+            }
+            drop(victim);
+            let newcomer = newcomer.await;
+            newcomer.answered(true);
+            streams.push(newcomer);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_are_due_10_s_after_they_began() {
+        let connections = Connections::new(4);
+        let slot = connections.admit().await;
+        let began = Instant::now();
+        slot.ends().await;
+        assert_eq!(began.elapsed(), HEADERS, "a new connection owes them from its beginning");
+        slot.answered(false);
+        let idle = async {
+            sleep(Duration::from_secs(95)).await;
+            slot.received();
+            sleep(Duration::from_secs(5)).await;
+            slot.received();
+        };
+        let began = Instant::now();
+        tokio::join!(slot.ends(), idle);
+        assert_eq!(began.elapsed(), Duration::from_secs(105), "an idle one does not, and more bytes give no more time");
+    }
+}
