@@ -1,17 +1,27 @@
 //! The connections to the API server.
 
+mod credentials;
+mod pool;
+pub mod proxy;
 #[cfg(test)]
 mod tests;
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper::rt::{Read, Write};
 use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::{Client, Config, Result};
-use tower::{BoxError, ServiceBuilder};
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use kube::client::{AuthError, ClientBuilder, ConfigExt};
+use kube::{Client, Config};
+use tower::{BoxError, Service, ServiceBuilder};
+
+use credentials::{Reloading, Stack, TokenFile, authorize};
+use pool::Pool;
 
 /// Silence after which a watch counts as dead: the API server sends a bookmark once a minute while objects of that kind change
 /// anywhere in the cluster.
@@ -41,30 +51,145 @@ fn tcp() -> HttpConnector {
     tcp
 }
 
-/// The client that kube would make of this configuration, but for three things: requests are sent at once, none is tried again, and
-/// a connection whose packets vanish ends.
+/// Why there is no client for a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// What kube says.
+    #[error(transparent)]
+    Config(kube::Error),
+    /// The plugin is not there.
+    #[error(
+        "the kubeconfig's exec plugin cannot be started ({0}): install it beside podium (its image has none), \
+         or use a token, a tokenFile or a client certificate"
+    )]
+    Plugin(io::Error),
+    /// The token cannot be read.
+    #[error("the tokenFile {path} cannot be used ({error}): write a token into it")]
+    TokenFile {
+        /// The file.
+        path: String,
+        /// Why.
+        error: String,
+    },
+    /// No such proxy is supported.
+    #[error("the proxy's protocol is not supported: use http://, https:// or socks5://HOST:PORT")]
+    Proxy,
+}
+
+impl From<kube::Error> for ConnectError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Auth(AuthError::AuthExecStart(error)) => Self::Plugin(error),
+            error => Self::Config(error),
+        }
+    }
+}
+
+/// The client that kube would make of this configuration, but for what follows. Requests are sent at once, and none that was
+/// carried out is sent again. A connection whose packets vanish ends. Credentials that are refused are loaded again.
 ///
 /// kube leaves Nagle's algorithm on: what is smaller than a packet waits until what was sent before is acknowledged. On a new
 /// connection that is the end of the TLS handshake, which the other side acknowledges when its timer makes it, after 40 ms on
 /// Linux. A new connection is what a take-over begins with, because the one that there was is taken by the watch.
 ///
 /// # Errors
-/// A configuration that cannot be used. One with a proxy is, for lack of a client for proxies.
-pub fn client(config: Config) -> Result<Client> {
-    if config.proxy_url.is_some() {
-        return Client::try_from(config);
+/// A configuration that cannot be used.
+pub fn client(config: Config) -> Result<Client, ConnectError> {
+    let namespace = config.default_namespace.clone();
+    Ok(ClientBuilder::new(Reloading::new(config)?, namespace).build())
+}
+
+/// Loads the credentials, and what sends requests with them: directly, or through a proxy.
+fn stack(config: &Config) -> Result<Stack, ConnectError> {
+    let Some(url) = &config.proxy_url else { return over(config, tcp()) };
+    let proxy = Matcher::builder().all(url.to_string()).build().intercept(&config.cluster_url);
+    let proxy = proxy.ok_or(ConnectError::Proxy)?;
+    match proxy.uri().scheme_str() {
+        Some("http") => over(config, through(&proxy, tunnel(&proxy, tcp()))),
+        Some("https") => {
+            let tls = config.rustls_https_connector_with_connector(tcp())?;
+            over(config, through(&proxy, tunnel(&proxy, tls)))
+        }
+        Some("socks5" | "socks5h") => {
+            let mut socks = SocksV5::new(with_port(proxy.uri().clone(), 1080), tcp());
+            if let Some((user, password)) = proxy.raw_auth() {
+                socks = socks.with_auth(user.into(), password.into());
+            }
+            over(config, through(&proxy, socks))
+        }
+        _ => Err(ConnectError::Proxy),
     }
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp())?);
+}
+
+fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
+    let tunnel = Tunnel::new(proxy.uri().clone(), connector);
+    match proxy.basic_auth() {
+        Some(credentials) => tunnel.with_auth(credentials.clone()),
+        None => tunnel,
+    }
+}
+
+/// A connector through a proxy, whose errors name the proxy: the API server is not to blame.
+fn through<C>(
+    proxy: &Intercept,
+    connector: C,
+) -> impl Service<Uri, Response = C::Response, Error = ProxyError, Future = impl Send + use<C>> + Clone + Send + Sync + use<C>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Future: Send + 'static,
+    C::Error: std::error::Error + Send + Sync + 'static,
+{
+    let proxy = proxy.uri().to_string();
+    ServiceBuilder::new()
+        // Tunnels take every port that is not written for that of HTTPS.
+        .map_request(|cluster: Uri| {
+            let port = proxy::port(&cluster);
+            with_port(cluster, port)
+        })
+        .map_err(move |error: C::Error| ProxyError { proxy: proxy.clone(), error: Box::new(error) })
+        .service(connector)
+}
+
+/// What went wrong at a proxy.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy {proxy} does not connect: {}", in_full(&**.error))]
+struct ProxyError {
+    proxy: String,
+    error: BoxError,
+}
+
+/// An error with all of its causes.
+fn in_full(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The URL, with its port.
+fn with_port(url: Uri, port: u16) -> Uri {
+    let (None, Some(host)) = (url.port(), url.host()) else { return url };
+    let full = Uri::builder().scheme(url.scheme_str().unwrap_or("https")).authority(format!("{host}:{port}"));
+    full.path_and_query("/").build().unwrap_or(url)
+}
+
+fn over<H>(config: &Config, connector: H) -> Result<Stack, ConnectError>
+where
+    H: Service<Uri> + Clone + Send + Sync + 'static,
+    H::Response: Connection + Read + Write + Send + Unpin + 'static,
+    H::Future: Send + 'static,
+    H::Error: Into<BoxError>,
+{
+    let mut config = config.clone();
+    let token = TokenFile::take(&mut config.auth_info)?.map(Arc::new);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
-    Ok(ClientBuilder::new(service, config.default_namespace).build())
+        .map_request(move |request| authorize(token.as_deref(), request))
+        .service(Pool::new(connector));
+    Ok(Stack::new(service))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use podium::connect;
+use podium::connect::{self, proxy::choose};
 
 use super::pod::{self, Pod};
 
@@ -41,8 +41,7 @@ pub const NAMED: &[Source] = &[Source::Kubeconfig, Source::InCluster];
 pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
     let (mut config, in_cluster) = config(sources).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
-    // kube waits for the answer to a list, or for a watch to begin, for ever. A watch is ended by the server after 290 s, so
-    // a connection that is silent for longer is dead.
+    // A net below the bounds of each request and each watch: the server ends a watch after 290 s at the latest.
     config.read_timeout = Some(Duration::from_secs(300));
     config.reset_reader_on_write = true;
     let default_namespace = config.default_namespace.clone();
@@ -73,12 +72,32 @@ async fn config(sources: &[Source]) -> Result<(Config, bool), String> {
             },
         };
         if let Some(file) = file {
-            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-            return Ok((config.map_err(|error| unusable("the kubeconfig", &error))?, false));
+            return Ok((of_kubeconfig(file).await?, false));
         }
     }
     let set = if sources.contains(&Source::Kubeconfig) { "set KUBECONFIG to a kubeconfig file, or " } else { "" };
     Err(format!("no cluster to work with: {set}run inside a cluster{why}"))
+}
+
+/// The configuration of a kubeconfig's current context, read as kubectl does where kube does otherwise.
+async fn of_kubeconfig(mut file: Kubeconfig) -> Result<Config, String> {
+    let context = file.contexts.iter().find(|context| Some(&context.name) == file.current_context.as_ref());
+    let name = context.and_then(|context| Some(context.context.as_ref()?.cluster.clone()));
+    let cluster = file.clusters.iter_mut().find(|cluster| Some(&cluster.name) == name.as_ref());
+    let mut proxy_url = None;
+    if let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_mut()) {
+        proxy_url = cluster.proxy_url.take();
+        if let Some(server) = cluster.server.as_mut().filter(|server| !server.contains("://")) {
+            let secured = cluster.certificate_authority.is_some() || cluster.certificate_authority_data.is_some();
+            let scheme = if secured || cluster.insecure_skip_tls_verify == Some(true) { "https" } else { "http" };
+            *server = format!("{scheme}://{server}");
+        }
+    }
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    let mut config = config.map_err(|error| unusable("the kubeconfig", &error))?;
+    // kube holds NO_PROXY against the proxy's own address.
+    config.proxy_url = choose(&config.cluster_url, proxy_url.as_deref(), |name| std::env::var(name).ok())?;
+    Ok(config)
 }
 
 /// `~/.kube/config`, if it is there.

@@ -11,6 +11,8 @@ mod metadata;
 #[allow(dead_code, reason = "the simulation uses more of it")]
 #[path = "../simulation/server/mod.rs"]
 mod server;
+#[path = "../../src/connect/tests/tunnels.rs"]
+mod tunnels;
 
 mod admission;
 mod adopts;
@@ -34,6 +36,7 @@ mod moves;
 mod observed;
 mod obstacles;
 mod overlaps;
+mod proxies;
 mod refusals;
 mod refuses;
 mod repairs;

@@ -1,0 +1,207 @@
+//! Credentials that change while the process runs: files that are replaced, and plugins that are asked again.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use kube::Config;
+use kube::client::{AuthError, Body};
+use kube::config::AuthInfo;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use tower::util::BoxCloneService;
+use tower::{BoxError, Service, ServiceExt};
+use tracing::{info, warn};
+
+use super::{ConnectError, stack};
+
+/// What sends requests with credentials.
+pub type Stack = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
+
+/// How old what was read of a token's file may be. The kubelet replaces tokens long before they expire.
+const REREAD: Duration = Duration::from_secs(10);
+
+/// How often credentials that are refused are loaded again at most: a plugin may start a program, or ask somebody.
+const RELOAD: Duration = Duration::from_secs(10);
+
+/// A file that holds a token.
+#[derive(Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+    read: Mutex<(HeaderValue, Instant)>,
+}
+
+impl TokenFile {
+    /// Takes the file out of these credentials. It counts more than a token beside it, as kubectl has it; kube has it the other way
+    /// round, and sends the line break that most files end with.
+    ///
+    /// # Errors
+    /// A file that cannot be read, if there is no token beside it.
+    pub fn take(credentials: &mut AuthInfo) -> Result<Option<Self>, ConnectError> {
+        let Some(path) = credentials.token_file.take() else { return Ok(None) };
+        match read(&path) {
+            Ok(header) => {
+                credentials.token = None;
+                Ok(Some(Self { path: path.into(), read: Mutex::new((header, Instant::now())) }))
+            }
+            Err(_) if credentials.token.is_some() => Ok(None),
+            Err(error) => Err(ConnectError::TokenFile { path, error }),
+        }
+    }
+
+    /// The header. What was read last stays while the file cannot be read.
+    pub fn header(&self) -> HeaderValue {
+        let mut state = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.1.elapsed() >= REREAD {
+            if let Ok(header) = read(&self.path) {
+                state.0 = header;
+            }
+            state.1 = Instant::now();
+        }
+        state.0.clone()
+    }
+}
+
+fn read(path: impl AsRef<std::path::Path>) -> Result<HeaderValue, String> {
+    let token = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let token = token.trim();
+    if token.is_empty() {
+        return Err("it is empty".into());
+    }
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "it holds no token".to_owned())?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Adds the token to a request.
+pub fn authorize(token: Option<&TokenFile>, mut request: Request<Body>) -> Request<Body> {
+    if let Some(token) = token {
+        request.headers_mut().insert(AUTHORIZATION, token.header());
+    }
+    request
+}
+
+/// Sends requests, and loads the credentials again when the API server refuses them (401): plugins whose tokens have no expiry
+/// need not be asked before that, and certificates are read once.
+#[derive(Clone)]
+pub struct Reloading {
+    config: Arc<Config>,
+    current: Arc<Mutex<Current>>,
+    /// Held by whoever loads: when it was done last, and why it failed.
+    loading: Arc<tokio::sync::Mutex<(Instant, Option<String>)>>,
+}
+
+struct Current {
+    stack: Stack,
+    /// How many there were before.
+    number: u64,
+}
+
+impl Reloading {
+    /// Loads the credentials for the first time.
+    ///
+    /// # Errors
+    /// A configuration that cannot be used.
+    pub fn new(config: Config) -> Result<Self, ConnectError> {
+        let current = Current { stack: stack(&config)?, number: 0 };
+        Ok(Self {
+            config: Arc::new(config),
+            current: Arc::new(Mutex::new(current)),
+            loading: Arc::new(tokio::sync::Mutex::new((Instant::now(), None))),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> (Stack, u64) {
+        let current = self.lock();
+        (current.stack.clone(), current.number)
+    }
+
+    /// Whether anything may be different when they are loaded again.
+    fn can_change(&self) -> bool {
+        let AuthInfo { token_file, client_certificate, client_key, auth_provider, exec, .. } = &self.config.auth_info;
+        let files = [token_file, client_certificate, client_key];
+        files.into_iter().any(Option::is_some) || auth_provider.is_some() || exec.is_some()
+    }
+
+    /// Returns whether there are others than those with this number.
+    async fn reload(&self, number: u64) -> bool {
+        let mut loading = self.loading.lock().await;
+        if self.lock().number != number {
+            return true;
+        }
+        let is_first = number == 0 && loading.1.is_none();
+        if !is_first && loading.0.elapsed() < RELOAD {
+            return false;
+        }
+        loading.0 = Instant::now();
+        let config = self.config.clone();
+        // A plugin is a process that is waited for.
+        let loaded = spawn_blocking(move || stack(&config)).await;
+        let why = match loaded {
+            Ok(Ok(stack)) => {
+                info!("the API server refused the credentials: loaded them again");
+                *self.lock() = Current { stack, number: number + 1 };
+                loading.1 = None;
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        if loading.1.as_ref() != Some(&why) {
+            warn!("the API server refused the credentials, and they cannot be loaded again, retrying: {why}");
+        }
+        loading.1 = Some(why);
+        false
+    }
+}
+
+impl Service<Request<Body>> for Reloading {
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            if !this.can_change() {
+                return this.current().0.oneshot(request).await;
+            }
+            let (request, again) = twice(request);
+            let (stack, number) = this.current();
+            let answer = stack.oneshot(request).await;
+            let refused = match &answer {
+                Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+                Err(error) => is_about_credentials(error),
+            };
+            // What was refused for its credentials was not carried out, whatever it was.
+            let Some(again) = again.filter(|_| refused) else { return answer };
+            if this.reload(number).await { this.current().0.oneshot(again).await } else { answer }
+        })
+    }
+}
+
+/// The request, and the same once more unless its body is a stream.
+fn twice(request: Request<Body>) -> (Request<Body>, Option<Request<Body>>) {
+    let (parts, body) = request.into_parts();
+    let again = body.try_clone().map(|body| Request::from_parts(parts.clone(), body));
+    (Request::from_parts(parts, body), again)
+}
+
+/// Whether a plugin failed, or answered otherwise than before.
+fn is_about_credentials(error: &BoxError) -> bool {
+    error.is::<AuthError>() || error.source().is_some_and(|source| source.is::<AuthError>())
+}
