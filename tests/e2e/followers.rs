@@ -204,7 +204,7 @@ async fn what_waited_in_a_buffer_during_a_pause_makes_nothing_young() {
         let account = account(world, FOLLOW).await;
         let _controller = world.controller();
         let leader = world.led().await;
-        let mut door = Door::opened(&account).await;
+        let door = Door::opened(&account).await;
         let through = door.through(&account);
         let stands = world.follower(&leader.name, &through).start().await;
         let expires = world.follower(&leader.name, &through).arguments(&["--max-age=8s"]).start().await;
