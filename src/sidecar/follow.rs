@@ -364,7 +364,8 @@ mod tests {
         let (client, asked) = server(scripts);
         let (took, _) = until_named(client, Some(Duration::from_secs(30)), "web-1").await;
         assert!(took < Duration::from_secs(75), "{took:?}");
-        assert_eq!(asked.lock().unwrap().iter().filter(|(_, path)| path.contains("watch=true")).count(), 2);
+        let is_list = |path: &str| path.contains("fieldSelector") && !path.contains("watch=true");
+        assert_eq!(asked.lock().unwrap().iter().filter(|(_, path)| is_list(path)).count(), 2);
     }
 
     #[tokio::test(start_paused = true)]
