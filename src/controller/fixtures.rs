@@ -67,6 +67,13 @@ pub fn claimed(object: &mut Value) {
     object["metadata"]["annotations"] = json!({ names::claim("web"): "0" });
 }
 
+/// Says that this field manager set these labels, and nobody else.
+pub fn set_by(object: &mut Value, manager: &str, labels: &[&str]) {
+    let labels: serde_json::Map<_, _> = labels.iter().map(|key| (format!("f:{key}"), json!({}))).collect();
+    object["metadata"]["managedFields"] =
+        json!([{ "manager": manager, "fieldsV1": { "f:metadata": { "f:labels": labels } } }]);
+}
+
 /// The Lease of the Election `name` as Podium writes it, with this term and holder.
 pub fn lease(name: &str, revision: i64, holder: &str, term: i64) -> Named {
     lease_after(name, revision, holder, term, None)

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::scenario;
 use crate::server::Resource::{self, Elections, Events, Leases, Pods};
-use crate::server::{Answer, Request, Server};
+use crate::server::{Answer, Request, Server, managers};
 
 /// One request of the script.
 struct Step {
@@ -158,6 +158,9 @@ fn object(step: &Step, body: &Value, seen: &mut Seen) -> Value {
     }
     let uid = metadata["uid"].as_str().unwrap_or_default().to_owned();
     let is_another = seen.insert(format!("uid:{name}"), uid.clone()) != Some(uid);
+    // Of whom the others are hangs on the clients' names.
+    let labels = metadata["labels"].as_object().into_iter().flatten().map(|(key, _)| key);
+    let of_podium: Vec<&String> = labels.filter(|key| managers::of(body, key) == Some("podium")).collect();
     let status = &body["status"];
     let (spec, status) = match step.resource {
         // A real pod has much more of both.
@@ -166,7 +169,7 @@ fn object(step: &Step, body: &Value, seen: &mut Seen) -> Value {
     };
     json!({
         "kind": body["kind"], "apiVersion": body["apiVersion"], "name": name, "new revision": is_new, "another": is_another,
-        "labels": metadata["labels"], "annotations": metadata["annotations"], "finalizers": metadata["finalizers"],
+        "labels": metadata["labels"], "labels of podium": of_podium, "annotations": metadata["annotations"], "finalizers": metadata["finalizers"],
         "generation": if step.resource == Elections { metadata["generation"].clone() } else { Value::Null },
         "deleting": metadata["deletionTimestamp"].is_string(), "grace": metadata["deletionGracePeriodSeconds"],
         "owners": metadata["ownerReferences"].as_array().map(Vec::len), "spec": spec, "status": status,
@@ -231,6 +234,10 @@ fn pods() -> Vec<Step> {
         patch
     };
     let label = json!({ "labels": { "leader": "true" }, "annotations": { "term.podium.dev/web": "7" } });
+    let by_podium = |value: &str| Step {
+        query: &[("fieldManager", "podium")],
+        ..step("PATCH", Pods, "pod", json!({ "metadata": { "labels": { "leader": value } } }))
+    };
     let ready =
         |holds: &str| json!({ "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": holds }] } });
     vec![
@@ -243,6 +250,15 @@ fn pods() -> Vec<Step> {
         step("PATCH", Pods, "pod", guarded("$uid:web", "$now:pod", label.clone())),
         step("PATCH", Pods, "pod", guarded("$uid:web", "$old:pod", label.clone())),
         step("PATCH", Pods, "pod", json!({ "metadata": { "labels": { "leader": null, "never": null } } })),
+        // Whose a label is: whoever changed its value last.
+        by_podium("true"),
+        step("PATCH", Pods, "pod", json!({ "metadata": { "labels": { "leader": "true" } } })),
+        step("PATCH", Pods, "pod", json!({ "metadata": { "labels": { "leader": "other" } } })),
+        by_podium("true"),
+        step("PATCH", Pods, "pod", json!({ "metadata": { "labels": { "leader": null } } })),
+        step("PATCH", Pods, "pod", json!({ "metadata": { "labels": { "leader": "true" } } })),
+        by_podium("true"),
+        step("PATCH", Pods, "pod", json!({ "metadata": { "labels": { "leader": null } } })),
         step("PATCH", Pods, "pod", json!({ "status": { "phase": "Failed" } })),
         status("PATCH", Pods, "pod", ready("False")),
         step("DELETE", Pods, "pod", json!({ "preconditions": { "uid": "another" } })),

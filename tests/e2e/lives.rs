@@ -57,6 +57,29 @@ async fn a_label_left_by_an_election_that_was_deleted_without_a_controller_is_re
 }
 
 #[tokio::test]
+async fn a_label_that_somebody_sets_after_the_deletion_is_theirs_also_after_a_restart() {
+    scenario(async |world| {
+        let mut controller = world.controller();
+        world.pods(["web-0"]).await;
+        world.election("web").await;
+        world.leader("web").await;
+        delete_election(world, "web").await;
+        world.nobody_labelled("leader").await;
+        let by_hand = json!({ "labels": { "leader": "true", "team.example/leader": "alice" } });
+        world.forge_pod("web-0", by_hand).await;
+        world.serve_another("another").await;
+        controller.kill();
+        let _controller = world.controller();
+        world.serve_another("third").await;
+        let pod = world.api::<Pod>().get("web-0").await.expect("the pod is there");
+        for (label, value) in [("leader", "true"), ("team.example/leader", "alice")] {
+            assert_eq!(pod.labels().get(label).map(String::as_str), Some(value));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_election_that_is_deleted_and_made_again_at_once_continues_with_a_higher_term() {
     scenario(async |world| {
         let _controller = world.controller();

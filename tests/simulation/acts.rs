@@ -270,6 +270,18 @@ fn strike(act: Act, cluster: &Cluster, controllers: &mut [Controller], random: &
     }
 }
 
+/// Where the Election is gone, somebody labels a pod that it had. Returns whether there is one.
+pub fn label_after_deletion(cluster: &Cluster) -> bool {
+    if cluster.all(Elections).contains_key(ELECTION) {
+        return false;
+    }
+    let claim = format!("term.podium.dev/{ELECTION}");
+    let claimed = |pod: &Value| !pod["metadata"]["annotations"][&claim].is_null();
+    let Some((name, _)) = cluster.all(Pods).into_iter().find(|(_, pod)| claimed(pod)) else { return false };
+    cluster.forge(WHO, (Pods, &name), &json!({ "labels": { KEY: "true" } }));
+    true
+}
+
 /// Pods end or run, and nobody suspends anything.
 pub async fn end(cluster: &Cluster) {
     workload::finish_all(cluster).await;

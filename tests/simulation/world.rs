@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::acts;
 use crate::cluster::Cluster;
 use crate::collector;
 use crate::controller::Controller;
@@ -152,6 +153,11 @@ impl Plan {
         let mut found = unrest(cluster);
         if matches!(self.course, Course::Directed(_)) {
             found.extend(leftovers(cluster));
+            // What people label once the Election is gone is theirs, also where a controller starts over.
+            if acts::label_after_deletion(cluster) {
+                controllers.iter_mut().for_each(Controller::kill);
+                controllers.iter_mut().for_each(Controller::start);
+            }
         }
         if cluster.requests() >= STORM {
             found.push("a storm: requests without end".into());

@@ -7,11 +7,12 @@ use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::compact::Pairs;
+use super::compact::{Keys, Pairs};
 use super::conditions::Conditions;
+use super::managed;
 use super::settings::{Limits, Parsed, parse};
 use super::stream::Kind;
 use super::workload;
@@ -24,9 +25,17 @@ use crate::lease::record::Lease;
 /// A pod as it is read: only what elections need is deserialised.
 #[derive(kube::Resource, Clone, Debug, Deserialize)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
+#[serde(from = "Sent")]
 pub struct PodObject {
-    #[serde(deserialize_with = "needed")]
     metadata: ObjectMeta,
+    /// The labels that Podium set last.
+    ours: Keys,
+    status: PodStatus,
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    metadata: Needed,
     #[serde(default)]
     status: PodStatus,
 }
@@ -49,43 +58,49 @@ struct PodCondition {
 }
 
 /// Of the metadata what is needed of a pod. Managed fields are most of them, and each would be a tree of its own.
-fn needed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Needed {
-        name: Option<String>,
-        namespace: Option<String>,
-        uid: Option<String>,
-        resource_version: Option<String>,
-        labels: Option<BTreeMap<String, String>>,
-        annotations: Option<BTreeMap<String, String>>,
-        creation_timestamp: Option<Time>,
-        deletion_timestamp: Option<Time>,
-        owner_references: Option<Vec<OwnerReference>>,
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Needed {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    owner_references: Option<Vec<OwnerReference>>,
+    managed_fields: Option<Vec<managed::Entry>>,
+}
+
+impl From<Sent> for PodObject {
+    fn from(Sent { metadata, status }: Sent) -> Self {
+        let Needed {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            labels,
+            annotations,
+            creation_timestamp,
+            deletion_timestamp,
+            owner_references,
+            managed_fields,
+        } = metadata;
+        let metadata = ObjectMeta {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            labels,
+            annotations,
+            creation_timestamp,
+            deletion_timestamp,
+            owner_references,
+            ..ObjectMeta::default()
+        };
+        Self { metadata, ours: managed::ours(&managed_fields.unwrap_or_default()), status }
     }
-    let Needed {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        labels,
-        annotations,
-        creation_timestamp,
-        deletion_timestamp,
-        owner_references,
-    } = Needed::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        labels,
-        annotations,
-        creation_timestamp,
-        deletion_timestamp,
-        owner_references,
-        ..ObjectMeta::default()
-    })
 }
 
 /// Identity and version, as every object has them.
@@ -101,6 +116,8 @@ pub struct CachedPod {
     pub version: Version,
     /// `metadata.labels`
     pub labels: Pairs,
+    /// The keys of those labels that Podium set last.
+    pub ours: Keys,
     /// The values of its claims, by the name of the Election.
     pub claims: Pairs,
     /// Where it is in its life.
@@ -222,7 +239,7 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 /// # Errors
 /// Where its resourceVersion is not an integer.
 pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
-    let PodObject { metadata, status } = object;
+    let PodObject { metadata, ours, status } = object;
     let none = BTreeMap::new();
     let annotations = metadata.annotations.as_ref().unwrap_or(&none);
     let claims =
@@ -243,6 +260,7 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     let pod = CachedPod {
         version: version(&metadata)?,
         labels: Pairs::of(labels),
+        ours,
         claims: Pairs::of(claims),
         state,
         conditions: Conditions::reported(&conditions.collect()),

@@ -70,6 +70,28 @@ impl Pairs {
     }
 }
 
+/// Some texts, most often none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys(Option<Box<[Box<str>]>>);
+
+impl Keys {
+    /// These.
+    pub fn of<'a>(keys: impl Iterator<Item = &'a str>) -> Self {
+        let keys: Box<[Box<str>]> = keys.map(Into::into).collect();
+        Self((!keys.is_empty()).then_some(keys))
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(&self, key: &str) -> bool {
+        self.0.iter().flatten().any(|own| **own == *key)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl fmt::Debug for Pairs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()

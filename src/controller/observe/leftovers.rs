@@ -1,29 +1,61 @@
 //! What Elections that are gone left on the pods of a namespace: what the sweep has to know.
+//!
+//! A label is left over if Podium set it last, or if the controller saw it when it saw its Election go. What somebody else sets
+//! afterwards is theirs, however often the controller is restarted; a write of Podium's own that arrives late is Podium's,
+//! however late it is.
 
 use std::collections::BTreeSet;
 
 use super::cached::CachedPod;
-use super::namespace::Namespace;
+use super::compact::Name;
+use super::namespace::{KnownPod, Namespace};
 use super::settings::LabelKeys;
 use crate::api::LeaderLabel;
 use crate::election::term::{Uid, Version};
 
+/// An Election that was seen to go, until its label is swept.
+#[derive(Clone, Debug)]
+pub(super) struct Retired {
+    pub(super) uid: Uid,
+    pub(super) label: LeaderLabel,
+    /// The pods that carry its label since then, whoever set it.
+    pods: BTreeSet<Uid>,
+}
+
+/// Labels to remove from a pod.
+#[derive(Clone, Debug)]
+pub struct Leftover {
+    /// The pod's name.
+    pub pod: String,
+    /// Its version that carries them.
+    pub version: Version,
+    /// The labels' keys.
+    pub labels: Vec<String>,
+    /// Elections that the pod carries a claim of and that no cache knows: the labels might be theirs.
+    pub unknown: Vec<String>,
+}
+
+fn is_of(label: &LeaderLabel, key: &str, value: &str) -> bool {
+    label.key == key && label.owns(value)
+}
+
 impl Namespace {
-    /// The pods that carry a claim of an Election of this name that is gone, and the labels on them that may be its own, if
-    /// no other Election has that key on this pod. Of one that was seen the label is known; of one that went unseen, it is
-    /// every label that we may write.
-    pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
-        let retired = self.retired.get(election).map(|(_, label)| label);
+    /// What an Election of this name that is gone left on the pods that carry its claim. Of one that was seen the label is
+    /// known; of one that went unseen, it is every label that Podium may write and has set last.
+    pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<Leftover> {
+        let retired = self.retired.get(election);
         // Another Election of that name puts its own values right by itself.
-        let successor = self.elections.get(election).and_then(|seen| seen.value.parsed.as_ref().ok());
-        let successor = successor.map(|parsed| &parsed.settings.label);
-        let is_of = |label: &LeaderLabel, key: &str, value: &str| label.key == key && label.owns(value);
-        if !self.is_orphaned(election) {
+        let successor = self.elections.get(election).map(|seen| seen.value.parsed.as_ref());
+        if !self.is_orphaned(election) || (retired.is_none() && successor.is_some_and(|parsed| parsed.is_err())) {
             return Vec::new();
         }
-        let is_left = |key: &str, value: &str| match retired {
-            Some(label) => is_of(label, key, value) && !successor.is_some_and(|successor| is_of(successor, key, value)),
-            None => keys.allow(key),
+        let successor = successor.and_then(Result::ok).map(|parsed| &parsed.settings.label);
+        let is_left = |pod: &CachedPod, key: &str, value: &str| {
+            let ours = keys.allow(key) && pod.ours.contains(key);
+            let seen = retired.is_some_and(|retired| retired.pods.contains(&pod.version.uid));
+            (ours || seen)
+                && retired.is_none_or(|retired| is_of(&retired.label, key, value))
+                && !successor.is_some_and(|successor| is_of(successor, key, value))
         };
         let pods = self.related.get(election).into_iter().flatten().filter_map(|name| Some((name, self.pods.get(name)?)));
         // An Election that cannot be read may have any of the labels.
@@ -32,67 +64,79 @@ impl Namespace {
             .filter(|(_, known)| !known.value.claims.keys().any(|name| name != election && unreadable(name)))
             .filter_map(|(name, known)| {
                 let pod = &known.value;
-                // A label comes with the claim: an Election that only matches has none here, and would wait for ever for a
-                // key that is in use.
-                let owners: Vec<&LeaderLabel> = self
-                    .matching(known)
-                    .filter(|(other, _)| ***other != *election && pod.claims.get(other).is_some())
-                    .filter_map(|(_, other)| Some(&other.parsed.as_ref().ok()?.settings.label))
-                    .collect();
-                let is_owned = |key: &str, value: &str| owners.iter().any(|label| is_of(label, key, value));
-                let left = pod.labels.iter().filter(|(key, value)| is_left(key, value) && !is_owned(key, value));
+                let is_left = |key, value| is_left(pod, key, value) && !self.is_owned(known, key, value);
+                let left = pod.labels.iter().filter(|(key, value)| is_left(key, value));
                 let labels: Vec<String> = left.map(|(key, _)| key.to_owned()).collect();
-                (!labels.is_empty()).then(|| (name.to_string(), pod.version.clone(), labels))
+                let unknown = pod.claims.keys().filter(|name| *name != election && !self.elections.contains_key(*name));
+                let unknown = unknown.map(str::to_owned).collect();
+                let (pod, version) = (name.to_string(), pod.version.clone());
+                (!labels.is_empty()).then_some(Leftover { pod, version, labels, unknown })
             })
             .collect()
     }
 
-    /// The UID of the Election of this name that is gone, as far as it was seen.
-    pub fn retired(&self, election: &str) -> Option<&Uid> {
-        self.retired.get(election).map(|(uid, _)| uid)
+    /// Whether an Election has this label on the pod. A label comes with the claim: one that only matches the pod has none
+    /// there, and would wait for ever for a key that is in use.
+    fn is_owned(&self, known: &KnownPod, key: &str, value: &str) -> bool {
+        self.matching(known).any(|(name, election)| {
+            let label = election.parsed.as_ref().ok().map(|parsed| &parsed.settings.label);
+            known.value.claims.get(name).is_some() && label.is_some_and(|label| is_of(label, key, value))
+        })
     }
 
-    /// Nothing of the Election of this name that is gone is left.
-    pub fn swept(&mut self, election: &str) {
-        let known = self.retired.remove(election);
-        if self.is_orphaned(election) {
-            self.swept.insert(election.into(), known);
+    /// The UID of the Election of this name that is gone, as far as it was seen.
+    pub fn retired(&self, election: &str) -> Option<&Uid> {
+        self.retired.get(election).map(|retired| &retired.uid)
+    }
+
+    /// Forgets the Election of this name that is gone, if nothing of it is left.
+    pub fn swept(&mut self, election: &str, keys: &LabelKeys) {
+        if self.leftovers(election, keys).is_empty() {
+            self.retired.remove(election);
+            self.suspects.remove(election);
         }
     }
 
-    /// Names of Elections that are gone, or that only pods know: something of theirs may be left.
+    /// Names of Elections of which something may be left.
     pub fn orphaned(&self) -> BTreeSet<String> {
-        let known = self.related.keys().map(|name| &**name).chain(self.retired.keys().map(String::as_str));
-        known.filter(|election| self.is_orphaned(election)).map(str::to_owned).collect()
+        let suspects = self.suspects.iter().map(|name| name.to_string());
+        suspects.chain(self.retired.keys().cloned()).collect()
     }
 
     /// Whether something may be left of an Election of this name.
     pub fn is_orphaned(&self, election: &str) -> bool {
-        let unknown = self.related.contains_key(election) && !self.elections.contains_key(election);
-        (unknown && !self.swept.contains_key(election)) || self.retired.contains_key(election)
+        self.suspects.contains(election) || self.retired.contains_key(election)
     }
 
-    /// A claim that comes or changes after its name was swept, or a label that comes back beside it, is a write of ours that was
-    /// under way: it is swept as well.
-    pub(super) fn note_late_claims(&mut self, name: &str, pod: &CachedPod) {
-        let before = self.pods.get(name).map(|seen| &seen.value);
-        let owned = |pod: &CachedPod, label: &LeaderLabel| {
-            pod.labels.get(&label.key).filter(|value| label.owns(value)).map(str::to_owned)
-        };
-        // The same leader has the term already: only the label comes back.
-        let gains = |label: &LeaderLabel| {
-            let now = owned(pod, label);
-            now.is_some() && now != before.and_then(|before| owned(before, label))
-        };
-        let late = pod.claims.iter().filter(|(election, term)| {
-            let label = self.swept.get(*election).and_then(|known| Some(&known.as_ref()?.1));
-            before.and_then(|before| before.claims.get(election)) != Some(*term) || label.is_some_and(gains)
-        });
-        let late: Vec<String> = late.map(|(election, _)| election.to_owned()).collect();
-        for election in late {
-            if let Some(known) = self.swept.remove(&election).flatten() {
-                self.retired.insert(election, known);
+    /// Notes that the Election of this name is gone. Its pods are still related to it.
+    pub(super) fn retire(&mut self, election: &str, uid: Uid, label: LeaderLabel) {
+        let pods = self.related.get(election).into_iter().flatten().filter_map(|name| Some(&self.pods.get(name)?.value));
+        let led = pods.filter(|pod| pod.claims.get(election).is_some() && has(pod, &label));
+        let pods = led.map(|pod| pod.version.uid.clone()).collect();
+        self.retired.insert(election.into(), Retired { uid, label, pods });
+    }
+
+    /// Notes the Elections that a label on the pod may be left of: Podium set it, and no Election that is known has it there.
+    /// A write that was under way when everything was swept is noticed so.
+    pub(super) fn suspect(&mut self, pod: &str) {
+        let Some(known) = self.pods.get(pod).filter(|known| !known.value.ours.is_empty()) else { return };
+        let mut ours = known.value.labels.iter().filter(|(key, _)| known.value.ours.contains(key));
+        if ours.any(|(key, value)| !self.is_owned(known, key, value)) {
+            let claims: Vec<Name> = known.value.claims.keys().map(Name::from).collect();
+            self.suspects.extend(claims);
+        }
+    }
+
+    /// A pod that lost the label of an Election that is gone: should it ever have it again, that is another matter.
+    pub(super) fn note_unlabelled(&mut self, pod: &CachedPod) {
+        for election in pod.claims.keys() {
+            if let Some(retired) = self.retired.get_mut(election).filter(|retired| !has(pod, &retired.label)) {
+                retired.pods.remove(&pod.version.uid);
             }
         }
     }
+}
+
+fn has(pod: &CachedPod, label: &LeaderLabel) -> bool {
+    pod.labels.get(&label.key).is_some_and(|value| label.owns(value))
 }

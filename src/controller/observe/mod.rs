@@ -5,6 +5,7 @@ pub mod compact;
 pub mod conditions;
 pub mod index;
 pub mod leftovers;
+pub mod managed;
 pub mod namespace;
 pub mod settings;
 pub mod snapshot;

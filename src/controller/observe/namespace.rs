@@ -8,8 +8,8 @@ use super::cached::{CachedElection, CachedLease, CachedPod, Object};
 use super::compact::{Name, Pairs};
 use super::conditions::Moment;
 use super::index::LabelIndex;
+use super::leftovers::Retired;
 use super::stream::Kind;
-use crate::api::LeaderLabel;
 use crate::election::term::{ResourceVersion, Uid, Version};
 use crate::lease::record::Lease;
 
@@ -48,10 +48,10 @@ pub struct Namespace {
     pub(super) related: BTreeMap<Name, BTreeSet<Name>>,
     /// By Election: UIDs of its former holders that are known to be gone for ever.
     pub(super) gone: BTreeMap<String, BTreeSet<Uid>>,
-    /// By name: the UID and the label of an Election that was seen and is gone, until its label is swept.
-    pub(super) retired: BTreeMap<String, (Uid, LeaderLabel)>,
-    /// Names that pods still claim to belong to, and that were swept: what is labelled after that is nobody's business here.
-    pub(super) swept: BTreeMap<String, Option<(Uid, LeaderLabel)>>,
+    /// By name: Elections that were seen and are gone, until their labels are swept.
+    pub(super) retired: BTreeMap<String, Retired>,
+    /// Names of Elections that a label on a pod may be left of.
+    pub(super) suspects: BTreeSet<Name>,
     /// By Lease: the Elections that name it.
     lease_users: BTreeMap<String, BTreeSet<Name>>,
     index: LabelIndex,
@@ -109,7 +109,12 @@ impl Namespace {
                 Some(_) => self.users(name),
                 None => Affected::new(),
             },
-            Kind::Elections => self.remove_election(name),
+            Kind::Elections => {
+                let affected = self.remove_election(name);
+                let claimed: Vec<Name> = self.related.get(name).into_iter().flatten().cloned().collect();
+                claimed.iter().for_each(|pod| self.suspect(pod));
+                affected
+            }
         }
     }
 
@@ -166,7 +171,7 @@ impl Namespace {
                 affected.extend(before.relations());
             }
         }
-        self.note_late_claims(name, &pod);
+        self.note_unlabelled(&pod);
         self.unrelate(name);
         let name: Name = self.pods.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());
         self.pod_names.insert(pod.version.uid.clone(), name.clone());
@@ -176,7 +181,8 @@ impl Namespace {
             affected.insert(election.clone());
             self.related.entry(election).or_default().insert(name.clone());
         }
-        self.pods.insert(name, pod);
+        self.pods.insert(name.clone(), pod);
+        self.suspect(&name);
         affected
     }
 
@@ -185,9 +191,11 @@ impl Namespace {
         let Some(known) = self.pods.remove(name) else { return Affected::new() };
         let uid = known.value.version.uid.clone();
         self.pod_names.remove(&uid);
-        self.swept.retain(|election, _| self.related.contains_key(&**election));
         let relations: Affected = known.relations().collect();
         for election in &relations {
+            if !self.related.contains_key(election) {
+                self.suspects.remove(election);
+            }
             self.note_gone(election, [uid.clone()]);
         }
         relations
@@ -235,9 +243,8 @@ impl Namespace {
             let pods = self.pods.iter().map(|(name, pod)| (name, &pod.value.labels));
             self.index.insert(name, &parsed.anchors, pods);
             self.lease_users.entry(parsed.settings.lease_name.clone()).or_default().insert(name.clone());
-            self.swept.remove(&**name);
             // Under the same label the new one repairs what the former one left.
-            if self.retired.get(&**name).is_some_and(|(_, label)| *label == parsed.settings.label) {
+            if self.retired.get(&**name).is_some_and(|retired| retired.label == parsed.settings.label) {
                 self.retired.remove(&**name);
             }
             affected.extend(self.users(&parsed.settings.lease_name));
@@ -253,7 +260,7 @@ impl Namespace {
         self.index.remove(&name);
         self.gone.remove(&*name);
         if let Ok(parsed) = &election.parsed {
-            self.retired.insert(name.to_string(), (election.version.uid.clone(), parsed.settings.label.clone()));
+            self.retire(&name, election.version.uid.clone(), parsed.settings.label.clone());
             let lease = &parsed.settings.lease_name;
             if let Some(users) = self.lease_users.get_mut(lease) {
                 users.remove(&name);

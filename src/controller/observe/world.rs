@@ -9,6 +9,7 @@ use kube::runtime::watcher::Event;
 use super::cached::Named;
 use super::compact::Name;
 use super::conditions::Clocks;
+use super::leftovers::Leftover;
 use super::namespace::{Affected, Namespace, is_known};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
@@ -43,7 +44,7 @@ impl Grouped for Key {
 pub struct Changes {
     /// Elections that may have to decide again.
     pub affected: BTreeSet<Key>,
-    /// Names that pods claim to belong to without there being such an Election in the cache.
+    /// Names of Elections that are gone and of which something may be left.
     pub orphaned: BTreeSet<Key>,
 }
 
@@ -201,14 +202,14 @@ impl World {
     }
 
     /// See [`Namespace::swept`].
-    pub fn swept(&mut self, key: &Key) {
+    pub fn swept(&mut self, key: &Key, keys: &LabelKeys) {
         if let Some(cache) = self.namespaces.get_mut(&key.namespace) {
-            cache.swept(&key.name);
+            cache.swept(&key.name, keys);
         }
     }
 
     /// See [`Namespace::leftovers`].
-    pub fn leftovers(&self, key: &Key, keys: &LabelKeys) -> Vec<(String, Version, Vec<String>)> {
+    pub fn leftovers(&self, key: &Key, keys: &LabelKeys) -> Vec<Leftover> {
         self.namespaces.get(&key.namespace).map(|cache| cache.leftovers(&key.name, keys)).unwrap_or_default()
     }
 
@@ -274,7 +275,7 @@ impl World {
         all
     }
 
-    /// All names that pods claim to belong to without there being such an Election in the cache.
+    /// All names of Elections that are gone and of which something may be left.
     pub fn orphaned(&self) -> BTreeSet<Key> {
         let claims = |(namespace, cache): (&String, &Namespace)| {
             let namespace = namespace.clone();

@@ -47,7 +47,8 @@ pub async fn namespaces(client: &Client) -> Result<BTreeSet<String>, String> {
 /// Takes from the pods of the namespace the labels of all Elections, whether these still exist or not, and says each to `tell`.
 /// `dry_run`: only says them. A controller that serves the namespace puts them back.
 ///
-/// Of an Election that exists, it is its own label; of one that does not, or that cannot be read, every label that `keys` allow.
+/// Of an Election that exists, it is its own label; of one that does not, or that cannot be read, every label that `keys` allow
+/// and that Podium set last.
 ///
 /// # Errors
 /// The first request that was not answered with success.
@@ -105,7 +106,7 @@ fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLab
     let is_left = |(key, value): &(&str, &str)| {
         pod.claims.keys().any(|election| match elections.get(election) {
             Some(label) => label.key == *key && label.owns(value),
-            None => keys.allow(key),
+            None => keys.allow(key) && pod.ours.contains(key),
         })
     };
     let left = pod.labels.iter().filter(is_left);

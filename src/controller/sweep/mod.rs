@@ -1,13 +1,17 @@
 //! The sweep: labels left on pods by Elections that were deleted. Rule 11 of the safety protocol.
 //!
 //! The label goes, the term stays: it is the fence. That the Election is gone is the word of the server itself, about this
-//! very object, while it serves Elections at all; absence from a cache proves nothing.
+//! very object, while it serves Elections at all; absence from a cache proves nothing. What somebody else than Podium set after
+//! that is theirs.
 
 pub mod command;
+
+use std::collections::BTreeSet;
 
 use serde_json::json;
 use tracing::{debug, info, warn};
 
+use crate::controller::observe::leftovers::Leftover;
 use crate::controller::observe::stream::Kind;
 use crate::controller::observe::world::Key;
 use crate::controller::queue::Outcome;
@@ -40,16 +44,22 @@ pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
 }
 
 async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
-    if shared.world().leftovers(key, &shared.limits.label_keys).is_empty() {
-        shared.world().swept(key);
+    let keys = &shared.limits.label_keys;
+    if shared.world().leftovers(key, keys).is_empty() {
+        shared.world().swept(key, keys);
         return Ok(());
     }
     if !is_deleted(shared, key).await? {
         return Ok(());
     }
-    let leftovers = shared.world().leftovers(key, &shared.limits.label_keys);
+    let leftovers = shared.world().leftovers(key, keys);
+    let unknown: BTreeSet<String> = leftovers.into_iter().flat_map(|leftover| leftover.unknown).collect();
+    for name in unknown {
+        shared.read(&key.namespace, Read::Election(name)).await?;
+    }
+    let leftovers = shared.world().leftovers(key, keys);
     let mut refused = None;
-    for (name, version, labels) in leftovers {
+    for Leftover { pod: name, version, labels, .. } in leftovers {
         let labels: serde_json::Map<_, _> = labels.into_iter().map(|label| (label, json!(null))).collect();
         let patch = json!({ "metadata": {
             "uid": version.uid.as_ref(),
@@ -75,7 +85,7 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
     if let Some(refusal) = refused {
         return Err(refusal);
     }
-    shared.world().swept(key);
+    shared.world().swept(key, keys);
     Ok(())
 }
 
@@ -85,8 +95,8 @@ async fn is_deleted<S: Server>(shared: &Shared<S>, key: &Key) -> Result<bool, Re
     let retired = shared.world().retired(key);
     let found = shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
     if !found.is_empty() {
-        // Another one of the same name shows as well that the former one is gone.
-        return Ok(retired.is_some_and(|uid| !found.contains(&uid)));
+        // Another one of the same name shows as well that the former one is gone. Its own label is not left over.
+        return Ok(retired.is_none_or(|uid| !found.contains(&uid)));
     }
     let served = shared.server.serves_elections().await?;
     if !served {

@@ -2,11 +2,30 @@
 
 use super::*;
 
-fn left_behind() -> Named {
-    pod("a", 41, |object| {
+/// The pod `a` with the claim of `web` and the label, which this field manager set.
+fn labelled_by(manager: &str, revision: i64) -> Named {
+    pod("a", revision, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
+        set_by(object, manager, &["leader"]);
     })
+}
+
+/// The same where nothing is said about who did.
+fn labelled_by_nobody(revision: i64) -> Named {
+    pod("a", revision, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
+    })
+}
+
+/// The same pod without the label.
+fn unlabelled(revision: i64) -> Named {
+    pod("a", revision, |object| object["metadata"]["annotations"] = json!({ names::claim("web"): "20" }))
+}
+
+fn left_behind() -> Named {
+    labelled_by(names::MANAGER, 41)
 }
 
 async fn swept(answer: Result<Vec<Named>, Refusal>, serves_elections: bool) -> Vec<Write> {
@@ -21,7 +40,7 @@ async fn rule_11_the_label_of_a_deleted_election_goes_and_the_term_stays() {
     let writes = swept(Err(absent(true)), true).await;
     let [Write::PatchPod { name, patch }] = &writes[..] else { panic!("{writes:#?}") };
     assert_eq!(name, "a");
-    let metadata = serde_json::json!({ "uid": "a-uid", "resourceVersion": "41", "labels": { "leader": null } });
+    let metadata = json!({ "uid": "a-uid", "resourceVersion": "41", "labels": { "leader": null } });
     assert_eq!(patch["metadata"], metadata);
 }
 
@@ -44,7 +63,8 @@ async fn a_pod_that_may_not_be_written_to_does_not_keep_the_others_from_being_sw
     };
     let second = pod("b", 42, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
+        set_by(object, names::MANAGER, &["leader"]);
     });
     let shared = shared(script, [left_behind(), second]);
     assert_eq!(sweep(&shared, &key("web")).await, Outcome::Failed, "it is tried again");
@@ -58,7 +78,8 @@ async fn a_pod_that_may_not_be_written_to_does_not_keep_the_others_from_being_sw
 async fn a_label_that_another_election_has_on_the_pod_is_not_swept() {
     let claimed = pod("a", 41, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20", names::claim("other"): "30" });
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20", names::claim("other"): "30" });
+        set_by(object, names::MANAGER, &["leader"]);
     });
     assert_eq!(swept_beside_another(claimed).await.len(), 0);
 }
@@ -81,24 +102,29 @@ fn led_and_labelled() -> Named {
     pod("a", 41, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
         object["metadata"]["labels"]["team.example/leader"] = "alice".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
     })
 }
 
 #[tokio::test]
 async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
-    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let script = Script {
+        to_reads: answers([Err(absent(true))]),
+        to_writes: answers([Ok(vec![unlabelled(55)])]),
+        serves_elections: true,
+        ..Script::default()
+    };
     let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
     let changes = delete(&mut shared.world(), election("web", 50, |_| ()));
     assert_eq!(changes.orphaned.into_iter().collect::<Vec<_>>(), [key("web")]);
     assert_eq!(sweep(&shared, &key("web")).await, Outcome::Done);
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
-    assert_eq!(patch["metadata"]["labels"], serde_json::json!({ "leader": null }));
+    assert_eq!(patch["metadata"]["labels"], json!({ "leader": null }));
     assert!(shared.world().retired(&key("web")).is_none(), "nothing is remembered for ever");
     let by_hand = pod("a", 60, |object| {
         object["metadata"]["labels"]["team.example/leader"] = "bob".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
     });
     let changes = apply(&mut shared.world(), by_hand);
     assert!(changes.orphaned.is_empty(), "once: what is labelled afterwards is its user's");
@@ -117,7 +143,7 @@ async fn made_again_with((label, value): (&str, &str)) {
     let again = || {
         election("web", 60, |object| {
             object["metadata"]["uid"] = "another".into();
-            object["spec"]["label"] = serde_json::json!({ "key": label, "value": value });
+            object["spec"]["label"] = json!({ "key": label, "value": value });
         })
     };
     let script = Script { to_reads: answers([Ok(vec![again()])]), serves_elections: true, ..Script::default() };
@@ -128,54 +154,114 @@ async fn made_again_with((label, value): (&str, &str)) {
     sweep(&shared, &key("web")).await;
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
-    assert_eq!(patch["metadata"]["labels"], serde_json::json!({ "leader": null }));
+    assert_eq!(patch["metadata"]["labels"], json!({ "leader": null }));
 }
 
-#[tokio::test]
-async fn a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
-    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
-    let fenced = pod("b", 40, |object| object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" }));
-    let shared = shared(script, [election("web", 10, |_| ()), fenced, pod("a", 41, |_| ())]);
+/// `web` was seen, is gone, and everything that it left is swept.
+async fn after_the_sweep<const N: usize>(pods: [Named; N]) -> Shared<Script> {
+    let script = Script {
+        to_reads: answers([Err(absent(true)), Err(absent(true))]),
+        to_writes: answers([Ok(vec![unlabelled(51)])]),
+        serves_elections: true,
+        ..Script::default()
+    };
+    let shared = shared(script, [election("web", 10, |_| ())].into_iter().chain(pods));
     delete(&mut shared.world(), election("web", 50, |_| ()));
     sweep(&shared, &key("web")).await;
-    assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labelled yet");
-    let late = pod("a", 51, |object| {
-        object["metadata"]["labels"]["leader"] = "true".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
-    });
-    assert!(apply(&mut shared.world(), late).orphaned.contains(&key("web")));
-    sweep(&shared, &key("web")).await;
-    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+    shared
 }
 
 #[tokio::test]
-async fn a_label_that_comes_back_with_the_term_that_its_pod_had_already_goes_too() {
-    let script =
-        Script { to_reads: answers([Err(absent(true)), Err(absent(true))]), serves_elections: true, ..Script::default() };
-    let labelled = |revision| {
-        pod("a", revision, |object| {
-            object["metadata"]["labels"]["leader"] = "true".into();
-            object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" });
+async fn rule_11_a_label_that_somebody_sets_after_the_sweep_is_theirs() {
+    let shared = after_the_sweep([labelled_by(names::MANAGER, 41)]).await;
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+    for revision in [52, 54] {
+        assert!(apply(&mut shared.world(), labelled_by("kubectl-label", revision)).orphaned.is_empty());
+        sweep(&shared, &key("web")).await;
+        apply(&mut shared.world(), unlabelled(revision + 1));
+    }
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 1, "once");
+}
+
+#[tokio::test]
+async fn rule_11_a_label_that_is_set_anew_before_the_sweep_is_theirs() {
+    let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+    let shared = shared(script, [election("web", 10, |_| ()), labelled_by(names::MANAGER, 41)]);
+    delete(&mut shared.world(), election("web", 50, |_| ()));
+    apply(&mut shared.world(), unlabelled(51));
+    apply(&mut shared.world(), labelled_by("kubectl-label", 52));
+    sweep(&shared, &key("web")).await;
+    assert!(shared.server.writes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn rule_11_a_restart_takes_no_label_that_podium_did_not_set() {
+    for by_somebody in [labelled_by("kubectl-label", 41), labelled_by_nobody(41)] {
+        let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+        let shared = shared(script, [by_somebody]);
+        assert!(shared.world().orphaned().is_empty());
+        sweep(&shared, &key("web")).await;
+        assert!(shared.server.reads.lock().unwrap().is_empty() && shared.server.writes.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn rule_11_a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
+    // It comes with the claim, or comes back beside it, by another controller that has not heard of the deletion yet.
+    for before in [pod("a", 41, |_| ()), unlabelled(41)] {
+        let shared = after_the_sweep([before]).await;
+        assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labelled yet");
+        assert!(apply(&mut shared.world(), labelled_by(names::MANAGER, 52)).orphaned.contains(&key("web")));
+        sweep(&shared, &key("web")).await;
+        assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn rule_11_a_late_label_of_a_former_election_goes_also_where_another_one_has_the_name() {
+    let again = || {
+        election("web", 60, |object| {
+            object["metadata"]["uid"] = "another".into();
+            object["spec"]["label"] = json!({ "key": "new.example/leader" });
         })
     };
-    let shared = shared(script, [election("web", 10, |_| ()), labelled(41)]);
-    delete(&mut shared.world(), election("web", 50, |_| ()));
+    let shared = after_the_sweep([unlabelled(41)]).await;
+    apply(&mut shared.world(), again());
+    assert!(apply(&mut shared.world(), labelled_by(names::MANAGER, 61)).orphaned.contains(&key("web")));
+    *shared.server.to_reads.lock().unwrap() = [Ok(vec![again()])].into();
+    *shared.server.to_writes.lock().unwrap() = [Ok(vec![unlabelled(65)])].into();
     sweep(&shared, &key("web")).await;
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
-    let swept = pod("a", 51, |object| object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20" }));
-    assert!(apply(&mut shared.world(), swept).orphaned.is_empty());
-    // Another controller has not heard of the deletion yet, and puts right what the sweep did.
-    assert!(apply(&mut shared.world(), labelled(52)).orphaned.contains(&key("web")));
+    let own = pod("a", 71, |object| {
+        object["metadata"]["labels"]["new.example/leader"] = "true".into();
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "65" });
+        set_by(object, names::MANAGER, &["new.example/leader"]);
+    });
+    assert!(apply(&mut shared.world(), own).orphaned.is_empty(), "its own label is not left over");
+}
+
+#[tokio::test]
+async fn an_election_that_the_caches_do_not_know_yet_is_asked_for_before_its_label_is_taken() {
+    let claimed = pod("a", 41, |object| {
+        object["metadata"]["labels"]["leader"] = "true".into();
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20", names::claim("other"): "30" });
+        set_by(object, names::MANAGER, &["leader"]);
+    });
+    let answers = answers([Err(absent(true)), Ok(vec![election("other", 42, |_| ())])]);
+    let shared = shared(Script { to_reads: answers, serves_elections: true, ..Script::default() }, [claimed]);
     sweep(&shared, &key("web")).await;
-    assert_eq!(shared.server.writes.lock().unwrap().len(), 2);
+    let reads = shared.server.reads.lock().unwrap().clone();
+    assert_eq!(reads, [Read::Election("web".into()), Read::Election("other".into())]);
+    assert!(shared.server.writes.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_pod_of_an_election_that_cannot_be_read_is_spared() {
-    let unreadable = election("bad", 12, |object| object["spec"] = serde_json::json!({ "selector": 7 }));
+    let unreadable = election("bad", 12, |object| object["spec"] = json!({ "selector": 7 }));
     let its_leader = pod("a", 41, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
-        object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "20", names::claim("bad"): "30" });
+        object["metadata"]["annotations"] = json!({ names::claim("web"): "20", names::claim("bad"): "30" });
+        set_by(object, names::MANAGER, &["leader"]);
     });
     let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
     let shared = shared(script, [unreadable, its_leader]);
@@ -188,7 +274,7 @@ async fn rule_11_an_election_whose_spec_became_unusable_keeps_the_leader_that_it
     let broken = || {
         election("web", 60, |object| {
             object["metadata"]["generation"] = 2.into();
-            object["spec"] = serde_json::json!({ "selector": {} });
+            object["spec"] = json!({ "selector": {} });
         })
     };
     let script = Script { to_reads: answers([Ok(vec![broken()])]), serves_elections: true, ..Script::default() };

@@ -3,6 +3,7 @@
 //!
 //! It keeps every revision. It knows no time but what it is told, and nothing of Podium.
 
+pub mod managers;
 mod read;
 mod resource;
 mod schema;
@@ -86,6 +87,8 @@ pub struct Server {
     history: Vec<Revision>,
     uids: u64,
     now: Timestamp,
+    /// Who writes: the field manager of the request that is answered.
+    manager: String,
     /// No list has more objects than this on one page, whatever was asked for.
     page: usize,
 }
@@ -95,12 +98,14 @@ impl Server {
     pub fn new(revision: i64, page: usize) -> Self {
         let now = Timestamp::UNIX_EPOCH;
         let (objects, history) = (BTreeMap::new(), Vec::new());
-        Self { revision, compacted: 0, objects, history, uids: 0, now, page }
+        Self { revision, compacted: 0, objects, history, uids: 0, now, manager: String::new(), page }
     }
 
     /// Answers. `now`: the server's clock.
     pub fn request(&mut self, now: Timestamp, request: &Request) -> Answer {
         self.now = now;
+        // The real one takes the client's name where the request gives none.
+        self.manager = request.query.get("fieldManager").map_or_else(|| "unnamed".into(), Clone::clone);
         let Some(place) = Place::parse(&request.path) else { return status::no_such_path() };
         let answer = match (request.method.as_str(), &place.name) {
             ("GET", Some(_)) => self.get(&place),

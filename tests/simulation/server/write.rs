@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::schema::{default_election, merge};
 use super::status::{self, Reply};
-use super::{Id, Place, Request, Resource, Server, Verb};
+use super::{Id, Place, Request, Resource, Server, Verb, managers};
 
 /// What of the metadata belongs to the server.
 const OWN: [&str; 5] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
@@ -67,6 +67,7 @@ impl Server {
             Resource::Pods => {
                 body.as_object_mut().map(|body| body.remove("status"));
                 body["status"] = json!({ "phase": "Pending" });
+                managers::note(&Value::Null, &mut body, &self.manager);
             }
             _ => fill_in(&id, &mut body),
         }
@@ -140,6 +141,9 @@ impl Server {
         }
         prune(&mut after);
         fill_in(&id, &mut after);
+        if id.resource == Resource::Pods {
+            managers::note(before, &mut after, &self.manager);
+        }
         if id.resource == Resource::Elections {
             default_election(&mut after);
             if after["spec"] != before["spec"] {

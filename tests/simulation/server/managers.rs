@@ -1,0 +1,47 @@
+//! Who set each label last, as `metadata.managedFields` tells it. Of all fields these are the only ones that anybody asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+/// Writes it into the object after a write by this manager.
+pub fn note(before: &Value, after: &mut Value, manager: &str) {
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in before["metadata"]["managedFields"].as_array().into_iter().flatten() {
+        let fields = entry["fieldsV1"]["f:metadata"]["f:labels"].as_object();
+        let known = fields.into_iter().flatten().filter_map(|(field, _)| field.strip_prefix("f:"));
+        labels.entry(entry["manager"].as_str().unwrap_or_default().into()).or_default().extend(known.map(str::to_owned));
+    }
+    let (then, now) = (values(before), values(after));
+    for key in then.keys().chain(now.keys()).filter(|key| then.get(*key) != now.get(*key)) {
+        labels.values_mut().for_each(|own| drop(own.remove(key)));
+        if now.contains_key(key) {
+            labels.entry(manager.into()).or_default().insert(key.clone());
+        }
+    }
+    labels.retain(|_, own| !own.is_empty());
+    let entries = labels.into_iter().map(|(manager, own)| {
+        let fields: Map<String, Value> = own.into_iter().map(|key| (format!("f:{key}"), json!({}))).collect();
+        json!({ "manager": manager, "operation": "Update", "fieldsV1": { "f:metadata": { "f:labels": fields } } })
+    });
+    let entries: Vec<Value> = entries.collect();
+    if let Some(metadata) = after["metadata"].as_object_mut() {
+        if entries.is_empty() {
+            metadata.remove("managedFields");
+        } else {
+            metadata.insert("managedFields".into(), entries.into());
+        }
+    }
+}
+
+/// Who set this label of the object last.
+pub fn of<'a>(object: &'a Value, label: &str) -> Option<&'a str> {
+    let field = format!("f:{label}");
+    let mut entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let entry = entries.find(|entry| !entry["fieldsV1"]["f:metadata"]["f:labels"][&field].is_null())?;
+    entry["manager"].as_str()
+}
+
+fn values(object: &Value) -> BTreeMap<String, Value> {
+    object["metadata"]["labels"].as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
