@@ -268,10 +268,16 @@ fn classify((resource, name): About<'_>, error: kube::Error) -> Refusal {
             named: status.details.is_some_and(|details| details.kind == resource && details.name == name),
         },
         403 if is_ending(&status) => Refusal::Ending(message),
+        403 if message.contains(OWNED) => Refusal::Denied(format!(
+            "{message}: grant the controller's account the verb delete on {resource}, as the chart does; this API server asks for it where an owner changes"
+        )),
         400 | 401 | 403 | 405 | 413 | 415 | 422 => Refusal::Denied(message),
         _ => Refusal::Unknown(message),
     }
 }
+
+/// What the admission plugin OwnerReferencesPermissionEnforcement says, which names no verb.
+const OWNED: &str = "cannot set an ownerRef on a resource you can't delete";
 
 /// Whether it is the namespace that the server does not find.
 fn about_namespace(status: &Status) -> bool {
@@ -339,6 +345,14 @@ mod tests {
         assert!(matches!(gone, Refusal::Ending(_)), "{gone:?}");
         let missing_right = refusal(403, json!({ "kind": "leases", "name": "web" }));
         assert!(matches!(missing_right, Refusal::Denied(_)), "{missing_right:?}");
+    }
+
+    #[test]
+    fn a_refusal_to_change_an_owner_names_the_verb() {
+        let status = json!({ "status": "Failure", "reason": "Forbidden", "code": 403,
+            "message": "leases.coordination.k8s.io \"web\" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>" });
+        let refusal = classify((LEASES, "web"), kube::Error::Api(serde_json::from_value(status).unwrap()));
+        assert!(matches!(&refusal, Refusal::Denied(message) if message.contains("the verb delete on leases")), "{refusal}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod moves;
 mod observed;
 mod obstacles;
 mod overlaps;
+mod owners;
 mod proxies;
 mod refusals;
 mod refuses;

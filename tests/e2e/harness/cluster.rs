@@ -143,10 +143,16 @@ impl Cluster {
 impl OwnCluster {
     /// A new cluster without the Election resource.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// One whose API server has these admission plugins on besides the usual ones.
+    pub async fn start_with(plugins: &str) -> Self {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
         let name = format!("e2e-own-{}", std::process::id());
         let mut up = script("up", &name);
+        up.env("PODIUM_ADMISSION_PLUGINS", plugins);
         let output = tokio::task::spawn_blocking(move || up.output()).await.expect("no panic").expect("cluster/up runs");
         assert!(output.status.success(), "cluster/up {name} failed: {}", String::from_utf8_lossy(&output.stderr));
         let path = String::from_utf8(output.stdout).expect("a path");

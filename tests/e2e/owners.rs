@@ -1,0 +1,66 @@
+//! An API server on which changing an object's owners takes the right to delete it, as on OpenShift.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use podium::api::{Election, custom_resource_definition};
+use serde_json::json;
+
+use crate::harness::chart::RIGHTS;
+use crate::harness::cluster::OwnCluster;
+use crate::harness::scenario::scenario_on;
+use crate::harness::{Leader, Scenario};
+
+/// Deletes the Election, leaves its Lease without an owner, and makes it again. Its Lease gets another owner.
+async fn make_again(world: &Scenario) {
+    let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    world.api::<Election>().delete("web", &orphan).await.expect("the Election is deleted");
+    world.nobody_labelled("leader").await;
+    world.election("web").await;
+}
+
+async fn owner_is_the_election(world: &Scenario) {
+    let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
+    let election = world.api::<Election>().get("web").await.expect("the Election is there");
+    let owners: Vec<&str> = lease.owner_references().iter().map(|owner| owner.uid.as_str()).collect();
+    assert_eq!(owners, [election.uid().expect("a UID")]);
+}
+
+#[tokio::test]
+async fn leases_get_other_owners_where_that_takes_the_right_to_delete_and_without_it_the_right_is_named() {
+    let own = OwnCluster::start_with("OwnerReferencesPermissionEnforcement").await;
+    own.cluster.install(custom_resource_definition()).await;
+    scenario_on(own.cluster.clone(), async |world| {
+        let account = world.account_with("podium", &*RIGHTS).await;
+        let _controller = world.controller_with(&account, &[]);
+        let first = world.led().await;
+        make_again(world).await;
+        let second: Leader = world.leader_after("web", &first).await;
+        owner_is_the_election(world).await;
+
+        // Terms of the same Election need no such right.
+        world.grant_all_but("podium", "delete", "leases").await;
+        world.set_ready(&second.name, false).await;
+        let third = world.leader_after("web", &second).await;
+        world.set_ready(&second.name, true).await;
+        make_again(world).await;
+        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        assert!(message.contains("the verb delete on leases"), "{message}");
+        world.grant_all("podium", "delete", "leases").await;
+        world.leader_after("web", &third).await;
+        owner_is_the_election(world).await;
+    })
+    .await;
+    scenario_on(own.cluster.clone(), async |world| {
+        let account = world.account_with("podium", &*RIGHTS).await;
+        let lease = json!({
+            "metadata": { "name": "web", "annotations": { "podium.dev/adopt-by": "web" } }, "spec": { "leaseTransitions": 3 },
+        });
+        let lease = serde_json::from_value(lease).expect("a Lease");
+        world.api::<Lease>().create(&PostParams::default(), &lease).await.expect("the Lease is created");
+        let _controller = world.controller_with(&account, &[]);
+        world.led().await;
+        owner_is_the_election(world).await;
+    })
+    .await;
+}
