@@ -48,13 +48,14 @@ impl Listeners {
         Arc::new(Self { places: Arc::new(Semaphore::new(LISTENERS)), too_many: Complaint::default() })
     }
 
-    /// A place for one more.
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Response<Body>> {
-        self.places.clone().try_acquire_owned().map_err(|_| {
-            let what = format!("/events has {LISTENERS} listeners already: close one, or ask / from time to time");
-            self.too_many.say(|| what.clone());
-            text(StatusCode::SERVICE_UNAVAILABLE, what + "\n")
-        })
+    /// Answers one more, if there is a place.
+    fn admit(&self, view: &View) -> Response<Body> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return events(view.clone(), place);
+        }
+        let what = format!("/events has {LISTENERS} listeners already: close one, or ask / from time to time");
+        self.too_many.say(|| what.clone());
+        text(StatusCode::SERVICE_UNAVAILABLE, what + "\n")
     }
 }
 
@@ -64,7 +65,7 @@ fn respond(view: &View, listeners: &Listeners, uri: &Uri) -> Response<Body> {
         "/leader" if answer.is_leader => text(StatusCode::OK, "leader\n"),
         "/leader" => text(StatusCode::SERVICE_UNAVAILABLE, "not leader\n"),
         "/status" => full(StatusCode::OK, "application/json", status(&answer)),
-        "/events" => listeners.admit().map_or_else(|refusal| refusal, |place| events(view.clone(), place)),
+        "/events" => listeners.admit(view),
         "/healthz" => text(StatusCode::OK, "ok"),
         "/metrics" => full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(&answer, view.counts())),
         _ => full(StatusCode::OK, "application/json", name(&answer)),

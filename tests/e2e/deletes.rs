@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::harness::cluster::OwnCluster;
+use crate::harness::proxy::{Fate, Proxy};
 use crate::harness::scenario::scenario_on;
 use crate::harness::{Scenario, eventually, scenario};
 
