@@ -14,7 +14,9 @@ pub fn note(before: &Value, after: &mut Value, manager: &str) {
     }
     let (then, now) = (values(before), values(after));
     for key in then.keys().chain(now.keys()).filter(|key| then.get(*key) != now.get(*key)) {
-        labels.values_mut().for_each(|own| drop(own.remove(key)));
+        for own in labels.values_mut() {
+            own.remove(key);
+        }
         if now.contains_key(key) {
             labels.entry(manager.into()).or_default().insert(key.clone());
         }
