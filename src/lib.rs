@@ -22,6 +22,7 @@
 //! * [`keeper`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
 //! * [`connect`]: the connections to the API server, on which nothing waits.
+//! * [`retry_after`]: when an API server that has too much to do wants to be asked again.
 //! * `traces`: the controller's passes for those who collect traces. Only with the feature `otlp`.
 
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ mod hash;
 mod http;
 pub mod keeper;
 pub mod lease;
+pub mod retry_after;
 pub mod sidecar;
 #[cfg(feature = "otlp")]
 pub mod traces;

@@ -49,8 +49,16 @@ impl EndpointsAndLeaseLock {
             None => self.endpoints.create(record).await,
         };
         // One half is written, whatever became of the other.
-        let endpoints = endpoints.map_err(|failure| Failure::Unknown(failure.to_string()))?;
+        let endpoints = endpoints.map_err(unknown)?;
         Ok(seen(&self.identity, Both { endpoints: Some(endpoints), lease: Some(lease) }))
+    }
+}
+
+/// What a failure says where half of the lock is written already.
+fn unknown(failure: Failure) -> Failure {
+    match failure {
+        Failure::Conflict(_) | Failure::Denied(_) => Failure::Unknown(failure.to_string()),
+        failure @ (Failure::Unknown(_) | Failure::Busy { .. }) => failure,
     }
 }
 

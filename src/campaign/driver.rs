@@ -56,6 +56,8 @@ pub struct Campaign<L: Lock> {
     trouble: Option<String>,
     has_twin: bool,
     is_succeeded: bool,
+    /// Until then the API server wants to be left alone.
+    held_off: Moment,
 }
 
 impl<L: Lock> Campaign<L> {
@@ -83,6 +85,7 @@ impl<L: Lock> Campaign<L> {
             trouble: None,
             has_twin: false,
             is_succeeded: false,
+            held_off: Moment::START,
         })
     }
 
@@ -117,7 +120,7 @@ impl<L: Lock> Campaign<L> {
             }
             self.publish();
             let now = self.clock.moment();
-            match self.campaigner.next(now, self.clock.wall()) {
+            match self.held_off(self.campaigner.next(now, self.clock.wall()), now, stopped) {
                 Action::Finish => break,
                 Action::Wait(until) => tokio::select! {
                     () = &mut stop, if !stopped => self.resign(&mut stopped),
@@ -178,6 +181,17 @@ impl<L: Lock> Campaign<L> {
         tokio::select! {
             ended = campaign => ended,
             () = working => Ok(()),
+        }
+    }
+
+    /// What is due, or to wait where the API server wants to be left alone. It costs at most the lead, which ends by itself; whoever
+    /// is about to end releases the lock nevertheless, which spares the others a longer wait.
+    fn held_off(&self, action: Action<L::Object>, now: Moment, stopped: bool) -> Action<L::Object> {
+        match action {
+            Action::Get | Action::Create(_) | Action::Update(..) if now < self.held_off && !stopped => {
+                Action::Wait(self.held_off)
+            }
+            action => action,
         }
     }
 
@@ -266,6 +280,10 @@ impl<L: Lock> Campaign<L> {
             }
             Failure::Denied(message) => (message, Answer::Refused),
             Failure::Unknown(message) => (message, Answer::Unknown),
+            Failure::Busy { message, after } => {
+                self.held_off = self.clock.moment() + after;
+                (message, Answer::Unknown)
+            }
         };
         self.complain(message);
         answer

@@ -19,6 +19,14 @@ pub enum Failure {
     /// There is no telling whether it was done.
     #[error("{0}")]
     Unknown(String),
+    /// The same, and the server has said when it wants to be asked again.
+    #[error("{message}")]
+    Busy {
+        /// What is wrong.
+        message: String,
+        /// How long it wants to be left alone.
+        after: Duration,
+    },
 }
 
 /// An object of the API server that holds the record of a leader.

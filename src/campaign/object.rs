@@ -21,6 +21,7 @@ use super::lock::{Failure, Lock};
 use super::record::{Record, Seen, Version};
 use crate::api::names;
 use crate::connect::SILENCE;
+use crate::retry_after;
 
 /// The pauses after a watch, after one that failed, and after one for which the right is missing. Without any, everything works, a
 /// little later.
@@ -132,7 +133,13 @@ impl<K: Keeps> ObjectLock<K> {
                  grant get, create and update on {plural} in namespace {namespace}"
             )),
             400 | 405 | 413 | 415 | 422 => Failure::Denied(format!("the API server refuses to {verb} it: {message}")),
-            code => Failure::Unknown(format!("the API server failed to {verb} it ({code}: {message})")),
+            code => {
+                let message = format!("the API server failed to {verb} it ({code}: {message})");
+                match retry_after::of_status(status) {
+                    Some(after) => Failure::Busy { message, after },
+                    None => Failure::Unknown(message),
+                }
+            }
         }
     }
 }
@@ -190,7 +197,10 @@ impl<K: Keeps> Lock for ObjectLock<K> {
                     );
                     Some((stream::empty().boxed(), (api, only, WITHOUT_RIGHT, what)))
                 }
-                Err(_) => Some((stream::empty().boxed(), (api, only, AFTER_FAILURE, what))),
+                Err(error) => {
+                    let pause = retry_after::of(&error).unwrap_or_default().max(AFTER_FAILURE);
+                    Some((stream::empty().boxed(), (api, only, pause, what)))
+                }
             }
         });
         let events = watches.flatten().filter_map(|event| async {

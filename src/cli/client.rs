@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use podium::connect::{self, proxy::choose};
+use podium::retry_after;
 
 use super::pod::{self, Pod};
 
@@ -48,6 +49,7 @@ pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
     let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
     let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));
     let client = connect::client(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
+    let client = retry_after::kept(&client);
     Ok((client, Place { pod_namespace, default_namespace, pod: in_cluster.then(pod::own).flatten() }))
 }
 

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::follower::{Follower, Sight};
 use crate::campaign::{Clock, Moment, Standing};
 use crate::connect::SILENCE;
+use crate::retry_after;
 
 /// The pauses between two attempts that failed: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -68,6 +69,8 @@ enum Ended {
     Denied(String),
     /// It failed.
     Failed(String),
+    /// The same, and the server has said when it wants to be asked again.
+    Busy(String, Duration),
 }
 
 impl Follow {
@@ -105,6 +108,10 @@ impl Follow {
                     continue;
                 }
                 Ended::Failed(message) => self.note(Some(message)),
+                Ended::Busy(message, after) => {
+                    self.note(Some(message));
+                    sleep(after.saturating_sub(pause)).await;
+                }
             }
             // Also after a watch that ended properly: some end as soon as they begin.
             sleep(pause).await;
@@ -119,13 +126,18 @@ impl Follow {
             let grant = format!("grant get, list and watch on leases in namespace {namespace}; it is tried every {every} s");
             let list = format!("missing right to list and watch the {describe} ({denied}): {grant}");
             // The same words each time: they are said once.
+            let mut rest = POLL;
             let trouble = match self.look().await {
                 Ok(()) | Err(Ended::Over) => list,
                 Err(Ended::Denied(_)) => list.replace("to list and watch", "to get, list and watch"),
                 Err(Ended::Failed(message)) => message,
+                Err(Ended::Busy(message, after)) => {
+                    rest = after.max(POLL);
+                    message
+                }
             };
             self.note(Some(trouble));
-            sleep(POLL).await;
+            sleep(rest).await;
         }
     }
 
@@ -216,7 +228,13 @@ impl Follow {
             {
                 Err(Ended::Over)
             }
-            Ok(Err(error)) => Err(Ended::Failed(format!("cannot read the {}: {error}", self.describe))),
+            Ok(Err(error)) => {
+                let message = format!("cannot read the {}: {error}", self.describe);
+                Err(match retry_after::of(&error) {
+                    Some(after) => Ended::Busy(message, after),
+                    None => Ended::Failed(message),
+                })
+            }
             Err(_) => {
                 Err(Ended::Failed(format!("cannot read the {}: the API server did not answer in time", self.describe)))
             }
