@@ -3,25 +3,29 @@
 mod client;
 mod environment;
 mod leader_elect;
+mod list;
 mod log;
 mod old;
 mod pod;
 mod run;
 mod sidecar;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use client::{NAMED, client};
 use k8s_openapi::jiff::Timestamp;
 use leader_elect::LeaderElectArgs;
+use list::List;
 use log::LogArgs;
 use podium::controller::identity::Identity;
-use podium::controller::observe::settings::{LabelKeys, Limits};
+use podium::controller::observe::settings::Limits;
 use podium::controller::observe::world::Scope;
 use podium::controller::server::KubeServer;
 use podium::controller::sweep::command::{self, Swept};
@@ -63,11 +67,17 @@ enum Command {
 #[derive(Debug, Args)]
 struct ControllerArgs {
     /// Serve these namespaces only, separated by commas. Default: the whole cluster.
-    #[arg(long, env = "PODIUM_NAMESPACES", value_delimiter = ',')]
-    namespaces: Vec<String>,
+    #[arg(long, env = "PODIUM_NAMESPACES", value_parser = list::namespaces, value_name = "NAMESPACES")]
+    namespaces: Vec<List>,
     /// The label keys that Elections may use, separated by commas; `*/name` stands for any prefix.
-    #[arg(long, env = "PODIUM_LABEL_KEYS", value_delimiter = ',', default_value = "leader,*/leader")]
-    label_keys: Vec<String>,
+    #[arg(
+        long,
+        env = "PODIUM_LABEL_KEYS",
+        value_parser = list::label_keys,
+        value_name = "LABEL_KEYS",
+        default_value = list::LABEL_KEYS
+    )]
+    label_keys: Vec<List>,
     /// Answer HTTP requests here: `:8080`, `127.0.0.1:8080`, `[::1]:8080`. /healthz: whether it lives; /readyz: whether it knows
     /// what it decides on; /metrics: docs/metrics.md. Default: nowhere.
     #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS:PORT")]
@@ -82,15 +92,21 @@ struct ControllerArgs {
 #[command(group = ArgGroup::new("where").required(true))]
 struct SweepArgs {
     /// The namespaces to sweep, separated by commas.
-    #[arg(long, short, value_delimiter = ',', group = "where")]
-    namespaces: Vec<String>,
+    #[arg(long, short, value_parser = list::namespaces, value_name = "NAMESPACES", group = "where")]
+    namespaces: Vec<List>,
     /// Sweep all namespaces.
     #[arg(long, short = 'A', group = "where")]
     all_namespaces: bool,
     /// The label keys that the controller was allowed to write. Pods that were claimed by an Election which is gone lose every
     /// label under these.
-    #[arg(long, env = "PODIUM_LABEL_KEYS", value_delimiter = ',', default_value = "leader,*/leader")]
-    label_keys: Vec<String>,
+    #[arg(
+        long,
+        env = "PODIUM_LABEL_KEYS",
+        value_parser = list::label_keys,
+        value_name = "LABEL_KEYS",
+        default_value = list::LABEL_KEYS
+    )]
+    label_keys: Vec<List>,
     /// Only print what would be removed.
     #[arg(long)]
     dry_run: bool,
@@ -153,7 +169,15 @@ fn parse() -> Command {
     }
     match old::old_form(&arguments, |name| std::env::var(name).ok()) {
         Some(form) => Command::Sidecar(SidecarArgs::parse_as(form, arguments)),
-        None => Cli::parse_from(arguments).command,
+        None => {
+            let mut command = Cli::command();
+            let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|error| error.exit());
+            let parsed = list::refuse_empty(&matches).map_err(|why| command.error(ErrorKind::InvalidValue, why));
+            match parsed.and_then(|()| Cli::from_arg_matches(&matches)) {
+                Ok(cli) => cli.command,
+                Err(error) => error.exit(),
+            }
+        }
     }
 }
 
@@ -178,9 +202,9 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     #[cfg(feature = "otlp")]
     let (set_log, export) = log.begin_exporting()?;
     let http = http.map(|address| Http { address, set_log });
-    let namespaces: Vec<String> = namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
-    let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces.into_iter().collect()) };
-    let label_keys = LabelKeys::new(label_keys);
+    let namespaces: BTreeSet<String> = list::entries(namespaces);
+    let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces) };
+    let label_keys = list::patterns(label_keys);
     let (instance, identity) = instance();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     let result = runtime.block_on(async {
@@ -202,12 +226,13 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
 
 fn run_sweep(args: SweepArgs) -> Result<(), String> {
     let SweepArgs { namespaces, all_namespaces, label_keys, dry_run } = args;
-    let limits = Limits { label_keys: LabelKeys::new(label_keys), own_lease: None };
+    let namespaces: BTreeSet<String> = list::entries(namespaces);
+    let limits = Limits { label_keys: list::patterns(label_keys), own_lease: None };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     runtime.block_on(async {
         let (client, _) = client(NAMED).await?;
         let server = KubeServer::new(client.clone(), limits.clone());
-        let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces.into_iter().collect() };
+        let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces };
         for namespace in namespaces {
             let tell = |Swept { pod, key, value }: &Swept| {
                 let dry = if dry_run { " (dry run)" } else { "" };

@@ -1,0 +1,159 @@
+//! Lists on the command line and in the environment: entries between commas, trimmed, each one a possible name.
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use podium::controller::observe::settings::LabelKeys;
+
+/// The label keys that may be written, unless told otherwise.
+pub const LABEL_KEYS: &str = "leader,*/leader";
+
+/// What one option holds. An option that is set but empty, as templates leave it, holds nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List(Vec<String>);
+
+/// All entries of an option that may be repeated.
+pub fn entries<T: FromIterator<String>>(lists: Vec<List>) -> T {
+    lists.into_iter().flat_map(|List(entries)| entries).collect()
+}
+
+/// The same as patterns of label keys. Without any, those that there are by default.
+pub fn patterns(lists: Vec<List>) -> LabelKeys {
+    let patterns: Vec<String> = entries(lists);
+    match patterns.is_empty() {
+        true => LabelKeys::new(LABEL_KEYS.split(',').map(str::to_owned)),
+        false => LabelKeys::new(patterns),
+    }
+}
+
+/// Refuses an option that is empty on the command line: there it is a variable that was not set, and would mean the whole cluster.
+/// (In the environment it is a template that left it empty.)
+pub fn refuse_empty(matches: &ArgMatches) -> Result<(), String> {
+    let Some((_, matches)) = matches.subcommand() else { return Ok(()) };
+    for (id, option) in [("namespaces", "--namespaces"), ("label_keys", "--label-keys")] {
+        let is_there = matches.try_contains_id(id).unwrap_or(false);
+        if is_there && matches.value_source(id) == Some(ValueSource::CommandLine) {
+            let mut lists = matches.get_many::<List>(id).into_iter().flatten();
+            if lists.any(|List(entries)| entries.is_empty()) {
+                return Err(format!("{option} is empty: name what it is to hold, or leave the option out"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names of namespaces.
+pub fn namespaces(text: &str) -> Result<List, String> {
+    list(text, |entry| {
+        let fits = is_dns_label(entry);
+        fits.then_some(()).ok_or("a namespace's name has at most 63 characters: lower case letters, digits and - in between")
+    })
+}
+
+/// Label keys, or patterns of them.
+pub fn label_keys(text: &str) -> Result<List, String> {
+    list(text, |entry| {
+        let (prefix, name) = entry.split_once('/').map_or((None, entry), |(prefix, name)| (Some(prefix), name));
+        let fits = is_label_name(name) && prefix.is_none_or(|prefix| prefix == "*" || is_dns_subdomain(prefix));
+        fits.then_some(()).ok_or("write a label key such as leader or example.com/leader, or */leader for any prefix")
+    })
+}
+
+fn list(text: &str, check: impl Fn(&str) -> Result<(), &'static str>) -> Result<List, String> {
+    if text.trim().is_empty() {
+        return Ok(List(Vec::new()));
+    }
+    let entries = text.split(',').map(str::trim).map(|entry| match entry {
+        "" => Err("an entry between two commas, or at the end, is empty: remove the comma".to_owned()),
+        entry => check(entry).map(|()| entry.to_owned()).map_err(|why| format!("{entry:?} is not possible: {why}")),
+    });
+    Ok(List(entries.collect::<Result<_, _>>()?))
+}
+
+/// RFC 1123, as Kubernetes has it.
+fn is_dns_label(text: &str) -> bool {
+    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// What is after the slash of a label's key.
+fn is_label_name(text: &str) -> bool {
+    let inner = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
+    let outer = |character: Option<char>| character.is_some_and(|character| character.is_ascii_alphanumeric());
+    text.len() <= 63 && text.chars().all(inner) && outer(text.chars().next()) && outer(text.chars().next_back())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::super::Cli;
+    use super::*;
+
+    #[test]
+    fn an_option_that_is_empty_on_the_command_line_is_refused() {
+        for (line, expected) in [
+            (&["podium", "controller"][..], None),
+            (&["podium", "crd"], None),
+            (&["podium", "controller", "--namespaces", "a"], None),
+            (&["podium", "controller", "--namespaces", ""], Some("--namespaces is empty")),
+            (&["podium", "controller", "--namespaces=a", "--namespaces= "], Some("--namespaces is empty")),
+            (&["podium", "controller", "--label-keys="], Some("--label-keys is empty")),
+            (&["podium", "sweep", "-n", ""], Some("--namespaces is empty")),
+        ] {
+            let matches = Cli::command().try_get_matches_from(line).unwrap();
+            let refused = refuse_empty(&matches).err();
+            assert_eq!(refused.as_deref().map(|why| why.split(':').next().unwrap()), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn entries_are_trimmed_and_empty_or_impossible_ones_are_refused_with_the_remedy() {
+        let list = |entries: &[&str]| Ok(List(entries.iter().map(|entry| (*entry).to_owned()).collect()));
+        let long = "x".repeat(64);
+        for (text, expected) in [
+            ("a", Ok(&["a"][..])),
+            (" a,\tb ,team-1\n", Ok(&["a", "b", "team-1"])),
+            ("", Ok(&[])),
+            (" ", Ok(&[])),
+            ("a,", Err("empty")),
+            (",", Err("empty")),
+            ("a,,b", Err("empty")),
+            ("a, ,b", Err("empty")),
+            ("A", Err("lower case")),
+            ("a b", Err("\"a b\" is not possible")),
+            ("a;b", Err("63 characters")),
+            ("*", Err("63 characters")),
+            ("-a", Err("63 characters")),
+            ("a.b", Err("63 characters")),
+            (&long, Err("63 characters")),
+        ] {
+            match expected {
+                Ok(entries) => assert_eq!(namespaces(text), list(entries), "{text:?}"),
+                Err(words) => assert!(namespaces(text).is_err_and(|error| error.contains(words)), "{text:?}"),
+            }
+        }
+        for (text, expected) in [
+            ("leader, */leader", Ok(&["leader", "*/leader"][..])),
+            ("example.com/Leader_1.x", Ok(&["example.com/Leader_1.x"])),
+            ("leader,", Err("empty")),
+            ("*", Err("*/leader for any prefix")),
+            ("*/", Err("*/leader")),
+            ("/leader", Err("*/leader")),
+            ("*.com/leader", Err("*/leader")),
+            ("a/b/c", Err("*/leader")),
+            ("lead er", Err("*/leader")),
+            ("Example.com/leader", Err("*/leader")),
+            ("leader-", Err("*/leader")),
+            (&long, Err("*/leader")),
+        ] {
+            match expected {
+                Ok(entries) => assert_eq!(label_keys(text), list(entries), "{text:?}"),
+                Err(words) => assert!(label_keys(text).is_err_and(|error| error.contains(words)), "{text:?}"),
+            }
+        }
+    }
+}
