@@ -56,6 +56,11 @@ pub fn default_name(scope: &Scope) -> String {
 pub struct Activity(Option<Leadership>);
 
 impl Activity {
+    /// That of one that does not campaign: it always is.
+    pub fn always() -> Self {
+        Self(None)
+    }
+
     /// Whether it is, at this moment.
     pub fn is_active(&self) -> bool {
         self.0.as_ref().is_none_or(Leadership::leads)
@@ -107,7 +112,7 @@ impl Replica {
     /// Durations that do not work together.
     pub fn start(client: &Client, candidacy: Option<Candidacy>) -> Result<Self, InvalidSettings> {
         let Some(Candidacy { namespace, name, identity, timing, clock }) = candidacy else {
-            return Ok(Self { activity: Activity(None), campaign: None });
+            return Ok(Self { activity: Activity::always(), campaign: None });
         };
         let lock = LeaseLock::new(client.clone(), &namespace, &name);
         info!(lease = format!("{namespace}/{name}"), %identity, "campaigning");
@@ -137,6 +142,13 @@ impl Replica {
                 self.campaign = None;
                 ended.ok()?.err()
             }
+        }
+    }
+
+    /// Ends the campaign where it stands. Nothing is written any more, not even the release: the Lease expires.
+    pub fn abandon(&mut self) {
+        if let Some((task, _)) = self.campaign.take() {
+            task.abort();
         }
     }
 

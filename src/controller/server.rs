@@ -3,23 +3,29 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::core::{DeserializeGuard, Status};
-use kube::{Api, Client, CustomResourceExt};
+use kube::client::Body;
+use kube::core::{DeserializeGuard, ObjectList, Status};
+use kube::{Api, Client, CustomResourceExt, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use super::observe::cached::{self, Named, PodObject};
 use super::observe::settings::Limits;
+use super::queue::Outcome;
 use crate::api::{Election, names};
 use crate::election::term::NotAnInteger;
+use crate::retry_after;
 
 /// How long one request may take. Whatever is not answered by then may still be applied.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,7 +87,16 @@ pub enum Refusal {
     /// No answer, or none that tells: a write may have been applied. Read again, later and later.
     #[error("no answer: {0}")]
     Unknown(String),
-    /// The namespace is being deleted, or is gone: nothing is created in it any more, and soon there is nothing left to do.
+    /// The same, and the server has said when it wants to be asked again: not before.
+    #[error("the API server has too much to do: {message}")]
+    Busy {
+        /// The server's words.
+        message: String,
+        /// How long it wants to be left alone.
+        after: Duration,
+    },
+    /// The namespace is being deleted, or is gone: nothing is created in it any more, and soon there is nothing left to do. Or it is
+    /// this controller that writes nothing any more.
     #[error("{0}")]
     Ending(String),
     /// A person has to mend it.
@@ -91,6 +106,16 @@ pub enum Refusal {
     /// mend it, and until then the write counts as not done.
     #[error("{0}")]
     Altered(String),
+}
+
+impl Refusal {
+    /// When to try again: later and later, and not before the server wants it.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Busy { after, .. } => Outcome::Later(Instant::now() + *after),
+            _ => Outcome::Failed,
+        }
+    }
 }
 
 impl From<NotAnInteger> for Refusal {
@@ -133,6 +158,9 @@ const PAGE: u32 = 500;
 /// How many pages are read at a time. With as many as there are workers, a large cluster would cost hundreds of megabytes.
 const PAGES: usize = 4;
 
+/// How long the answer to a page may take to begin before another one is asked for, too.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl KubeServer {
     /// The server behind `client`, whose own retries must be off: a retried write hides whether the first was applied.
     pub fn new(client: Client, limits: Limits) -> Self {
@@ -159,18 +187,17 @@ impl KubeServer {
     async fn list<K>(
         &self,
         resource: &'static str,
-        objects: Api<K>,
+        namespace: &str,
         keep: impl Fn(K) -> Result<Named, NotAnInteger>,
     ) -> Result<Vec<Named>, Refusal>
     where
-        K: Clone + DeserializeOwned + Debug,
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
         // No resourceVersion: the most recent state, not that of a cache of the server.
         let mut page = ListParams::default().limit(PAGE);
         let mut kept = Vec::new();
         loop {
-            let turn = self.pages.acquire().await;
-            let list = within((resource, ""), objects.list(&page)).await?;
+            let (list, turn) = self.page::<K>((resource, ""), namespace, &page).await?;
             for object in list.items {
                 kept.push(keep(object)?);
             }
@@ -180,6 +207,45 @@ impl KubeServer {
                 None => return Ok(kept),
             }
         }
+    }
+
+    /// One page, and the turn to have it in memory. A server that lets us wait has sent nothing yet: meanwhile the turn is another
+    /// namespace's.
+    async fn page<K>(
+        &self,
+        about: About<'_>,
+        namespace: &str,
+        page: &ListParams,
+    ) -> Result<(ObjectList<K>, SemaphorePermit<'_>), Refusal>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned,
+    {
+        let request = kube::core::Request::new(K::url_path(&(), Some(namespace))).list(page);
+        let request = request.map_err(|error| Refusal::Unknown(error.to_string()))?;
+        let turn = self.turn().await?;
+        let mut sent = pin!(within(about, self.client.send(request.map(Body::from))));
+        let (response, turn) = match tokio::time::timeout(PATIENCE, &mut sent).await {
+            Ok(response) => (response?, turn),
+            Err(_) => {
+                drop(turn);
+                (sent.await?, self.turn().await?)
+            }
+        };
+        let list = within(about, async {
+            let code = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            if code.is_success() {
+                return serde_json::from_slice(&body).map_err(kube::Error::SerdeError);
+            }
+            let status = serde_json::from_slice(&body)
+                .unwrap_or_else(|_| Status::failure(&String::from_utf8_lossy(&body), "").with_code(code.as_u16()));
+            Err(kube::Error::Api(status.boxed()))
+        });
+        Ok((list.await?, turn))
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.pages.acquire().await.map_err(|_| Refusal::Unknown("the end is near".into()))
     }
 }
 
@@ -217,13 +283,13 @@ impl Server for KubeServer {
 
     async fn read(&self, namespace: &str, read: Read) -> Result<Vec<Named>, Refusal> {
         Ok(match read {
-            Read::Pods => self.list(PODS, self.pods(namespace), cached::pod).await?,
+            Read::Pods => self.list(PODS, namespace, cached::pod).await?,
             Read::Pod(name) => vec![cached::pod(within((PODS, &name), self.pods(namespace).get(&name)).await?)?],
             Read::Lease(name) => {
                 let leases = Api::<DeserializeGuard<Lease>>::namespaced(self.client.clone(), namespace);
                 vec![cached::lease(within((LEASES, &name), leases.get(&name)).await?)?]
             }
-            Read::Elections => self.list(ELECTIONS, self.elections(namespace), |election| self.election(election)).await?,
+            Read::Elections => self.list(ELECTIONS, namespace, |election| self.election(election)).await?,
             Read::Election(name) => {
                 vec![self.election(within((ELECTIONS, &name), self.elections(namespace).get(&name)).await?)?]
             }
@@ -257,8 +323,12 @@ async fn within<T>(about: About<'_>, request: impl Future<Output = kube::Result<
 type About<'a> = (&'static str, &'a str);
 
 fn classify((resource, name): About<'_>, error: kube::Error) -> Refusal {
+    let after = retry_after::of(&error);
     let kube::Error::Api(status) = error else { return Refusal::Unknown(error.to_string()) };
     let message = status.message.clone();
+    if let Some(after) = after {
+        return Refusal::Busy { message, after };
+    }
     match status.code {
         // 410: a list that took too long. All of these leave things as they were.
         409 | 410 => Refusal::Outdated(message),
@@ -295,11 +365,16 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::future::join_all;
-    use kube::client::Body;
+    use http_body_util::StreamBody;
+    use hyper::body::{Bytes, Frame};
     use serde_json::json;
 
     use super::*;
     use crate::controller::observe::settings::LabelKeys;
+
+    fn limits() -> Limits {
+        Limits { label_keys: LabelKeys::new(["leader".into()]), own_lease: None }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn few_pages_are_read_at_a_time_and_every_list_gets_all_of_its_own() {
@@ -308,26 +383,51 @@ mod tests {
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let (now, most) = (counted.clone(), peak.clone());
             async move {
-                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                tokio::time::sleep(TIMEOUT / 2).await;
-                now.fetch_sub(1, Ordering::SeqCst);
                 let query = request.uri().query().unwrap_or_default();
                 assert!(query.contains(&format!("limit={PAGE}")) && !query.contains("resourceVersion"), "{query}");
                 let (pod, next) = if query.contains("continue=more") { ("b", "") } else { ("a", "more") };
                 let pod = json!({ "metadata": { "name": pod, "uid": pod, "resourceVersion": "7" } });
                 let list =
                     json!({ "apiVersion": "v1", "kind": "PodList", "metadata": { "continue": next }, "items": [pod] });
-                Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.to_string().into_bytes())))
+                // The answer begins at once, and takes its time.
+                let body = futures::stream::once(async move {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(TIMEOUT / 2).await;
+                    now.fetch_sub(1, Ordering::SeqCst);
+                    Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(list.to_string())))
+                });
+                Ok::<_, std::convert::Infallible>(http::Response::new(StreamBody::new(body)))
             }
         });
-        let limits = Limits { label_keys: LabelKeys::new(["leader".into()]), own_lease: None };
-        let server = KubeServer::new(Client::new(service, "default"), limits);
+        let server = KubeServer::new(Client::new(service, "default"), limits());
         // Waiting for one's turn is not waiting for an answer.
         for answer in join_all((0..20).map(|_| server.read("default", Read::Pods))).await {
             let names: Vec<String> = answer.expect("every list is read").into_iter().map(|pod| pod.name).collect();
             assert_eq!(names, ["a", "b"]);
         }
         assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (PAGES, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_are_not_answered_do_not_hold_up_those_of_other_namespaces() {
+        let service = tower::service_fn(move |request: http::Request<Body>| async move {
+            if request.uri().path().contains("hangs") {
+                std::future::pending::<()>().await;
+            }
+            let list = r#"{"apiVersion":"v1","kind":"PodList","metadata":{},"items":[]}"#;
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.as_bytes().to_vec())))
+        });
+        let server = KubeServer::new(Client::new(service, "default"), limits());
+        let namespaces: Vec<String> = (0..3 * PAGES).map(|number| format!("hangs-{number}")).collect();
+        let hanging = join_all(namespaces.iter().map(|namespace| server.read(namespace, Read::Pods)));
+        let other = async {
+            let began = Instant::now();
+            server.read("default", Read::Pods).await.expect("it is answered");
+            began.elapsed()
+        };
+        let (hanging, took) = futures::future::join(hanging, other).await;
+        assert!(took <= 3 * PATIENCE, "{took:?}");
+        assert!(hanging.iter().all(|answer| matches!(answer, Err(Refusal::Unknown(_)))), "{hanging:?}");
     }
 
     fn refusal(code: u16, details: Value) -> Refusal {
@@ -353,6 +453,15 @@ mod tests {
             "message": "leases.coordination.k8s.io \"web\" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>" });
         let refusal = classify((LEASES, "web"), kube::Error::Api(serde_json::from_value(status).unwrap()));
         assert!(matches!(&refusal, Refusal::Denied(message) if message.contains("the verb delete on leases")), "{refusal}");
+    }
+
+    #[test]
+    fn a_server_that_says_when_to_ask_again_is_not_asked_before() {
+        for code in [429, 500, 503, 504] {
+            let busy = refusal(code, json!({ "retryAfterSeconds": 7 }));
+            assert!(matches!(busy, Refusal::Busy { after, .. } if after == Duration::from_secs(7)), "{busy:?}");
+            assert!(matches!(refusal(code, json!({})), Refusal::Unknown(_)));
+        }
     }
 
     #[test]
