@@ -39,6 +39,9 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
     let event = event(election, &shared.instance, &change, (shared.clock)());
     let key = Key { namespace: election.namespace.clone(), name: election.name.clone() };
     shared.monitor.metrics.changed(&key, &change, &election.status, since, (shared.clock)());
+    if shared.is_halted() {
+        return;
+    }
     match shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
         // The Event of a term that was told before is refused, rightly; where the namespace goes, its Events go.
         Ok(_) | Err(Refusal::Outdated(_) | Refusal::Ending(_)) => {

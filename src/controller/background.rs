@@ -39,9 +39,10 @@ pub async fn write<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
     let writes = stream::iter(claim_next.into_iter().chain(follow));
     let sent = writes.map(|write| send(shared, key, &snapshot.election, write)).buffer_unordered(PATCHES_AT_ONCE);
     let answers: Vec<Result<(), Refusal>> = sent.collect().await;
-    let (mut refused, mut outdated, mut unknown) = (None, false, false);
+    let (mut refused, mut outdated, mut unknown, mut later) = (None, false, false, None);
     for refusal in answers.into_iter().filter_map(Result::err) {
         match refusal {
+            Refusal::Busy { after, .. } => later = later.max(Some(after)),
             Refusal::Denied(message) | Refusal::Altered(message) => refused = refused.max(Some(message)),
             Refusal::Outdated(_) | Refusal::NotFound { .. } => outdated = true,
             Refusal::Unknown(_) | Refusal::Ending(_) => unknown = true,
@@ -50,6 +51,9 @@ pub async fn write<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
     let is_refused = refused.is_some();
     if shared.disputes.refused(key, refused) {
         shared.elections.add(key.clone(), Instant::now());
+    }
+    if let Some(after) = later {
+        return Outcome::Later(Instant::now() + after);
     }
     match (unknown, outdated || goes_on, is_refused) {
         (true, _, _) => Outcome::Failed,

@@ -1,26 +1,39 @@
 //! What was already said: a trouble that lasts is logged when it begins, not at every attempt.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::observe::world::Key;
 
 /// The last complaint about each Election and piece of work.
 #[derive(Debug, Default)]
-pub struct Complaints(Mutex<HashMap<(Key, &'static str), String>>);
+pub struct Complaints(Mutex<HashMap<Key, BTreeMap<&'static str, String>>>);
 
 impl Complaints {
     /// Whether this is news: the last complaint about the same thing was another one, or things went well since.
     pub fn is_news(&self, key: &Key, work: &'static str, message: &str) -> bool {
-        self.lock().insert((key.clone(), work), message.to_owned()).is_none_or(|before| before != message)
+        let mut all = self.lock();
+        let before = all.entry(key.clone()).or_default().insert(work, message.to_owned());
+        before.is_none_or(|before| before != message)
     }
 
     /// It went well. Returns whether there had been a complaint.
     pub fn settle(&self, key: &Key, work: &'static str) -> bool {
-        self.lock().remove(&(key.clone(), work)).is_some()
+        let mut all = self.lock();
+        let Some(complaints) = all.get_mut(key) else { return false };
+        let complained = complaints.remove(work).is_some();
+        if complaints.is_empty() {
+            all.remove(key);
+        }
+        complained
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Key, &'static str), String>> {
+    /// There is no such Election any more.
+    pub fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, BTreeMap<&'static str, String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -39,5 +52,8 @@ mod tests {
         assert!(complaints.is_news(&key, "electing", "no answer"));
         assert!(complaints.settle(&key, "electing") && !complaints.settle(&key, "electing"));
         assert!(complaints.is_news(&key, "electing", "no answer"));
+        complaints.settle(&key, "electing");
+        complaints.forget(&key);
+        assert!(complaints.lock().is_empty(), "nothing is remembered of what is gone");
     }
 }

@@ -171,6 +171,9 @@ pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<
     let options = options();
     let monitor = Monitor::new(&options, false);
     let shared = Shared::new(script, options, monitor);
+    for queue in [&shared.elections, &shared.background, &shared.sweeps] {
+        queue.open();
+    }
     *shared.world() = world(items);
     shared
 }

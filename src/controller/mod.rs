@@ -168,7 +168,7 @@ async fn run_monitored<S: Server>(
         let served = monitor::http::serve(server, shared.clone(), replica.activity.clone(), set_log);
         telling.spawn(async { match served.await {} });
     }
-    let (synced, mut all_synced) = channel::channel(false);
+    let (synced, mut served) = channel::channel(false);
     let mut watches = start_watches(&client, &shared, &scope, synced);
     let mut activity = replica.activity.clone();
     let stop = async {
@@ -176,10 +176,12 @@ async fn run_monitored<S: Server>(
         shared.monitor.health.end();
     };
     tokio::pin!(stop);
+    let halted = shared.halted();
+    tokio::pin!(halted);
     let ended = loop {
         let begins = async {
-            // Before every cache has its first list, absence would look like loss.
-            if all_synced.wait_for(|synced| *synced).await.is_err() {
+            // Before the caches of a namespace have their first lists, absence would look like loss, and nothing in it is due.
+            if served.wait_for(|synced| *synced).await.is_err() {
                 // The watches have ended, which is seen below.
                 std::future::pending::<()>().await;
             }
@@ -187,29 +189,39 @@ async fn run_monitored<S: Server>(
         };
         tokio::select! {
             biased;
-            () = &mut stop => break Ok(()),
-            ended = replica.ended() => break Err(ended.map_or(Fatal::Bug, Fatal::OwnLease)),
-            _ = watches.join_next() => break Err(Fatal::Bug),
+            () = &mut stop => break Some(Ok(())),
+            () = &mut halted => break None,
+            ended = replica.ended() => break Some(Err(ended.map_or(Fatal::Bug, Fatal::OwnLease))),
+            _ = watches.join_next() => break Some(Err(Fatal::Bug)),
             () = begins => {}
         }
         info!("caches in sync, electing");
         let mut workers = workers::start(&shared, &activity);
         let ended = tokio::select! {
             biased;
-            () = &mut stop => Some(Ok(())),
-            ended = replica.ended() => Some(Err(ended.map_or(Fatal::Bug, Fatal::OwnLease))),
-            _ = watches.join_next() => Some(Err(Fatal::Bug)),
+            () = &mut stop => Some(Some(Ok(()))),
+            () = &mut halted => Some(None),
+            ended = replica.ended() => Some(Some(Err(ended.map_or(Fatal::Bug, Fatal::OwnLease)))),
+            _ = watches.join_next() => Some(Some(Err(Fatal::Bug))),
             () = activity.ends() => None,
             // One noticed it by itself, or a bug ended it: all of them begin anew.
             _ = workers.join_next() => None,
         };
-        if ended.is_none() {
-            warn!("this replica is not the active one any more: no new work is begun");
+        match ended {
+            Some(None) => replica.abandon(),
+            Some(Some(_)) => {}
+            None => warn!("this replica is not the active one any more: no new work is begun"),
         }
         workers::stop(&shared, workers).await;
         if let Some(ended) = ended {
             break ended;
         }
+    };
+    let Some(ended) = ended else {
+        // It stays, and says why, until a person starts it again: a restart by itself might come in the midst of the restore.
+        replica.abandon();
+        stop.await;
+        return Ok(());
     };
     // What is in flight has ended: now another replica may begin.
     replica.leave(RELEASE).await;

@@ -15,7 +15,7 @@ use super::observe::stream::Kind;
 use super::observe::world::Key;
 use super::queue::Outcome;
 use super::server::{Read, Refusal, Server};
-use super::shared::Shared;
+use super::shared::{Shared, Target};
 use super::workers::Place;
 use crate::api::{ElectionStatus, Reason};
 use crate::election::plan::{Plan, Then};
@@ -39,6 +39,8 @@ pub struct Reconciler {
     counts_due: Mutex<HashMap<Key, Instant>>,
     /// [`essence`] of it: that it is the same is all that is asked, of every Election there is.
     written: Mutex<HashMap<Key, u64>>,
+    /// What the last write was about, if it was not acknowledged and the object was not read since.
+    unread: Mutex<HashMap<Key, Target>>,
 }
 
 impl Reconciler {
@@ -71,6 +73,7 @@ impl Reconciler {
         since: Instant,
         mut place: Place,
     ) -> Result<Outcome, Refusal> {
+        self.read_unread(shared, key).await?;
         let mut consulted = Consulted::default();
         let mut doubted = false;
         for _ in 0..DECISIONS {
@@ -78,6 +81,7 @@ impl Reconciler {
                 self.counts().remove(key);
                 lock(&self.written).remove(key);
                 shared.disputes.forget(key);
+                lock(&self.unread).remove(key);
                 shared.monitor.metrics.forget(key);
                 return Ok(Outcome::Done);
             };
@@ -101,7 +105,7 @@ impl Reconciler {
             let then = match acted {
                 Ok(Acted { then, .. }) => then,
                 Err(ended) => {
-                    see_again(shared, key, ended).await?;
+                    self.see_again(shared, key, ended).await?;
                     continue;
                 }
             };
@@ -170,6 +174,47 @@ impl Reconciler {
         }
     }
 
+    /// After a refusal or an unknown answer, the object is seen anew before anything else is decided.
+    ///
+    /// # Errors
+    /// Where that does not help at once: somebody has to act, or the server has to recover.
+    async fn see_again<S: Server>(
+        &self,
+        shared: &Shared<S>,
+        key: &Key,
+        Ended { refusal, target }: Ended,
+    ) -> Result<(), Refusal> {
+        debug!(election = %key, %refusal, ?target, "a write was not acknowledged");
+        let changed = matches!(refusal, Refusal::Outdated(_) | Refusal::NotFound { named: true, .. });
+        // The answer itself, or a watch, has shown it meanwhile.
+        if changed && shared.knows_better(&target) {
+            return Ok(());
+        }
+        if let Refusal::Denied(_) | Refusal::Altered(_) | Refusal::Ending(_) = refusal {
+            return Err(refusal);
+        }
+        lock(&self.unread).insert(key.clone(), target);
+        // A server that wants to be left alone is not asked now.
+        if let Refusal::Busy { .. } = refusal {
+            return Err(refusal);
+        }
+        self.read_unread(shared, key).await?;
+        if changed { Ok(()) } else { Err(refusal) }
+    }
+
+    /// Reads what a write was about that was not acknowledged, if that was not done yet.
+    async fn read_unread<S: Server>(&self, shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
+        let Some(target) = lock(&self.unread).get(key).cloned() else { return Ok(()) };
+        let read = match target.kind {
+            Kind::Pods => Read::Pod(target.name),
+            Kind::Leases => Read::Lease(target.name),
+            Kind::Elections => Read::Election(target.name),
+        };
+        shared.read(&key.namespace, read).await?;
+        lock(&self.unread).remove(key);
+        Ok(())
+    }
+
     fn counts(&self) -> MutexGuard<'_, HashMap<Key, Instant>> {
         lock(&self.counts_due)
     }
@@ -180,10 +225,10 @@ fn label(passed: &Result<Outcome, Refusal>) -> &'static str {
     match passed {
         Ok(Outcome::Done) => "done",
         Ok(Outcome::Again(_)) => "again",
-        Ok(Outcome::Failed) => "busy",
+        Ok(Outcome::Failed | Outcome::Later(_)) => "busy",
         Err(Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { .. }) => "conflict",
         Err(Refusal::Denied(_) | Refusal::Altered(_)) => "refused",
-        Err(Refusal::Unknown(_)) => "unanswered",
+        Err(Refusal::Unknown(_) | Refusal::Busy { .. }) => "unanswered",
     }
 }
 
@@ -221,29 +266,6 @@ async fn consult<S: Server>(
     Ok(Consulted { read_after, settled_at })
 }
 
-/// After a refusal or an unknown answer, the object is seen anew before anything else is decided.
-///
-/// # Errors
-/// Where that does not help at once: somebody has to act, or the server has to recover.
-async fn see_again<S: Server>(shared: &Shared<S>, key: &Key, Ended { refusal, target }: Ended) -> Result<(), Refusal> {
-    debug!(election = %key, %refusal, ?target, "a write was not acknowledged");
-    let changed = matches!(refusal, Refusal::Outdated(_) | Refusal::NotFound { named: true, .. });
-    // The answer itself, or a watch, has shown it meanwhile.
-    if changed && shared.knows_better(&target) {
-        return Ok(());
-    }
-    if let Refusal::Denied(_) | Refusal::Altered(_) | Refusal::Ending(_) = refusal {
-        return Err(refusal);
-    }
-    let read = match target.kind {
-        Kind::Pods => Read::Pod(target.name),
-        Kind::Leases => Read::Lease(target.name),
-        Kind::Elections => Read::Election(target.name),
-    };
-    shared.read(&key.namespace, read).await?;
-    if changed { Ok(()) } else { Err(refusal) }
-}
-
 fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {
     match refusal {
         Refusal::Outdated(_) | Refusal::Ending(_) => debug!(election = %key, %refusal, "trying again"),
@@ -252,7 +274,9 @@ fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcom
         Refusal::Denied(_) | Refusal::Altered(_) => {
             warn!(election = %key, "refused by the API server, trying again until somebody mends it: {refusal}")
         }
-        Refusal::NotFound { .. } | Refusal::Unknown(_) => warn!(election = %key, "trying again: {refusal}"),
+        Refusal::NotFound { .. } | Refusal::Unknown(_) | Refusal::Busy { .. } => {
+            warn!(election = %key, "trying again: {refusal}")
+        }
     }
-    Outcome::Failed
+    refusal.outcome()
 }

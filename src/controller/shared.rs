@@ -1,10 +1,12 @@
 //! What the loops of one controller share: the caches, the queues, the server.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::Instant;
+use tracing::error;
 
 use super::answer;
 use super::complaints::Complaints;
@@ -15,10 +17,10 @@ use super::observe::cached::CachedLease;
 use super::observe::settings::Limits;
 use super::observe::snapshot::Consulted;
 use super::observe::stream::Kind;
-use super::observe::world::{Changes, Key, World};
+use super::observe::world::{Changes, Key, World, went_back};
 use super::queue::Queue;
 use super::server::{Read, Refusal, Server, Write};
-use super::{Clock, Options};
+use super::{Clock, Options, workers};
 use crate::election::Snapshot;
 use crate::election::term::{Uid, Version};
 
@@ -49,6 +51,8 @@ pub struct Shared<S> {
     pub monitor: Arc<Monitor>,
     world: Mutex<World>,
     turns: Mutex<Turns>,
+    /// Whether nothing may be written any more.
+    halted: channel::Sender<bool>,
     /// By namespace.
     lists: Joint<Result<Arc<BTreeSet<Uid>>, Refusal>>,
 }
@@ -87,14 +91,15 @@ impl<S: Server> Shared<S> {
             limits,
             clock,
             instance,
-            elections: Arc::default(),
-            background: Arc::default(),
+            elections: workers::elections(),
+            background: workers::background(),
             disputes: Disputes::default(),
-            sweeps: Arc::default(),
+            sweeps: workers::sweeps(),
             complaints: Complaints::default(),
             monitor,
             world,
             turns: Mutex::default(),
+            halted: channel::Sender::new(false),
             lists: Joint::default(),
         }
     }
@@ -112,13 +117,40 @@ impl<S: Server> Shared<S> {
         Some((snapshot, lease))
     }
 
+    /// Writes nothing any more: what is known is of a state that the API server has lost, and whatever is decided on it may take a
+    /// number for a term that was one already. A new process knows nothing of it, and does what the restored state says.
+    pub fn halt(&self, why: &str) {
+        if !self.halted.send_replace(true) {
+            error!("{why}");
+            self.monitor.health.halt(why);
+        }
+    }
+
+    /// Whether that is so.
+    pub fn is_halted(&self) -> bool {
+        *self.halted.borrow()
+    }
+
+    /// Completes when it is.
+    pub fn halted(&self) -> impl Future<Output = ()> + use<S> {
+        let mut halted = self.halted.subscribe();
+        async move {
+            if halted.wait_for(|halted| *halted).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
     /// Queues what a change of the caches asks for.
     pub fn queue(&self, changes: Changes) {
         let now = Instant::now();
-        for key in changes.affected {
+        let Changes { affected, orphaned, gone } = changes;
+        // A last time, so that whoever works on it forgets it.
+        gone.iter().for_each(|key| self.complaints.forget(key));
+        for key in affected.into_iter().chain(gone) {
             self.elections.add(key, now);
         }
-        for key in changes.orphaned {
+        for key in orphaned {
             self.sweeps.add(key, now);
         }
     }
@@ -164,8 +196,21 @@ impl<S: Server> Shared<S> {
         if *kind == Kind::Pods && self.knows_better(target) {
             return Err(Refusal::Outdated("another write to the pod came first".into()));
         }
-        let ticket = self.world().ticket(*kind, namespace);
+        if self.is_halted() {
+            return Err(Refusal::Ending("nothing is written any more".into()));
+        }
+        let (ticket, newest) = {
+            let mut world = self.world();
+            (world.ticket(*kind, namespace), world.newest(*kind))
+        };
         let (shown, answer) = answer::write(&self.server, namespace, write).await;
+        if let (Some(item), Some(newest)) = (&shown, newest) {
+            let now = item.object.version();
+            // What changed nothing leaves the revision as it was.
+            if now.resource_version < newest && decided_on.as_ref() != Some(&now) {
+                self.halt(&went_back(*kind, newest, now.resource_version));
+            }
+        }
         let changes = match (shown, &answer, decided_on) {
             (Some(item), _, _) => self.world().answered(ticket, item),
             (None, Err(Refusal::NotFound { named: true, .. }), Some(version)) => {
@@ -222,18 +267,25 @@ impl<S: Server> Shared<S> {
         let (ticket, known, listed) = {
             let mut world = self.world();
             let known = name.as_deref().and_then(|name| world.version(kind, namespace, name));
-            let listed = if name.is_none() { world.all(kind, namespace) } else { Vec::new() };
+            let listed = if name.is_none() { world.all(kind, namespace) } else { BTreeMap::new() };
             (world.ticket(kind, namespace), known, listed)
         };
         let answer = self.server.read(namespace, read).await;
+        for item in answer.iter().flatten() {
+            let now = item.object.version();
+            let before = known.iter().chain(listed.get(&item.name)).find(|known| known.uid == now.uid);
+            if let Some(before) = before.filter(|before| before.resource_version > now.resource_version) {
+                self.halt(&went_back(kind, before.resource_version, now.resource_version));
+            }
+        }
         let mut world = self.world();
         let (found, changes) = match (answer, name) {
             (Ok(items), _) => {
                 let found: BTreeSet<Uid> = items.iter().map(|item| item.object.version().uid).collect();
                 let mut changes: Vec<Changes> = items.into_iter().map(|item| world.answered(ticket, item)).collect();
                 // Known before the list was asked for, and not in it: gone since, whatever the watch has shown so far.
-                let absent = listed.into_iter().filter(|(_, uid)| !found.contains(uid));
-                changes.extend(absent.map(|(name, uid)| world.answered_gone(kind, namespace, &name, &uid)));
+                let absent = listed.into_iter().filter(|(_, known)| !found.contains(&known.uid));
+                changes.extend(absent.map(|(name, known)| world.answered_gone(kind, namespace, &name, &known.uid)));
                 (found, changes)
             }
             (Err(Refusal::NotFound { named: true, .. }), Some(name)) => {

@@ -33,6 +33,7 @@ mod labels;
 mod leases;
 mod lives;
 mod moves;
+mod neighbours;
 mod observed;
 mod obstacles;
 mod overlaps;

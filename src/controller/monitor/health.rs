@@ -1,6 +1,6 @@
 //! Whether a controller knows what it decides on: what was heard from the API server, and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,14 +48,26 @@ struct State {
     watches: BTreeMap<Watch, Instant>,
     troubles: BTreeMap<Watch, Trouble>,
     ending: bool,
+    halted: Option<String>,
 }
 
 #[derive(Debug)]
 struct Trouble {
     since: Instant,
     what: String,
+    /// It is a right that is missing.
+    denied: bool,
     /// Whether its watch is silent: whatever comes ends it.
     is_silence: bool,
+}
+
+/// What there is to say about a controller, a sentence each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What speaks against it. Nothing: it is ready.
+    pub obstacles: Vec<String>,
+    /// What else a person should know.
+    pub notes: Vec<String>,
 }
 
 impl Health {
@@ -67,7 +79,7 @@ impl Health {
     pub fn new(candidacy: Option<&Candidacy>) -> Self {
         let silence = candidacy.map_or(WITHOUT_CAMPAIGN, |candidacy| candidacy.timing.lease_duration + LENIENCE);
         let (watches, troubles) = (BTreeMap::new(), BTreeMap::new());
-        let state = State { heard: Instant::now(), anything: false, watches, troubles, ending: false };
+        let state = State { heard: Instant::now(), anything: false, watches, troubles, ending: false, halted: None };
         Self { silence, state: Mutex::new(state), outages: channel::Sender::new(0) }
     }
 
@@ -90,9 +102,17 @@ impl Health {
         self.outages.subscribe()
     }
 
-    /// A watch does not work. What is wrong, in a sentence.
-    pub fn trouble(&self, watch: Watch, what: &str) {
-        self.lock().note(watch, what).is_silence = false;
+    /// A watch does not work. What is wrong, in a sentence. `denied`: the right to it is missing.
+    pub fn trouble(&self, watch: Watch, what: &str, denied: bool) {
+        let mut state = self.lock();
+        let trouble = state.note(watch, what);
+        (trouble.denied, trouble.is_silence) = (denied, false);
+    }
+
+    /// The namespaces that are not served, or not any more: of a watch in them, `unlisted` or in trouble.
+    pub fn unserved(&self, unlisted: &[Watch]) -> BTreeSet<String> {
+        let state = self.lock();
+        unlisted.iter().chain(state.troubles.keys()).filter_map(|(_, namespace)| namespace.clone()).collect()
     }
 
     /// A watch delivers nothing. What that means, in a sentence.
@@ -135,28 +155,58 @@ impl Health {
         self.lock().ending = true;
     }
 
-    /// What speaks against this controller, a sentence each; nothing: it is ready. `unlisted`: the watches that have delivered no
-    /// list yet. `campaign`: why the campaign does not get on.
-    pub fn obstacles(&self, unlisted: &[Watch], campaign: Option<String>) -> Vec<String> {
+    /// The controller writes nothing any more, for this reason.
+    pub fn halt(&self, why: &str) {
+        self.lock().halted = Some(why.to_owned());
+    }
+
+    /// Whether that is so.
+    pub fn is_halted(&self) -> bool {
+        self.lock().halted.is_some()
+    }
+
+    /// What there is to say. `scope`: the namespaces that are to be served, if it is not the whole cluster. `unlisted`: the watches
+    /// that have delivered no list yet. `campaign`: why the campaign does not get on.
+    ///
+    /// A namespace in which rights are missing is no obstacle while another one is served: no other replica would serve it either,
+    /// so that taking this one out, or waiting for it, would help nobody.
+    pub fn report(&self, scope: &BTreeSet<&str>, unlisted: &[Watch], campaign: Option<String>) -> Report {
+        let unserved = self.unserved(unlisted);
+        let serves_another = scope.iter().any(|namespace| !unserved.contains(*namespace));
         let now = Instant::now();
         let state = self.lock();
-        let mut obstacles = Vec::new();
+        let mut report = Report::default();
+        let obstacles = &mut report.obstacles;
         if state.ending {
             obstacles.push("it is about to end".to_owned());
         }
+        obstacles.extend(state.halted.clone());
         let silent = now - state.heard;
         if silent > self.silence {
             let since = if state.anything { "for" } else { "since the start," };
             obstacles.push(format!("nothing was heard from the API server {since} {} s", silent.as_secs()));
         }
-        for watch in unlisted {
+        let denied = |watch: &Watch| serves_another && state.troubles.get(watch).is_some_and(|trouble| trouble.denied);
+        for watch in unlisted.iter().filter(|watch| !denied(watch)) {
             obstacles.push(format!("no list of {} yet", describe(watch)));
         }
-        for Trouble { since, what, is_silence: _ } in state.troubles.values() {
-            obstacles.push(format!("for {} s: {what}", (now - *since).as_secs()));
+        for (watch, Trouble { since, what, .. }) in &state.troubles {
+            let seconds = (now - *since).as_secs();
+            match &watch.1 {
+                Some(namespace) if denied(watch) => {
+                    report.notes.push(format!("namespace {namespace} is not served for {seconds} s: {what}"));
+                }
+                _ => obstacles.push(format!("for {seconds} s: {what}")),
+            }
         }
         obstacles.extend(campaign.map(|why| format!("cannot campaign to be the active replica: {why}")));
-        obstacles
+        report
+    }
+
+    /// What speaks against a controller that serves the whole cluster.
+    #[cfg(test)]
+    pub fn obstacles(&self, unlisted: &[Watch], campaign: Option<String>) -> Vec<String> {
+        self.report(&BTreeSet::new(), unlisted, campaign).obstacles
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -167,7 +217,7 @@ impl Health {
 impl State {
     fn note(&mut self, watch: Watch, what: &str) -> &mut Trouble {
         let since = Instant::now();
-        let new = || Trouble { since, what: String::new(), is_silence: false };
+        let new = || Trouble { since, what: String::new(), denied: false, is_silence: false };
         let trouble = self.troubles.entry(watch).or_insert_with(new);
         trouble.what = what.to_owned();
         trouble
@@ -270,9 +320,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_trouble_lasts_from_its_beginning_until_the_next_request_is_accepted_whatever_others_hear() {
         let health = health();
-        health.trouble(pods(), "one thing");
+        health.trouble(pods(), "one thing", false);
         tokio::time::advance(Duration::from_secs(7)).await;
-        health.trouble(pods(), "another");
+        health.trouble(pods(), "another", true);
         health.heard();
         health.accepted(&(Kind::Pods, Some("b".into())));
         assert_eq!(health.obstacles(&[], None), ["for 7 s: another"]);
@@ -302,5 +352,32 @@ mod tests {
         outages.mark_unchanged();
         health.heard();
         assert!(!outages.has_changed().unwrap(), "it was over before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_without_rights_is_no_obstacle_while_another_one_is_served() {
+        let watch = |namespace: &str| (Kind::Pods, Some(namespace.to_owned()));
+        let health = health();
+        let scope = BTreeSet::from(["a", "b"]);
+        let report = |unlisted: &[Watch]| health.report(&scope, unlisted, None);
+        let unlisted = [watch("b")];
+        assert_eq!(report(&unlisted).obstacles, ["no list of pods in namespace b yet"], "it may come at any time");
+        health.trouble(watch("b"), "cannot reach the API server", false);
+        assert_eq!(report(&unlisted).obstacles.len(), 2, "that may be this replica's own trouble");
+        health.trouble(watch("b"), "missing rights", true);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        let note = "namespace b is not served for 7 s: missing rights";
+        assert_eq!(report(&unlisted), Report { obstacles: vec![], notes: vec![note.into()] });
+        assert_eq!(report(&[]), Report { obstacles: vec![], notes: vec![note.into()] }, "one that was served before");
+        assert_eq!(health.unserved(&[]), BTreeSet::from(["b".to_owned()]));
+        let none = [watch("a"), watch("b")];
+        let said = "no list of pods in namespace b yet";
+        assert!(report(&none).obstacles.contains(&said.to_owned()), "while no other one is served, it is one");
+        health.trouble(watch("a"), "missing rights", true);
+        assert_eq!(report(&[]).obstacles.len(), 2);
+        health.accepted(&watch("a"));
+        health.accepted(&watch("b"));
+        assert_eq!(report(&[]), Report::default());
+        assert_eq!(health.report(&BTreeSet::new(), &[(Kind::Pods, None)], None).obstacles.len(), 1, "the whole cluster");
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::census::Census;
+use super::health::Report;
 use super::metrics::Now;
 use crate::controller::SetLog;
 use crate::controller::replicas::Activity;
@@ -93,29 +94,31 @@ fn alive<S: ApiServer>(shared: &Shared<S>) -> Response<Body> {
 
 /// A replica that stands by is as ready as the active one.
 fn can_work<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Response<Body> {
-    let obstacles = obstacles(shared, activity);
+    let Report { obstacles, notes } = report(shared, activity);
+    let lines = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     if obstacles.is_empty() {
-        return text(StatusCode::OK, "ok\n");
+        return text(StatusCode::OK, format!("ok\n{}", lines(&notes)));
     }
-    let lines: String = obstacles.iter().map(|obstacle| format!("{obstacle}\n")).collect();
-    text(StatusCode::SERVICE_UNAVAILABLE, lines)
+    text(StatusCode::SERVICE_UNAVAILABLE, lines(&[obstacles, notes].concat()))
 }
 
-fn obstacles<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Vec<String> {
-    let unlisted = shared.world().unlisted();
-    shared.monitor.health.obstacles(&unlisted, activity.trouble())
+fn report<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Report {
+    let world = shared.world();
+    shared.monitor.health.report(&world.scope(), &world.unlisted(), activity.trouble())
 }
 
 fn metrics<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> String {
-    let ready = obstacles(shared, activity).is_empty();
-    let (census, objects) = {
+    let ready = report(shared, activity).obstacles.is_empty();
+    let (census, objects, unserved) = {
         let world = shared.world();
-        (Census::of(world.statuses()), world.counts())
+        let unserved = shared.monitor.health.unserved(&world.unlisted()).len();
+        (Census::of(world.statuses()), world.counts(), unserved)
     };
     let queues = [("elections", shared.elections.depth()), ("sweeps", shared.sweeps.depth())];
-    let (active, time) = (activity.is_active(), (shared.clock)());
     let silences = shared.monitor.health.silences();
-    shared.monitor.metrics.tell(Now { census, objects, silences, queues, active, ready, time })
+    let halted = shared.is_halted();
+    let (active, time) = (activity.is_active() && !halted, (shared.clock)());
+    shared.monitor.metrics.tell(Now { census, objects, unserved, silences, queues, active, ready, halted, time })
 }
 
 #[cfg(test)]

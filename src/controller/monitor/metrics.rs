@@ -54,8 +54,10 @@ pub struct Metrics {
     silence: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     queue: Family<Labels<1>, Gauge>,
     objects: Family<Labels<1>, Gauge>,
+    unserved: Gauge,
     active: Gauge,
     ready: Gauge,
+    halted: Gauge,
     /// Since when each Election has been without a leader.
     vacancies: Mutex<HashMap<Key, Instant>>,
 }
@@ -69,12 +71,16 @@ pub struct Now {
     pub objects: [(Kind, usize); 3],
     /// How long nothing has come on the watches.
     pub silences: [(Kind, Duration); 3],
+    /// How many of the namespaces that are to be served are not.
+    pub unserved: usize,
     /// How many Elections are due, and names to be swept.
     pub queues: [(&'static str, usize); 2],
     /// Whether this replica is the active one.
     pub active: bool,
     /// Whether /readyz says that it is ready.
     pub ready: bool,
+    /// Whether nothing is written any more.
+    pub halted: bool,
     /// The time on the wall clock.
     pub time: Timestamp,
 }
@@ -117,8 +123,10 @@ impl Metrics {
             silence: add(all, &table::SILENCE, Family::default()),
             queue: add(all, &table::QUEUE, Family::default()),
             objects: add(all, &table::OBJECTS, Family::default()),
+            unserved: add(all, &table::UNSERVED, Gauge::default()),
             active: add(all, &table::ACTIVE, Gauge::default()),
             ready: add(all, &table::READY, Gauge::default()),
+            halted: add(all, &table::HALTED, Gauge::default()),
             vacancies: Mutex::default(),
             registry,
         };
@@ -136,7 +144,8 @@ impl Metrics {
 
     /// All of it, as it is now.
     pub fn tell(&self, now: Now) -> String {
-        let Now { census: Census { states, stalled, vacant_since }, objects, silences, queues, active, ready, time } = now;
+        let Now { census, objects, unserved, silences, queues, active, ready, halted, time } = now;
+        let Census { states, stalled, vacant_since } = census;
         for (state, count) in states {
             self.elections.get_or_create(&[("state", state)]).set(count);
         }
@@ -153,8 +162,10 @@ impl Metrics {
         for (queue, depth) in queues {
             self.queue.get_or_create(&[("queue", queue)]).set(whole(depth));
         }
+        self.unserved.set(whole(unserved));
         self.active.set(active.into());
         self.ready.set(ready.into());
+        self.halted.set(halted.into());
         let mut told = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut told, &self.registry);

@@ -175,18 +175,32 @@ pub(super) const SILENCE: Definition = Definition::seconds(
 pub(super) const QUEUE: Definition = Definition::new(
     "podium_queue_depth",
     Shape::Gauge,
-    "Elections that are due and that nobody works on yet: to be decided on, or, being gone, to be swept. On a replica that \
-     stands by all Elections wait, until it is active",
+    "Elections that are due and that nobody works on yet: to be decided on, or, being gone, to be swept. 0 on a replica that \
+     stands by",
 )
 .by(&[("queue", Values::Of(&["elections", "sweeps"]))]);
 
 pub(super) const OBJECTS: Definition =
     Definition::new("podium_cached_objects", Shape::Gauge, "Objects in the caches").by(&[("resource", Values::Of(KINDS))]);
 
+pub(super) const UNSERVED: Definition = Definition::new(
+    "podium_namespaces_unserved",
+    Shape::Gauge,
+    "Namespaces of `--namespaces` that are not served, because a list or a watch in them is refused, or was not answered yet: /readyz \
+     and the log say which, and why. Always 0 where the whole cluster is served",
+);
+
 pub(super) const ACTIVE: Definition =
     Definition::new("podium_active", Shape::Gauge, "1 on the replica that elects, 0 on those that stand by");
 
 pub(super) const READY: Definition = Definition::new("podium_ready", Shape::Gauge, "1 if /readyz says so, else 0");
+
+pub(super) const HALTED: Definition = Definition::new(
+    "podium_halted",
+    Shape::Gauge,
+    "1 if revisions of the API server went back, as after a restore of etcd without --bump-revision: nothing is written any more \
+     until the process is started again",
+);
 
 pub(super) const BUILD: Definition =
     Definition::new("podium_build", Shape::Info, "Which Podium this is").by(&[("version", Values::Told("of the program"))]);
@@ -201,7 +215,7 @@ pub(super) const OPEN: Definition = Definition::new("process_open_fds", Shape::G
 pub(super) const MOST_OPEN: Definition = Definition::new("process_max_fds", Shape::Gauge, "How many may be");
 
 /// All of them.
-pub const TABLE: [&Definition; 20] = [
+pub const TABLE: [&Definition; 22] = [
     &ELECTIONS,
     &STALLED,
     &LONGEST,
@@ -213,8 +227,10 @@ pub const TABLE: [&Definition; 20] = [
     &SILENCE,
     &QUEUE,
     &OBJECTS,
+    &UNSERVED,
     &ACTIVE,
     &READY,
+    &HALTED,
     &BUILD,
     &CPU,
     &RESIDENT,

@@ -25,9 +25,11 @@ fn told(metrics: &Metrics) -> String {
         census: Census::of(std::iter::empty()),
         objects: Kind::ALL.map(|kind| (kind, 3)),
         silences: Kind::ALL.map(|kind| (kind, Duration::from_secs(9))),
+        unserved: 1,
         queues: [("elections", 1), ("sweeps", 0)],
         active: true,
         ready: true,
+        halted: false,
         time: Timestamp::UNIX_EPOCH,
     })
 }

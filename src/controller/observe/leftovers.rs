@@ -108,8 +108,32 @@ impl Namespace {
         self.suspects.contains(election) || self.retired.contains_key(election)
     }
 
-    /// Notes that the Election of this name is gone. Its pods are still related to it.
+    /// Whether any pod carries a claim of an Election of this name.
+    fn is_claimed(&self, election: &str) -> bool {
+        let mut pods = self.related.get(election).into_iter().flatten().filter_map(|name| self.pods.get(name));
+        pods.any(|pod| pod.value.claims.get(election).is_some())
+    }
+
+    /// The Elections that are gone of which the pod carries a claim.
+    pub(super) fn claims_of(&self, pod: &str) -> Vec<String> {
+        let claims = self.pods.get(pod).into_iter().flat_map(|pod| pod.value.claims.keys());
+        claims.filter(|election| self.retired.contains_key(*election)).map(str::to_owned).collect()
+    }
+
+    /// Of an Election that is gone and of which no pod carries a claim, nothing is left: it is not remembered, also where nobody sweeps.
+    pub(super) fn forget_unclaimed(&mut self, elections: &[String]) {
+        for election in elections {
+            if !self.is_claimed(election) {
+                self.retired.remove(election);
+            }
+        }
+    }
+
+    /// Notes that the Election of this name is gone. Its pods are still related to it. Without a claim on any, nothing is left of it.
     pub(super) fn retire(&mut self, election: &str, uid: Uid, label: LeaderLabel) {
+        if !self.is_claimed(election) {
+            return;
+        }
         let pods = self.related.get(election).into_iter().flatten().filter_map(|name| Some(&self.pods.get(name)?.value));
         let led = pods.filter(|pod| pod.claims.get(election).is_some() && has(pod, &label));
         let pods = led.map(|pod| pod.version.uid.clone()).collect();

@@ -48,7 +48,7 @@ pub struct Namespace {
     pub(super) related: BTreeMap<Name, BTreeSet<Name>>,
     /// By Election: UIDs of its former holders that are known to be gone for ever.
     pub(super) gone: BTreeMap<String, BTreeSet<Uid>>,
-    /// By name: Elections that were seen and are gone, until their labels are swept.
+    /// By name: Elections that were seen and are gone, until their labels are swept, or no pod carries their claim.
     pub(super) retired: BTreeMap<String, Retired>,
     /// Names of Elections that a label on a pod may be left of.
     pub(super) suspects: BTreeSet<Name>,
@@ -72,13 +72,13 @@ impl Namespace {
         }
     }
 
-    /// The names and UIDs of all cached objects of this kind.
-    pub fn all(&self, kind: Kind) -> Vec<(String, Uid)> {
+    /// The names and versions of all cached objects of this kind.
+    pub fn all(&self, kind: Kind) -> BTreeMap<String, Version> {
         match kind {
-            Kind::Pods => self.pods.iter().map(|(name, pod)| (name.to_string(), pod.value.version.uid.clone())).collect(),
-            Kind::Leases => self.leases.iter().map(|(name, seen)| (name.clone(), seen.value.lease.uid.clone())).collect(),
+            Kind::Pods => self.pods.iter().map(|(name, pod)| (name.to_string(), pod.value.version.clone())).collect(),
+            Kind::Leases => self.leases.iter().map(|(name, seen)| (name.clone(), seen.value.version())).collect(),
             Kind::Elections => {
-                self.elections.iter().map(|(name, seen)| (name.to_string(), seen.value.version.uid.clone())).collect()
+                self.elections.iter().map(|(name, seen)| (name.to_string(), seen.value.version.clone())).collect()
             }
         }
     }
@@ -172,6 +172,7 @@ impl Namespace {
             }
         }
         self.note_unlabelled(&pod);
+        let claimed = self.claims_of(name);
         self.unrelate(name);
         let name: Name = self.pods.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());
         self.pod_names.insert(pod.version.uid.clone(), name.clone());
@@ -183,10 +184,12 @@ impl Namespace {
         }
         self.pods.insert(name.clone(), pod);
         self.suspect(&name);
+        self.forget_unclaimed(&claimed);
         affected
     }
 
     fn remove_pod(&mut self, name: &str) -> Affected {
+        let claimed = self.claims_of(name);
         self.unrelate(name);
         let Some(known) = self.pods.remove(name) else { return Affected::new() };
         let uid = known.value.version.uid.clone();
@@ -198,6 +201,7 @@ impl Namespace {
             }
             self.note_gone(election, [uid.clone()]);
         }
+        self.forget_unclaimed(&claimed);
         relations
     }
 

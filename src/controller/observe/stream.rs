@@ -1,9 +1,9 @@
 //! How far one watch has come, so that answers to our own requests can be merged into what it delivers, and never undo it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cached::Named;
-use crate::election::term::ResourceVersion;
+use crate::election::term::{ResourceVersion, Version};
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,9 +37,9 @@ pub struct Stream {
     position: Option<ResourceVersion>,
     /// The list that is arriving, while one is.
     relist: Option<Vec<Named>>,
-    /// By namespace and name: objects that an answer showed to be gone, with the version that was known then. What the watch
-    /// still delivers up to there is the past.
-    gone: BTreeMap<(String, String), ResourceVersion>,
+    /// By namespace and name: objects that an answer showed to be gone, with the version that was known then. What the watch, a list
+    /// that began before, or an answer that was longer under way still tells of it, or of what had the name before it, is the past.
+    gone: BTreeMap<(String, String), Version>,
     /// Counts beginnings and ends of lists.
     lists: u64,
     synced: bool,
@@ -75,19 +75,26 @@ impl Stream {
         self.synced && self.relist.is_none() && ticket.lists == self.lists
     }
 
-    /// An answer showed that the object, last known at this revision, is gone.
-    pub fn note_gone(&mut self, namespace: &str, name: &str, revision: ResourceVersion) {
-        self.gone.insert((namespace.into(), name.into()), revision);
+    /// An answer showed that the object, last known at this version, is gone.
+    pub fn note_gone(&mut self, namespace: &str, name: &str, known: Version) {
+        self.gone.insert((namespace.into(), name.into()), known);
     }
 
-    /// Whether an event about an object tells of a time before an answer showed it to be gone.
-    pub fn is_past(&mut self, namespace: &str, name: &str, revision: ResourceVersion) -> bool {
+    /// Whether this version of an object is of a time before an answer showed it to be gone. UIDs never come back.
+    pub fn is_past(&self, namespace: &str, name: &str, version: &Version) -> bool {
+        let gone = self.gone.get(&(namespace.to_owned(), name.to_owned()));
+        gone.is_some_and(|gone| version.uid == gone.uid || version.resource_version <= gone.resource_version)
+    }
+
+    /// The watch has come to this version of an object, or to its deletion: what is gone need not be remembered beyond that.
+    pub fn come_to(&mut self, namespace: &str, name: &str, version: &Version, is_deletion: bool) {
         let key = (namespace.to_owned(), name.to_owned());
-        let past = self.gone.get(&key).is_some_and(|gone| revision <= *gone);
-        if !past {
+        let is_over = |gone: &Version| {
+            if version.uid == gone.uid { is_deletion } else { version.resource_version > gone.resource_version }
+        };
+        if self.gone.get(&key).is_some_and(is_over) {
             self.gone.remove(&key);
         }
-        past
     }
 
     /// An event arrived.
@@ -107,12 +114,16 @@ impl Stream {
         self.relist.get_or_insert_default().push(item);
     }
 
-    /// The list is complete: what it held.
+    /// The list is complete: what it held, but for what an answer has shown to be gone since it began.
     pub fn end_list(&mut self) -> Vec<Named> {
         self.synced = true;
-        self.gone.clear();
         self.lists += 1;
-        self.relist.take().unwrap_or_default()
+        let items = self.relist.take().unwrap_or_default();
+        let past = |item: &Named| self.is_past(&item.namespace, &item.name, &item.object.version());
+        let (past, items): (Vec<_>, Vec<_>) = items.into_iter().partition(past);
+        let past: BTreeSet<_> = past.into_iter().map(|item| (item.namespace, item.name)).collect();
+        self.gone.retain(|object, _| past.contains(object));
+        items
     }
 }
 

@@ -16,7 +16,7 @@ use super::stream::{Kind, Stream, Ticket};
 use crate::api::ElectionStatus;
 use crate::controller::Clock;
 use crate::controller::queue::Grouped;
-use crate::election::term::{Uid, Version};
+use crate::election::term::{ResourceVersion, Uid, Version};
 
 /// An Election, by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +46,8 @@ pub struct Changes {
     pub affected: BTreeSet<Key>,
     /// Names of Elections that are gone and of which something may be left.
     pub orphaned: BTreeSet<Key>,
+    /// Elections that were in the cache and are not any more.
+    pub gone: BTreeSet<Key>,
 }
 
 /// What is watched: the whole cluster, or these namespaces.
@@ -73,6 +75,12 @@ pub struct World {
     pub(super) namespaces: BTreeMap<String, Namespace>,
     streams: BTreeMap<(Kind, Option<String>), Stream>,
     cluster: bool,
+    /// The namespaces of which every watch has delivered its first list; an empty name stands for the whole cluster.
+    served: BTreeSet<String>,
+    /// By kind: the newest revision that anything was seen at.
+    newest: BTreeMap<Kind, ResourceVersion>,
+    /// How it shows that revisions have gone back, if they have.
+    went_back: Option<String>,
     /// Counts the changes: what was stored by which is known to have been seen before a request that began after it.
     pub(super) changes: u64,
     pub(super) clocks: Clocks,
@@ -86,14 +94,28 @@ impl World {
             namespaces: BTreeMap::new(),
             streams: streams.map(|stream| (stream, Stream::default())).collect(),
             cluster: *scope == Scope::Cluster,
+            served: BTreeSet::new(),
+            newest: BTreeMap::new(),
+            went_back: None,
             changes: 0,
             clocks: Clocks::new(clock),
         }
     }
 
-    /// Whether every watch has delivered its first list: before that, absence means nothing at all.
-    pub fn is_synced(&self) -> bool {
-        self.streams.values().all(Stream::is_synced)
+    /// Whether the namespace is served: every watch that is about it has delivered its first list. Before that, absence means nothing at
+    /// all. It asks for no work until then, and hinders no other one.
+    pub fn serves(&self, namespace: &str) -> bool {
+        if self.cluster { self.serves_any() } else { self.served.contains(namespace) }
+    }
+
+    /// Whether any namespace is served.
+    pub fn serves_any(&self) -> bool {
+        !self.served.is_empty()
+    }
+
+    /// The namespaces that are to be served, where it is not the whole cluster.
+    pub fn scope(&self) -> BTreeSet<&str> {
+        self.streams.keys().filter_map(|(_, namespace)| namespace.as_deref()).collect()
     }
 
     /// The watches that have not delivered their first list.
@@ -117,6 +139,21 @@ impl World {
         self.changes
     }
 
+    /// The newest revision that anything of this kind was seen at. Of one kind only: each may have an etcd of its own.
+    pub fn newest(&self, kind: Kind) -> Option<ResourceVersion> {
+        self.newest.get(&kind).copied()
+    }
+
+    /// How it shows that revisions have gone back, if a list has shown it. (Events show nothing of the kind: a watch may lag.)
+    pub fn went_back(&self) -> Option<&str> {
+        self.went_back.as_deref()
+    }
+
+    /// Whether this watch has delivered its first list.
+    pub fn has_listed(&self, kind: Kind, namespace: Option<&str>) -> bool {
+        self.streams.get(&(kind, namespace.map(str::to_owned))).is_some_and(Stream::is_synced)
+    }
+
     /// The mark of a request for objects of this kind in this namespace that begins now.
     pub fn ticket(&mut self, kind: Kind, namespace: &str) -> Ticket {
         self.stream(kind, namespace).ticket()
@@ -125,18 +162,23 @@ impl World {
     /// Takes in what a watch delivered. `namespace`: the one that it watches, if it does not watch the cluster.
     pub fn watched(&mut self, kind: Kind, namespace: Option<&str>, event: Event<Named>) -> Changes {
         let key = (kind, namespace.map(str::to_owned));
+        if let Event::Apply(item) | Event::InitApply(item) | Event::Delete(item) = &event {
+            self.note(kind, item.object.version().resource_version);
+        }
         match event {
             Event::Init => self.streams.entry(key).or_default().begin_list(),
             Event::InitApply(item) => self.streams.entry(key).or_default().list_item(item),
             Event::InitDone => {
                 let items = self.streams.entry(key).or_default().end_list();
-                return self.replace(kind, namespace, items);
+                let changes = self.replace(kind, namespace, items);
+                return if self.begin_to_serve(namespace) { self.everything_in(namespace) } else { changes };
             }
             Event::Apply(item) => {
-                let revision = item.object.version().resource_version;
+                let version = item.object.version();
                 let stream = self.streams.entry(key).or_default();
-                stream.advance(revision);
-                if stream.is_past(&item.namespace, &item.name, revision) {
+                stream.advance(version.resource_version);
+                stream.come_to(&item.namespace, &item.name, &version, false);
+                if stream.is_past(&item.namespace, &item.name, &version) {
                     return Changes::default();
                 }
                 return self.store(item);
@@ -145,7 +187,7 @@ impl World {
                 let version = object.version();
                 let stream = self.streams.entry(key).or_default();
                 stream.advance(version.resource_version);
-                stream.is_past(&namespace, &name, version.resource_version);
+                stream.come_to(&namespace, &name, &version, true);
                 return self.remove(kind, &namespace, &name, &version.uid);
             }
         }
@@ -154,14 +196,17 @@ impl World {
 
     /// Takes in the answer to our own request, unless the watch knows better.
     pub fn answered(&mut self, ticket: Ticket, item: Named) -> Changes {
+        let version = item.object.version();
+        self.note(item.object.kind(), version.resource_version);
         let stream = self.stream(item.object.kind(), &item.namespace);
-        if stream.admits(ticket, item.object.version().resource_version) { self.store(item) } else { Changes::default() }
+        let is_news = stream.admits(ticket, version.resource_version);
+        if is_news && !stream.is_past(&item.namespace, &item.name, &version) { self.store(item) } else { Changes::default() }
     }
 
     /// Takes in that the server does not know the object of this UID any more.
     pub fn answered_gone(&mut self, kind: Kind, namespace: &str, name: &str, uid: &Uid) -> Changes {
         if let Some(known) = self.version(kind, namespace, name).filter(|known| known.uid == *uid) {
-            self.stream(kind, namespace).note_gone(namespace, name, known.resource_version);
+            self.stream(kind, namespace).note_gone(namespace, name, known);
         }
         self.remove(kind, namespace, name, uid)
     }
@@ -176,8 +221,8 @@ impl World {
         self.namespaces.get(namespace)?.version(kind, name)
     }
 
-    /// The names and UIDs of the objects of this kind that the caches have.
-    pub fn all(&self, kind: Kind, namespace: &str) -> Vec<(String, Uid)> {
+    /// The names and versions of the objects of this kind that the caches have.
+    pub fn all(&self, kind: Kind, namespace: &str) -> BTreeMap<String, Version> {
         self.namespaces.get(namespace).map(|cache| cache.all(kind)).unwrap_or_default()
     }
 
@@ -213,6 +258,18 @@ impl World {
         self.namespaces.get(&key.namespace).map(|cache| cache.leftovers(&key.name, keys)).unwrap_or_default()
     }
 
+    fn note(&mut self, kind: Kind, revision: ResourceVersion) {
+        let newest = self.newest.entry(kind).or_insert(revision);
+        *newest = revision.max(*newest);
+    }
+
+    /// Whether a namespace, or the cluster, is served from now on: its last watch has delivered its first list.
+    fn begin_to_serve(&mut self, namespace: Option<&str>) -> bool {
+        let namespace = namespace.map(str::to_owned);
+        let listed = |kind| self.streams.get(&(kind, namespace.clone())).is_some_and(Stream::is_synced);
+        Kind::ALL.into_iter().all(listed) && self.served.insert(namespace.clone().unwrap_or_default())
+    }
+
     fn stream(&mut self, kind: Kind, namespace: &str) -> &mut Stream {
         let namespace = (!self.cluster).then(|| namespace.to_owned());
         self.streams.entry((kind, namespace)).or_default()
@@ -238,7 +295,10 @@ impl World {
         }
         self.changes += 1;
         let affected = cache.remove(kind, name);
-        let changes = self.changed(namespace, affected);
+        let mut changes = self.changed(namespace, affected);
+        if kind == Kind::Elections && self.serves(namespace) {
+            changes.gone.insert(Key { namespace: namespace.into(), name: name.into() });
+        }
         if self.namespaces.get(namespace).is_some_and(Namespace::is_empty) {
             self.namespaces.remove(namespace);
         }
@@ -247,11 +307,12 @@ impl World {
 
     /// Tells the Elections among the affected names from those that are gone or that only pods know; it may be both.
     fn changed(&self, namespace: &str, affected: Affected) -> Changes {
-        let Some(cache) = self.namespaces.get(namespace) else { return Changes::default() };
+        let served = self.namespaces.get(namespace).filter(|_| self.serves(namespace));
+        let Some(cache) = served else { return Changes::default() };
         let key = |name: &Name| Key { namespace: namespace.into(), name: name.to_string() };
         let orphaned = affected.iter().filter(|name| cache.is_orphaned(name));
         let known = affected.iter().filter(|name| cache.elections.contains_key(*name));
-        Changes { affected: known.map(key).collect(), orphaned: orphaned.map(key).collect() }
+        Changes { affected: known.map(key).collect(), orphaned: orphaned.map(key).collect(), gone: BTreeSet::new() }
     }
 
     /// A complete list of one kind: what is not in it is gone.
@@ -261,7 +322,7 @@ impl World {
         let namespaces = self.namespaces.iter().filter(|(namespace, _)| scope.is_none_or(|scope| scope == *namespace));
         let absent: Vec<(String, String, Uid)> = namespaces
             .flat_map(|(namespace, cache)| {
-                cache.all(kind).into_iter().map(move |(name, uid)| (namespace.clone(), name, uid))
+                cache.all(kind).into_iter().map(move |(name, known)| (namespace.clone(), name, known.uid))
             })
             .filter(|(namespace, name, uid)| !listed.contains(&(namespace.as_str(), name.as_str(), uid.clone())))
             .collect();
@@ -270,24 +331,63 @@ impl World {
             all.add(self.remove(kind, &namespace, &name, &uid));
         }
         for item in items {
+            let version = item.object.version();
+            // Nothing was taken in since the list was asked for, and it is the most recent state.
+            let known = self.version(kind, &item.namespace, &item.name).filter(|known| known.uid == version.uid);
+            if let Some(known) = known.filter(|known| known.resource_version > version.resource_version) {
+                self.went_back.get_or_insert_with(|| went_back(kind, known.resource_version, version.resource_version));
+            }
             all.add(self.store(item));
         }
         all
     }
 
-    /// All names of Elections that are gone and of which something may be left.
+    /// All Elections that are served, and all that [`World::orphaned`] names.
+    pub fn everything(&self) -> Changes {
+        self.everything_in(None)
+    }
+
+    /// The same in one namespace.
+    fn everything_in(&self, scope: Option<&str>) -> Changes {
+        let mut changes = Changes::default();
+        for (namespace, cache) in self.served_caches().filter(|(namespace, _)| scope.is_none_or(|scope| scope == *namespace))
+        {
+            let key = |name: String| Key { namespace: namespace.to_owned(), name };
+            changes.affected.extend(cache.elections.keys().map(|name| key(name.to_string())));
+            changes.orphaned.extend(cache.orphaned().into_iter().map(key));
+        }
+        changes
+    }
+
+    /// All names of Elections of what is served that are gone and of which something may be left.
     pub fn orphaned(&self) -> BTreeSet<Key> {
-        let claims = |(namespace, cache): (&String, &Namespace)| {
-            let namespace = namespace.clone();
+        let claims = |(namespace, cache): (&str, &Namespace)| {
+            let namespace = namespace.to_owned();
             cache.orphaned().into_iter().map(move |name| Key { namespace: namespace.clone(), name })
         };
-        self.namespaces.iter().flat_map(claims).collect()
+        self.served_caches().flat_map(claims).collect()
     }
+
+    fn served_caches(&self) -> impl Iterator<Item = (&str, &Namespace)> {
+        let caches = self.namespaces.iter().map(|(namespace, cache)| (namespace.as_str(), cache));
+        caches.filter(|(namespace, _)| self.serves(namespace))
+    }
+}
+
+/// That a consistent answer shows a revision below one that was seen before.
+pub fn went_back(kind: Kind, from: ResourceVersion, to: ResourceVersion) -> String {
+    format!(
+        "revisions of the API server went back (of {}, from {from} to {to}), as after a restore of etcd from a backup without \
+         --bump-revision: nothing is written any more until this process is started again, when all API servers are back",
+        kind.plural()
+    )
 }
 
 impl Changes {
     fn add(&mut self, other: Self) {
-        self.affected.extend(other.affected);
-        self.orphaned.extend(other.orphaned);
+        let Self { affected, orphaned, gone } = other;
+        self.affected.extend(affected);
+        self.orphaned.extend(orphaned);
+        self.gone.extend(gone);
     }
 }

@@ -86,6 +86,7 @@ pub async fn sweep_namespace<S: Server>(
                 }
                 Err(Refusal::NotFound { named: true, .. }) => break,
                 Err(Refusal::Outdated(_)) if attempt < ATTEMPTS => {}
+                Err(Refusal::Busy { after, .. }) if attempt < ATTEMPTS => tokio::time::sleep(after).await,
                 Err(refusal) => return Err(refusal),
             }
             match server.read(namespace, Read::Pod(name.clone())).await {

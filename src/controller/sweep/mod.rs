@@ -34,11 +34,10 @@ pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
             Outcome::Failed
         }
         Err(refusal) => {
-            if !shared.complaints.is_news(key, WORK, &refusal.to_string()) {
-                return Outcome::Failed;
+            if shared.complaints.is_news(key, WORK, &refusal.to_string()) {
+                warn!(election = %key, "failed to sweep the labels of a deleted Election, trying again: {refusal}");
             }
-            warn!(election = %key, "failed to sweep the labels of a deleted Election, trying again: {refusal}");
-            Outcome::Failed
+            refusal.outcome()
         }
     }
 }

@@ -97,6 +97,7 @@ async fn a_sweep_that_left_the_label_is_not_done() {
         pod("a", 60, |object| {
             object["metadata"]["labels"]["leader"] = "true".into();
             object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
+            set_by(object, names::MANAGER, &["leader"]);
         })
     };
     let script = Script {

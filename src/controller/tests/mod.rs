@@ -3,9 +3,13 @@
 mod act;
 mod answers;
 mod background;
+mod busy;
 mod caches;
 mod clock;
 mod disputes;
+mod forgets;
+mod halts;
+mod namespaces;
 mod sweep;
 
 use std::sync::Arc;
