@@ -75,7 +75,8 @@ impl Scenario {
     /// The same, started by another command.
     pub fn sidecar_by(&self, mut command: Command, name: &str, kubeconfig: &Kubeconfig) -> Call {
         let (directory, number) = self.next_process();
-        let (name, file) = (name.to_owned(), format!("sidecar-{number}-{name}"));
+        // A host's name may have dots, and the files differ in their extensions.
+        let (name, file) = (name.to_owned(), format!("sidecar-{number}-{}", name.replace('.', "-")));
         let path = |extension: &str| directory.join(format!("{file}.{extension}"));
         fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
             .expect("a writable directory");
