@@ -37,7 +37,7 @@ fn edits(other: &Election) -> Vec<(&'static str, Value, Outcome)> {
         ("a garbled list", annotation("unfenced", json!("a,,b")), NewTerm),
         ("a list of nobody", annotation("unfenced", json!("no-such-uid")), NewTerm),
         ("no checksum", annotation("checksum", json!(null)), NewTerm),
-        ("no list", annotation("unfenced", json!(null)), Stays),
+        ("no list", annotation("unfenced", json!(null)), NewTerm),
         ("no reason", annotation("reason", json!(null)), Stays),
         ("another reason", annotation("reason", json!("nonsense")), Stays),
         ("no incarnation", annotation("election", json!(null)), NewTerm),
