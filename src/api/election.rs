@@ -16,7 +16,6 @@ use super::selector::{DNS_NAME, LABEL_KEY};
     namespaced,
     status = "ElectionStatus",
     derive = "PartialEq",
-    shortname = "el",
     category = "podium",
     doc = "An Election keeps exactly one of the ready pods that match its selector labelled as the leader.",
     selectable = ".status.leader",
@@ -188,7 +187,7 @@ pub struct ElectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub lease: Option<String>,
-    /// Ready: the one labelled pod is `leader`, or no pod matches at all. Stalled: a person is needed; the message says for what.
+    /// Ready: the API server has confirmed the label on `leader` for this term. Stalled: a person is needed; the message says for what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxItems" = 8, "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]), with = "Vec<Condition>")]
     pub conditions: Option<Vec<Condition>>,
