@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::scenario;
 use crate::server::Resource::{self, Elections, Events, Leases, Pods};
-use crate::server::{Answer, Request, Server, managers};
+use crate::server::{Answer, Request, Server};
 
 /// One request of the script.
 struct Step {
@@ -160,7 +160,7 @@ fn object(step: &Step, body: &Value, seen: &mut Seen) -> Value {
     let is_another = seen.insert(format!("uid:{name}"), uid.clone()) != Some(uid);
     // Of whom the others are hangs on the clients' names.
     let labels = metadata["labels"].as_object().into_iter().flatten().map(|(key, _)| key);
-    let of_podium: Vec<&String> = labels.filter(|key| managers::of(body, key) == Some("podium")).collect();
+    let of_podium: Vec<&String> = labels.filter(|key| manager_of(body, key) == Some("podium")).collect();
     let status = &body["status"];
     let (spec, status) = match step.resource {
         // A real pod has much more of both.
@@ -174,6 +174,14 @@ fn object(step: &Step, body: &Value, seen: &mut Seen) -> Value {
         "deleting": metadata["deletionTimestamp"].is_string(), "grace": metadata["deletionGracePeriodSeconds"],
         "owners": metadata["ownerReferences"].as_array().map(Vec::len), "spec": spec, "status": status,
     })
+}
+
+/// Who set this label of the object last.
+fn manager_of<'a>(object: &'a Value, label: &str) -> Option<&'a str> {
+    let field = format!("f:{label}");
+    let mut entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let entry = entries.find(|entry| !entry["fieldsV1"]["f:metadata"]["f:labels"][&field].is_null())?;
+    entry["manager"].as_str()
 }
 
 /// Everything that Podium asks of a server, and that people do to what it goes by.

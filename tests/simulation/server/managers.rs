@@ -36,14 +36,6 @@ pub fn note(before: &Value, after: &mut Value, manager: &str) {
     }
 }
 
-/// Who set this label of the object last.
-pub fn of<'a>(object: &'a Value, label: &str) -> Option<&'a str> {
-    let field = format!("f:{label}");
-    let mut entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
-    let entry = entries.find(|entry| !entry["fieldsV1"]["f:metadata"]["f:labels"][&field].is_null())?;
-    entry["manager"].as_str()
-}
-
 fn values(object: &Value) -> BTreeMap<String, Value> {
     object["metadata"]["labels"].as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
 }

@@ -3,7 +3,7 @@
 //!
 //! It keeps every revision. It knows no time but what it is told, and nothing of Podium.
 
-pub mod managers;
+mod managers;
 mod read;
 mod resource;
 mod schema;
