@@ -25,19 +25,34 @@ struct Dispute {
     /// The latest repairs, at most [`REPAIRS`], the earliest first.
     repairs: VecDeque<Instant>,
     contested: bool,
+    /// The contest is over here, and the status says so not yet.
+    settled: bool,
     refused: Option<String>,
     /// The last change of each follower's label that was acknowledged.
     followers: HashMap<Uid, LabelChange>,
 }
 
 impl Disputes {
-    /// What a decision has to know.
-    pub fn of(&self, key: &Key) -> (Option<Contest>, Option<String>) {
+    /// What a decision has to know. `said`: the status says that the label is contested.
+    ///
+    /// A controller that finds the status so, and repaired nothing itself, takes the contest over: two active ones would
+    /// overwrite each other's status without end.
+    pub fn of(&self, key: &Key, said: bool) -> (Option<Contest>, Option<String>) {
         let mut all = self.lock();
+        if said {
+            let dispute = all.entry(key.clone()).or_default();
+            if !dispute.contested && !dispute.settled {
+                dispute.contested = true;
+                dispute.repairs = [Instant::now()].into();
+            }
+        }
         let Some(dispute) = all.get_mut(key) else { return (None, None) };
+        dispute.settled &= said;
         let repaired_ago = dispute.repairs.back().map_or(Duration::MAX, Instant::elapsed);
         let repaired_ago = SignedDuration::try_from(repaired_ago).unwrap_or(SignedDuration::MAX);
-        dispute.contested &= repaired_ago < CONTEST;
+        if dispute.contested && repaired_ago >= CONTEST {
+            (dispute.contested, dispute.settled) = (false, said);
+        }
         (dispute.contested.then_some(Contest { repaired_ago }), dispute.refused.clone())
     }
 
@@ -100,7 +115,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn three_repairs_within_a_minute_are_a_contest_until_a_minute_without_one() {
         let disputes = Disputes::default();
-        let contested = || disputes.of(&key("web")).0.map(|contest| contest.repaired_ago.as_secs());
+        let contested = || disputes.of(&key("web"), false).0.map(|contest| contest.repaired_ago.as_secs());
         for _ in 0..2 {
             disputes.repaired(&key("web"));
             advance(29 * SECOND).await;
@@ -108,7 +123,7 @@ mod tests {
         assert_eq!(contested(), None);
         disputes.repaired(&key("web"));
         assert_eq!(contested(), Some(0));
-        assert_eq!(disputes.of(&key("db")).0, None, "another Election");
+        assert_eq!(disputes.of(&key("db"), false).0, None, "another Election");
         advance(59 * SECOND).await;
         assert_eq!(contested(), Some(59));
         advance(SECOND).await;
@@ -124,7 +139,7 @@ mod tests {
             disputes.repaired(&key("web"));
             advance(31 * SECOND).await;
         }
-        assert_eq!(disputes.of(&key("web")).0, None);
+        assert_eq!(disputes.of(&key("web"), false).0, None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -135,11 +150,24 @@ mod tests {
             disputes.followed(&key("web"), &pod, LabelChange::Follow);
             disputes.followed(&key("web"), &pod, LabelChange::Remove);
         }
-        assert_eq!(disputes.of(&key("web")).0, None);
+        assert_eq!(disputes.of(&key("web"), false).0, None);
         for _ in 0..4 {
             disputes.followed(&key("web"), &pod, LabelChange::Follow);
         }
-        assert!(disputes.of(&key("web")).0.is_some());
+        assert!(disputes.of(&key("web"), false).0.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_contest_that_only_the_status_knows_is_taken_over_for_a_minute_and_no_longer() {
+        let disputes = Disputes::default();
+        assert!(disputes.of(&key("web"), true).0.is_some(), "another controller saw it");
+        advance(59 * SECOND).await;
+        assert!(disputes.of(&key("web"), true).0.is_some());
+        advance(SECOND).await;
+        assert_eq!(disputes.of(&key("web"), true).0, None, "over, and the status is not written yet");
+        assert_eq!(disputes.of(&key("web"), true).0, None);
+        assert_eq!(disputes.of(&key("web"), false).0, None);
+        assert!(disputes.of(&key("web"), true).0.is_some(), "another controller still sees it");
     }
 
     #[test]
@@ -148,7 +176,7 @@ mod tests {
         assert!(!disputes.refused(&key("web"), None));
         assert!(disputes.refused(&key("web"), Some("no".into())));
         assert!(!disputes.refused(&key("web"), Some("no, again".into())));
-        assert_eq!(disputes.of(&key("web")).1.as_deref(), Some("no, again"));
+        assert_eq!(disputes.of(&key("web"), false).1.as_deref(), Some("no, again"));
         assert!(disputes.refused(&key("web"), None));
     }
 }

@@ -21,6 +21,7 @@ use super::observe::world::{Changes, Key, World, went_back};
 use super::queue::Queue;
 use super::server::{Read, Refusal, Server, Write};
 use super::{Clock, Options, workers};
+use crate::api::Reason;
 use crate::election::Snapshot;
 use crate::election::term::{Uid, Version};
 
@@ -113,7 +114,9 @@ impl<S: Server> Shared<S> {
     /// What a decision about the Election looks at, and its Lease as it must be written back. `None`: no such Election is known.
     pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
         let (mut snapshot, lease) = self.world().snapshot(key, consulted)?;
-        (snapshot.contest, snapshot.refused) = self.disputes.of(key);
+        let stalled = snapshot.election.status.condition("Stalled").filter(|stalled| stalled.status == "True");
+        let said = stalled.is_some_and(|stalled| stalled.reason == format!("{:?}", Reason::LabelContested));
+        (snapshot.contest, snapshot.refused) = self.disputes.of(key, said);
         Some((snapshot, lease))
     }
 

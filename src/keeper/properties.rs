@@ -167,7 +167,7 @@ impl Judge {
             }
             Finish => {
                 let patient = self.abandoned.is_some_and(|since| now < since + 10_000);
-                prop_assert!(!self.running && !(self.there && patient), "{now}: something is left");
+                prop_assert!(!(self.running || self.there && patient), "{now}: something is left");
             }
             Step::Wait(_) => {}
         }
@@ -186,7 +186,8 @@ proptest! {
     ) {
         news.sort_by_key(|(when, _)| *when);
         let steps = play_on(machine, LIMITS, &news);
-        let mut all: Vec<(u64, Result<News, (Step, bool)>)> = news.iter().map(|(when, news)| (*when, Ok(*news))).collect();
+        type Input = Result<News, (Step, bool)>;
+        let mut all: Vec<(u64, Input)> = news.iter().map(|(when, news)| (*when, Ok(*news))).collect();
         all.extend(steps.iter().map(|(when, step, succeeded)| (*when, Err((*step, *succeeded)))));
         // Steady: the news of one time come before the steps.
         all.sort_by_key(|(when, _)| *when);

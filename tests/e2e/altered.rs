@@ -97,7 +97,7 @@ async fn nobody_else_is_labelled_while_a_policy_restores_the_label_of_a_former_l
         let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
         assert!(message.contains("label leader is true instead of absent"), "{message}");
         world.condition("web", "Ready", "False", "WriteRefused").await;
-        assert_eq!(labelled(world).await, [former.name.clone()]);
+        assert_eq!(labelled(world).await, std::slice::from_ref(&former.name));
         policy.remove().await;
         let next = world.leader_after("web", &former).await;
         assert_eq!(labelled(world).await, [next.name]);

@@ -57,7 +57,8 @@ fn a_file_that_somebody_removed_or_changed_is_back_while_it_still_leads() {
         fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) && look_at(file) == Some(("web-0".into(), 0o644))
     };
     until("leads", || is_whole(&file));
-    let changes: [(&str, fn(&Path)); 7] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 7] = [
         ("removed", |file| fs::remove_file(file).unwrap()),
         ("emptied", |file| drop(fs::File::create(file).unwrap())),
         ("overwritten", |file| fs::write(file, "web-1").unwrap()),
