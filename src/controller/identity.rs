@@ -36,6 +36,11 @@ impl Identity {
         Self { name: name.into(), is_pod: false, process: Process::this() }
     }
 
+    /// Another process, in a pod of this name: `space` stands for the machine and the PID namespace.
+    pub fn of_process(pod: impl Into<String>, space: impl Into<String>, pid: u32, start: u64) -> Self {
+        Self { name: pod.into(), is_pod: true, process: Process { space: space.into(), pid, start } }
+    }
+
     /// Whether the holder of this identity is known to have ended. It is another one, found when this process starts.
     pub fn knows_ended(&self, holder: &str) -> bool {
         let Some((name, process)) = parse(holder) else { return false };

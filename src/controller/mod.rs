@@ -160,7 +160,7 @@ async fn run_monitored<S: Server>(
         }
     };
     // Beside the first lists: who is alone does not wait for one after the other.
-    let mut replica = Replica::start(&client, options.candidacy.clone())?;
+    let mut replica = Replica::start(&server, &client, options.candidacy.clone())?;
     let shared = Arc::new(Shared::new(server, options, monitor));
     let mut telling = JoinSet::new();
     if let Some((server, set_log)) = http {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use kube::Client;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::identity::Identity;
 use super::observe::world::Scope;
+use super::server::Server;
 use crate::campaign::{Campaign, Claimed, Clock, InvalidSettings, Leadership, LeaseLock, Settings, Timing};
 use crate::hash::fnv;
 
@@ -95,8 +96,8 @@ impl Activity {
     }
 }
 
-/// The task that campaigns, and what makes it leave when it is dropped.
-type UnderWay = (JoinHandle<Result<(), Claimed>>, oneshot::Sender<()>);
+/// The task that campaigns, its end, and what makes it leave when it is dropped.
+type UnderWay = (AbortHandle, oneshot::Receiver<Result<(), Claimed>>, oneshot::Sender<()>);
 
 /// The campaign of one replica.
 pub struct Replica {
@@ -106,11 +107,11 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Begins to campaign, if this replica is to.
+    /// Begins to campaign, if this replica is to, in a task of this server.
     ///
     /// # Errors
     /// Durations that do not work together.
-    pub fn start(client: &Client, candidacy: Option<Candidacy>) -> Result<Self, InvalidSettings> {
+    pub fn start<S: Server>(server: &S, client: &Client, candidacy: Option<Candidacy>) -> Result<Self, InvalidSettings> {
         let Some(Candidacy { namespace, name, identity, timing, clock }) = candidacy else {
             return Ok(Self { activity: Activity::always(), campaign: None });
         };
@@ -126,19 +127,23 @@ impl Replica {
         let campaign = Campaign::with_clock(lock, settings, clock)?;
         let activity = Activity(Some(campaign.leadership()));
         let (leave, left) = oneshot::channel();
-        let task = tokio::spawn(campaign.run(async {
-            // Or the sender is gone: as well a reason to leave.
-            let _ = left.await;
+        let (tell, ended) = oneshot::channel();
+        let task = tokio::spawn(server.around(async move {
+            let campaign = campaign.run(async {
+                // Or the sender is gone: as well a reason to leave.
+                let _ = left.await;
+            });
+            let _ = tell.send(campaign.await);
         }));
-        Ok(Self { activity, campaign: Some((task, leave)) })
+        Ok(Self { activity, campaign: Some((task.abort_handle(), ended, leave)) })
     }
 
     /// Waits for the end of the campaign, which has none unless the Lease is an Election's.
     pub async fn ended(&mut self) -> Option<Claimed> {
         match &mut self.campaign {
             None => std::future::pending().await,
-            Some((task, _)) => {
-                let ended = task.await;
+            Some((_, ended, _)) => {
+                let ended = ended.await;
                 self.campaign = None;
                 ended.ok()?.err()
             }
@@ -147,18 +152,18 @@ impl Replica {
 
     /// Ends the campaign where it stands. Nothing is written any more, not even the release: the Lease expires.
     pub fn abandon(&mut self) {
-        if let Some((task, _)) = self.campaign.take() {
+        if let Some((task, ..)) = self.campaign.take() {
             task.abort();
         }
     }
 
     /// Gives up the Lease, so that another replica need not wait. Takes no longer than `patience`.
     pub async fn leave(self, patience: Duration) {
-        let Some((task, leave)) = self.campaign else { return };
+        let Some((_, ended, leave)) = self.campaign else { return };
         let was_active = self.activity.is_active();
         let began = Instant::now();
         drop(leave);
-        match tokio::time::timeout(patience, task).await {
+        match tokio::time::timeout(patience, ended).await {
             Ok(_) if was_active => info!(took_ms = began.elapsed().as_millis(), "released the Lease"),
             Ok(_) => {}
             Err(_) => warn!("the Lease could not be released in time: the others wait until it expires"),
