@@ -15,6 +15,7 @@ use podium::election::{Snapshot, decide};
 use podium::lease::record;
 
 use crate::mutation::Mutation;
+use crate::server::Answer;
 use crate::world::*;
 
 /// The core's values, made once.
@@ -22,6 +23,8 @@ struct Values {
     revisions: Vec<ResourceVersion>,
     terms: Vec<Term>,
     uids: Vec<CoreUid>,
+    /// UIDs of Elections.
+    elections: Vec<CoreUid>,
     status: Vec<ElectionStatus>,
 }
 
@@ -31,6 +34,7 @@ static VALUES: LazyLock<Values> = LazyLock::new(|| {
         revisions: numbers.clone().map(|number| ResourceVersion::parse(&number.to_string()).expect("a number")).collect(),
         terms: numbers.clone().map(|number| Term::parse(&number.to_string()).expect("a number")).collect(),
         uids: (0..16).map(|uid: Uid| CoreUid::from(uid.to_string().as_str())).collect(),
+        elections: (0..=Rev::MAX).map(|rev| CoreUid::from(format!("election-{rev}").as_str())).collect(),
         status: [None]
             .into_iter()
             .chain(numbers.map(Some))
@@ -53,15 +57,16 @@ fn rev_of(term: Term) -> Rev {
 
 impl Controller {
     /// One that has just started: it knows what the server knows.
-    pub fn started(lease: Option<Lease>, election: Election, pods: Pods) -> Self {
+    pub fn started(lease: Option<Lease>, election: Option<Election>, pods: Pods) -> Self {
         Self {
             lease,
             expired: false,
-            election: Some(election),
+            election,
             pods,
             gone: 0,
             consulted: Consulted::default(),
             doing: Doing::Decide,
+            background: None,
         }
     }
 
@@ -71,20 +76,48 @@ impl Controller {
         self.lease = lease;
     }
 
+    /// The watch, or an answer, shows the Election. Under another spec, the caches forget which pods are known to be gone.
+    pub fn see_election(&mut self, election: Option<Election>) {
+        let same = self.election.zip(election).is_some_and(|(before, after)| before.same_spec(&after));
+        if !same {
+            self.gone = 0;
+        }
+        self.election = election;
+    }
+
     /// The watch of pods catches up.
     pub fn see_pods(&mut self, pods: &Pods) {
-        for (cached, now) in self.pods.iter_mut().zip(pods) {
-            let gone = cached.filter(|cached| now.is_none_or(|now| now.uid != cached.uid)).map(|cached| cached.uid);
-            *cached = *now;
-            if let Some(uid) = gone {
-                note_gone(&mut self.gone, &self.lease, one(uid));
+        for (before, now) in std::mem::replace(&mut self.pods, *pods).iter().zip(pods) {
+            if let Some(gone) = before.filter(|before| now.is_none_or(|now| now.uid != before.uid)) {
+                self.note_removed(&gone);
             }
         }
     }
 
+    /// Whether the pod is in the cache's index of the Election.
+    fn is_related(&self, pod: &Pod) -> bool {
+        pod.claimed || self.election.is_some_and(|election| election.matches(pod))
+    }
+
+    /// A pod left the cache.
+    fn note_removed(&mut self, pod: &Pod) {
+        if self.is_related(pod) {
+            self.note_gone(one(pod.uid));
+        }
+    }
+
+    /// The holder and the former holders that the cached Lease names.
+    fn former_holders(&self) -> Uids {
+        self.election.and(self.lease).map_or(0, |lease| lease.named())
+    }
+
+    fn note_gone(&mut self, uids: Uids) {
+        self.gone = (self.gone | uids) & self.former_holders();
+    }
+
     /// What the controller decides, and what it will ask the server for if the caches cannot tell. `None`: nothing.
-    pub fn decide(&self, latest: Rev, mutation: Option<Mutation>) -> Option<(Plan, Rev)> {
-        let mut snapshot = self.snapshot(mutation);
+    pub fn decide(&mut self, latest: Rev, mutation: Option<Mutation>) -> Option<(Plan, Rev)> {
+        let mut snapshot = self.snapshot(mutation)?;
         if let Some(mutation) = mutation {
             mutation.before(self, &mut snapshot);
         }
@@ -101,23 +134,27 @@ impl Controller {
     }
 
     fn create_with_holder(&self, mut snapshot: Snapshot, latest: Rev) -> plan::Plan {
-        let blank = Lease { uid: latest, rev: latest, content: Content::Blank };
+        let incarnation = self.election.map_or(0, |election| election.uid);
+        let blank = Lease { uid: latest, rev: latest, incarnation, content: Content::Blank(0) };
         snapshot.lease = Some(core_lease(blank, false));
         snapshot.read_after = Some(revision(latest));
         decide(&snapshot, now())
     }
 
-    fn snapshot(&self, mutation: Option<Mutation>) -> Snapshot {
+    /// `None`: the Election is not known, or deleted.
+    fn snapshot(&self, mutation: Option<Mutation>) -> Option<Snapshot> {
         let names = mutation == Some(Mutation::NamesForUids);
         let uid = |uid: Uid| VALUES.uids[if names { name(uid) } else { usize::from(uid) }].clone();
-        let election = self.election.expect("the Election is there");
+        let election = self.election?;
+        let former = self.former_holders();
         let settled = |index: usize, rev: Rev| self.consulted.settled[index] == rev;
-        let pods = self.pods.iter().flatten().map(|pod| snapshot::Pod {
+        let seen = self.pods.iter().flatten().filter(|pod| self.is_related(pod) || has(former, pod.uid));
+        let pods = seen.map(|pod| snapshot::Pod {
             id: PodRef { name: name_text(pod.uid).into(), uid: uid(pod.uid) },
             resource_version: revision(pod.rev),
-            matches: true,
+            matches: election.matches(pod),
             label: pod.label.then(|| "true".into()),
-            claimed: pod.term != 0,
+            claimed: pod.claimed,
             term: (pod.term != 0).then(|| term(pod.term)),
             settled: settled(name(pod.uid), pod.rev),
             rival: None,
@@ -135,11 +172,11 @@ impl Controller {
             record.holder.iter_mut().for_each(|holder| holder.uid = uid(holder.uid.as_ref().parse().expect("a number")));
             record.unfenced = record.unfenced.iter().map(|held| uid(held.as_ref().parse().expect("a number"))).collect();
         }
-        Snapshot {
+        Some(Snapshot {
             election: snapshot::Election {
                 namespace: "default".into(),
                 name: "web".into(),
-                uid: "election".into(),
+                uid: VALUES.elections[usize::from(election.uid)].clone(),
                 resource_version: revision(election.rev),
                 generation: 1,
                 settled: settled(NAMES, election.rev),
@@ -149,18 +186,27 @@ impl Controller {
             lease,
             pods: pods.collect(),
             gone: (0..16).filter(|uid| has(self.gone, *uid)).map(uid).collect(),
+            contest: None,
+            refused: None,
             read_after: (self.consulted.read_after != 0).then(|| revision(self.consulted.read_after)),
-        }
+        })
     }
 
     /// From the core's plan to that of the model.
-    fn translate(&self, plan: plan::Plan, creates: bool) -> Plan {
-        let plan::Plan { lease, fence, label, status, follow, then } = plan;
+    fn translate(&mut self, plan: plan::Plan, creates: bool) -> Plan {
+        // The background worker decides by itself, at the earliest when nothing else is left to write.
+        let background = plan.claim_next.clone().filter(|_| plan.is_settled()).map(|write| self.patch(write));
+        self.background = background.or(self.background);
+        let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, then } = plan;
         assert!(follow.is_empty(), "followers are not modelled");
         let version = self.lease;
+        let Election { uid, rev, term: before, .. } = self.election.expect("an Election that is decided about");
         let lease = lease.map(|write| match write {
-            LeaseWrite::Create => Write::Create(Content::Blank),
-            LeaseWrite::Blank(..) => Write::Put(version.expect("what is emptied"), Content::Blank),
+            LeaseWrite::Create => Write::Create(uid, Content::Blank(0)),
+            LeaseWrite::Blank(..) => {
+                let version = version.expect("the Lease that is blanked");
+                Write::Put(version, uid, Content::Blank(version.named()))
+            }
             LeaseWrite::Elect { record, .. } => {
                 let record::Record { holder, term, unfenced, .. } = record;
                 let content = Content::Term(Record {
@@ -168,15 +214,17 @@ impl Controller {
                     term: rev_of(term),
                     unfenced: unfenced.iter().map(|uid| one(number(uid))).fold(0, |all, one| all | one),
                 });
-                if creates { Write::Create(content) } else { Write::Put(version.expect("what is replaced"), content) }
+                match version.filter(|_| !creates) {
+                    Some(version) => Write::Put(version, uid, content),
+                    None => Write::Create(uid, content),
+                }
             }
         });
-        let status = status.map(|write| Write::Status {
-            rev: self.election.expect("the Election is there").rev,
-            term: write.status.term.map_or(0, |term| Rev::try_from(term).expect("a small number")),
-        });
-        let status = status.filter(|write| matches!(write, Write::Status { term, .. } if Some(*term) != self.election.map(|election| election.term)));
+        let number =
+            |write: plan::StatusWrite| write.status.term.map_or(0, |term| Rev::try_from(term).expect("a small number"));
+        let status = status.map(number).filter(|term| *term != before).map(|term| Write::Status { uid, rev, term });
         Plan {
+            claim: claim.map(|write| self.patch(write)),
             lease,
             fence: fence.into_iter().map(|write| self.patch(write)).collect(),
             label: label.map(|write| self.patch(write)),
@@ -198,7 +246,7 @@ impl Controller {
             LabelChange::Follow => unreachable!("followers are not modelled"),
         };
         let rev = self.pods[name(uid)].expect("a pod that is seen").rev;
-        Patch { uid, rev, term: rev_of(write.term), label }
+        Patch { uid, rev, term: write.term.map_or(0, rev_of), label }
     }
 
     /// The pod that the plan means: where names stand for UIDs, the one of that name that is cached.
@@ -212,12 +260,12 @@ impl Controller {
     pub fn merge(&mut self, answer: Answer) {
         match answer {
             Answer::Lease(lease) => self.see_lease(Some(lease)),
-            Answer::Election(election) => self.election = Some(election),
+            Answer::Election(election) => self.see_election(Some(election)),
             Answer::Pod(pod) => {
                 let gone = self.pods[name(pod.uid)].filter(|cached| cached.uid != pod.uid);
                 self.pods[name(pod.uid)] = Some(pod);
                 if let Some(gone) = gone {
-                    note_gone(&mut self.gone, &self.lease, one(gone.uid));
+                    self.note_removed(&gone);
                 }
             }
             Answer::Conflict | Answer::NotFound => {}
@@ -225,35 +273,28 @@ impl Controller {
     }
 
     /// The answer to a list: what is found is taken in, and former holders that are not are gone.
-    pub fn list(&mut self, pods: &Pods, election: Election) {
-        let former = former_holders(&self.lease);
+    pub fn list(&mut self, pods: &Pods) {
+        let former = self.former_holders();
         let found = pods.iter().flatten().fold(0, |all, pod| all | one(pod.uid));
         pods.iter().flatten().for_each(|pod| self.merge(Answer::Pod(*pod)));
-        note_gone(&mut self.gone, &self.lease, former & !found);
-        self.election = Some(election);
+        self.note_gone(former & !found);
         let versions = self.pods.map(|pod| pod.map_or(0, |pod| pod.rev));
         self.consulted.settled[..NAMES].copy_from_slice(&versions);
-        self.consulted.settled[NAMES] = election.rev;
+    }
+
+    /// The answer to a read of the Election.
+    pub fn get_election(&mut self, election: Option<Election>) {
+        self.see_election(election);
+        self.consulted.settled[NAMES] = election.map_or(0, |election| election.rev);
     }
 
     /// The pod of this UID is gone.
     pub fn forget(&mut self, uid: Uid) {
         if self.pods[name(uid)].is_some_and(|pod| pod.uid == uid) {
-            self.pods[name(uid)] = None;
-            note_gone(&mut self.gone, &self.lease, one(uid));
+            let gone = self.pods[name(uid)].take();
+            gone.iter().for_each(|pod| self.note_removed(pod));
         }
     }
-}
-
-fn former_holders(lease: &Option<Lease>) -> Uids {
-    match lease {
-        Some(Lease { content: Content::Term(record), .. }) => record.unfenced | record.holder.map_or(0, one),
-        _ => 0,
-    }
-}
-
-fn note_gone(gone: &mut Uids, lease: &Option<Lease>, uids: Uids) {
-    *gone = (*gone | uids) & former_holders(lease);
 }
 
 fn number(uid: &CoreUid) -> Uid {
@@ -270,23 +311,21 @@ fn core_lease(lease: Lease, expired: bool) -> record::Lease {
         Content::Campaign(holder) => (Some(holder), None),
         _ => (None, Some("web".to_owned())),
     };
+    let named = lease.named();
     let content = match lease.content {
-        Content::Blank => record::Content::Blank,
-        Content::Damaged | Content::Campaign(_) => record::Content::Damaged("an edit"),
+        Content::Blank(_) => record::Content::Blank,
+        Content::Damaged(_) | Content::Campaign(_) => record::Content::Damaged("an edit"),
         Content::Term(Record { holder, term: number, unfenced }) => record::Content::Term(record::Record {
             holder: holder.map(|uid| PodRef { name: name_text(uid).into(), uid: VALUES.uids[usize::from(uid)].clone() }),
             term: term(number),
-            unfenced: (0..16)
-                .filter(|uid| has(unfenced, *uid))
-                .map(|uid| VALUES.uids[usize::from(uid)].clone())
-                .collect::<BTreeSet<_>>(),
+            unfenced: core_uids(unfenced),
             reason: String::new(),
         }),
     };
     record::Lease {
         uid: VALUES.uids[0].clone(),
         resource_version: revision(lease.rev),
-        incarnation: owner.as_ref().map(|_| "election".into()),
+        incarnation: owner.as_ref().map(|_| VALUES.elections[usize::from(lease.incarnation)].clone()),
         owner,
         holder_identity: campaign.map(|uid| name_text(uid).to_owned()),
         renewed: campaign.is_some(),
@@ -294,11 +333,15 @@ fn core_lease(lease: Lease, expired: bool) -> record::Lease {
         unchanged_for: if expired { SignedDuration::MAX } else { SignedDuration::ZERO },
         adopt_by: None,
         by_sidecars: campaign.is_some(),
-        former: BTreeSet::new(),
+        former: core_uids(named),
         acquired: None,
         transitions: None,
         content,
     }
+}
+
+fn core_uids(uids: Uids) -> BTreeSet<CoreUid> {
+    (0..16).filter(|uid| has(uids, *uid)).map(|uid| VALUES.uids[usize::from(uid)].clone()).collect()
 }
 
 fn settings(suspend: bool) -> Settings {

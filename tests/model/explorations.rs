@@ -2,7 +2,7 @@
 
 use crate::mutation::Mutation;
 use crate::protocol::{Begin, Protocol};
-use crate::world::{Budget, Content, Record};
+use crate::world::{ALL, Budget, Content, Record, Selector, Uids};
 
 /// A world that is explored to the end.
 pub struct Exploration {
@@ -42,12 +42,16 @@ const QUIET: Budget = Budget {
     crash: 0,
     lose_answer: 0,
     delay: 0,
+    delete_election: 0,
+    edit_selector: 0,
+    move_pod: 0,
+    lie: 0,
     elect: 2,
 };
 
 fn protocol(lease: Option<Content>, led: bool, budget: Budget) -> Protocol {
-    let begin = Begin { lease, pods: 2, led, stale: None };
-    Protocol { controllers: 2, begin, budget, status: false, removed: None, liveness: true }
+    let begin = Begin { lease, pods: 2, led, claimed: 0, stale: None };
+    Protocol { controllers: 2, begin, budget, status: false, removed: None, liveness: true, selectors: &[] }
 }
 
 /// There is no Lease yet.
@@ -55,14 +59,25 @@ fn fresh(budget: Budget) -> Protocol {
     protocol(None, false, budget)
 }
 
-/// Pod a leads.
+/// Pod a leads, and pod b is claimed ahead.
 fn led(budget: Budget) -> Protocol {
-    protocol(Some(Content::Term(FIRST)), true, budget)
+    claimed(protocol(Some(Content::Term(FIRST)), true, budget))
 }
 
-/// Pod a was elected and is not labelled yet.
+/// Pod a was elected and is not labeled yet.
 fn elected(budget: Budget) -> Protocol {
-    protocol(Some(Content::Term(FIRST)), false, budget)
+    claimed(protocol(Some(Content::Term(FIRST)), false, budget))
+}
+
+/// All pods are claimed.
+fn claimed(protocol: Protocol) -> Protocol {
+    let begin = Begin { claimed: Uids::MAX, ..protocol.begin };
+    Protocol { begin, ..protocol }
+}
+
+/// The only controller loses touch with one of its writes.
+fn alone(budget: Budget) -> Protocol {
+    Protocol { controllers: 1, selectors: &[ALL, NOT_A], ..elected(Budget { delay: 1, elect: 3, ..budget }) }
 }
 
 /// Pod a campaigns by itself.
@@ -70,58 +85,61 @@ fn campaign(budget: Budget) -> Protocol {
     protocol(Some(Content::Campaign(0)), false, budget)
 }
 
+/// The selector that matches all pods but pod a.
+const NOT_A: Selector = ALL & !1;
+
 const FIRST: Record = Record { holder: Some(0), term: 3, unfenced: 0 };
 
 const REPLACED: &str = "somewhere a former holder is fenced and another pod leads";
 
-pub const EXPLORATIONS: [Exploration; 12] = [
+pub const EXPLORATIONS: [Exploration; 18] = [
     Exploration {
         name: "first election, Lease deleted",
         protocol: || fresh(Budget { delete_lease: 1, ..QUIET }),
-        states: 14_909,
+        states: 28_603,
         without: &[REPLACED],
     },
-    Exploration { name: "readiness", protocol: || led(Budget { flip: 2, elect: 3, ..QUIET }), states: 25_820, without: &[] },
+    Exploration { name: "readiness", protocol: || led(Budget { flip: 2, elect: 3, ..QUIET }), states: 25_784, without: &[] },
     Exploration {
         name: "pod re-created",
         protocol: || led(Budget { delete_pod: 1, create_pod: 1, ..QUIET }),
-        states: 873,
+        states: 2_347,
         without: &[REPLACED],
     },
     Exploration {
         name: "pod re-created, readiness",
         protocol: || Protocol { liveness: false, ..led(Budget { delete_pod: 1, create_pod: 1, flip: 1, ..QUIET }) },
-        states: 69_097,
+        states: 175_551,
         without: &[],
     },
     Exploration {
         name: "Lease deleted, readiness",
         protocol: || led(Budget { delete_lease: 1, flip: 1, elect: 3, ..QUIET }),
-        states: 51_126,
+        states: 51_076,
         without: &[],
     },
     Exploration {
         name: "Lease edited, readiness",
         protocol: || led(Budget { edit_lease: 1, flip: 1, elect: 3, ..QUIET }),
-        states: 55_214,
+        states: 55_288,
         without: &[],
     },
     Exploration {
         name: "answers lost and late",
         protocol: || led(Budget { flip: 2, lose_answer: 1, delay: 1, elect: 2, ..QUIET }),
-        states: 284_999,
+        states: 284_343,
         without: &[],
     },
     Exploration {
         name: "crashes",
         protocol: || elected(Budget { flip: 2, crash: 1, ..QUIET }),
-        states: 95_654,
+        states: 93_086,
         without: &[],
     },
     Exploration {
         name: "adoption of a campaign",
-        protocol: || campaign(Budget { renew: 1, flip: 1, ..QUIET }),
-        states: 119_284,
+        protocol: || claimed(campaign(Budget { renew: 1, flip: 1, ..QUIET })),
+        states: 119_212,
         without: &[],
     },
     Exploration {
@@ -133,7 +151,7 @@ pub const EXPLORATIONS: [Exploration; 12] = [
     Exploration {
         name: "suspended and resumed, label taken",
         protocol: || led(Budget { suspend: 2, flip: 1, unlabel: 1, ..QUIET }),
-        states: 161_973,
+        states: 156_183,
         without: &[],
     },
     Exploration {
@@ -142,10 +160,72 @@ pub const EXPLORATIONS: [Exploration; 12] = [
         states: 7_403,
         without: &[],
     },
+    Exploration {
+        name: "Election created anew with another selector",
+        protocol: || alone(Budget { delete_election: 1, ..QUIET }),
+        states: 6_925,
+        without: &[],
+    },
+    Exploration {
+        name: "selector edited, Lease deleted",
+        protocol: || alone(Budget { edit_selector: 2, delete_lease: 1, ..QUIET }),
+        states: 16_867,
+        without: &[],
+    },
+    Exploration {
+        name: "pod moved, Lease deleted",
+        protocol: || elected(Budget { move_pod: 1, delete_lease: 1, ..QUIET }),
+        states: 128_381,
+        without: &[],
+    },
+    Exploration {
+        name: "pod moved, Lease edited",
+        protocol: || Protocol { liveness: false, ..elected(Budget { move_pod: 1, edit_lease: 1, ..QUIET }) },
+        states: 141_397,
+        without: &[],
+    },
+    Exploration {
+        name: "pods unclaimed, readiness",
+        protocol: || protocol(Some(Content::Term(FIRST)), true, Budget { flip: 1, lose_answer: 1, ..QUIET }),
+        states: 4_241,
+        without: &[],
+    },
+    Exploration {
+        name: "writes altered, readiness",
+        protocol: || elected(Budget { lie: 1, flip: 1, elect: 3, ..QUIET }),
+        states: 10_662,
+        without: &[],
+    },
 ];
 
 /// What `make model` explores beyond that.
-pub const LARGE: [Exploration; 4] = [
+pub const LARGE: [Exploration; 7] = [
+    Exploration {
+        name: "large: Election created anew with another selector",
+        protocol: || Protocol {
+            selectors: &[ALL, NOT_A],
+            liveness: false,
+            ..elected(Budget { delete_election: 1, elect: 3, ..QUIET })
+        },
+        states: 0,
+        without: &[],
+    },
+    Exploration {
+        name: "large: selector edited, Lease deleted",
+        protocol: || Protocol {
+            selectors: &[ALL, NOT_A],
+            liveness: false,
+            ..elected(Budget { edit_selector: 1, delete_lease: 1, elect: 3, ..QUIET })
+        },
+        states: 0,
+        without: &[],
+    },
+    Exploration {
+        name: "large: writes altered, readiness, Lease deleted",
+        protocol: || Protocol { liveness: false, ..elected(Budget { lie: 1, flip: 1, delete_lease: 1, elect: 3, ..QUIET }) },
+        states: 0,
+        without: &[],
+    },
     Exploration {
         name: "large: Lease deleted, pod re-created, readiness",
         protocol: || Protocol {
@@ -184,7 +264,7 @@ fn flips(count: u8, elect: u8) -> Budget {
     Budget { flip: count, elect, ..QUIET }
 }
 
-pub const REMOVALS: [Removal; 21] = [
+pub const REMOVALS: [Removal; 25] = [
     Removal { rule: Mutation::NoFence, protocol: || led(flips(1, 2)), verdict: Verdict::Breaks(9) },
     Removal { rule: Mutation::FenceOnlyLabelled, protocol: || elected(flips(2, 2)), verdict: Verdict::Breaks(9) },
     Removal { rule: Mutation::FenceWithoutTerm, protocol: || led(flips(2, 3)), verdict: Verdict::Breaks(11) },
@@ -203,7 +283,7 @@ pub const REMOVALS: [Removal; 21] = [
     Removal {
         rule: Mutation::AbsentIsFenced,
         protocol: || led(Budget { delete_pod: 1, create_pod: 1, flip: 1, elect: 3, ..QUIET }),
-        verdict: Verdict::Breaks(11),
+        verdict: Verdict::Breaks(13),
     },
     Removal {
         rule: Mutation::AbsentIsDropped,
@@ -225,7 +305,7 @@ pub const REMOVALS: [Removal; 21] = [
         verdict: Verdict::Breaks(13),
     },
     Removal { rule: Mutation::LabelBeforeSwap, protocol: || led(flips(1, 2)), verdict: Verdict::Breaks(6) },
-    Removal { rule: Mutation::PutAnyVersion, protocol: || fresh(flips(1, 3)), verdict: Verdict::Breaks(14) },
+    Removal { rule: Mutation::PutAnyVersion, protocol: || fresh(flips(1, 3)), verdict: Verdict::Breaks(18) },
     Removal {
         rule: Mutation::PutWithoutUid,
         protocol: || led(Budget { delete_lease: 1, flip: 2, elect: 3, ..QUIET }),
@@ -239,12 +319,12 @@ pub const REMOVALS: [Removal; 21] = [
     Removal {
         rule: Mutation::FillFromCache,
         protocol: || led(Budget { delete_lease: 1, delete_pod: 1, create_pod: 1, ..QUIET }),
-        verdict: Verdict::Breaks(14),
+        verdict: Verdict::Breaks(16),
     },
     Removal {
         rule: Mutation::CreateWithHolder,
         protocol: || fresh(Budget { delete_lease: 1, flip: 1, elect: 3, ..QUIET }),
-        verdict: Verdict::Breaks(6),
+        verdict: Verdict::Breaks(9),
     },
     Removal {
         rule: Mutation::CountTerms,
@@ -263,5 +343,28 @@ pub const REMOVALS: [Removal; 21] = [
         verdict: Verdict::Unnoticed(
             "no two pods ever have the same resourceVersion, so that it alone tells them apart; kept as a cheap defence",
         ),
+    },
+    Removal {
+        rule: Mutation::ElectUnclaimed,
+        protocol: || {
+            let budget = Budget { edit_selector: 1, delete_lease: 1, delay: 1, elect: 3, ..QUIET };
+            Protocol { controllers: 1, selectors: &[NOT_A], ..protocol(Some(Content::Blank(0)), false, budget) }
+        },
+        verdict: Verdict::Breaks(22),
+    },
+    Removal {
+        rule: Mutation::ClaimAnyVersion,
+        protocol: || protocol(Some(Content::Term(FIRST)), true, flips(1, 2)),
+        verdict: Verdict::Breaks(11),
+    },
+    Removal {
+        rule: Mutation::TrustAnswers,
+        protocol: || led(Budget { lie: 1, flip: 1, ..QUIET }),
+        verdict: Verdict::Breaks(10),
+    },
+    Removal {
+        rule: Mutation::NoChecksum,
+        protocol: || led(Budget { lie: 1, flip: 1, ..QUIET }),
+        verdict: Verdict::Breaks(6),
     },
 ];

@@ -7,16 +7,23 @@
 
 mod controller;
 mod explorations;
+mod liveness;
 mod mutation;
+mod numbers;
 mod protocol;
+mod server;
+mod steps;
+mod words;
 mod world;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use explorations::{EXPLORATIONS, Exploration, LARGE, REMOVALS, Removal, Verdict};
-use protocol::{Action, Protocol, look, words};
+use liveness::Schedule;
+use protocol::{Action, LIVENESS, Protocol};
 use stateright::{Checker, HasDiscoveries, Model, Path};
+use words::{look, words};
 use world::World;
 
 /// Far beyond what any of them takes, so that only one that does not end fails by it.
@@ -65,7 +72,12 @@ fn explore(exploration: &Exploration) -> bool {
         println!("  it never happened that {name}");
     }
     for name in broken {
-        tell(name, found[*name].clone());
+        let path = found[*name].clone();
+        let last = path.last_state().clone();
+        tell(name, path);
+        if *name == LIVENESS {
+            tell_rest(&(exploration.protocol)(), &last);
+        }
     }
     passed
 }
@@ -93,6 +105,18 @@ fn remove(removal: &Removal) -> bool {
         tell("the promises hold", path);
     }
     passed
+}
+
+/// What happens after a state from which the world does not come to rest.
+fn tell_rest(model: &Protocol, world: &World) {
+    println!("  {:?} from there on:", Schedule::of(world));
+    let mut left = 60;
+    model.settles_by(world, Schedule::of(world), &mut |world, action| {
+        if left > 0 {
+            left -= 1;
+            println!("      {}\n    {}", look(world), words(action));
+        }
+    });
 }
 
 /// A way through the model, in words.

@@ -4,6 +4,7 @@ use podium::election::Snapshot;
 use podium::election::term::Term;
 use podium::lease::record;
 
+use crate::server::Guards;
 use crate::world::*;
 
 /// A rule that is not kept.
@@ -51,6 +52,14 @@ pub enum Mutation {
     FenceHigherTerm,
     /// Patches of pods do not carry the UID.
     PatchWithoutUid,
+    /// A compare-and-swap names a pod that does not carry the claim.
+    ElectUnclaimed,
+    /// The claim is written whatever version the pod has.
+    ClaimAnyVersion,
+    /// Who reads a Lease believes it whatever its annotations are.
+    NoChecksum,
+    /// A write that was answered with success counts as carried out, whatever the returned object shows.
+    TrustAnswers,
 }
 
 impl Mutation {
@@ -64,6 +73,8 @@ impl Mutation {
             fence_version: kept(Self::FenceAnyVersion),
             pod_uid: kept(Self::PatchWithoutUid) && kept(Self::NamesForUids),
             fence_term: kept(Self::FenceWithoutTerm),
+            claim_version: kept(Self::ClaimAnyVersion),
+            checksum: kept(Self::NoChecksum),
         }
     }
 
@@ -82,6 +93,7 @@ impl Mutation {
                     pod.term = pod.term.filter(|own: &Term| *own <= record.term);
                 }
             }
+            (Self::ElectUnclaimed, _) => snapshot.pods.iter_mut().for_each(|pod| pod.claimed = true),
             (Self::FillFromCache, _) => snapshot.read_after = snapshot.lease.as_ref().map(|lease| lease.resource_version),
             _ => {}
         }
@@ -105,7 +117,7 @@ impl Mutation {
             let change = Change::Remove;
             plan.fence.extend(higher.map(|pod| Patch { uid: pod.uid, rev: pod.rev, term: record.term, label: change }));
         }
-        let Some(Write::Put(before, Content::Term(record))) = &mut plan.lease else { return };
+        let Some(Write::Put(before, _, Content::Term(record))) = &mut plan.lease else { return };
         let old = match before.content {
             Content::Term(old) => Some(old),
             _ => None,

@@ -2,9 +2,11 @@
 
 use stateright::{Model, Property};
 
-use crate::controller::name_text;
 use crate::mutation::Mutation;
 use crate::world::*;
+
+/// The property that [`Protocol::settles`] checks.
+pub const LIVENESS: &str = "a leader, soon";
 
 /// A world to explore: where it begins, what may happen in it, and which rule is removed.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub struct Protocol {
     pub removed: Option<Mutation>,
     /// From every state on, the rest is carried out without faults, and must end with a leader.
     pub liveness: bool,
+    /// What the selector of an Election that is created, or edited, may match.
+    pub selectors: &'static [Selector],
 }
 
 /// The world at the beginning.
@@ -27,6 +31,8 @@ pub struct Begin {
     pub pods: usize,
     /// The holder of the Lease at the beginning carries its label.
     pub led: bool,
+    /// The pods that carry the claim without a term, as a set of UIDs.
+    pub claimed: Uids,
     /// The first controller still has the Lease of this earlier term, and the second one the pods of a time when there was no
     /// pod a and pod b was unready.
     pub stale: Option<Record>,
@@ -44,6 +50,12 @@ pub enum Action {
     WipeStatus,
     Suspend,
     Renew,
+    DeleteElection,
+    CreateElection(Selector),
+    EditSelector(Selector),
+    MovePod(usize),
+    /// Garbage collection: the Election that the Lease was written for is gone.
+    CollectLease,
     /// The server gets the late write of this number.
     Deliver(usize),
 }
@@ -57,6 +69,7 @@ pub enum Step {
     Expire,
     Decide,
     ListPods,
+    GetElection,
     GetLease,
     Send(What, Fate),
     Crash,
@@ -65,6 +78,8 @@ pub enum Step {
 /// Which write of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum What {
+    Claim,
+    Background,
     Lease,
     Fence(usize),
     Label,
@@ -77,177 +92,20 @@ pub enum Fate {
     Answered,
     AnswerLost,
     Delayed,
+    /// The server answers with success and carries out a part.
+    Altered(Lie),
 }
+
+/// A pod as it is created.
+const NEW_POD: Pod = Pod { uid: 0, rev: 0, ready: true, label: false, claimed: false, term: 0, moved: false };
 
 impl Protocol {
     fn first_lease(&self) -> Option<Lease> {
-        self.begin.lease.map(|content| Lease { uid: 2, rev: 4, content })
+        let incarnation = |content| if matches!(content, Content::Campaign(_)) { 0 } else { 1 };
+        self.begin.lease.map(|content| Lease { uid: 2, rev: 4, incarnation: incarnation(content), content })
     }
 
-    fn controller(&self, world: &World, number: usize, steps: &mut Vec<Step>) {
-        let me = &world.controllers[number];
-        if me.lease != world.lease {
-            steps.push(Step::SeeLease);
-        }
-        if me.pods != world.pods {
-            steps.push(Step::SeePods);
-        }
-        if me.election != Some(world.election) {
-            steps.push(Step::SeeElection);
-        }
-        if matches!(me.lease, Some(Lease { content: Content::Campaign(_), .. })) && !me.expired {
-            steps.push(Step::Expire);
-        }
-        if world.left.crash > 0 {
-            steps.push(Step::Crash);
-        }
-        match &me.doing {
-            Doing::Decide => steps.push(Step::Decide),
-            Doing::ListPods => steps.push(Step::ListPods),
-            Doing::GetLease => steps.push(Step::GetLease),
-            Doing::Act(plan) => {
-                for what in self.next_writes(plan) {
-                    steps.push(Step::Send(what, Fate::Answered));
-                    if world.left.lose_answer > 0 {
-                        steps.push(Step::Send(what, Fate::AnswerLost));
-                    }
-                    if world.left.delay > 0 {
-                        steps.push(Step::Send(what, Fate::Delayed));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The writes that may be sent next: fences in any order, everything else in the plan's.
-    fn next_writes(&self, plan: &Plan) -> Vec<What> {
-        if self.removed == Some(Mutation::LabelBeforeSwap) && plan.label.is_some() {
-            return vec![What::Label];
-        }
-        if plan.lease.is_some() {
-            vec![What::Lease]
-        } else if !plan.fence.is_empty() {
-            (0..plan.fence.len()).map(What::Fence).collect()
-        } else if plan.label.is_some() {
-            vec![What::Label]
-        } else if plan.status.is_some() {
-            vec![What::Status]
-        } else {
-            Vec::new()
-        }
-    }
-
-    /// `None`: nothing changes.
-    fn step(&self, world: &mut World, number: usize, step: Step) -> Option<()> {
-        let (server, latest) = (world.clone(), world.latest());
-        let me = &mut world.controllers[number];
-        match step {
-            Step::SeeLease => me.see_lease(server.lease),
-            Step::Expire => me.expired = true,
-            Step::SeePods => me.see_pods(&server.pods),
-            Step::SeeElection => me.election = Some(server.election),
-            Step::Crash => {
-                world.left.crash -= 1;
-                *me = Controller::started(server.lease, server.election, server.pods);
-            }
-            Step::ListPods => {
-                me.list(&server.pods, server.election);
-                me.doing = Doing::GetLease;
-            }
-            Step::GetLease => {
-                me.see_lease(server.lease);
-                me.doing = Doing::Decide;
-            }
-            Step::Decide => return self.decide(world, number, latest),
-            Step::Send(what, fate) => self.send(world, number, what, fate),
-        }
-        Some(())
-    }
-
-    fn decide(&self, world: &mut World, number: usize, latest: Rev) -> Option<()> {
-        let elections = world.left.elect;
-        let me = &mut world.controllers[number];
-        let (mut plan, known) = me.decide(latest, self.removed)?;
-        if !self.status {
-            plan.status = None;
-        }
-        let begins = matches!(plan.lease, Some(Write::Put(_, Content::Term(_)) | Write::Create(Content::Term(_))));
-        if begins && elections == 0 {
-            return None; // Beyond the bound of this exploration.
-        }
-        if self.next_writes(&plan).is_empty() {
-            let rests = plan.then == Then::Rest && me.consulted == Consulted::default();
-            me.conclude(plan.then, known);
-            return (!rests).then_some(());
-        }
-        // What was known of the Lease when this was decided.
-        me.read_after(plan.then, known);
-        me.doing = Doing::Act(plan);
-        if begins {
-            world.left.elect -= 1;
-        }
-        Some(())
-    }
-
-    fn send(&self, world: &mut World, number: usize, what: What, fate: Fate) {
-        let Doing::Act(mut plan) = std::mem::replace(&mut world.controllers[number].doing, Doing::Decide) else { return };
-        let write = match what {
-            What::Lease => plan.lease.take().expect("a write"),
-            What::Fence(index) => Write::Pod(plan.fence.remove(index)),
-            What::Label => Write::Pod(plan.label.take().expect("a write")),
-            What::Status => plan.status.take().expect("a write"),
-        };
-        let answer = match fate {
-            Fate::Delayed => {
-                world.left.delay -= 1;
-                world.late.push(write);
-                world.late.sort_unstable();
-                None
-            }
-            Fate::AnswerLost => {
-                world.left.lose_answer -= 1;
-                world.apply(write, Mutation::guards(self.removed));
-                None
-            }
-            Fate::Answered => Some(world.apply(write, Mutation::guards(self.removed))),
-        };
-        let (lease, election, pods) = (world.lease, world.election, world.pods);
-        let me = &mut world.controllers[number];
-        match answer {
-            Some(answer @ (Answer::Lease(_) | Answer::Pod(_) | Answer::Election(_))) => {
-                me.merge(answer);
-                // After the compare-and-swap, a pod that changed in the cache meanwhile would refuse what was decided.
-                let cached = |patch: &Patch| me.pods[name(patch.uid)].map(|pod| (pod.uid, pod.rev));
-                let outdated = |patch: &Patch| cached(patch) != Some((patch.uid, patch.rev));
-                let put = matches!(write, Write::Put(..) | Write::Create(_));
-                let swapped = put && self.removed != Some(Mutation::LabelBeforeSwap);
-                if swapped && plan.fence.iter().chain(&plan.label).any(outdated) {
-                    return;
-                }
-                if self.next_writes(&plan).is_empty() {
-                    me.conclude(plan.then, me.consulted.read_after);
-                } else {
-                    me.doing = Doing::Act(plan);
-                }
-            }
-            // Refused, or not answered: the object is read, and after an answer that was none the pass is over.
-            _ => {
-                match write {
-                    Write::Create(_) | Write::Put(..) => me.see_lease(lease),
-                    Write::Status { .. } => me.election = Some(election),
-                    Write::Pod(patch) => match pods[name(patch.uid)] {
-                        Some(pod) => me.merge(Answer::Pod(pod)),
-                        None => me.forget(patch.uid),
-                    },
-                }
-                if answer.is_none() {
-                    me.consulted = Consulted::default();
-                }
-            }
-        }
-    }
-
-    fn happens(&self, world: &mut World, action: Action) {
+    pub fn happens(&self, world: &mut World, action: Action) {
         let next = world.latest() + 1;
         let left = &mut world.left;
         match action {
@@ -260,7 +118,7 @@ impl Protocol {
                 left.create_pod -= 1;
                 let uid = Uid::try_from(index + NAMES * usize::from(world.born[index])).expect("few pods");
                 world.born[index] += 1;
-                world.pods[index] = Some(Pod { uid, rev: next, ready: true, label: false, term: 0 });
+                world.pods[index] = Some(Pod { uid, rev: next, ..NEW_POD });
             }
             Action::Flip(index) => {
                 left.flip -= 1;
@@ -271,7 +129,7 @@ impl Protocol {
                 let swept = self.removed == Some(Mutation::SweepTerm);
                 world.pods[index] = world.pods[index].map(|pod| {
                     let term = if swept { 0 } else { pod.term };
-                    Pod { rev: next, label: false, term, ..pod }
+                    Pod { rev: next, label: false, claimed: pod.claimed && !swept, term, ..pod }
                 });
             }
             Action::DeleteLease => {
@@ -280,7 +138,8 @@ impl Protocol {
             }
             Action::EditLease => {
                 left.edit_lease -= 1;
-                world.lease = world.lease.map(|lease| Lease { rev: next, content: Content::Damaged, ..lease });
+                let damaged = |lease: Lease| Lease { rev: next, content: Content::Damaged(lease.named()), ..lease };
+                world.lease = world.lease.map(damaged);
             }
             Action::Renew => {
                 left.renew -= 1;
@@ -288,72 +147,39 @@ impl Protocol {
             }
             Action::WipeStatus => {
                 left.wipe_status -= 1;
-                world.election = Election { rev: next, term: 0, ..world.election };
+                world.election = world.election.map(|election| Election { rev: next, term: 0, ..election });
             }
             Action::Suspend => {
                 left.suspend -= 1;
-                world.election = Election { rev: next, suspend: !world.election.suspend, ..world.election };
+                let edited = |election: Election| Election { rev: next, suspend: !election.suspend, ..election };
+                world.election = world.election.map(edited);
             }
+            Action::DeleteElection => {
+                left.delete_election -= 1;
+                world.election = None;
+            }
+            Action::CreateElection(selector) => {
+                world.election = Some(Election { uid: next, rev: next, term: 0, suspend: false, selector });
+            }
+            Action::EditSelector(selector) => {
+                left.edit_selector -= 1;
+                world.election = world.election.map(|election| Election { rev: next, selector, ..election });
+            }
+            Action::MovePod(index) => {
+                left.move_pod -= 1;
+                world.pods[index] = world.pods[index].map(|pod| Pod { rev: next, moved: !pod.moved, ..pod });
+            }
+            Action::CollectLease => world.lease = None,
             Action::Deliver(index) => {
                 let write = world.late.remove(index);
-                world.apply(write, Mutation::guards(self.removed));
+                world.apply(write, Mutation::guards(self.removed), None);
             }
         }
     }
 
-    /// Whether one controller that is left alone, without further faults, comes to rest with a leader if somebody may lead.
-    fn settles(&self, world: &World) -> bool {
-        let mut world = world.clone();
-        world.left = Budget { elect: 9, ..Budget::default() };
-        world.controllers.truncate(1);
-        world.late.clear();
-        for _ in 0..80 {
-            let mut steps = Vec::new();
-            self.controller(&world, 0, &mut steps);
-            let moved = steps.into_iter().any(|step| self.step(&mut world, 0, step).is_some());
-            world.renumber();
-            if !moved {
-                return self.is_right(&world);
-            }
-        }
-        false
-    }
-
-    fn is_right(&self, world: &World) -> bool {
-        let labelled: Vec<Pod> = world.pods.into_iter().flatten().filter(|pod| pod.label).collect();
-        let Some(Lease { content, .. }) = world.lease else { return world.election.suspend };
-        match content {
-            _ if world.election.suspend => labelled.len() <= 1,
-            Content::Term(Record { holder: Some(holder), term, .. }) => {
-                labelled.iter().all(|pod| pod.uid == holder && pod.term == term && pod.ready) && labelled.len() == 1
-            }
-            // The consent of a campaign is its holder's: without that pod there is none, and a person is needed.
-            Content::Campaign(holder) if !world.pods.iter().flatten().any(|pod| pod.uid == holder) => labelled.is_empty(),
-            Content::Term(Record { holder: None, .. }) | Content::Blank | Content::Campaign(_) => {
-                labelled.is_empty() && !world.pods.iter().flatten().any(|pod| pod.ready)
-            }
-            Content::Damaged => false,
-        }
-    }
-}
-
-impl Controller {
-    fn read_after(&mut self, then: Then, known: Rev) {
-        if then == Then::Consult {
-            self.consulted = Consulted { read_after: known, ..Consulted::default() };
-        }
-    }
-
-    fn conclude(&mut self, then: Then, known: Rev) {
-        self.doing = Doing::Decide;
-        match then {
-            Then::Rest => self.consulted = Consulted::default(),
-            Then::Again => {}
-            Then::Consult => {
-                self.read_after(then, known);
-                self.doing = Doing::ListPods;
-            }
-        }
+    /// Whether Elections come and go, or their selectors change.
+    pub fn changes_elections(&self) -> bool {
+        !self.selectors.is_empty()
     }
 }
 
@@ -366,7 +192,7 @@ impl Model for Protocol {
         let mut pods = Pods::default();
         for (index, pod) in pods.iter_mut().enumerate().take(self.begin.pods) {
             let uid = Uid::try_from(index).expect("few pods");
-            *pod = Some(Pod { uid, rev: 5, ready: true, label: false, term: 0 });
+            *pod = Some(Pod { uid, rev: 5, claimed: has(self.begin.claimed, uid), ..NEW_POD });
         }
         let mut highest = 0;
         let mut named = std::collections::BTreeMap::new();
@@ -374,14 +200,14 @@ impl Model for Protocol {
             highest = record.term;
             named.insert(record.term, record.holder);
             if let Some(pod) = record.holder.and_then(|holder| pods[name(holder)].as_mut()).filter(|_| self.begin.led) {
-                (pod.label, pod.term) = (true, record.term);
+                (pod.label, pod.claimed, pod.term) = (true, true, record.term);
             }
         }
-        let election = Election { rev: 1, term: 0, suspend: false };
+        let election = Some(Election { uid: 1, rev: 1, term: 0, suspend: false, selector: ALL });
         let mut controllers = vec![Controller::started(lease, election, pods); self.controllers];
         if let Some(earlier) = self.begin.stale {
             named.insert(earlier.term, earlier.holder);
-            controllers[0].lease = Some(Lease { uid: 2, rev: 3, content: Content::Term(earlier) });
+            controllers[0].lease = Some(Lease { uid: 2, rev: 3, incarnation: 1, content: Content::Term(earlier) });
             controllers[1].pods[0] = None;
             controllers[1].pods[1] = pods[1].map(|pod| Pod { rev: 1, ready: false, ..pod });
         }
@@ -408,6 +234,7 @@ impl Model for Protocol {
                     actions.extend((left.flip > 0).then_some(Action::Flip(index)));
                     let swept = self.removed == Some(Mutation::SweepTerm) && pod.term > 0;
                     actions.extend((left.unlabel > 0 && (pod.label || swept)).then_some(Action::Unlabel(index)));
+                    actions.extend((left.move_pod > 0).then_some(Action::MovePod(index)));
                 }
                 None => actions.extend((left.create_pod > 0 && index < self.begin.pods).then_some(Action::CreatePod(index))),
             }
@@ -415,11 +242,20 @@ impl Model for Protocol {
         if let Some(lease) = world.lease {
             let campaign = matches!(lease.content, Content::Campaign(_));
             actions.extend((left.delete_lease > 0).then_some(Action::DeleteLease));
-            actions.extend((left.edit_lease > 0 && lease.content != Content::Damaged).then_some(Action::EditLease));
+            let damaged = matches!(lease.content, Content::Damaged(_));
+            let orphaned = !campaign && world.election.is_none_or(|election| election.uid != lease.incarnation);
+            actions.extend((left.edit_lease > 0 && !damaged).then_some(Action::EditLease));
+            actions.extend(orphaned.then_some(Action::CollectLease));
             actions.extend((left.renew > 0 && campaign).then_some(Action::Renew));
         }
-        actions.extend((left.wipe_status > 0 && world.election.term > 0).then_some(Action::WipeStatus));
+        let Some(election) = world.election else {
+            return actions.extend(self.selectors.iter().map(|selector| Action::CreateElection(*selector)));
+        };
+        actions.extend((left.wipe_status > 0 && election.term > 0).then_some(Action::WipeStatus));
         actions.extend((left.suspend > 0).then_some(Action::Suspend));
+        actions.extend((left.delete_election > 0).then_some(Action::DeleteElection));
+        let others = self.selectors.iter().filter(|selector| **selector != election.selector);
+        actions.extend(others.filter(|_| left.edit_selector > 0).map(|selector| Action::EditSelector(*selector)));
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
@@ -447,7 +283,7 @@ impl Model for Protocol {
             }),
             Property::sometimes("sometimes two controllers would replace the same Lease", |_: &Self, world: &World| {
                 let puts = world.controllers.iter().filter_map(|controller| match controller.doing {
-                    Doing::Act(Plan { lease: Some(Write::Put(version, _)), .. }) => Some(version),
+                    Doing::Act(Plan { lease: Some(Write::Put(version, ..)), .. }) => Some(version),
                     _ => None,
                 });
                 let puts: Vec<Lease> = puts.collect();
@@ -464,69 +300,8 @@ impl Model for Protocol {
             }),
         ];
         if self.liveness {
-            properties.push(Property::always("a leader, soon", |model: &Self, world: &World| model.settles(world)));
+            properties.push(Property::always(LIVENESS, |model: &Self, world: &World| model.settles(world)));
         }
         properties
     }
-}
-
-/// An action in words.
-pub fn words(action: Action) -> String {
-    let pod = |index: usize| name_text(Uid::try_from(index).expect("few pods"));
-    match action {
-        Action::Controller(number, step) => {
-            let what = match step {
-                Step::SeeLease => "its watch shows it the Lease".to_owned(),
-                Step::SeePods => "its watch shows it the pods".into(),
-                Step::SeeElection => "its watch shows it the Election".into(),
-                Step::Expire => "has seen that version of the Lease until it expired".into(),
-                Step::Decide => "decides".into(),
-                Step::ListPods => "lists the pods and reads the Election".into(),
-                Step::GetLease => "reads the Lease".into(),
-                Step::Crash => "crashes and starts again".into(),
-                Step::Send(what, fate) => {
-                    let what = match what {
-                        What::Lease => "writes the Lease".to_owned(),
-                        What::Fence(index) => format!("fences (number {index} of its plan)"),
-                        What::Label => "labels".into(),
-                        What::Status => "writes the status".into(),
-                    };
-                    match fate {
-                        Fate::Answered => what,
-                        Fate::AnswerLost => format!("{what}; the answer is lost"),
-                        Fate::Delayed => format!("{what}; the request is held up in the network"),
-                    }
-                }
-            };
-            format!("C{}: {what}", number + 1)
-        }
-        Action::DeletePod(index) => format!("pod {} is deleted", pod(index)),
-        Action::CreatePod(index) => format!("pod {} is created anew", pod(index)),
-        Action::Flip(index) => format!("pod {} turns ready or unready", pod(index)),
-        Action::Unlabel(index) => format!("the label of pod {} is removed by hand", pod(index)),
-        Action::DeleteLease => "the Lease is deleted".into(),
-        Action::EditLease => "the Lease is edited by hand".into(),
-        Action::WipeStatus => "the status is wiped".into(),
-        Action::Suspend => "elections are suspended or resumed".into(),
-        Action::Renew => "the sidecar renews the Lease".into(),
-        Action::Deliver(index) => format!("the server gets the late write number {index}"),
-    }
-}
-
-/// A world in words.
-pub fn look(world: &World) -> String {
-    let pods = world.pods.iter().flatten().map(|pod| {
-        let (label, ready) = (if pod.label { " LABELLED" } else { "" }, if pod.ready { "" } else { " unready" });
-        format!("{}#{}@{}:{}{label}{ready}", name_text(pod.uid), usize::from(pod.uid) / NAMES, pod.rev, pod.term)
-    });
-    let lease = world.lease.map_or("no Lease".into(), |lease| match lease.content {
-        Content::Term(Record { holder, term, unfenced }) => {
-            let holder =
-                holder.map_or("nobody".to_owned(), |uid| format!("{}#{}", name_text(uid), usize::from(uid) / NAMES));
-            let unfenced: Vec<_> = (0..16).filter(|uid| has(unfenced, *uid)).map(name_text).collect();
-            format!("Lease@{} ({holder}, {term}, {unfenced:?})", lease.rev)
-        }
-        other => format!("Lease@{} {other:?}", lease.rev),
-    });
-    format!("{lease}; {}", pods.collect::<Vec<_>>().join(", "))
 }

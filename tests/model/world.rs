@@ -43,10 +43,11 @@ pub struct Record {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Content {
-    Blank,
+    /// No term. The UIDs that the Lease named before it was blanked.
+    Blank(Uids),
     Term(Record),
-    /// Somebody edited it.
-    Damaged,
+    /// Somebody edited it. The UIDs that it still names.
+    Damaged(Uids),
     /// Podium's sidecars elect by it: this pod holds it and renews it.
     Campaign(Uid),
 }
@@ -56,7 +57,20 @@ pub struct Lease {
     /// The revision at which it was created stands for its UID.
     pub uid: Rev,
     pub rev: Rev,
+    /// The UID of the Election that it was written for. 0: none.
+    pub incarnation: Rev,
     pub content: Content,
+}
+
+impl Lease {
+    /// The UIDs that its annotations name.
+    pub fn named(&self) -> Uids {
+        match self.content {
+            Content::Blank(former) | Content::Damaged(former) => former,
+            Content::Term(record) => record.unfenced | record.holder.map_or(0, one),
+            Content::Campaign(_) => 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,17 +78,44 @@ pub struct Pod {
     pub uid: Uid,
     pub rev: Rev,
     pub ready: bool,
+    /// It carries the leader's label.
     pub label: bool,
-    /// The term in its claim.
+    /// It carries the Election's claim.
+    pub claimed: bool,
+    /// The term in its claim. 0: none.
     pub term: Rev,
+    /// Its other labels were edited so that no selector matches it.
+    pub moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Election {
+    /// The revision at which it was created stands for its UID.
+    pub uid: Rev,
     pub rev: Rev,
     /// `status.term`
     pub term: Rev,
     pub suspend: bool,
+    /// The names that its selector matches.
+    pub selector: Selector,
+}
+
+/// A set of names.
+pub type Selector = u8;
+
+/// The selector that matches every pod.
+pub const ALL: Selector = (1 << NAMES) - 1;
+
+impl Election {
+    /// Whether the selector matches the pod.
+    pub fn matches(&self, pod: &Pod) -> bool {
+        self.selector & (1 << name(pod.uid)) != 0 && !pod.moved
+    }
+
+    /// Whether both are the same object with the same spec.
+    pub fn same_spec(&self, other: &Self) -> bool {
+        (self.uid, self.suspend, self.selector) == (other.uid, other.suspend, other.selector)
+    }
 }
 
 pub type Pods = [Option<Pod>; NAMES];
@@ -98,14 +139,50 @@ pub enum Change {
 /// A request that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Write {
-    Create(Content),
-    /// PUT of this content over this version of the Lease.
-    Put(Lease, Content),
+    /// POST of a Lease for this incarnation of the Election.
+    Create(Rev, Content),
+    /// PUT of this content, for this incarnation, over this version of the Lease.
+    Put(Lease, Rev, Content),
     Pod(Patch),
     Status {
+        uid: Rev,
         rev: Rev,
         term: Rev,
     },
+}
+
+/// What the API server does with a write that it answers with success: mutating admission changes a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lie {
+    /// A label that was to be removed stays.
+    KeepsLabel,
+    /// A label that was to be added is missing.
+    DropsLabel,
+    /// The claim stays as it was.
+    DropsClaim,
+    /// The Lease loses the list of former holders.
+    DropsList,
+    /// The Lease keeps its former term under the new holder.
+    KeepsTerm,
+    /// The Lease loses all of Podium's annotations.
+    DropsRecord,
+    /// The Lease stays as it was.
+    KeepsLease,
+}
+
+impl Write {
+    /// The lies that make a difference.
+    pub fn lies(&self) -> &'static [Lie] {
+        use Lie::*;
+        match self {
+            Self::Create(..) | Self::Status { .. } => &[],
+            Self::Put(_, _, Content::Term(_)) => &[DropsList, KeepsTerm, DropsRecord, KeepsLease],
+            Self::Put(..) => &[DropsList, KeepsLease],
+            Self::Pod(Patch { label: Change::Remove, .. }) => &[KeepsLabel, DropsClaim],
+            Self::Pod(Patch { label: Change::Lead, .. }) => &[DropsLabel, DropsClaim],
+            Self::Pod(Patch { label: Change::Keep, .. }) => &[DropsClaim],
+        }
+    }
 }
 
 /// What follows on a plan.
@@ -118,6 +195,8 @@ pub enum Then {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Plan {
+    /// The claim on the pod that the next plan elects.
+    pub claim: Option<Patch>,
     pub lease: Option<Write>,
     pub fence: Vec<Patch>,
     pub label: Option<Patch>,
@@ -132,8 +211,10 @@ pub enum Doing {
     Decide,
     /// To carry out the rest of a plan.
     Act(Plan),
-    /// To read the pods and then the Election from the server.
+    /// To read the pods from the server, and at the same moment the Election, unless that is a step of its own.
     ListPods,
+    /// To read the Election from the server.
+    GetElection,
     /// To read the Lease from the server.
     GetLease,
 }
@@ -157,6 +238,8 @@ pub struct Controller {
     pub gone: Uids,
     pub consulted: Consulted,
     pub doing: Doing,
+    /// The claim on the next in line, which is written in the background.
+    pub background: Option<Patch>,
 }
 
 /// How often things may still happen.
@@ -179,6 +262,14 @@ pub struct Budget {
     pub lose_answer: u8,
     /// A write is not answered, and is applied at some later time.
     pub delay: u8,
+    /// The Election is deleted. It may be created again at any time.
+    pub delete_election: u8,
+    /// The Election's selector is edited.
+    pub edit_selector: u8,
+    /// The labels of a pod are edited so that no selector matches it, or back.
+    pub move_pod: u8,
+    /// The server answers a write with success and changes a part of it.
+    pub lie: u8,
     /// Elections that begin: bounds the highest term.
     pub elect: u8,
 }
@@ -195,7 +286,7 @@ pub enum Broken {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub lease: Option<Lease>,
-    pub election: Election,
+    pub election: Option<Election>,
     pub pods: Pods,
     /// How many pods of each name there were.
     pub born: [u8; NAMES],
@@ -208,224 +299,4 @@ pub struct World {
     /// The highest term of all.
     pub highest: Rev,
     pub broken: Option<Broken>,
-}
-
-/// What a request was answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Lease(Lease),
-    Pod(Pod),
-    Election(Election),
-    /// 409: not as it was decided on.
-    Conflict,
-    /// 404
-    NotFound,
-}
-
-impl World {
-    /// The server carries out a write, or refuses it.
-    pub fn apply(&mut self, write: Write, guards: Guards) -> Answer {
-        let next = self.latest() + 1;
-        match write {
-            Write::Create(content) => {
-                if self.lease.is_some() {
-                    return Answer::Conflict;
-                }
-                self.begin(content);
-                self.put(Lease { uid: next, rev: next, content })
-            }
-            Write::Put(version, content) => match self.lease {
-                Some(lease) if (lease.uid == version.uid && lease.rev == version.rev) || !guards.lease_version => {
-                    self.begin(content);
-                    self.put(Lease { uid: lease.uid, rev: next, content })
-                }
-                // The server creates what a PUT without UID does not find.
-                None if !guards.lease_uid => {
-                    self.begin(content);
-                    self.put(Lease { uid: next, rev: next, content })
-                }
-                _ => Answer::Conflict,
-            },
-            Write::Pod(patch) => self.patch(patch, next, guards),
-            Write::Status { rev, term } => {
-                if self.election.rev != rev {
-                    return Answer::Conflict;
-                }
-                self.election = Election { rev: next, term, ..self.election };
-                Answer::Election(self.election)
-            }
-        }
-    }
-
-    fn put(&mut self, lease: Lease) -> Answer {
-        self.lease = Some(lease);
-        Answer::Lease(lease)
-    }
-
-    fn begin(&mut self, content: Content) {
-        let Content::Term(record) = content else { return };
-        if *self.named.entry(record.term).or_insert(record.holder) != record.holder {
-            self.broken = self.broken.or(Some(Broken::SharedTerm));
-        }
-        if record.term < self.highest {
-            self.broken = self.broken.or(Some(Broken::TermWentBack));
-        }
-        self.highest = self.highest.max(record.term);
-    }
-
-    fn patch(&mut self, patch: Patch, next: Rev, guards: Guards) -> Answer {
-        let Patch { uid, rev, term, label } = patch;
-        let version = if label == Change::Lead { guards.label_version } else { guards.fence_version };
-        let Some(pod) = &mut self.pods[name(uid)] else { return Answer::NotFound };
-        if (guards.pod_uid && pod.uid != uid) || (version && pod.rev != rev) {
-            return Answer::Conflict;
-        }
-        let before = *pod;
-        pod.rev = next;
-        match label {
-            Change::Lead => (pod.label, pod.term) = (true, term),
-            Change::Remove | Change::Keep => {
-                pod.label = false;
-                if guards.fence_term {
-                    pod.term = term;
-                }
-            }
-        }
-        let after = *pod;
-        if after.term < before.term {
-            self.broken = self.broken.or(Some(Broken::PodTermLowered));
-        }
-        if label == Change::Lead && self.named.get(&term) != Some(&Some(after.uid)) {
-            self.broken = self.broken.or(Some(Broken::LabelWithoutLease));
-        }
-        if self.pods.iter().flatten().filter(|pod| pod.label).count() > 1 {
-            self.broken = self.broken.or(Some(Broken::TwoLabels));
-        }
-        Answer::Pod(after)
-    }
-
-    /// The highest revision that anybody still knows of.
-    pub fn latest(&self) -> Rev {
-        let mut latest = 0;
-        self.clone().each_revision(&mut |rev| latest = latest.max(*rev));
-        latest
-    }
-
-    /// Numbers all revisions anew, from 1, in the order that they have.
-    pub fn renumber(&mut self) {
-        let mut seen = [false; 256];
-        self.forget_terms();
-        self.each_revision(&mut |rev| seen[usize::from(*rev)] = true);
-        let mut numbers = [0; 256];
-        let mut next = 0;
-        for rev in 1..256 {
-            if seen[rev] {
-                next += 1;
-                numbers[rev] = next;
-            }
-        }
-        self.each_revision(&mut |rev| *rev = numbers[usize::from(*rev)]);
-    }
-
-    /// Forgets who had the terms that nobody can write any more.
-    fn forget_terms(&mut self) {
-        let mut alive = [false; 256];
-        let mut lease = |lease: &Option<Lease>| {
-            if let Some(Lease { content: Content::Term(record), .. }) = lease {
-                alive[usize::from(record.term)] = true;
-            }
-        };
-        lease(&self.lease);
-        self.controllers.iter().for_each(|controller| lease(&controller.lease));
-        let mut write = |write: &Write| match write {
-            Write::Put(_, Content::Term(record)) | Write::Create(Content::Term(record)) => {
-                alive[usize::from(record.term)] = true;
-            }
-            Write::Pod(patch) => alive[usize::from(patch.term)] = true,
-            Write::Create(_) | Write::Put(..) | Write::Status { .. } => {}
-        };
-        self.late.iter().for_each(&mut write);
-        for controller in &self.controllers {
-            if let Doing::Act(plan) = &controller.doing {
-                plan.lease.iter().for_each(&mut write);
-                plan.fence.iter().chain(&plan.label).for_each(|patch| write(&Write::Pod(*patch)));
-            }
-        }
-        self.named.retain(|term, _| alive[usize::from(*term)]);
-    }
-
-    /// Visits every revision and term.
-    fn each_revision(&mut self, visit: &mut impl FnMut(&mut Rev)) {
-        fn lease(lease: &mut Lease, visit: &mut impl FnMut(&mut Rev)) {
-            visit(&mut lease.uid);
-            visit(&mut lease.rev);
-            content(&mut lease.content, visit);
-        }
-        fn content(content: &mut Content, visit: &mut impl FnMut(&mut Rev)) {
-            if let Content::Term(record) = content {
-                visit(&mut record.term);
-            }
-        }
-        fn pods(pods: &mut Pods, visit: &mut impl FnMut(&mut Rev)) {
-            for pod in pods.iter_mut().flatten() {
-                visit(&mut pod.rev);
-                visit(&mut pod.term);
-            }
-        }
-        fn election(election: &mut Election, visit: &mut impl FnMut(&mut Rev)) {
-            visit(&mut election.rev);
-            visit(&mut election.term);
-        }
-        fn patch(patch: &mut Patch, visit: &mut impl FnMut(&mut Rev)) {
-            visit(&mut patch.rev);
-            visit(&mut patch.term);
-        }
-        fn write(write: &mut Write, visit: &mut impl FnMut(&mut Rev)) {
-            match write {
-                Write::Create(created) => content(created, visit),
-                Write::Put(version, put) => {
-                    lease(version, visit);
-                    content(put, visit);
-                }
-                Write::Pod(change) => patch(change, visit),
-                Write::Status { rev, term } => {
-                    visit(rev);
-                    visit(term);
-                }
-            }
-        }
-        self.lease.iter_mut().for_each(|object| lease(object, visit));
-        election(&mut self.election, visit);
-        pods(&mut self.pods, visit);
-        for controller in &mut self.controllers {
-            controller.lease.iter_mut().for_each(|object| lease(object, visit));
-            controller.election.iter_mut().for_each(|object| election(object, visit));
-            pods(&mut controller.pods, visit);
-            visit(&mut controller.consulted.read_after);
-            controller.consulted.settled.iter_mut().for_each(&mut *visit);
-            if let Doing::Act(plan) = &mut controller.doing {
-                plan.lease.iter_mut().chain(&mut plan.status).for_each(|object| write(object, visit));
-                plan.fence.iter_mut().chain(&mut plan.label).for_each(|object| patch(object, visit));
-            }
-        }
-        self.late.iter_mut().for_each(|object| write(object, visit));
-        let named = std::mem::take(&mut self.named);
-        let visited = |(mut term, holder)| {
-            visit(&mut term);
-            (term, holder)
-        };
-        self.named = named.into_iter().map(visited).collect();
-        visit(&mut self.highest);
-    }
-}
-
-/// What the server checks before it writes, and what a fence writes. All of it, unless a rule is removed.
-#[derive(Clone, Copy, Debug)]
-pub struct Guards {
-    pub lease_version: bool,
-    pub lease_uid: bool,
-    pub label_version: bool,
-    pub fence_version: bool,
-    pub pod_uid: bool,
-    pub fence_term: bool,
 }

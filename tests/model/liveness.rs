@@ -1,0 +1,133 @@
+//! Liveness: from a state on, the rest is carried out without faults, and must end with a leader if a pod can lead.
+//!
+//! In which order the rest is carried out must not matter. Each state takes one of several schedules, by its hash.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::protocol::{Action, Protocol};
+use crate::world::*;
+
+/// The longest that the rest takes, in steps.
+const STEPS: usize = 500;
+
+/// The order in which the rest is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// The first controller alone. Its watches show everything at once, and late writes are lost.
+    Alone,
+    /// The first controller alone. Its watches are late: they show a change only when nothing else is left to do.
+    AloneLate,
+    /// All controllers, step by step in turn, with late writes between them.
+    Turns,
+    /// The same with late watches.
+    TurnsLate,
+    /// Any step of any controller, from a seed.
+    Random(u64),
+}
+
+impl Schedule {
+    /// The schedule of this state.
+    pub fn of(world: &World) -> Self {
+        let mut hasher = DefaultHasher::new();
+        world.hash(&mut hasher);
+        let hash = hasher.finish();
+        [Self::Alone, Self::AloneLate, Self::Turns, Self::TurnsLate, Self::Random(hash | 1)][(hash % 5) as usize]
+    }
+
+    fn is_late(self) -> bool {
+        matches!(self, Self::AloneLate | Self::TurnsLate)
+    }
+}
+
+impl Protocol {
+    /// Whether the world comes to rest as it should.
+    pub fn settles(&self, world: &World) -> bool {
+        self.settles_by(world, Schedule::of(world), &mut |_, _| {})
+    }
+
+    /// Whether it does by this schedule. `tell` sees every step.
+    pub fn settles_by(&self, world: &World, schedule: Schedule, tell: &mut dyn FnMut(&World, Action)) -> bool {
+        let mut world = world.clone();
+        world.left = Budget { elect: 9, ..Budget::default() };
+        if matches!(schedule, Schedule::Alone | Schedule::AloneLate) {
+            world.controllers.truncate(1);
+        }
+        if schedule == Schedule::Alone {
+            world.late.clear();
+        }
+        let mut random = if let Schedule::Random(seed) = schedule { seed } else { 0 };
+        for turn in 0..STEPS {
+            let mut steps = self.rest(&world, schedule, turn);
+            if random > 0 && !steps.is_empty() {
+                // xorshift64
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let first = random % steps.len() as u64;
+                steps.rotate_left(usize::try_from(first).unwrap_or_default());
+            }
+            let before = world.clone();
+            let Some(step) = steps.into_iter().find(|step| self.goes_on(&mut world, *step)) else {
+                return self.is_right(&world);
+            };
+            tell(&before, step);
+            world.renumber();
+        }
+        false
+    }
+
+    /// What can still happen, in the order of the schedule.
+    fn rest(&self, world: &World, schedule: Schedule, turn: usize) -> Vec<Action> {
+        let count = world.controllers.len();
+        let mut rest = Vec::new();
+        for number in (0..count).map(|number| (number + turn) % count) {
+            let mut steps = Vec::new();
+            self.controller(world, number, &mut steps);
+            if schedule.is_late() {
+                steps.reverse();
+            }
+            rest.extend(steps.into_iter().map(|step| Action::Controller(number, step)));
+        }
+        let late = (!world.late.is_empty()).then_some(Action::Deliver(0));
+        // Some arrive between other steps, at the latest when nothing else is left to do.
+        if turn % 7 == 6 {
+            rest.splice(0..0, late);
+        } else {
+            rest.extend(late);
+        }
+        rest
+    }
+
+    /// Whether the step changes anything.
+    fn goes_on(&self, world: &mut World, action: Action) -> bool {
+        match action {
+            Action::Controller(number, step) => self.step(world, number, step).is_some(),
+            action => {
+                self.happens(world, action);
+                true
+            }
+        }
+    }
+
+    fn is_right(&self, world: &World) -> bool {
+        let Some(election) = world.election else { return true };
+        let labeled: Vec<Pod> = world.pods.into_iter().flatten().filter(|pod| pod.label).collect();
+        let Some(Lease { content, incarnation, .. }) = world.lease else { return election.suspend };
+        let candidates = || world.pods.iter().flatten().filter(|pod| election.matches(pod));
+        match content {
+            _ if election.suspend => labeled.len() <= 1,
+            // The consent of a campaign is its holder's: without that pod there is none, and a person is needed.
+            Content::Campaign(holder) if !candidates().any(|pod| pod.uid == holder) => labeled.is_empty(),
+            Content::Campaign(_) => labeled.is_empty() && !candidates().any(|pod| pod.ready),
+            _ if incarnation != election.uid => false,
+            Content::Term(Record { holder: Some(holder), term, .. }) => {
+                let right = |pod: &Pod| pod.uid == holder && pod.term == term && pod.ready && election.matches(pod);
+                labeled.iter().all(right) && labeled.len() == 1
+            }
+            Content::Term(Record { holder: None, .. }) | Content::Blank(_) => {
+                labeled.is_empty() && !candidates().any(|pod| pod.ready)
+            }
+            Content::Damaged(_) => false,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Revisions, numbered anew after every step: nothing but their order matters.
+
+use crate::world::*;
+
+impl World {
+    /// The highest revision that anybody still knows of.
+    pub fn latest(&self) -> Rev {
+        let mut latest = 0;
+        self.clone().each_revision(&mut |rev| latest = latest.max(*rev));
+        latest
+    }
+
+    /// Numbers all revisions anew, from 1, in the order that they have.
+    pub fn renumber(&mut self) {
+        let mut seen = [false; 256];
+        self.forget_terms();
+        self.each_revision(&mut |rev| seen[usize::from(*rev)] = true);
+        let mut numbers = [0; 256];
+        let mut next = 0;
+        for rev in 1..256 {
+            if seen[rev] {
+                next += 1;
+                numbers[rev] = next;
+            }
+        }
+        self.each_revision(&mut |rev| *rev = numbers[usize::from(*rev)]);
+    }
+
+    /// Forgets who had the terms that nobody can write any more.
+    fn forget_terms(&mut self) {
+        let mut alive = [false; 256];
+        let mut lease = |lease: &Option<Lease>| {
+            if let Some(Lease { content: Content::Term(record), .. }) = lease {
+                alive[usize::from(record.term)] = true;
+            }
+        };
+        lease(&self.lease);
+        self.controllers.iter().for_each(|controller| lease(&controller.lease));
+        let mut write = |write: &Write| match write {
+            Write::Put(_, _, Content::Term(record)) | Write::Create(_, Content::Term(record)) => {
+                alive[usize::from(record.term)] = true;
+            }
+            Write::Pod(patch) => alive[usize::from(patch.term)] = true,
+            Write::Create(..) | Write::Put(..) | Write::Status { .. } => {}
+        };
+        self.late.iter().for_each(&mut write);
+        for controller in &self.controllers {
+            if let Doing::Act(plan) = &controller.doing {
+                plan.lease.iter().for_each(&mut write);
+                plan.fence.iter().chain(&plan.label).for_each(|patch| write(&Write::Pod(*patch)));
+            }
+        }
+        self.named.retain(|term, _| alive[usize::from(*term)]);
+    }
+
+    /// Visits every revision and term.
+    fn each_revision(&mut self, visit: &mut impl FnMut(&mut Rev)) {
+        fn lease(lease: &mut Lease, visit: &mut impl FnMut(&mut Rev)) {
+            visit(&mut lease.uid);
+            visit(&mut lease.rev);
+            visit(&mut lease.incarnation);
+            content(&mut lease.content, visit);
+        }
+        fn content(content: &mut Content, visit: &mut impl FnMut(&mut Rev)) {
+            if let Content::Term(record) = content {
+                visit(&mut record.term);
+            }
+        }
+        fn pods(pods: &mut Pods, visit: &mut impl FnMut(&mut Rev)) {
+            for pod in pods.iter_mut().flatten() {
+                visit(&mut pod.rev);
+                visit(&mut pod.term);
+            }
+        }
+        fn election(election: &mut Election, visit: &mut impl FnMut(&mut Rev)) {
+            visit(&mut election.uid);
+            visit(&mut election.rev);
+            visit(&mut election.term);
+        }
+        fn patch(patch: &mut Patch, visit: &mut impl FnMut(&mut Rev)) {
+            visit(&mut patch.rev);
+            visit(&mut patch.term);
+        }
+        fn write(write: &mut Write, visit: &mut impl FnMut(&mut Rev)) {
+            match write {
+                Write::Create(incarnation, created) => {
+                    visit(incarnation);
+                    content(created, visit);
+                }
+                Write::Put(version, incarnation, put) => {
+                    lease(version, visit);
+                    visit(incarnation);
+                    content(put, visit);
+                }
+                Write::Pod(change) => patch(change, visit),
+                Write::Status { uid, rev, term } => {
+                    visit(uid);
+                    visit(rev);
+                    visit(term);
+                }
+            }
+        }
+        self.lease.iter_mut().for_each(|object| lease(object, visit));
+        self.election.iter_mut().for_each(|object| election(object, visit));
+        pods(&mut self.pods, visit);
+        for controller in &mut self.controllers {
+            controller.lease.iter_mut().for_each(|object| lease(object, visit));
+            controller.election.iter_mut().for_each(|object| election(object, visit));
+            pods(&mut controller.pods, visit);
+            visit(&mut controller.consulted.read_after);
+            controller.consulted.settled.iter_mut().for_each(&mut *visit);
+            if let Doing::Act(plan) = &mut controller.doing {
+                plan.lease.iter_mut().chain(&mut plan.status).for_each(|object| write(object, visit));
+                let patches = plan.fence.iter_mut().chain(&mut plan.label).chain(&mut plan.claim);
+                patches.for_each(|object| patch(object, visit));
+            }
+            controller.background.iter_mut().for_each(|object| patch(object, visit));
+        }
+        self.late.iter_mut().for_each(|object| write(object, visit));
+        let named = std::mem::take(&mut self.named);
+        let visited = |(mut term, holder)| {
+            visit(&mut term);
+            (term, holder)
+        };
+        self.named = named.into_iter().map(visited).collect();
+        visit(&mut self.highest);
+    }
+}
