@@ -16,6 +16,7 @@ impl Revision {
             labels: metadata.labels.unwrap_or_default(),
             annotations: metadata.annotations.unwrap_or_default(),
             gone,
+            altered: false,
         }
     }
 }

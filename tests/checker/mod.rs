@@ -32,6 +32,8 @@ pub struct Revision {
     pub annotations: BTreeMap<String, String>,
     /// Whether this revision deleted it.
     pub gone: bool,
+    /// Whether mutating admission made something else of it than was written.
+    pub altered: bool,
 }
 
 /// What a history is checked for.
@@ -54,6 +56,7 @@ pub struct Watched {
 /// 4. the term on a living pod is never lowered or removed.
 ///
 /// Several Elections may use the same label on pods of their own: a label belongs to the Election whose Lease named the pod.
+/// Of a revision that mutating admission altered, only the first counts: label and claim may not agree, but whoever is labeled leads.
 /// `forged`: the revisions that the test itself wrote to deceive Podium. They break nothing, and a label that was forged
 /// counts only once a Lease names its pod.
 pub fn violations(history: &[Revision], watched: &[Watched], forged: &BTreeSet<i64>) -> Vec<String> {
@@ -114,6 +117,10 @@ impl Fold {
 
     fn begin(&mut self, election: usize, revision: &Revision, term: i64, holder: &str) {
         let terms = &mut self.elections[election].1;
+        let taken = terms.range(term..).next().is_some_and(|(other, first)| *other > term || first != holder);
+        if revision.altered && taken {
+            return; // Nobody may act on it.
+        }
         let highest = terms.last_key_value().map_or(term, |(highest, _)| *highest);
         let first = terms.entry(term).or_insert_with(|| holder.into()).clone();
         if highest > term {
@@ -136,16 +143,17 @@ impl Fold {
         let named: Vec<bool> =
             (0..now.len()).map(|election| self.is_named(election, &now[election], &revision.uid)).collect();
         for (election, (before, now)) in before.iter().zip(&mut now).enumerate() {
-            now.follow(before, named[election], forged);
+            now.follow(before, named[election], (forged, revision.altered));
             // Under a new claim it leads anew, unless another label is meant: the former one waits to be swept.
             let renewed = now.claim != before.claim && !self.has_other_label(election);
             let gained = now.labelled && (!before.labelled || renewed);
-            let justified = now.label_is_forged || forged || self.same_label(election).any(|other| named[other]);
+            let justified =
+                now.label_is_forged || forged || revision.altered || self.same_label(election).any(|other| named[other]);
             if gained && !justified {
                 let what = format!("{} is labelled with term {:?}, with which no Lease named it", now.name, now.claim);
                 self.violation(revision, what);
             }
-            if !forged && lowered(before, now) {
+            if !forged && !revision.altered && lowered(before, now) {
                 self.violation(
                     revision,
                     format_args!("the term of {} went from {:?} to {:?}", now.name, before.claim, now.claim),
@@ -186,16 +194,16 @@ impl Fold {
 
 impl Stand {
     /// What follows from what was before, from whether the Lease named the pod with its claim, and from who wrote this.
-    fn follow(&mut self, before: &Self, named: bool, forged: bool) {
+    fn follow(&mut self, before: &Self, named: bool, (forged, altered): (bool, bool)) {
         let same_claim = self.claim == before.claim;
         if forged {
             self.label_is_forged = self.labelled && (before.label_is_forged || !before.labelled);
             self.claim_is_forged = before.claim_is_forged || !same_claim;
         } else {
             self.label_is_forged = self.labelled && before.label_is_forged && !named;
-            self.claim_is_forged = before.claim_is_forged && same_claim;
+            self.claim_is_forged = before.claim_is_forged && same_claim || altered;
         }
-        let led = before.leads && self.claim_is_forged;
+        let led = (before.leads || altered) && self.claim_is_forged;
         self.leads = self.labelled && !self.label_is_forged && (named || led);
     }
 }

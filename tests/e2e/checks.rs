@@ -18,6 +18,7 @@ fn pod(version: i64, name: &str, label: Option<&str>, term: Option<&str>) -> Rev
         labels: label.map(|value| ("leader".into(), value.into())).into_iter().collect(),
         annotations: term.map(|term| ("term.podium.dev/web".into(), term.into())).into_iter().collect(),
         gone: false,
+        altered: false,
     }
 }
 

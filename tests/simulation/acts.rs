@@ -6,6 +6,7 @@ use crate::checker::Watched;
 use crate::cluster::{Cluster, lock};
 use crate::controller::Controller;
 use crate::directed::Directed;
+use crate::policies;
 use crate::random::Random;
 use crate::schedule::Actor;
 use crate::server::Resource::{Elections, Leases, Pods};
@@ -20,6 +21,9 @@ const ELECTION: &str = "e0";
 /// The leader's label.
 const KEY: &str = "leader";
 
+/// The most pods of a directed world.
+const PODS: usize = 3;
+
 /// What a world is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Focus {
@@ -33,6 +37,10 @@ pub enum Focus {
     Deletion,
     /// Watches that have to begin with a new list.
     Relists,
+    /// Selectors and labels of pods that are edited, so that the leader matches no more.
+    Selectors,
+    /// Mutating admission.
+    Admission,
 }
 
 /// What can happen.
@@ -66,11 +74,31 @@ enum Act {
     Drop,
     /// They end, and cannot go on where they were.
     Compact,
+    /// The selector is edited so that it does not match the holder any more, or matches all pods again.
+    Reselect,
+    /// The same, and the Lease is deleted.
+    ReselectAnew,
+    /// The Election is deleted with its Lease, and created again with a selector that does not match the holder.
+    Replace,
+    /// The labels of the holder are edited so that no selector matches it, or back.
+    LeaveHolder,
+    /// A mutating policy or webhook comes, or goes.
+    Admit,
+    /// The watch cache of an API server stops or goes on, for one kind.
+    Stall,
 }
 
 impl Focus {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Readiness, Self::Recreation, Self::LostLease, Self::Deletion, Self::Relists];
+    pub const ALL: [Self; 7] = [
+        Self::Readiness,
+        Self::Recreation,
+        Self::LostLease,
+        Self::Deletion,
+        Self::Relists,
+        Self::Selectors,
+        Self::Admission,
+    ];
 
     /// What happens how often.
     fn acts(self) -> &'static [(Act, u64)] {
@@ -104,6 +132,29 @@ impl Focus {
                 (FlipLeader, 2),
                 (Flip, 1),
                 (Delete, 2),
+                (Stall, 4),
+            ],
+            Self::Selectors => &[
+                (Reselect, 3),
+                (ReselectAnew, 3),
+                (Replace, 4),
+                (LeaveHolder, 3),
+                (DeleteLease, 3),
+                (FlipLeader, 4),
+                (Flip, 3),
+                (Pause, 2),
+                (Kill, 1),
+                (Stall, 2),
+            ],
+            Self::Admission => &[
+                (Admit, 5),
+                (FlipLeader, 5),
+                (Flip, 3),
+                (Recreate, 1),
+                (Delete, 1),
+                (DeleteLease, 1),
+                (Pause, 2),
+                (Kill, 1),
             ],
         }
     }
@@ -118,10 +169,18 @@ impl Act {
     fn by(self) -> Actor {
         match self {
             Self::FlipLeader | Self::Flip | Self::Recreate | Self::Delete | Self::Note => Actor::Workload,
-            Self::Unlabel | Self::Leave | Self::DeleteLease | Self::EditLease | Self::Election | Self::Suspend => {
-                Actor::People
-            }
-            Self::Kill | Self::Pause | Self::Drop | Self::Compact => Actor::Fate,
+            Self::Unlabel
+            | Self::Leave
+            | Self::DeleteLease
+            | Self::EditLease
+            | Self::Election
+            | Self::Suspend
+            | Self::Reselect
+            | Self::ReselectAnew
+            | Self::Replace
+            | Self::LeaveHolder
+            | Self::Admit => Actor::People,
+            Self::Kill | Self::Pause | Self::Drop | Self::Compact | Self::Stall => Actor::Fate,
         }
     }
 }
@@ -129,9 +188,13 @@ impl Act {
 impl Directed {
     /// The Election is made.
     pub fn create_election(&self, cluster: &Cluster) {
+        self.create_selecting(cluster, &all());
+    }
+
+    fn create_selecting(&self, cluster: &Cluster, selector: &Value) {
         let spec = json!({
-            "selector": { "matchLabels": { "app": "web" } },
-            "label": { "key": KEY, "value": "true" },
+            "selector": selector,
+            "label": { "key": KEY, "value": "true", "followerValue": self.followers.then_some("false") },
             "whenNoCandidate": if self.hold { "Hold" } else { "Clear" },
         });
         cluster.ask(WHO, "POST", (Elections, ELECTION), json!({ "metadata": { "name": ELECTION }, "spec": spec }));
@@ -171,8 +234,9 @@ impl Directed {
                 cluster.ask(WHO, "PATCH", (Pods, &leader), json!({ "metadata": { "labels": { KEY: null } } }));
                 return;
             }
-            Act::Leave => {
-                let name = self.pick_pod(random);
+            Act::Leave | Act::LeaveHolder => {
+                let holder = holder(cluster).filter(|_| act == Act::LeaveHolder).map(|(name, _)| name);
+                let name = holder.unwrap_or_else(|| self.pick_pod(random));
                 let app = cluster.all(Pods).remove(&name).map(|pod| pod["metadata"]["labels"]["app"].clone());
                 let app = if app == Some("web".into()) { "none" } else { "web" };
                 cluster.ask(WHO, "PATCH", (Pods, &name), json!({ "metadata": { "labels": { "app": app } } }));
@@ -188,6 +252,21 @@ impl Directed {
                     self.create_election(cluster);
                 }
                 return;
+            }
+            Act::Reselect => return reselect(cluster, random),
+            Act::Admit => return policies::come_or_go(cluster, random),
+            Act::ReselectAnew => {
+                reselect(cluster, random);
+                cluster.ask(WHO, "DELETE", (Leases, ELECTION), Value::Null);
+            }
+            Act::Replace => {
+                let selector = without_holder(cluster);
+                cluster.ask(WHO, "DELETE", (Elections, ELECTION), Value::Null);
+                // Else the Lease goes when it is collected.
+                if random.permille(700) {
+                    cluster.ask(WHO, "DELETE", (Leases, ELECTION), Value::Null);
+                }
+                self.create_selecting(cluster, &selector);
             }
             Act::EditLease => {
                 let holder = if random.permille(500) { "somebody" } else { "" };
@@ -215,12 +294,43 @@ fn holder(cluster: &Cluster) -> Option<(String, Value)> {
     cluster.all(Pods).remove_entry(lease["spec"]["holderIdentity"].as_str()?)
 }
 
+/// The selector that matches all pods.
+fn all() -> Value {
+    json!({ "matchLabels": { "app": "web" } })
+}
+
+/// One that matches all pods but the holder, or all where there is none.
+fn without_holder(cluster: &Cluster) -> Value {
+    match holder(cluster).or_else(|| leader(cluster)) {
+        Some((name, _)) => json!({ "matchLabels": { "app": "web", format!("not-{name}"): "yes" } }),
+        None => all(),
+    }
+}
+
+/// The selector is edited.
+fn reselect(cluster: &Cluster, random: &mut Random) {
+    // A merge patch leaves the labels that the former selector asks for.
+    let mut labels = json!({});
+    for index in 0..PODS {
+        labels[format!("not-{}", pod_name(index))] = Value::Null;
+    }
+    if random.permille(700) {
+        let wanted = without_holder(cluster)["matchLabels"].as_object().cloned().unwrap_or_default();
+        wanted.into_iter().for_each(|(key, value)| labels[key] = value);
+    }
+    let spec = json!({ "selector": { "matchLabels": labels } });
+    cluster.ask(WHO, "PATCH", (Elections, ELECTION), json!({ "spec": spec }));
+}
+
 /// A new pod; most often it runs at once, and is ready.
 pub fn create_pod(cluster: &Cluster, name: &str, random: &mut Random) {
     // Most often the pod that comes back is preferred to those that are there.
     let priority = random.pick(&["0", "1", "2", "3"]).copied().unwrap_or_default();
+    let others = (0..PODS).map(pod_name).filter(|other| other != name);
+    let mut labels = json!({ "app": "web" });
+    others.for_each(|other| labels[format!("not-{other}")] = "yes".into());
     let body = json!({
-        "metadata": { "name": name, "labels": { "app": "web" }, "annotations": { "podium.dev/priority": priority } },
+        "metadata": { "name": name, "labels": labels, "annotations": { "podium.dev/priority": priority } },
         "spec": { "nodeName": "node", "terminationGracePeriodSeconds": 5 },
     });
     if cluster.ask(WHO, "POST", (Pods, name), body).is_some() && random.permille(850) {
@@ -261,6 +371,7 @@ fn strike(act: Act, cluster: &Cluster, controllers: &mut [Controller], random: &
     match act {
         Act::Kill => controller.kill_or_start(),
         Act::Pause => controller.stop_or_go_on(),
+        Act::Stall => cluster.stall(random),
         _ => {
             if act == Act::Compact {
                 cluster.server().compact();

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::caches::Caches;
 use crate::checker::Watched;
+use crate::random::Random;
 use crate::server::{Answer, Request, Resource, Server};
 
 /// The namespace in which everything happens.
@@ -27,6 +29,7 @@ pub struct Cluster {
     start: Instant,
     log: Mutex<String>,
     requests: AtomicU64,
+    caches: Mutex<Caches>,
     /// What the checker is to know.
     pub notes: Mutex<Notes>,
 }
@@ -43,14 +46,20 @@ pub struct Notes {
 impl Cluster {
     /// A cluster around this server. Belongs to the runtime that it is made in.
     pub fn new(server: Server) -> Self {
-        let (revisions, log, notes) = (Notify::new(), Mutex::default(), Mutex::default());
-        Self { server: Mutex::new(server), revisions, start: Instant::now(), log, requests: AtomicU64::new(0), notes }
+        let (revisions, requests) = (Notify::new(), AtomicU64::new(0));
+        let (log, notes, caches) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { server: Mutex::new(server), revisions, start: Instant::now(), log, requests, caches, notes }
     }
 
     /// The server's wall clock.
     pub fn now(&self) -> Timestamp {
         let passed = SignedDuration::try_from(self.start.elapsed()).unwrap_or_default();
         Timestamp::constant(BEGINNING, 0).saturating_add(passed).unwrap_or(Timestamp::MAX)
+    }
+
+    /// How long the world has been running.
+    pub fn runs(&self) -> std::time::Duration {
+        self.start.elapsed()
     }
 
     /// When the server's wall clock showed this.
@@ -62,6 +71,25 @@ impl Cluster {
     /// The server.
     pub fn server(&self) -> MutexGuard<'_, Server> {
         lock(&self.server)
+    }
+
+    /// The watch caches of the API servers.
+    pub fn caches(&self) -> MutexGuard<'_, Caches> {
+        lock(&self.caches)
+    }
+
+    /// A watch cache stands still from now on, or goes on.
+    pub fn stall(&self, random: &mut Random) {
+        let revision = self.server().revision();
+        let what = self.caches().stop_or_go_on(random, revision);
+        self.log("apiserver", what);
+        self.revisions.notify_waiters();
+    }
+
+    /// All watch caches go on.
+    pub fn go_on(&self) {
+        self.caches().go_on();
+        self.revisions.notify_waiters();
     }
 
     /// Writes a line into the log.

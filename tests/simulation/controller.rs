@@ -7,15 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use k8s_openapi::jiff::SignedDuration;
+use podium::campaign::{Clock, Moment};
+use podium::controller::identity::Identity;
 use podium::controller::observe::cached::Named;
 use podium::controller::observe::settings::{LabelKeys, Limits};
 use podium::controller::observe::world::Scope;
+use podium::controller::replicas::{Candidacy, TIMING};
 use podium::controller::server::{KubeServer, Read, Refusal, Server, Write};
 use podium::controller::{Options, run_through};
 use tokio::task::JoinHandle;
 
 use crate::cluster::{Cluster, NAMESPACE, lock};
 use crate::network::Link;
+
+/// The name of the Lease by which the controllers elect the active one.
+pub const OWN_LEASE: &str = "podium-controller";
 
 /// One controller, running or not.
 pub struct Controller {
@@ -24,14 +30,31 @@ pub struct Controller {
     pub link: Arc<Link>,
     name: String,
     whole_cluster: bool,
+    /// Whether it elects an active one among its replicas.
+    candidacy: bool,
+    starts: u64,
     skew_ms: Arc<AtomicI64>,
     running: Option<(Arc<Gate>, JoinHandle<()>)>,
 }
 
 impl Controller {
     /// One that does not run yet.
-    pub fn new(cluster: Arc<Cluster>, link: Link, name: String, whole_cluster: bool) -> Self {
-        Self { cluster, link: Arc::new(link), name, whole_cluster, skew_ms: Arc::default(), running: None }
+    pub fn new(cluster: Arc<Cluster>, link: Link, name: String, (whole_cluster, candidacy): (bool, bool)) -> Self {
+        let (link, skew_ms) = (Arc::new(link), Arc::default());
+        Self { cluster, link, name, whole_cluster, candidacy, starts: 0, skew_ms, running: None }
+    }
+
+    /// How it campaigns against the other replicas. The campaign's clock is the world's.
+    fn candidacy(&self) -> Option<Candidacy> {
+        let number = u32::try_from(self.starts).unwrap_or(u32::MAX);
+        let (moment, wall) = (self.cluster.clone(), self.cluster.clone());
+        self.candidacy.then(|| Candidacy {
+            namespace: NAMESPACE.into(),
+            name: OWN_LEASE.into(),
+            identity: Identity::of_process(&self.name, "machine", number, self.starts),
+            timing: TIMING,
+            clock: Clock::new(move || Moment::after(moment.runs()), move || wall.now()),
+        })
     }
 
     /// Starts it, if it does not run.
@@ -40,10 +63,12 @@ impl Controller {
             return;
         }
         self.cluster.log(&self.name, "starts");
+        self.starts += 1;
         let gate = Arc::new(Gate::default());
         let client = self.link.client();
         let label_keys = LabelKeys::new(["leader".into(), "*/leader".into()]);
-        let limits = Limits { label_keys, own_lease: None };
+        let own_lease = self.candidacy.then(|| (NAMESPACE.into(), OWN_LEASE.into()));
+        let limits = Limits { label_keys, own_lease };
         let server = Stoppable { server: KubeServer::new(client.clone(), limits.clone()), gate: gate.clone() };
         let scope = if self.whole_cluster { Scope::Cluster } else { Scope::Namespaces([NAMESPACE.into()].into()) };
         let (cluster, skew) = (self.cluster.clone(), self.skew_ms.clone());
@@ -51,7 +76,7 @@ impl Controller {
             let skew = SignedDuration::from_millis(skew.load(Ordering::Relaxed));
             cluster.now().saturating_add(skew).unwrap_or_else(|_| cluster.now())
         });
-        let options = Options { scope, limits, instance: self.name.clone(), clock, candidacy: None, http: None };
+        let options = Options { scope, limits, instance: self.name.clone(), clock, candidacy: self.candidacy(), http: None };
         let cluster = self.cluster.clone();
         let name = self.name.clone();
         let run = run_through(server, client, options, std::future::pending());
@@ -68,7 +93,8 @@ impl Controller {
         if let Some((gate, run)) = self.running.take() {
             self.cluster.log(&self.name, "is killed");
             run.abort();
-            gate.set(false);
+            // Tasks of its own that are not part of `run` never go on.
+            gate.kill();
         }
     }
 
@@ -108,6 +134,12 @@ impl Controller {
 pub struct Gate(Mutex<(bool, Vec<Waker>)>);
 
 impl Gate {
+    /// Nobody goes on any more.
+    fn kill(&self) {
+        let mut state = lock(&self.0);
+        (state.0, state.1) = (true, Vec::new());
+    }
+
     fn set(&self, closed: bool) {
         let mut state = lock(&self.0);
         state.0 = closed;

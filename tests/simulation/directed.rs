@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::acts::{self, Focus};
 use crate::cluster::Cluster;
 use crate::controller::Controller;
+use crate::policies;
 use crate::random::Random;
 use crate::schedule::{Actor, Lane, Schedule};
 use crate::server::Resource::{Elections, Leases, Pods};
@@ -38,6 +39,8 @@ pub struct Directed {
     bursts: u64,
     /// `whenNoCandidate: Hold`
     pub hold: bool,
+    /// Followers are labeled, too.
+    pub followers: bool,
 }
 
 impl Directed {
@@ -58,6 +61,7 @@ impl Directed {
             chance: random.pick(&[0, 0, 50, 300, 1000]).copied().unwrap_or(0),
             bursts: random.pick(&[0, 100, 400]).copied().unwrap_or(0),
             hold: random.permille(100),
+            followers: random.permille(300),
         }
     }
 
@@ -121,11 +125,24 @@ impl Directed {
             let resource = random.pick(&[Pods, Pods, Leases, Leases, Elections]).copied().unwrap_or(Leases);
             still.extend(numbers.clone().map(|number| way(number, resource)));
         }
+        // Where selectors change, a write to a pod that is held up meanwhile matters most.
+        if self.focus == Focus::Selectors && random.permille(700) {
+            still.insert(Lane::Writes(one, Pods));
+        }
         schedule.begin(still, paused);
     }
 
-    /// Brings the pods to rest.
-    pub async fn end(&self, cluster: &Cluster) {
+    /// Brings the pods to rest. After that, mutating admission ends: everything heals without any other event.
+    pub async fn end(&self, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
         acts::end(cluster).await;
+        if self.focus == Focus::Admission {
+            for controller in controllers {
+                controller.stop(false);
+                controller.start();
+            }
+            // So long that whatever is retried has backed off.
+            sleep(random.millis(1_000, 90_000)).await;
+            policies::end(cluster);
+        }
     }
 }

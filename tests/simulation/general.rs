@@ -29,6 +29,8 @@ pub struct General {
     pub jumps: u64,
     /// Compactions.
     pub compactions: u64,
+    /// Watch caches of API servers that stand still, or go on.
+    pub stalls: u64,
     /// The pods.
     pub workload: Workload,
     /// The people.
@@ -62,6 +64,7 @@ impl General {
             cuts: some(300, 30),
             jumps: some(300, 40),
             compactions: some(400, 200),
+            stalls: some(400, 100),
             workload: Workload {
                 names: (0..pods).map(|number| format!("pod-{number}")).collect(),
                 deletes: some(800, 200),
@@ -71,6 +74,7 @@ impl General {
             people: People {
                 elections: (0..elections).map(|number| format!("e{number}")).collect(),
                 overlap: some(250, 2) > 0,
+                followers: some(300, 2) > 0,
                 leases: some(600, 400),
                 specs: some(500, 300),
                 forges: some(500, 300),
@@ -82,7 +86,7 @@ impl General {
     /// The same without anything that goes wrong: pods come, go and change, and that is all.
     pub fn fair(self) -> Self {
         let people = People { leases: 0, specs: 0, forges: 0, overlap: false, ..self.people };
-        Self { stops: 0, kills: 0, cuts: 0, jumps: 0, compactions: 0, people, ..self }
+        Self { stops: 0, kills: 0, cuts: 0, jumps: 0, compactions: 0, stalls: 0, people, ..self }
     }
 
     /// Lets people and pods live, until it is calm.
@@ -124,6 +128,9 @@ impl General {
             }
             if random.permille(self.compactions) {
                 cluster.server().compact();
+            }
+            if random.permille(self.stalls) {
+                cluster.stall(random);
             }
         }
     }

@@ -9,12 +9,14 @@
 mod checker;
 
 mod acts;
+mod caches;
 mod cluster;
 mod collector;
 mod controller;
 mod directed;
 mod general;
 mod network;
+mod policies;
 mod random;
 mod schedule;
 mod server;

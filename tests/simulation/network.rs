@@ -16,10 +16,11 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::caches::Caches;
 use crate::cluster::{Cluster, lock};
 use crate::random::Random;
 use crate::schedule::{Lane, Schedule};
-use crate::server::{Answer, Feed, Place, Request, Resource};
+use crate::server::{Answer, Feed, Place, Request, Resource, Revision};
 
 /// What the client of `podium controller` is told: a connection that is silent for so long is dead.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -247,6 +248,7 @@ impl Link {
         let (ends, falls_silent, with_error) = self.lifetime(&feed);
         let mut bookmark = Instant::now() + lock(&self.random).millis(40_000, 70_000);
         let drops = self.drops.load(Ordering::Relaxed);
+        let server = Caches::pick(&mut lock(&self.random));
         let over = || ends <= Instant::now() || drops != self.drops.load(Ordering::Relaxed);
         let mut started = false;
         loop {
@@ -262,7 +264,8 @@ impl Link {
                 }
             };
             started = true;
-            for revision in news {
+            let shown = self.cluster.caches().position(server, feed.resource);
+            for revision in news.into_iter().take_while(|revision| revision.number <= shown) {
                 let due = self.cluster.instant(revision.at) + self.lag();
                 let lane = |number| Lane::Events(number, feed.resource);
                 self.travel(lane, due.saturating_duration_since(Instant::now())).await;
@@ -295,10 +298,13 @@ impl Link {
             }
             if bookmark <= Instant::now() {
                 bookmark = Instant::now() + lock(&self.random).millis(40_000, 70_000);
+                let shown = self.cluster.caches().position(server, feed.resource);
                 let server = self.cluster.server();
-                let revision = server.revision();
-                // Only where nothing is left to deliver.
-                if server.news(&feed, true).is_ok_and(|news| news.is_empty()) && !self.cut.load(Ordering::Relaxed) {
+                let revision = server.revision().min(shown);
+                let is_left = |news: &[Revision]| news.iter().any(|revision| revision.number <= shown);
+                // Only where nothing is left to deliver, and never less than the watch knows.
+                let done = server.news(&feed, true).is_ok_and(|news| !is_left(&news)) && revision >= feed.position;
+                if done && !self.cut.load(Ordering::Relaxed) {
                     feed.position = revision;
                     if !send(&to, &feed.bookmark(revision)) {
                         return;

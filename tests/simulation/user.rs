@@ -21,6 +21,8 @@ pub struct People {
     pub elections: Vec<String>,
     /// Whether Elections may select the same pods with the same label.
     pub overlap: bool,
+    /// Whether followers are labeled, too.
+    pub followers: bool,
     /// How often they touch a Lease, in so many of a thousand looks.
     pub leases: u64,
     /// How often they touch an Election.
@@ -79,7 +81,7 @@ fn create(cluster: &Cluster, people: &People, index: usize, random: &mut Random)
     let key = if random.permille(60) { format!("other{index}.example/leader") } else { key };
     let mut spec = json!({
         "selector": { "matchLabels": { "app": app } },
-        "label": { "key": key, "value": "true" },
+        "label": { "key": key, "value": "true", "followerValue": people.followers.then_some("false") },
         "whenNoCandidate": if random.permille(300) { "Hold" } else { "Clear" },
         "failoverDelaySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },
         "minReadySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },

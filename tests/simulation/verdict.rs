@@ -1,14 +1,18 @@
 //! What must hold of a world: the promises at every revision, and at the end rest, the right leader, and silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::checker::{Kind, Revision, violations};
+use crate::checker::{self, Kind, violations};
 use crate::cluster::{Cluster, lock};
+use crate::controller::OWN_LEASE;
 use crate::server::Resource::{Elections, Leases, Pods};
-use crate::server::{Resource, Verb};
+use crate::server::{Resource, Revision, Verb};
 use crate::user::lease_name;
+
+/// What a claim's annotation begins with; the Election's name follows.
+const CLAIM: &str = "term.podium.dev/";
 
 /// What of the promises is broken in the history.
 pub fn broken(cluster: &Cluster) -> Vec<String> {
@@ -25,7 +29,7 @@ pub fn broken(cluster: &Cluster) -> Vec<String> {
             _ => return None,
         };
         let metadata = &revision.object["metadata"];
-        Some(Revision {
+        Some(checker::Revision {
             version: revision.number,
             kind,
             name: revision.id.name.clone(),
@@ -33,9 +37,10 @@ pub fn broken(cluster: &Cluster) -> Vec<String> {
             labels: strings(&metadata["labels"]),
             annotations: strings(&metadata["annotations"]),
             gone: revision.verb == Verb::Deleted,
+            altered: server.altered.contains(&revision.number),
         })
     });
-    let history: Vec<Revision> = revisions.collect();
+    let history: Vec<checker::Revision> = revisions.collect();
     violations(&history, &notes.watched, &notes.forged)
 }
 
@@ -50,6 +55,54 @@ pub fn unrest(cluster: &Cluster) -> Vec<String> {
         }
     }
     found
+}
+
+/// A status says Ready for a leader only after its label was there with that term.
+pub fn unconfirmed(cluster: &Cluster) -> Vec<String> {
+    let server = cluster.server();
+    // By UID: the labels and the claims that a pod had at the same time, as `key=value` and `election/term`.
+    let mut confirmed: BTreeSet<(String, String, String)> = BTreeSet::new();
+    let mut found = Vec::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for Revision { number, id, object, .. } in server.history() {
+        let metadata = &object["metadata"];
+        match id.resource {
+            Resource::Pods => {
+                let claims = metadata["annotations"].as_object().into_iter().flatten();
+                for (claim, term) in claims.filter(|(key, _)| key.starts_with(CLAIM)) {
+                    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
+                        let label = format!("{key}={}", text(value));
+                        confirmed.insert((text(&metadata["uid"]), label, format!("{claim}={}", text(term))));
+                    }
+                }
+            }
+            Resource::Elections => {
+                let (label, status) = (&object["spec"]["label"], &object["status"]);
+                let label = format!("{}={}", text(&label["key"]), text(&label["value"]));
+                let claim = format!("{CLAIM}{}={}", id.name, status["term"]);
+                let ready = ["LeaderElected", "LeaderHeld"]
+                    .contains(&condition(object, "Ready")["reason"].as_str().unwrap_or_default())
+                    && condition(object, "Ready")["status"] == "True";
+                if ready && !confirmed.contains(&(text(&status["leaderUID"]), label, claim)) {
+                    found.push(format!(
+                        "revision {number}: {} is Ready, and {} was never labeled with {}",
+                        id.name, status["leader"], status["term"]
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Of replicas that elect an active one, one is active, and the same all the time while all is at rest.
+pub fn inactive(cluster: &Cluster, settled: i64) -> Vec<String> {
+    let server = cluster.server();
+    let own = |revision: &&Revision| revision.id.resource == Resource::Leases && revision.id.name == OWN_LEASE;
+    let renewals = server.history().iter().filter(own).filter(|revision| revision.number > settled);
+    let holders: BTreeSet<String> = renewals.map(|revision| revision.object["spec"]["holderIdentity"].to_string()).collect();
+    if holders.len() == 1 { Vec::new() } else { vec![format!("the active replica does not stay the same: {holders:?}")] }
 }
 
 /// Labels that an Election that is gone has left. Only where nobody forges labels.
@@ -82,10 +135,14 @@ impl End<'_> {
         let holder = self.annotation("podium.dev/holder");
         let term = self.annotation("podium.dev/term");
         // What needs a person is said, and what it allows is more than this test wants to know.
-        if self.condition("Stalled") == "True" {
+        // That others changed the label is said for a minute after they stopped, and changes nothing.
+        if self.condition("Stalled") == "True" && self.reason("Stalled") != "LabelContested" {
             let reason = &self.reason("Stalled");
             let known = ["LabelConflict", "OverlappingElections"].contains(&reason.as_str());
             return known.then_some(()).ok_or_else(|| format!("it is stalled: {status}"));
+        }
+        if let Some(value) = self.election["spec"]["label"]["followerValue"].as_str() {
+            self.judge_followers(value)?;
         }
         let labelled: Vec<&String> =
             self.pods.iter().filter(|(_, pod)| self.is_labelled(pod)).map(|(name, _)| name).collect();
@@ -111,13 +168,31 @@ impl End<'_> {
         vacant.then_some(()).ok_or_else(seen)
     }
 
+    /// Every pod that could lead and does not is labeled as a follower, and no other pod is.
+    fn judge_followers(&self, value: &str) -> Result<(), String> {
+        let key = self.label().0;
+        let holder = self.annotation("podium.dev/holder").unwrap_or_default();
+        for (name, pod) in self.pods {
+            let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+            let follows = self.is_eligible(pod) && !holder.ends_with(uid);
+            let labeled = pod["metadata"]["labels"][key] == value;
+            let going = pod["metadata"]["deletionTimestamp"].is_string();
+            let ours = self.matches(pod) || self.claim(pod).is_some();
+            let others = self.elections.iter().filter(|(other, _)| **other != self.name);
+            let shared = others.into_iter().any(|(_, other)| other["spec"]["label"]["key"] == key && matches(other, pod));
+            if ours && !shared && !going && follows != labeled {
+                return Err(format!("{name} should {}be labeled as a follower", if follows { "" } else { "not " }));
+            }
+        }
+        Ok(())
+    }
+
     fn annotation(&self, name: &str) -> Option<String> {
         self.lease?["metadata"]["annotations"][name].as_str().map(str::to_owned)
     }
 
     fn find(&self, kind: &str) -> &Value {
-        let conditions = self.election["status"]["conditions"].as_array();
-        conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+        condition(self.election, kind)
     }
 
     fn condition(&self, kind: &str) -> &str {
@@ -163,8 +238,13 @@ impl End<'_> {
             && pod["status"]["conditions"][0]["status"] == "True"
             && !pod["metadata"]["deletionTimestamp"].is_string()
             && pod["metadata"]["annotations"]["podium.dev/candidate"] != "false"
-            && (label.is_null() || label == value)
+            && (label.is_null() || label == value || *label == self.election["spec"]["label"]["followerValue"])
     }
+}
+
+fn condition<'a>(election: &'a Value, kind: &str) -> &'a Value {
+    let conditions = election["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }
 
 /// Whether the Election's selector matches the pod. The people here use `matchLabels` only.

@@ -7,20 +7,23 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::acts;
+use crate::acts::{self, Focus};
 use crate::cluster::Cluster;
 use crate::collector;
-use crate::controller::Controller;
+use crate::controller::{Controller, OWN_LEASE};
 use crate::directed::Directed;
 use crate::general::{self, General};
 use crate::network::{Link, Weather};
 use crate::random::Random;
 use crate::schedule::Schedule;
-use crate::server::Server;
-use crate::verdict::{broken, leftovers, unrest};
+use crate::server::{Resource, Revision, Server};
+use crate::verdict::{broken, inactive, leftovers, unconfirmed, unrest};
 
 /// No world of this size needs as many requests.
 pub const STORM: u64 = 6_000;
+
+/// How long it takes at most until everything is as it should be after mutating admission is gone.
+const HEALED: Duration = Duration::from_secs(20);
 
 /// What happens in a world, all of it from the seed.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many controllers there are.
     pub controllers: usize,
+    /// Whether they elect an active one among themselves.
+    pub candidacy: bool,
     /// What goes wrong between the controllers and the server.
     pub weather: Weather,
     /// What happens.
@@ -67,7 +72,8 @@ impl Plan {
         let mut some = |often: u64, most: u64| if random.permille(often) { random.between(1, most) } else { 0 };
         let weather = general::weather(&mut some);
         let controllers = if some(800, 2) == 0 { 1 } else { 2 + usize::from(some(500, 2) > 0) };
-        Self { seed, controllers, weather, course: Course::General(General::of(some)) }
+        let candidacy = some(300, 2) > 0;
+        Self { seed, controllers, candidacy, weather, course: Course::General(General::of(some)) }
     }
 
     /// A directed world.
@@ -77,7 +83,9 @@ impl Plan {
         let mut some = |often: u64, most: u64| if random.permille(often) { random.between(1, most) } else { 0 };
         let (refused, unanswered, abandoned) = (some(300, 60), some(500, 80), some(500, 120));
         let weather = Weather { refused, unanswered, abandoned, ..Weather::default() };
-        Self { seed, controllers: directed.controllers, weather, course: Course::Directed(directed) }
+        let candidacy = some(100, 2) > 0;
+        let controllers = directed.controllers;
+        Self { seed, controllers, candidacy, weather, course: Course::Directed(directed) }
     }
 
     /// A general world without anything that goes wrong: pods come, go and change, and that is all.
@@ -116,7 +124,7 @@ impl Plan {
                 let name = format!("controller-{number}");
                 let link = Link::new(cluster.clone(), name.clone(), random.child(), self.weather, calm.clone());
                 let link = link.scheduled(schedule.clone().map(|schedule| (schedule, number)));
-                Controller::new(cluster.clone(), link, name, random.permille(300))
+                Controller::new(cluster.clone(), link, name, (random.permille(300), self.candidacy))
             })
             .collect();
         match (&self.course, &schedule) {
@@ -130,10 +138,11 @@ impl Plan {
             (Course::Directed(_), None) => {}
         }
         calm.store(true, Ordering::Relaxed);
+        cluster.go_on();
         cluster.log("world", "nothing goes wrong from now on");
         if let (Course::Directed(directed), Some(schedule)) = (&self.course, &schedule) {
             schedule.open(true);
-            directed.end(&cluster).await;
+            directed.end(&cluster, &mut controllers, &mut random).await;
         }
         self.settle(&cluster, &mut controllers).await
     }
@@ -150,11 +159,12 @@ impl Plan {
         while Instant::now() < settled && cluster.requests() < STORM {
             sleep(Duration::from_secs(1)).await;
         }
-        let mut found = unrest(cluster);
+        let (mut found, mut restarted) = (unrest(cluster), false);
         if matches!(self.course, Course::Directed(_)) {
             found.extend(leftovers(cluster));
             // What people label once the Election is gone is theirs, also where a controller starts over.
-            if acts::label_after_deletion(cluster) {
+            restarted = acts::label_after_deletion(cluster);
+            if restarted {
                 controllers.iter_mut().for_each(Controller::kill);
                 controllers.iter_mut().for_each(Controller::start);
             }
@@ -167,11 +177,16 @@ impl Plan {
             sleep(silence).await;
         }
         let history = cluster.server().history().to_vec();
-        let noise = history.iter().filter(|revision| revision.number > settled);
+        let own = |revision: &Revision| revision.id.resource == Resource::Leases && revision.id.name == OWN_LEASE;
+        let noise = history.iter().filter(|revision| revision.number > settled && !own(revision));
         found.extend(noise.map(|revision| format!("written although all was at rest: revision {}", revision.number)));
         found.extend(
             controllers.iter().filter(|controller| controller.has_ended()).map(|_| "a controller ended by itself".into()),
         );
+        if self.candidacy && !restarted && found.is_empty() {
+            found.extend(inactive(cluster, settled));
+        }
+        found.extend(unconfirmed(cluster));
         found.extend(broken(cluster));
         Outcome { history: cluster.history(), broken: found, revisions: history.len() }
     }
@@ -183,6 +198,7 @@ impl Course {
         match self {
             // A watch that fell silent is given up after five minutes.
             Self::General(_) => (Duration::from_secs(420), Duration::from_secs(90)),
+            Self::Directed(directed) if directed.focus == Focus::Admission => (HEALED, Duration::from_secs(30)),
             // No watch falls silent here. A request is given up after ten seconds, and what failed is tried again after fifteen.
             Self::Directed(_) => (Duration::from_secs(60), Duration::from_secs(30)),
         }

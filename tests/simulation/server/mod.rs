@@ -3,6 +3,7 @@
 //!
 //! It keeps every revision. It knows no time but what it is told, and nothing of Podium.
 
+mod admission;
 mod managers;
 mod read;
 mod resource;
@@ -10,12 +11,13 @@ mod schema;
 mod status;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+pub use admission::{Admission, Rule};
 pub use read::Feed;
 pub use resource::{Place, Resource};
 
@@ -91,6 +93,10 @@ pub struct Server {
     manager: String,
     /// No list has more objects than this on one page, whatever was asked for.
     page: usize,
+    /// Mutating admission.
+    pub admission: Vec<Admission>,
+    /// Revisions that it altered.
+    pub altered: BTreeSet<i64>,
 }
 
 impl Server {
@@ -98,7 +104,9 @@ impl Server {
     pub fn new(revision: i64, page: usize) -> Self {
         let now = Timestamp::UNIX_EPOCH;
         let (objects, history) = (BTreeMap::new(), Vec::new());
-        Self { revision, compacted: 0, objects, history, uids: 0, now, manager: String::new(), page }
+        let (admission, altered) = (Vec::new(), BTreeSet::new());
+        let manager = String::new();
+        Self { revision, compacted: 0, objects, history, uids: 0, now, manager, page, admission, altered }
     }
 
     /// Answers. `now`: the server's clock.

@@ -139,6 +139,7 @@ impl Server {
         for field in ["kind", "apiVersion"] {
             after[field] = before[field].clone();
         }
+        let altered = self.admission.iter().filter(|admission| admission.alter(id.resource, before, &mut after)).count();
         prune(&mut after);
         fill_in(&id, &mut after);
         if id.resource == Resource::Pods {
@@ -162,6 +163,9 @@ impl Server {
             let mut last = self.commit(id, Verb::Deleted, after);
             last["metadata"]["resourceVersion"] = revision;
             return Ok((200, last));
+        }
+        if altered > 0 {
+            self.altered.insert(self.revision + 1);
         }
         Ok((200, self.commit(id, Verb::Modified, after)))
     }
