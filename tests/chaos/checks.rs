@@ -31,6 +31,7 @@ fn pod(version: i64, number: &str, label: Option<&str>, term: Option<&str>) -> R
         labels: label.map(|value| ("leader".into(), value.into())).into_iter().collect(),
         annotations: term.map(|term| (CLAIM.into(), term.into())).into_iter().collect(),
         gone: false,
+        altered: false,
     }
 }
 

@@ -207,7 +207,7 @@ pub const LARGE: [Exploration; 7] = [
             liveness: false,
             ..elected(Budget { delete_election: 1, elect: 3, ..QUIET })
         },
-        states: 0,
+        states: 691_545,
         without: &[],
     },
     Exploration {
@@ -217,7 +217,7 @@ pub const LARGE: [Exploration; 7] = [
             liveness: false,
             ..elected(Budget { edit_selector: 1, delete_lease: 1, elect: 3, ..QUIET })
         },
-        states: 0,
+        states: 499_517,
         without: &[],
     },
     Exploration {
