@@ -54,6 +54,8 @@ pub struct Campaign<L: Lock> {
     standing: watch::Sender<Standing>,
     renewals: Arc<Renewals>,
     trouble: Option<String>,
+    /// The last trouble is one that a person has to mend.
+    denied: bool,
     has_twin: bool,
     is_succeeded: bool,
     /// Until then the API server wants to be left alone.
@@ -83,6 +85,7 @@ impl<L: Lock> Campaign<L> {
             standing,
             renewals: Arc::default(),
             trouble: None,
+            denied: false,
             has_twin: false,
             is_succeeded: false,
             held_off: Moment::START,
@@ -226,6 +229,7 @@ impl<L: Lock> Campaign<L> {
             _ => None,
         };
         if let Some(difference) = &difference {
+            self.denied = true;
             self.complain(format!(
                 "the API server stored something else than was written ({difference}): exempt this object from the admission \
                  policy or webhook that changes it"
@@ -243,6 +247,7 @@ impl<L: Lock> Campaign<L> {
         self.look_for_twin();
         // A read alone mends nothing where it is the write that fails.
         if self.campaigner.gets_on() && self.trouble.take().is_some() {
+            self.denied = false;
             info!("campaigning for the {} again", self.lock.describe());
         }
     }
@@ -278,7 +283,10 @@ impl<L: Lock> Campaign<L> {
                 debug!("{}: {message}", self.lock.describe());
                 return Answer::Refused;
             }
-            Failure::Denied(message) => (message, Answer::Refused),
+            Failure::Denied(message) => {
+                self.denied = true;
+                (message, Answer::Refused)
+            }
             Failure::Unknown(message) => (message, Answer::Unknown),
             Failure::Busy { message, after } => {
                 self.held_off = self.clock.moment() + after;
@@ -307,6 +315,7 @@ impl<L: Lock> Campaign<L> {
             leads_until: self.campaigner.leads_until(),
             term: self.campaigner.term(),
             since: self.campaigner.acquired(),
+            denied: self.denied,
             trouble: self.trouble.clone().or_else(|| self.has_twin.then(|| self.twin())),
             waits_for: self.waits_for(),
         };

@@ -27,6 +27,8 @@ pub(crate) struct Standing {
     pub since: Option<Timestamp>,
     /// Why nothing is known, or nothing can be written.
     pub trouble: Option<String>,
+    /// The API server denies what the campaign needs, and will until a person acts.
+    pub denied: bool,
     /// What has to happen before this process can lead, if it is not that somebody else leads.
     pub waits_for: Option<String>,
 }
@@ -113,6 +115,11 @@ impl Leadership {
     /// Why the campaign does not get on, if it does not: in one sentence, with what to do.
     pub fn trouble(&self) -> Option<String> {
         self.standing.borrow().trouble.clone()
+    }
+
+    /// Whether the API server denies what the campaign needs, so that it cannot get on before a person acts.
+    pub fn is_denied(&self) -> bool {
+        self.standing.borrow().denied
     }
 
     /// Waits until something is learnt anew: another holder, a renewal, a trouble. `false`: the campaign is over.

@@ -62,9 +62,15 @@ impl Activity {
         Self(None)
     }
 
-    /// Whether it is, at this moment.
+    /// Whether it is, at this moment. Also where it is denied the Lease: several that are active cost requests, and none at all
+    /// costs every election.
     pub fn is_active(&self) -> bool {
-        self.0.as_ref().is_none_or(Leadership::leads)
+        self.0.as_ref().is_none_or(|leadership| leadership.leads() || leadership.is_denied())
+    }
+
+    /// Whether it is active without the Lease.
+    pub fn is_denied(&self) -> bool {
+        self.0.as_ref().is_some_and(|leadership| !leadership.leads() && leadership.is_denied())
     }
 
     /// Why the campaign does not get on, if it does not.
@@ -77,6 +83,10 @@ impl Activity {
         let Some(leadership) = &mut self.0 else { return };
         let mut told = None;
         while !leadership.leads() {
+            if leadership.is_denied() {
+                warn!("active without the Lease of the replicas, so that others may be active as well");
+                return;
+            }
             let holder = leadership.holder().filter(|holder| !holder.expired).map(|holder| holder.identity);
             if holder.is_some() && holder != told {
                 info!(active = holder, "caches in sync, standing by");
@@ -92,7 +102,15 @@ impl Activity {
     /// Waits until it is not any more.
     pub async fn ends(&mut self) {
         let Some(leadership) = &mut self.0 else { return std::future::pending().await };
-        leadership.lost().await;
+        loop {
+            leadership.lost().await;
+            if !leadership.is_denied() {
+                return;
+            }
+            if !leadership.changed().await {
+                return std::future::pending().await;
+            }
+        }
     }
 }
 

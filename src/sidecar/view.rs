@@ -152,7 +152,7 @@ impl View {
 }
 
 fn answer(standing: Standing, now: Moment, identity: &str, withdrawn: bool) -> Answer {
-    let Standing { holder, confirmed, leads_until, term, since, trouble: _, waits_for: _ } = standing;
+    let Standing { holder, confirmed, leads_until, term, since, trouble: _, denied: _, waits_for: _ } = standing;
     let is_leader = !withdrawn && leads_until.is_some_and(|until| now < until);
     let name = holder.filter(|(_, until)| now < *until).map(|(name, _)| name).unwrap_or_default();
     // One that holds the lock without leading, or not any more, is nobody's leader. Its pod may have another name than its host.

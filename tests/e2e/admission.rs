@@ -195,7 +195,6 @@ async fn the_charts_rights_alone_let_the_controller_patch_pods_and_do_nothing_el
             ("PATCH", "pods/web-0/resize"),
             ("POST", "pods/web-0/binding"),
             ("POST", "pods/web-0/eviction"),
-            ("DELETE", "leases/web"),
             ("DELETE", "leases"),
         ] {
             let answer = world.send(&client, method, "application/merge-patch+json", path, json!({})).await;

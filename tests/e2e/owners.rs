@@ -19,6 +19,21 @@ async fn make_again(world: &Scenario) {
     world.election("web").await;
 }
 
+/// The cluster-wide right without which a controller takes no label of a deleted Election.
+async fn see_the_definition(world: &Scenario) {
+    let group = "rbac.authorization.k8s.io";
+    let rule = json!({ "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
+        "resourceNames": ["elections.podium.dev"], "verbs": ["get"] });
+    let role = json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": { "name": "definitions" }, "rules": [rule] });
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": { "name": "definitions" },
+        "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": "definitions" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "podium", "namespace": world.namespace }],
+    });
+    world.cluster.apply(role).await;
+    world.cluster.apply(binding).await;
+}
+
 async fn owner_is_the_election(world: &Scenario) {
     let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
     let election = world.api::<Election>().get("web").await.expect("the Election is there");
@@ -32,6 +47,7 @@ async fn leases_get_other_owners_where_that_takes_the_right_to_delete_and_withou
     own.cluster.install(custom_resource_definition()).await;
     scenario_on(own.cluster.clone(), async |world| {
         let account = world.account_with("podium", &*RIGHTS).await;
+        see_the_definition(world).await;
         let _controller = world.controller_with(&account, &[]);
         let first = world.led().await;
         make_again(world).await;

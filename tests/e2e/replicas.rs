@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::harness::access::RIGHTS;
 use crate::harness::controller::{Controller, OWN_LEASE};
+use crate::harness::http::get;
 use crate::harness::{Scenario, eventually, scenario};
 
 const ACTIVE: &[&str] = &["caches in sync, electing"];
@@ -214,20 +215,25 @@ async fn a_replica_that_is_paused_and_resumes_after_it_was_replaced_does_no_harm
 }
 
 #[tokio::test]
-async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_goes_on_when_it_is_granted() {
+async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_is_active_without_it() {
     scenario(async |world| {
-        let account = world.account("podium").await;
-        let reading: &[&str] = &["get", "list", "watch"];
-        let without =
-            RIGHTS.map(|(group, resource, verbs)| (group, resource, if resource == "leases" { reading } else { verbs }));
-        world.grant("podium", &without).await;
-        let controller = world.controller_with(&account, &[]);
-        let said = controller.says(&["WARN", "missing right to create the Lease"]).await;
-        let remedy = format!("grant get, create and update on leases in namespace {}", world.namespace);
-        assert!(said.contains(&remedy) && said.contains("trying again"), "{said}");
-        world.grant("podium", &*RIGHTS).await;
-        controller.says(ACTIVE).await;
-        world.led().await;
+        scenario(async |other| {
+            let account = world.account("podium").await;
+            world.grant("podium", &*RIGHTS).await;
+            let lease = ["--leader-elect-resource-namespace", &other.namespace, "--http", "127.0.0.1:0"];
+            let controller = world.controller_with(&account, &lease);
+            let said = controller.says(&["WARN", "missing right to get the Lease"]).await;
+            let remedy = format!("grant get, create and update on leases in namespace {}", other.namespace);
+            assert!(said.contains(&remedy) && said.contains("trying again"), "{said}");
+            let leader = world.led().await;
+            let (code, ready) = get(controller.http().await, "/readyz").await;
+            assert!(code == 200 && ready.contains("active without the Lease of the replicas"), "{code} {ready}");
+            other.admit(world, "podium").await;
+            controller.says(&["campaigning for the Lease", "again"]).await;
+            world.set_ready(&leader.name, false).await;
+            world.leader_after("web", &leader).await;
+        })
+        .await;
     })
     .await;
 }

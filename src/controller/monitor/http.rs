@@ -104,7 +104,11 @@ fn can_work<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Response<B
 
 fn report<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Report {
     let world = shared.world();
-    shared.monitor.health.report(&world.scope(), &world.unlisted(), activity.trouble())
+    let (trouble, denied) = (activity.trouble(), activity.is_denied());
+    let mut report = shared.monitor.health.report(&world.scope(), &world.unlisted(), trouble.clone().filter(|_| !denied));
+    // It works all the same.
+    report.notes.extend(trouble.filter(|_| denied).map(|why| format!("active without the Lease of the replicas: {why}")));
+    report
 }
 
 fn metrics<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> String {

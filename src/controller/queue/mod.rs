@@ -167,14 +167,16 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
         state.end(&key);
         let again = state.again.remove(&key);
         let failures = match outcome {
-            Outcome::Failed | Outcome::Later(_) => state.failures.get(&key).map_or(1, |failures| failures.saturating_add(1)),
+            Outcome::Failed => state.failures.get(&key).map_or(1, |failures| failures.saturating_add(1)),
+            // The API server itself says when: its word counts, and not how often it was asked.
+            Outcome::Later(_) => state.failures.get(&key).copied().unwrap_or(0),
             Outcome::Done | Outcome::Again(_) => 0,
         };
         let own = match outcome {
             Outcome::Done => None,
             Outcome::Again(at) => Some(at),
             Outcome::Failed => Some(Instant::now() + backoff(failures)),
-            Outcome::Later(at) => Some(at.max(Instant::now() + backoff(failures))),
+            Outcome::Later(at) => Some(at),
         };
         if failures == 0 || state.closed {
             state.failures.remove(&key);
@@ -182,7 +184,8 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
             state.failures.insert(key.clone(), failures);
         }
         // After a failure the delay holds, whatever happened meanwhile.
-        let at = if failures > 0 { own } else { again.into_iter().chain(own).min() };
+        let holds = matches!(outcome, Outcome::Failed | Outcome::Later(_));
+        let at = if holds { own } else { again.into_iter().chain(own).min() };
         if let Some(at) = at {
             state.add(key, at);
         }
