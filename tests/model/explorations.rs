@@ -223,7 +223,7 @@ pub const LARGE: [Exploration; 7] = [
     Exploration {
         name: "large: writes altered, readiness, Lease deleted",
         protocol: || Protocol { liveness: false, ..elected(Budget { lie: 1, flip: 1, delete_lease: 1, elect: 3, ..QUIET }) },
-        states: 0,
+        states: 2_138_377,
         without: &[],
     },
     Exploration {
@@ -243,7 +243,7 @@ pub const LARGE: [Exploration; 7] = [
             large.liveness = false;
             large
         },
-        states: 94_696,
+        states: 232_897,
         without: &[],
     },
     Exploration {

@@ -57,6 +57,13 @@ pub fn unrest(cluster: &Cluster) -> Vec<String> {
     found
 }
 
+/// Elections that say that others change the label.
+pub fn contested(cluster: &Cluster) -> Vec<String> {
+    let elections = cluster.all(Elections);
+    let contested = elections.iter().filter(|(_, election)| condition(election, "Stalled")["reason"] == "LabelContested");
+    contested.map(|(name, _)| format!("{name} is contested although nobody changes a label")).collect()
+}
+
 /// A status says Ready for a leader only after its label was there with that term.
 pub fn unconfirmed(cluster: &Cluster) -> Vec<String> {
     let server = cluster.server();

@@ -17,13 +17,16 @@ use crate::network::{Link, Weather};
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::server::{Resource, Revision, Server};
-use crate::verdict::{broken, inactive, leftovers, unconfirmed, unrest};
+use crate::verdict::{broken, contested, inactive, leftovers, unconfirmed, unrest};
 
 /// No world of this size needs as many requests.
 pub const STORM: u64 = 6_000;
 
 /// How long it takes at most until everything is as it should be after mutating admission is gone.
 const HEALED: Duration = Duration::from_secs(20);
+
+/// How long it takes at most until a label that nobody changes any more is not called contested any more.
+const CONTEST: Duration = Duration::from_secs(75);
 
 /// What happens in a world, all of it from the seed.
 #[derive(Clone, Debug)]
@@ -171,6 +174,11 @@ impl Plan {
         }
         if cluster.requests() >= STORM {
             found.push("a storm: requests without end".into());
+        }
+        // That others changed the label is said for a minute after they stopped.
+        if found.is_empty() && !contested(cluster).is_empty() {
+            sleep(CONTEST).await;
+            found.extend(contested(cluster));
         }
         let settled = cluster.server().revision();
         if found.is_empty() {
