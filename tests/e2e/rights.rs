@@ -261,7 +261,12 @@ async fn without_a_right_to_its_own_lease_a_controller_says_which_and_goes_on_on
                 let lease = format!("{words} {}/{name}", home.namespace);
                 controller.says(&[&lease, &format!("cannot {verb} resource \"leases\"")]).await;
                 home.grant_rules("podium", rules.clone()).await;
-                controller.elects().await;
+                eventually("the controller has the Lease", async || {
+                    let lease = home.api::<Lease>().get(name).await.map_err(|error| error.to_string())?;
+                    let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
+                    holder.ok_or_else(|| "nobody holds it".into())
+                })
+                .await;
                 drop(controller);
                 home.api::<Lease>().delete(name, &DeleteParams::default()).await.expect("there is a Lease");
             }
