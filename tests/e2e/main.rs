@@ -8,7 +8,7 @@ mod checker;
 mod harness;
 #[path = "../checker/metadata.rs"]
 mod metadata;
-#[allow(dead_code, reason = "the simulation uses more of it")]
+#[allow(dead_code, unused_imports, reason = "the simulation uses more of it")]
 #[path = "../simulation/server/mod.rs"]
 mod server;
 #[path = "../../src/connect/tests/tunnels.rs"]
