@@ -249,7 +249,7 @@ pub const LARGE: [Exploration; 7] = [
     Exploration {
         name: "large: three controllers, readiness",
         protocol: || Protocol { controllers: 3, liveness: false, ..led(Budget { flip: 2, ..QUIET }) },
-        states: 2_292_718,
+        states: 3_004_526,
         without: &[],
     },
     Exploration {
