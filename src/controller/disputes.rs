@@ -25,7 +25,9 @@ struct Dispute {
     /// The latest repairs, at most [`REPAIRS`], the earliest first.
     repairs: VecDeque<Instant>,
     contested: bool,
-    /// The contest is over here, and the status says so not yet.
+    /// Since when the status speaks of a contest that only another controller saw.
+    taken_over: Option<Instant>,
+    /// A contest is over here, and the status does not say so yet.
     settled: bool,
     refused: Option<String>,
     /// The last change of each follower's label that was acknowledged.
@@ -35,25 +37,15 @@ struct Dispute {
 impl Disputes {
     /// What a decision has to know. `said`: the status says that the label is contested.
     ///
-    /// A controller that finds the status so, and repaired nothing itself, takes the contest over: two active ones would
-    /// overwrite each other's status without end.
+    /// A controller that finds the status so, and repaired nothing itself, leaves it so for as long as a contest lasts: two active
+    /// ones would overwrite each other's status without end. It never writes it anew: only who repairs knows of a contest.
     pub fn of(&self, key: &Key, said: bool) -> (Option<Contest>, Option<String>) {
         let mut all = self.lock();
         if said {
-            let dispute = all.entry(key.clone()).or_default();
-            if !dispute.contested && !dispute.settled {
-                dispute.contested = true;
-                dispute.repairs = [Instant::now()].into();
-            }
+            all.entry(key.clone()).or_default();
         }
         let Some(dispute) = all.get_mut(key) else { return (None, None) };
-        dispute.settled &= said;
-        let repaired_ago = dispute.repairs.back().map_or(Duration::MAX, Instant::elapsed);
-        let repaired_ago = SignedDuration::try_from(repaired_ago).unwrap_or(SignedDuration::MAX);
-        if dispute.contested && repaired_ago >= CONTEST {
-            (dispute.contested, dispute.settled) = (false, said);
-        }
-        (dispute.contested.then_some(Contest { repaired_ago }), dispute.refused.clone())
+        (dispute.contest(said), dispute.refused.clone())
     }
 
     /// A label that somebody else had changed was put back.
@@ -93,6 +85,21 @@ impl Disputes {
 }
 
 impl Dispute {
+    fn contest(&mut self, said: bool) -> Option<Contest> {
+        self.settled &= said;
+        let lasts = |since: &Instant| SignedDuration::try_from(since.elapsed()).ok().filter(|ago| *ago < CONTEST);
+        let own = self.repairs.back().filter(|_| self.contested).map(lasts);
+        let taken_over = self.taken_over.filter(|_| said).as_ref().map(lasts);
+        self.contested = matches!(own, Some(Some(_)));
+        if let (Some(None), _) | (None, Some(None)) = (own, taken_over) {
+            self.settled = said;
+        }
+        let begins = said && !self.settled && !self.contested;
+        self.taken_over = begins.then(|| self.taken_over.unwrap_or_else(Instant::now));
+        let taken_over = self.taken_over.map(|since| SignedDuration::try_from(since.elapsed()).unwrap_or_default());
+        own.flatten().or(taken_over).map(|repaired_ago| Contest { repaired_ago })
+    }
+
     fn repaired(&mut self, now: Instant) {
         self.repairs.push_back(now);
         if self.repairs.len() > REPAIRS {
@@ -168,6 +175,7 @@ mod tests {
         assert_eq!(disputes.of(&key("web"), true).0, None);
         assert_eq!(disputes.of(&key("web"), false).0, None);
         assert!(disputes.of(&key("web"), true).0.is_some(), "another controller still sees it");
+        assert_eq!(disputes.of(&key("web"), false).0, None, "and who only took it over writes it to no status");
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn label(passed: &Result<Outcome, Refusal>) -> &'static str {
     match passed {
         Ok(Outcome::Done) => "done",
         Ok(Outcome::Again(_)) => "again",
-        Ok(Outcome::Failed | Outcome::Later(_)) => "busy",
+        Ok(Outcome::Failed | Outcome::HeldOff | Outcome::Later(_)) => "busy",
         Err(Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { .. }) => "conflict",
         Err(Refusal::Denied(_) | Refusal::Altered(_)) => "refused",
         Err(Refusal::Unknown(_) | Refusal::Busy { .. }) => "unanswered",

@@ -113,6 +113,8 @@ impl Refusal {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Busy { after, .. } => Outcome::Later(Instant::now() + *after),
+            // Each attempt changes objects, and hears of it.
+            Self::Altered(_) => Outcome::HeldOff,
             _ => Outcome::Failed,
         }
     }

@@ -69,6 +69,8 @@ struct State<K> {
     /// Asked for while running.
     again: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
+    /// What is not given out before this time, whatever happens.
+    held_off: HashMap<K, Instant>,
     arrivals: u64,
     closed: bool,
 }
@@ -93,7 +95,9 @@ pub enum Outcome {
     Again(Instant),
     /// To be tried again, each time after a longer while.
     Failed,
-    /// The same, and not before this time.
+    /// The same, and nothing that happens meanwhile shortens the delay: the work itself may be what makes it happen.
+    HeldOff,
+    /// To be tried again at this time and not before, whatever happens.
     Later(Instant),
 }
 
@@ -114,6 +118,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
             returning: VecDeque::new(),
             again: HashMap::new(),
             failures: HashMap::new(),
+            held_off: HashMap::new(),
             arrivals: 0,
             closed: true,
         };
@@ -167,7 +172,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
         state.end(&key);
         let again = state.again.remove(&key);
         let failures = match outcome {
-            Outcome::Failed => state.failures.get(&key).map_or(1, |failures| failures.saturating_add(1)),
+            Outcome::Failed | Outcome::HeldOff => state.failures.get(&key).map_or(1, |failures| failures.saturating_add(1)),
             // The API server itself says when: its word counts, and not how often it was asked.
             Outcome::Later(_) => state.failures.get(&key).copied().unwrap_or(0),
             Outcome::Done | Outcome::Again(_) => 0,
@@ -175,7 +180,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
         let own = match outcome {
             Outcome::Done => None,
             Outcome::Again(at) => Some(at),
-            Outcome::Failed => Some(Instant::now() + backoff(failures)),
+            Outcome::Failed | Outcome::HeldOff => Some(Instant::now() + backoff(failures)),
             Outcome::Later(at) => Some(at),
         };
         if failures == 0 || state.closed {
@@ -184,7 +189,10 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
             state.failures.insert(key.clone(), failures);
         }
         // After a failure the delay holds, whatever happened meanwhile.
-        let holds = matches!(outcome, Outcome::Failed | Outcome::Later(_));
+        let holds = !matches!(outcome, Outcome::Done | Outcome::Again(_));
+        if let (Outcome::HeldOff | Outcome::Later(_), Some(at), false) = (outcome, own, state.closed) {
+            state.held_off.insert(key.clone(), at);
+        }
         let at = if holds { own } else { again.into_iter().chain(own).min() };
         if let Some(at) = at {
             state.add(key, at);
@@ -265,6 +273,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> State<K> {
             *again = at.min(*again);
             return;
         }
+        let at = self.held_off.get(&key).map_or(at, |until| at.max(*until));
         if let Some(place) = self.waiting.get(&key).copied() {
             // One that is not among the later ones is due already.
             if place.0 <= at || self.later.remove(&place).is_none() {
@@ -329,6 +338,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> State<K> {
         }
         self.room.take(&group);
         self.waiting.remove(&key);
+        self.held_off.remove(&key);
         self.place(key.clone(), now);
         Some((key, at))
     }

@@ -108,6 +108,27 @@ async fn failures_wait_longer_and_longer_up_to_a_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn work_that_is_held_off_waits_whatever_happens_and_a_failure_only_until_something_does() {
+    let second = Duration::from_secs(1);
+    let cases: [(fn(Instant) -> Outcome, Duration); 3] = [
+        (|_| Outcome::Failed, Duration::ZERO),
+        (|_| Outcome::HeldOff, BACKOFF.0),
+        (|now| Outcome::Later(now + Duration::from_secs(1)), second),
+    ];
+    for (outcome, delay) in cases {
+        let (queue, start) = (queue(), Instant::now());
+        queue.add("a", start);
+        queue.next().await;
+        queue.finish("a", outcome(start));
+        queue.add("a", start);
+        queue.next().await;
+        assert_eq!(start.elapsed().as_millis() / 10, delay.as_millis() / 10, "{:?}", outcome(start));
+        queue.finish("a", Outcome::Done);
+        assert!(queue.lock().held_off.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_closed_queue_keeps_nothing_and_gives_out_again_what_is_added_when_it_is_open() {
     let queue = Queue::new(4, 0);
     queue.add("early", Instant::now());
