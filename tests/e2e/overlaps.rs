@@ -117,8 +117,9 @@ async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_th
         assert!(patches <= 3 * MANY, "{patches} requests");
         assert_eq!(world.leader(&winner).await, second);
         assert!(writes.most("Election").1 <= 6, "{:?}", writes.most("Election"));
-        assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
-        assert!(writes.all("Lease") <= 4, "the deleted one's and the winner's: {:?}", writes.counts());
+        // The deleted one's may be made again, and go again, while the controller has not heard of the deletion.
+        assert!(writes.most("Lease").1 <= 3, "{:?}", writes.most("Lease"));
+        assert!(writes.all("Lease") <= 5, "the deleted one's and the winner's: {:?}", writes.counts());
         assert!(writes.all("Pod") <= 8, "swept, labelled and fenced: {:?}", writes.counts());
     })
     .await;
