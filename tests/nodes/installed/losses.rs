@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::api::ListParams;
 
 use crate::harness::leads::{answered_by, judge, now, wrong};
 use crate::harness::pods::node;
@@ -30,17 +31,25 @@ async fn lose_node(cause: &str, lose: &str, recover: &str) {
         answered_by(&poller, &first).await;
         let began = now();
         world.cluster.node(&[lose, &lost]).await;
-        // Nothing but Kubernetes' own patience with a node, 40 to 50 s, is waited for.
-        let second = leads.leader("one of the other node", |pod| pod != first).await;
+        // Nothing but Kubernetes' own patience with a node, 40 to 50 s, is waited for. It marks the pods of the node one after the
+        // other: another one of them may lead for a moment.
+        let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("pods can be listed");
+        let elsewhere: Vec<String> = pods.iter().filter(|pod| node(pod) != lost).map(ResourceExt::name_any).collect();
+        let second = leads.leader("one of the other node", |pod| elsewhere.iter().any(|name| name == pod)).await;
         let answers = answered_by(&poller, &second).await;
         judge(&answers, &leads.all(), began).print(cause);
+        let changes = leads.all().len();
         world.cluster.node(&[recover, &lost]).await;
         world.node_is(&lost, "True").await;
         let back = world.pod_is(&leader.name_any(), "True").await;
         assert_eq!(back.uid(), leader.uid(), "the former leader is back");
         let answers = answered_by(&poller, &second).await;
-        assert_eq!(wrong(&answers, &leads.all()).len(), 0, "nobody asks the former leader");
-        assert_eq!(leads.all().len(), 2, "it does not lead again");
+        // No rule of kube-proxy leads to the former leader, which would get a share of all. But the kernel goes on tracking what the
+        // lost node left unanswered, for two minutes: a connection that gets the port of such a one again is sent to it.
+        let former = wrong(&answers, &leads.all()).len();
+        println!("FIGURE {cause}: {former} of {} answers by the former leader after its return", answers.len());
+        assert!(former * 20 <= answers.len(), "{former} of {} answers by the former leader", answers.len());
+        assert_eq!(leads.all().len(), changes, "it does not lead again");
         assert!(!back.labels().contains_key("leader"), "{:?}", back.labels());
     })
     .await;
