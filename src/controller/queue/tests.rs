@@ -110,7 +110,8 @@ async fn failures_wait_longer_and_longer_up_to_a_bound() {
 #[tokio::test(start_paused = true)]
 async fn work_that_is_held_off_waits_whatever_happens_and_a_failure_only_until_something_does() {
     let second = Duration::from_secs(1);
-    let cases: [(fn(Instant) -> Outcome, Duration); 3] = [
+    type Ends = fn(Instant) -> Outcome;
+    let cases: [(Ends, Duration); 3] = [
         (|_| Outcome::Failed, Duration::ZERO),
         (|_| Outcome::HeldOff, BACKOFF.0),
         (|now| Outcome::Later(now + Duration::from_secs(1)), second),
