@@ -1,6 +1,7 @@
 //! A client inside the cluster while the leader's node is lost, and comes back.
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
@@ -44,11 +45,18 @@ async fn lose_node(cause: &str, lose: &str, recover: &str) {
         let back = world.pod_is(&leader.name_any(), "True").await;
         assert_eq!(back.uid(), leader.uid(), "the former leader is back");
         let answers = answered_by(&poller, &second).await;
-        // No rule of kube-proxy leads to the former leader, which would get a share of all. But the kernel goes on tracking what the
-        // lost node left unanswered, for two minutes: a connection that gets the port of such a one again is sent to it.
-        let former = wrong(&answers, &leads.all()).len();
-        println!("FIGURE {cause}: {former} of {} answers by the former leader after its return", answers.len());
-        assert!(former * 20 <= answers.len(), "{former} of {} answers by the former leader", answers.len());
+        // Kubernetes sends nobody to the former leader. Single connections reached it nevertheless (1 to 11 of thousands), probably
+        // because the kernel tracks for two minutes what the lost node left unanswered, and a port comes again: not proven.
+        let slices = world.api::<EndpointSlice>().list(&ListParams::default()).await.expect("slices can be listed");
+        let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+        let targets: Vec<_> = endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect();
+        assert!(targets.contains(&second) && !targets.contains(&first), "{targets:?}");
+        let (former, served) = (
+            wrong(&answers, &leads.all()).len(),
+            answers.iter().filter(|answer| answer.from.as_ref() == Ok(&second)).count(),
+        );
+        println!("FIGURE {cause}: {former} answers by the former leader after its return, {served} by its successor");
+        assert!(former * 20 <= served, "{former} answers by the former leader, {served} by its successor");
         assert_eq!(leads.all().len(), changes, "it does not lead again");
         assert!(!back.labels().contains_key("leader"), "{:?}", back.labels());
     })
