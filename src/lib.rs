@@ -37,8 +37,11 @@ mod hash;
 mod http;
 pub mod keeper;
 pub mod lease;
+mod log_once;
+mod proc_stat;
 pub mod retry_after;
 pub mod sidecar;
+mod sync;
 #[cfg(feature = "otlp")]
 pub mod traces;
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 
 use crate::hash::fnv;
+use crate::proc_stat::ProcStat;
 
 /// The identity of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,14 +86,9 @@ impl Process {
     }
 }
 
-/// When the process of this PID started. `None`: there is none, or it is dead and only not yet buried.
+/// Returns when the process of this PID started. `None`: there is none, or it is dead.
 fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field, the name, may contain anything, and ends with the last parenthesis.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+    ProcStat::of(pid).filter(|stat| !stat.is_dead()).map(|stat| stat.start_ticks)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use rustix::param::{clock_ticks_per_second, page_size};
 
 use super::table::{CPU, Definition, MOST_OPEN, OPEN, RESIDENT, STARTED, VIRTUAL};
+use crate::proc_stat::ProcStat;
 
 /// Reads anew each time that it is asked.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ struct Usage {
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let read = |path: &str| fs::read_to_string(path).ok();
-        if let Some(usage) = read("/proc/self/stat").and_then(|stat| usage(&stat)) {
+        if let Some(usage) = ProcStat::of(std::process::id()).map(usage) {
             tell(&mut encoder, &CPU, &ConstCounter::new(usage.cpu_seconds))?;
             tell(&mut encoder, &RESIDENT, &ConstGauge::new(usage.resident_bytes))?;
             tell(&mut encoder, &VIRTUAL, &ConstGauge::new(usage.virtual_bytes))?;
@@ -53,18 +54,14 @@ fn tell(encoder: &mut DescriptorEncoder<'_>, definition: &Definition, metric: &i
     metric.encode(encoder)
 }
 
-/// From /proc/self/stat, see proc_pid_stat(5): fields 14, 15, 22, 23 and 24.
-fn usage(stat: &str) -> Option<Usage> {
-    // The second field is the program's name in parentheses, and may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+fn usage(stat: ProcStat) -> Usage {
     let ticks = clock_ticks_per_second() as f64;
-    Some(Usage {
-        cpu_seconds: (field(14)? + field(15)?) as f64 / ticks,
-        started_seconds: field(22)? as f64 / ticks,
-        virtual_bytes: field(23)?,
-        resident_bytes: field(24)? * page_size() as u64,
-    })
+    Usage {
+        cpu_seconds: stat.cpu_ticks as f64 / ticks,
+        started_seconds: stat.start_ticks as f64 / ticks,
+        virtual_bytes: stat.virtual_bytes,
+        resident_bytes: stat.resident_pages * page_size() as u64,
+    }
 }
 
 /// From /proc/stat: when the machine started, since 1970.
@@ -85,18 +82,14 @@ mod tests {
     #[test]
     fn the_fields_are_those_of_the_manual() {
         let ticks = clock_ticks_per_second();
-        let mut fields: Vec<u64> = (4..=52).map(|number| number * ticks).collect();
-        fields[24 - 4] = 3;
-        let fields: Vec<String> = fields.iter().map(u64::to_string).collect();
-        let stat = format!("17 (a ) b) S {}\n", fields.join(" "));
+        let line = "1 (podium) S 0 1 1 0 -1 0 0 0 0 0 2 3 0 0 20 0 4 0 5 6 7 0";
         let expected = Usage {
-            cpu_seconds: 29.0,
-            started_seconds: 22.0,
-            virtual_bytes: 23 * ticks,
-            resident_bytes: 3 * page_size() as u64,
+            cpu_seconds: 5.0 / ticks as f64,
+            started_seconds: 5.0 / ticks as f64,
+            virtual_bytes: 6,
+            resident_bytes: 7 * page_size() as u64,
         };
-        assert_eq!(usage(&stat), Some(expected));
-        assert_eq!((usage(""), usage("1 (a) S 2")), (None, None));
+        assert_eq!(ProcStat::parse(line).map(usage), Some(expected));
         assert_eq!(boot_time("cpu 1 2\nbtime 1700000000\n"), Some(1_700_000_000.0));
         let limits = "Limit   Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\n";
         assert_eq!(most_open(limits), Some(1024));
