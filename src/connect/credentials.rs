@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tower::{BoxError, Service, ServiceExt};
 use tracing::{info, warn};
 
 use super::{ConnectError, stack};
+use crate::sync;
 
 /// What sends requests with credentials.
 pub type Stack = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
@@ -57,7 +58,7 @@ impl TokenFile {
 
     /// The header. What was read last stays while the file cannot be read.
     pub fn header(&self) -> HeaderValue {
-        let mut state = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = sync::lock(&self.read);
         if state.1.elapsed() >= REREAD {
             if let Ok(header) = read(&self.path) {
                 state.0 = header;
@@ -118,7 +119,7 @@ impl Reloading {
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.current)
     }
 
     fn current(&self) -> (Stack, u64) {

@@ -1,6 +1,6 @@
 //! Connections that are kept for the next request, and given up when one of them turns out to be dead.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
+
+use crate::sync;
 
 /// A request that is given up after so long without an answer casts doubt on the idle connections. They may lead to the same API
 /// server, which hangs, and each request would wait for its timeout on one of them.
@@ -49,7 +51,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Pool<C> {
 
 impl<C> Pool<C> {
     fn lock(&self) -> MutexGuard<'_, Current<C>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.current)
     }
 }
 

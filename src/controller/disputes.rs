@@ -1,7 +1,7 @@
 //! What others do to the labels of an Election: who changes them again and again, and what the API server said to a follower write.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use k8s_openapi::jiff::SignedDuration;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use crate::election::decide::CONTEST;
 use crate::election::plan::LabelChange;
 use crate::election::snapshot::Contest;
 use crate::election::term::Uid;
+use crate::sync;
 
 /// How many repairs within [`CONTEST`] make a contest.
 const REPAIRS: usize = 3;
@@ -79,7 +80,7 @@ impl Disputes {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Dispute>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0)
     }
 }
 

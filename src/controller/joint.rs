@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::sync;
 
 /// Requests by what they are about, that many may wait for at once.
 ///
@@ -29,13 +31,13 @@ impl<T: Clone> Joint<T> {
     /// The answer to a request about this that begins after now.
     pub async fn ask<F: Future<Output = T>>(&self, about: &str, request: impl FnOnce() -> F) -> T {
         let requests = self.requests(about);
-        let before = *requests.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *sync::lock(&requests.begun);
         let mut ended = requests.ended.lock().await;
         if let Some((_, answer)) = ended.as_ref().filter(|(number, _)| *number > before) {
             return answer.clone();
         }
         let number = {
-            let mut begun = requests.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut begun = sync::lock(&requests.begun);
             *begun += 1;
             *begun
         };
@@ -45,7 +47,7 @@ impl<T: Clone> Joint<T> {
     }
 
     fn requests(&self, about: &str) -> Arc<Requests<T>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = sync::lock(&self.0);
         if let Some(requests) = all.get(about).and_then(Weak::upgrade) {
             return requests;
         }

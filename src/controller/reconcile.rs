@@ -1,7 +1,7 @@
 //! One pass over one Election: snapshot, decide, act, until there is nothing left to do.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -23,6 +23,7 @@ use crate::election::snapshot::Snapshot;
 use crate::election::{ResourceVersion, decide, status};
 use crate::hash::fnv;
 use crate::lease::record::Content;
+use crate::sync::lock;
 
 /// How many decisions one pass takes before it lets others have their turn.
 const DECISIONS: u32 = 12;
@@ -230,10 +231,6 @@ fn label(passed: &Result<Outcome, Refusal>) -> &'static str {
         Err(Refusal::Denied(_) | Refusal::Altered(_)) => "refused",
         Err(Refusal::Unknown(_) | Refusal::Busy { .. }) => "unanswered",
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number for the status without its times, which are new with every change. Should two ever share one, the server is asked

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Notify, watch as channel};
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use super::{Clock, Options, workers};
 use crate::api::Reason;
 use crate::election::Snapshot;
 use crate::election::term::{Uid, Version};
+use crate::sync;
 
 /// How many pods may be remembered as written to before those that are not any more are forgotten.
 const MANY_TURNS: usize = 1_024;
@@ -108,7 +109,7 @@ impl<S: Server> Shared<S> {
     /// The caches. Never held across an await.
     pub fn world(&self) -> MutexGuard<'_, World> {
         // A panic while they were held ends the process; until then, others may still read.
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.world)
     }
 
     /// What a decision about the Election looks at, and its Lease as it must be written back. `None`: no such Election is known.
@@ -231,7 +232,7 @@ impl<S: Server> Shared<S> {
         if *kind != Kind::Pods {
             return None;
         }
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = sync::lock(&self.turns);
         if turns.len() >= MANY_TURNS {
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         }

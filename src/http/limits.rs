@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
+
+use crate::sync;
 
 /// How many connections are held at a time. Each takes up to 32 KiB while its headers arrive.
 pub const CONNECTIONS: usize = 256;
@@ -95,7 +97,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.open)
     }
 }
 
@@ -215,7 +217,7 @@ pub struct Complaint(Mutex<(Option<Instant>, u64)>);
 impl Complaint {
     /// Logs it, unless it was logged less than [`LOG_INTERVAL`] ago.
     pub fn say(&self, what: impl FnOnce() -> String) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = sync::lock(&self.0);
         let (said, unsaid) = &mut *state;
         if said.is_some_and(|said| said.elapsed() < LOG_INTERVAL) {
             *unsaid += 1;

@@ -1,13 +1,14 @@
 //! What the application is told.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::sleep;
 
 use crate::campaign::{Leadership, Moment, Renewals, Standing};
+use crate::sync;
 
 /// Who leads, to be told to an application.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +116,7 @@ impl View {
             standing.trouble.clone().or_else(|| standing.waits_for.clone()).or_else(|| self.nameless.get().cloned());
         let waits_for = waits_for.filter(|_| !withdrawn);
         let since = {
-            let mut since = self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut since = sync::lock(&self.waiting_since);
             match &waits_for {
                 Some(_) => *since.get_or_insert(now),
                 None => {

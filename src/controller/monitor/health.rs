@@ -1,7 +1,7 @@
 //! Whether a controller knows what it decides on: what was heard from the API server, and when.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -16,6 +16,7 @@ use tracing::info;
 use super::{Monitor, requests};
 use crate::controller::observe::stream::Kind;
 use crate::controller::replicas::Candidacy;
+use crate::sync;
 
 /// How much longer than the own Lease lasts nothing may be heard.
 const LENIENCE: Duration = Duration::from_secs(2);
@@ -210,7 +211,7 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -25,6 +25,7 @@ use crate::api::ElectionStatus;
 use crate::controller::observe::stream::Kind;
 use crate::controller::observe::world::Key;
 use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
+use crate::sync::lock;
 
 /// How a pass may end: at rest; to be looked at again at a known time; because the world had changed; refused by the API server;
 /// without an answer from it; without an end, because the world changes faster than it can be followed; not at all, because it was
@@ -298,8 +299,4 @@ impl Drop for Pass<'_> {
 
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

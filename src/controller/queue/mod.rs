@@ -12,11 +12,13 @@ mod shares;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
+
+use crate::sync;
 
 pub use shares::Shares;
 
@@ -259,7 +261,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
 
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         // The state is whole between any two statements that can panic: there are none.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 }
 
