@@ -1,20 +1,21 @@
 //! What was already said: a trouble that lasts is logged when it begins, not at every attempt.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::observe::world::Key;
+use crate::log_once::LogOnce;
+use crate::sync;
 
 /// The last complaint about each Election and piece of work.
 #[derive(Debug, Default)]
-pub struct Complaints(Mutex<HashMap<Key, BTreeMap<&'static str, String>>>);
+pub struct Complaints(Mutex<HashMap<Key, BTreeMap<&'static str, LogOnce>>>);
 
 impl Complaints {
     /// Whether this is news: the last complaint about the same thing was another one, or things went well since.
     pub fn is_news(&self, key: &Key, work: &'static str, message: &str) -> bool {
         let mut all = self.lock();
-        let before = all.entry(key.clone()).or_default().insert(work, message.to_owned());
-        before.is_none_or(|before| before != message)
+        all.entry(key.clone()).or_default().entry(work).or_default().is_new(message)
     }
 
     /// It went well. Returns whether there had been a complaint.
@@ -33,8 +34,8 @@ impl Complaints {
         self.lock().remove(key);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, BTreeMap<&'static str, String>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, BTreeMap<&'static str, LogOnce>>> {
+        sync::lock(&self.0)
     }
 }
 

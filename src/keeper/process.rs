@@ -24,6 +24,7 @@ use super::lock::RunLock;
 use super::message::{FromKeeper, Orders, ToKeeper, Why, moment};
 use super::schedule::{Limits, Schedule, Step};
 use super::timer::{Timer, now};
+use crate::log_once::LogOnce;
 
 /// Signals that the keeper survives: they are meant for the elector, and reach the keeper, for example, when somebody
 /// signals all processes of a service. The command starts with the kernel's defaults.
@@ -85,8 +86,7 @@ struct Keeper {
     file: Option<(StatusFile, Files)>,
     running: Option<Running>,
     term: Option<u64>,
-    /// What people were told about, so that they are told once.
-    trouble: Option<String>,
+    logged: LogOnce,
 }
 
 struct Failed {
@@ -131,7 +131,7 @@ impl Keeper {
             file,
             running: None,
             term: None,
-            trouble: None,
+            logged: LogOnce::default(),
         })
     }
 
@@ -280,9 +280,8 @@ impl Keeper {
     }
 
     fn complain(&mut self, sentence: String) {
-        if self.trouble.as_ref() != Some(&sentence) {
-            self.tell(&FromKeeper::Trouble(sentence.clone()));
-            self.trouble = Some(sentence);
+        if self.logged.is_new(&sentence) {
+            self.tell(&FromKeeper::Trouble(sentence));
         }
     }
 

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::follower::{Follower, Sight};
 use crate::campaign::{Clock, Moment, Standing};
 use crate::connect::SILENCE;
+use crate::log_once::LogOnce;
 use crate::retry_after;
 
 /// The pauses between two attempts that failed: the first, and the longest.
@@ -54,7 +55,7 @@ pub struct Follow {
     follower: Follower,
     clock: Clock,
     standing: watch::Sender<Standing>,
-    trouble: Option<String>,
+    trouble: LogOnce,
     /// Of the Lease as it was read last.
     revision: u64,
     /// Whether the API server is believed to send bookmarks.
@@ -91,7 +92,7 @@ impl Follow {
             follower,
             clock,
             standing,
-            trouble: None,
+            trouble: LogOnce::default(),
             revision: 0,
             has_bookmarks: true,
         }
@@ -266,12 +267,11 @@ impl Follow {
 
     /// Says each trouble once, and when it is over.
     fn note(&mut self, trouble: Option<String>) {
-        match (&self.trouble, &trouble) {
-            (before, Some(message)) if before.as_ref() != Some(message) => warn!("{message}"),
-            (Some(_), None) => info!("following the {} again", self.describe),
+        match trouble {
+            Some(message) if self.trouble.is_new(&message) => warn!("{message}"),
+            None if self.trouble.clear() => info!("following the {} again", self.describe),
             _ => {}
         }
-        self.trouble = trouble;
         self.publish();
     }
 
@@ -286,7 +286,7 @@ impl Follow {
                      --election-namespace"
                 )
             });
-            let trouble = self.trouble.clone();
+            let trouble = self.trouble.message().map(str::to_owned);
             let standing = Standing { trouble, waits_for, ..seen.unwrap_or_else(|| known.clone()) };
             let news = *known != standing;
             *known = standing;
