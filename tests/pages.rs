@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-const FAILURES: &str = include_str!("../docs/failure-modes.md");
-const PROTOCOL: &str = include_str!("../docs/protocol.md");
+const FAILURES: &str = include_str!("../docs/contributing/failure-modes.md");
+const PROTOCOL: &str = include_str!("../docs/contributing/protocol.md");
 
 /// What a failure that no test shows must say about itself.
 const EXCUSES: [&str; 3] = ["**Not built yet", "**Not prevented", "**Does not apply"];
@@ -15,8 +15,8 @@ const EXCUSES: [&str; 3] = ["**Not built yet", "**Not prevented", "**Does not ap
 fn whatever_the_pages_name_is_there() {
     for (page, text, least) in [("protocol.md", PROTOCOL, 80), ("failure-modes.md", FAILURES, 100)] {
         let (names, problems) = check(text);
-        assert!(problems.is_empty(), "docs/{page}:\n{}", problems.join("\n"));
-        assert!(names >= least, "docs/{page}: only {names} names were found in it");
+        assert!(problems.is_empty(), "docs/contributing/{page}:\n{}", problems.join("\n"));
+        assert!(names >= least, "docs/contributing/{page}: only {names} names were found in it");
     }
 }
 
