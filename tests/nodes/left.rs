@@ -97,7 +97,7 @@ async fn where_there_can_be_no_real_nodes_up_says_so_and_starts_nothing() {
 async fn what_listens_is_reached_by_the_machine_only() {
     let strangers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nodes/strangers");
     let reached = succeed(Command::new(strangers)).await;
-    assert_eq!(reached.lines().collect::<Vec<_>>(), ["machine api", "machine kubelet", "neighbour web"]);
+    assert_eq!(reached.lines().collect::<Vec<_>>(), ["machine api", "machine kubelet", "neighbor web"]);
 }
 
 /// A cluster of this test's own, not started. Not below the target directory: a Unix socket's path must not be long.
