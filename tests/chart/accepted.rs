@@ -1,12 +1,11 @@
-//! Everything that is rendered is accepted by the API server, without a warning: it knows each field, and the pods are what the
-//! restricted profile allows.
+//! The API server accepts the rendered manifests without a warning, in namespaces that enforce the restricted profile.
 
 use serde_json::json;
 
-use crate::tools::{apply, errors, folder, kubectl, objects, path, text, told_by_kubectl};
+use crate::tools::{apply, errors, folder, kubectl, kubectl_output, objects, path, text};
 
 #[test]
-fn what_is_rendered_is_accepted_without_a_warning() {
+fn rendered_manifests_are_accepted_without_a_warning() {
     let folder = folder("accepted");
     let restricted =
         json!({ "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted" });
@@ -14,7 +13,7 @@ fn what_is_rendered_is_accepted_without_a_warning() {
     let objects_of =
         |name: &&str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": restricted } });
     apply(&folder, &namespaces.iter().map(objects_of).collect::<Vec<_>>());
-    // The account of the pod that `helm test` runs.
+    // The ServiceAccount of the pod that `helm test` runs.
     apply(
         &folder,
         &[json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "podium", "namespace": "podium" } })],
@@ -32,12 +31,12 @@ fn what_is_rendered_is_accepted_without_a_warning() {
         ]);
         assert_eq!(errors(&output), "", "{rendering}");
         assert_eq!(text(&output).lines().count(), manifests.len(), "{rendering}");
-        // A pod is judged by the profile only when it is made.
+        // The profile applies to pods, not to their template.
         let deployment = manifests.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
         let template = &deployment["spec"]["template"];
         let mut pod =
             json!({ "apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"] });
-        pod["metadata"]["name"] = json!("some");
+        pod["metadata"]["name"] = json!("pod");
         pod["metadata"]["namespace"] = json!("podium");
         let file = folder.join("pod.json");
         std::fs::write(&file, pod.to_string()).expect("a writable directory");
@@ -45,5 +44,5 @@ fn what_is_rendered_is_accepted_without_a_warning() {
         text(&output);
         assert_eq!(errors(&output), "", "{rendering}");
     }
-    told_by_kubectl(&["delete", "namespace", "podium", "team-a", "team-b"]);
+    kubectl_output(&["delete", "namespace", "podium", "team-a", "team-b"]);
 }

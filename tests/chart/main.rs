@@ -1,13 +1,13 @@
-//! The chart: what is rendered and committed of it, and releases of it on a real API server, installed, upgraded and
-//! uninstalled by Helm. The nodes are fake, so what the Deployment would run is run here, by its own arguments and with its
-//! account's token.
+//! Tests of the Helm chart: the committed manifests, and releases that Helm installs, upgrades and uninstalls on a real API
+//! server. The nodes are fake, so the tests run the controller themselves, with the arguments of the Deployment and a token of
+//! its ServiceAccount.
 //!
-//! One test after the other, because a cluster has the Election resource once. `make chart` runs them.
+//! The tests run one after the other, because they share the Election CRD. `make chart` runs them.
 
 mod accepted;
 mod installed;
+mod manifest;
 mod namespaced;
-mod plain;
 mod release;
 mod rendered;
 mod tools;

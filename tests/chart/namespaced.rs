@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::release::{Release, chart, led, populate, remove, remove_resource};
+use crate::release::{Release, await_leader, chart, populate, remove, remove_crd};
 use crate::tools::{apply, errors, folder, get, kubectl, text};
 
 #[test]
-fn releases_that_serve_different_namespaces_have_rights_in_these_only_and_live_side_by_side() {
+fn releases_for_different_namespaces_coexist_with_permissions_in_these_only() {
     let names = ["team-a", "team-b", "team-c"];
     let namespaces = names.map(|name| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }));
     apply(&folder("namespaces"), &namespaces);
@@ -27,32 +27,32 @@ fn releases_that_serve_different_namespaces_have_rights_in_these_only_and_live_s
     let running = [first.run(), second.run()];
     for name in names {
         populate(&first, name);
-        led(name);
+        await_leader(name);
     }
     for (release, own, other) in [(&first, "team-a", "team-c"), (&second, "team-c", "team-a")] {
-        for what in [["patch", "pods"], ["list", "pods"], ["update", "leases"], ["watch", "elections.podium.dev"]] {
-            assert!(release.may(&[&what[..], &["--namespace", own]].concat()), "{what:?} in {own}");
-            assert!(!release.may(&[&what[..], &["--namespace", other]].concat()), "{what:?} in {other}");
+        for request in [["patch", "pods"], ["list", "pods"], ["update", "leases"], ["watch", "elections.podium.dev"]] {
+            assert!(release.can(&[&request[..], &["--namespace", own]].concat()), "{request:?} in {own}");
+            assert!(!release.can(&[&request[..], &["--namespace", other]].concat()), "{request:?} in {other}");
         }
-        assert!(!release.may(&["list", "pods", "--all-namespaces"]));
+        assert!(!release.can(&["list", "pods", "--all-namespaces"]));
     }
-    assert!(!first.may(&["update", "lease/other", "--namespace=first"]), "its own Lease only");
-    assert!(first.may(&["update", "lease/first-controller", "--namespace=first"]));
+    assert!(!first.can(&["update", "lease/other", "--namespace=first"]), "only the Lease of the release");
+    assert!(first.can(&["update", "lease/first-controller", "--namespace=first"]));
 
-    let may = |account: &str, what: &[&str]| {
+    let can = |account: &str, request: &[&str]| {
         let account = format!("--as=system:serviceaccount:{account}");
-        kubectl(&[&["auth", "can-i", "--quiet", &account], what].concat()).status.success()
+        kubectl(&[&["auth", "can-i", "--quiet", &account], request].concat()).status.success()
     };
     for verb in ["get", "list", "watch"] {
-        assert!(may("team-a:web", &[verb, "lease/web", "--namespace=team-a"]));
-        assert!(!may("team-a:web", &[verb, "lease/other", "--namespace=team-a"]));
+        assert!(can("team-a:web", &[verb, "lease/web", "--namespace=team-a"]));
+        assert!(!can("team-a:web", &[verb, "lease/other", "--namespace=team-a"]));
     }
-    assert!(!may("team-a:web", &["update", "lease/web", "--namespace=team-a"]));
-    assert!(may("team-b:jobs", &["update", "lease/jobs", "--namespace=team-b"]));
-    assert!(!may("team-b:jobs", &["update", "lease/web", "--namespace=team-b"]));
+    assert!(!can("team-a:web", &["update", "lease/web", "--namespace=team-a"]));
+    assert!(can("team-b:jobs", &["update", "lease/jobs", "--namespace=team-b"]));
+    assert!(!can("team-b:jobs", &["update", "lease/web", "--namespace=team-b"]));
 
-    // Whoever may edit a namespace may edit its Elections, but not what they say happened.
-    let person = |role: &str| {
+    // The aggregated roles allow users to write Elections, but not their status.
+    let bind = |role: &str| {
         let binding = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
             "metadata": { "name": role, "namespace": "team-a" },
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
@@ -62,27 +62,28 @@ fn releases_that_serve_different_namespaces_have_rights_in_these_only_and_live_s
     for (role, verb, allowed) in
         [("view", "list", true), ("view", "create", false), ("edit", "create", true), ("admin", "delete", true)]
     {
-        person(role);
+        bind(role);
         crate::tools::eventually("roles are aggregated", || {
-            let may = may(&format!("team-a:{role}"), &[verb, "elections.podium.dev", "--namespace=team-a"]);
-            if may == allowed { Ok(()) } else { Err(format!("{role} may {verb}: {may}")) }
+            let result = can(&format!("team-a:{role}"), &[verb, "elections.podium.dev", "--namespace=team-a"]);
+            if result == allowed { Ok(()) } else { Err(format!("{role} can {verb}: {result}")) }
         });
     }
-    assert!(!may("team-a:admin", &["patch", "elections.podium.dev", "--subresource=status", "--namespace=team-a"]));
+    assert!(!can("team-a:admin", &["patch", "elections.podium.dev", "--subresource=status", "--namespace=team-a"]));
 
-    // What is denied in the one's namespaces is only warned of in the other's.
+    // The second release denies such requests in its namespace, the first one only warns in its own.
     let developer = ["--as=someone", "--as-group=system:authenticated", "--as-group=developers"];
     let binding = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "developers" },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
         "subjects": [{ "kind": "Group", "name": "developers", "apiGroup": "rbac.authorization.k8s.io" }] });
     apply(&first.folder, &[binding]);
     for (namespace, denied) in [("team-c", true), ("team-a", false)] {
-        crate::tools::eventually("the policy is in force", || {
+        crate::tools::eventually("the policy is in effect", || {
             let label =
                 ["label", "pod", "web-0", "leader=other", "--overwrite", "--dry-run=server", "--namespace", namespace];
             let output = kubectl(&[&label[..], &developer].concat());
-            let said = errors(&output);
-            if said.contains("ValidatingAdmissionPolicy") && output.status.success() != denied { Ok(()) } else { Err(said) }
+            let message = errors(&output);
+            let applies = message.contains("ValidatingAdmissionPolicy") && output.status.success() != denied;
+            if applies { Ok(()) } else { Err(message) }
         });
     }
     text(&kubectl(&["delete", "clusterrolebinding", "developers"]));
@@ -90,5 +91,5 @@ fn releases_that_serve_different_namespaces_have_rights_in_these_only_and_live_s
     drop(running);
     remove(&names);
     drop((first, second));
-    remove_resource();
+    remove_crd();
 }

@@ -1,4 +1,4 @@
-//! helm, kubectl and the files that they are given.
+//! helm, kubectl and their input files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A file or folder of the checkout.
+/// Path of a file or directory of the repository.
 pub fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
-/// An empty folder for the files of one test.
+/// Creates an empty directory for the files of one test.
 pub fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chart-{name}"));
     let _ = fs::remove_dir_all(&folder);
@@ -21,24 +21,24 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// What `variable` says.
+/// Returns the path in an environment variable.
 ///
 /// # Panics
-/// Without the variable: a test that was not run must not pass.
-fn told(variable: &str) -> PathBuf {
+/// If the variable is not set: a test that cannot run must not pass.
+fn path_variable(variable: &str) -> PathBuf {
     let value = std::env::var_os(variable).filter(|value| !value.is_empty());
     value.unwrap_or_else(|| panic!("{variable} is not set: run `make chart`")).into()
 }
 
-/// The kubeconfig of the cluster that is tested on.
+/// The kubeconfig of the test cluster.
 pub fn kubeconfig() -> PathBuf {
-    told("PODIUM_CHART_KUBECONFIG")
+    path_variable("PODIUM_CHART_KUBECONFIG")
 }
 
-/// helm with these arguments, and nothing of the user's.
+/// Runs helm without the user's configuration.
 pub fn helm(arguments: &[&str]) -> Output {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helm");
-    let mut command = Command::new(told("PODIUM_HELM"));
+    let mut command = Command::new(path_variable("PODIUM_HELM"));
     command.args(arguments).env_clear().env("HOME", home);
     if let Some(kubeconfig) = std::env::var_os("PODIUM_CHART_KUBECONFIG") {
         command.env("KUBECONFIG", kubeconfig);
@@ -46,7 +46,7 @@ pub fn helm(arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().expect("helm runs")
 }
 
-/// kubectl with these arguments, as an administrator of the cluster that is tested on.
+/// Runs kubectl as an administrator of the test cluster.
 pub fn kubectl(arguments: &[&str]) -> Output {
     let kubectl = kubeconfig().with_file_name("bin").join("kubectl");
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kubectl");
@@ -55,23 +55,23 @@ pub fn kubectl(arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().expect("kubectl runs")
 }
 
-/// What it printed, if it succeeded.
+/// Returns stdout, and panics if the command failed.
 pub fn text(output: &Output) -> String {
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), errors(output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What it printed to stderr.
+/// Returns stderr.
 pub fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What kubectl prints, if it succeeds.
-pub fn told_by_kubectl(arguments: &[&str]) -> String {
+/// Runs kubectl and returns stdout, and panics if it failed.
+pub fn kubectl_output(arguments: &[&str]) -> String {
     text(&kubectl(arguments))
 }
 
-/// An object, if it is there.
+/// Gets an object, if it exists.
 pub fn get(arguments: &[&str]) -> Option<Value> {
     let output = kubectl(&[&["get", "--output=json", "--ignore-not-found"], arguments].concat());
     let text = text(&output);
@@ -83,26 +83,26 @@ pub fn apply(folder: &Path, objects: &[Value]) {
     let file = folder.join("objects.json");
     let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects });
     fs::write(&file, list.to_string()).expect("a writable directory");
-    eventually("the objects are accepted", || {
+    eventually("the API server accepts the objects", || {
         let output = kubectl(&["apply", "--server-side", "--filename", file.to_str().expect("UTF-8")]);
         if output.status.success() { Ok(()) } else { Err(errors(&output)) }
     });
 }
 
-/// The objects in a file of manifests.
+/// Parses a file of manifests.
 pub fn objects(manifests: &str) -> Vec<Value> {
     let documents = serde_yaml::Deserializer::from_str(manifests);
     let documents = documents.map(|document| Value::deserialize(document).expect("a manifest"));
     documents.filter(|document| !document.is_null()).collect()
 }
 
-/// Looks again and again until `look` finds what it looks for, and returns that.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+/// Calls `check` until it succeeds, and returns its result.
+pub fn eventually<T>(expected: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
-        match look() {
-            Ok(found) => return found,
-            Err(seen) if Instant::now() >= deadline => panic!("still not: {what}; seen last: {seen}"),
+        match check() {
+            Ok(result) => return result,
+            Err(observed) if Instant::now() >= deadline => panic!("timeout, expected: {expected}; observed: {observed}"),
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }

@@ -74,7 +74,7 @@ async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_pod
         in_force(&policies, &client, "pods/web-0", label("app", json!("db"))).await;
         in_force(&policies, &client, "leases", lease(json!({}), json!([]))).await;
 
-        let pods = "updates the metadata of pods and does nothing else";
+        let pods = "may only update the metadata of pods";
         let owner = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x" }]);
         let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "new" },
             "spec": { "containers": [{ "name": "app", "image": "app" }] } });
@@ -83,7 +83,7 @@ async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_pod
         let binding = json!({ "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "web-0" },
             "target": { "kind": "Node", "name": "node-0" } });
         let refused = [
-            ("pods/web-0", label("app", json!("db")), "under leader, */leader only, not app"),
+            ("pods/web-0", label("app", json!("db")), "only the labels leader, */leader, not app"),
             ("pods/web-0", label("app", json!(null)), "not app"),
             ("pods/web-0", label("new", json!("x")), "not new"),
             ("pods/web-0", label("leaders", json!("x")), "not leaders"),
@@ -95,15 +95,19 @@ async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_pod
             (
                 "pods/web-0",
                 json!({ "metadata": { "finalizers": ["example.com/x"] } }),
-                "metadata but labels and annotations",
+                "only labels and annotations in the metadata",
             ),
-            ("pods/web-0", json!({ "metadata": { "ownerReferences": owner } }), "metadata but labels and annotations"),
+            (
+                "pods/web-0",
+                json!({ "metadata": { "ownerReferences": owner } }),
+                "only labels and annotations in the metadata",
+            ),
             (
                 "pods/web-0",
                 json!({ "spec": { "containers": [{ "name": "app", "image": "other" }] } }),
-                "changes no pod's spec",
+                "may not change the spec of a pod",
             ),
-            ("pods/web-0", json!({ "spec": { "activeDeadlineSeconds": 60 } }), "changes no pod's spec"),
+            ("pods/web-0", json!({ "spec": { "activeDeadlineSeconds": 60 } }), "may not change the spec of a pod"),
             ("pods/web-0/status", json!({ "status": { "phase": "Failed" } }), pods),
             ("pods/web-0/status", label("leader", json!("true")), pods),
             ("pods/web-0/ephemeralcontainers", debugger, pods),
@@ -151,7 +155,7 @@ async fn with_the_controllers_token_no_lease_can_be_written_that_nobody_lets_an_
         assert_refused(
             "another owner's",
             &world.dry_run(&client, "leases", lease(json!({}), other.clone())).await,
-            "and no others",
+            "may write only Leases",
         );
         let claim = json!({ "metadata": { "ownerReferences": election } });
         let foreign = [json!({}), json!({ "podium.dev/elector": "other" }), json!({ "podium.dev/adopted": "x" })];
@@ -171,7 +175,7 @@ async fn with_the_controllers_token_no_lease_can_be_written_that_nobody_lets_an_
                 assert_refused(&annotations.to_string(), &answer, "podium.dev/adopt-by");
             }
             let answer = world.send(&client, "DELETE", "application/json", "leases/some", json!({})).await;
-            assert_refused("deletion", &answer, "does nothing else");
+            assert_refused("deletion", &answer, "may only create and update Leases");
             world.api::<Lease>().delete("some", &<_>::default()).await.expect("the Lease is deleted");
         }
         policies.remove().await;
@@ -206,7 +210,7 @@ async fn the_charts_rights_alone_let_the_controller_patch_pods_and_do_nothing_el
 
 /// What somebody else may not write on a pod of an Election, and how the refusal begins.
 fn meddling() -> Vec<(&'static str, Value, &'static str)> {
-    let (fence, set) = ("Podium's fence against former leaders", "is set by Podium, for the Election web");
+    let (fence, set) = ("they fence former leaders", "is written by the Podium controller only, for the Election web");
     let binding = |metadata: Value| {
         let mut binding = json!({ "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "unbound" },
             "target": { "kind": "Node", "name": "node-0" } });
@@ -227,7 +231,11 @@ fn meddling() -> Vec<(&'static str, Value, &'static str)> {
         ("pods/web-1/status", term.clone(), fence),
         // Also together with the labels by which it is one of the Election's.
         ("pods/web-0", json!({ "metadata": { "labels": { "app": "other", "leader": null } } }), set),
-        ("pods/stray", json!({ "metadata": { "labels": { "app": "web" } } }), "carries already: remove that first"),
+        (
+            "pods/stray",
+            json!({ "metadata": { "labels": { "app": "web" } } }),
+            "already has that Election's label leader: remove this label first",
+        ),
         ("pods/unbound/binding", binding(key.clone()), set),
         ("pods/unbound/binding", binding(term.clone()), fence),
         ("bindings", binding(term.clone()), fence),
@@ -323,7 +331,7 @@ async fn a_workload_whose_template_carries_the_label_makes_no_pods_and_says_why_
             let conditions = set.status.and_then(|status| status.conditions).unwrap_or_default();
             let said = conditions.iter().filter_map(|condition| condition.message.as_deref());
             said.into_iter()
-                .any(|message| message.contains("leave it out of pods and their templates"))
+                .any(|message| message.contains("Remove it from pods and pod templates"))
                 .then_some(())
                 .ok_or_else(|| format!("{conditions:?}"))
         })
@@ -547,10 +555,10 @@ async fn a_controller_that_meets_the_policy_says_so_in_its_words_until_it_may_wr
         world.election("web").await;
         let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
         assert!(
-            message.contains("Podium's controller may change labels under") && message.contains("not leader"),
+            message.contains("The Podium controller may change only the labels") && message.contains("not leader"),
             "{message}"
         );
-        assert!(message.contains("if a mutating webhook wrote it"), "it names the likely cause: {message}");
+        assert!(message.contains("If a mutating webhook changed it"), "it names the likely cause: {message}");
         policies.remove().await;
         world.leader("web").await;
         world.condition("web", "Stalled", "False", "AsDeclared").await;

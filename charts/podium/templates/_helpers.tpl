@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* The name of everything in a namespace. */ -}}
+{{- /* Name of all namespaced objects. */ -}}
 {{- define "podium.fullname" -}}
 {{- $name := include "podium.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -14,7 +14,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* The name of what is in no namespace. Releases that serve some namespaces only may have the same name, in namespaces of their own. */ -}}
+{{- /* Name of all cluster-scoped objects. Releases in different namespaces may have the same name, if they serve some namespaces only. */ -}}
 {{- define "podium.clusterName" -}}
 {{- include "podium.fullname" . -}}
 {{- if .Values.namespaces -}}-{{ .Release.Namespace }}{{- end -}}
@@ -24,11 +24,11 @@
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "podium.fullname" .) .Values.serviceAccount.name -}}
 {{- else -}}
-{{- required "serviceAccount.name: name the account that the controllers are to have, or let serviceAccount.create be true" .Values.serviceAccount.name -}}
+{{- required "serviceAccount.name must not be empty if serviceAccount.create is false: set the name of an existing ServiceAccount" .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* The Lease by which the controllers elect the active one. */ -}}
+{{- /* Lease on which the replicas elect the active one. */ -}}
 {{- define "podium.leaseName" -}}
 {{- include "podium.fullname" . -}}-controller
 {{- end -}}
@@ -56,7 +56,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{- /* What a controller needs wherever it serves. */ -}}
+{{- /* Permissions of the controller in each namespace that it serves. */ -}}
 {{- define "podium.rules" -}}
 - apiGroups: [podium.dev]
   resources: [elections]
@@ -69,27 +69,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, patch]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  # Deletes none. Where OwnerReferencesPermissionEnforcement is on, as in OpenShift, it takes this verb to change a Lease's owner.
+  # The controller deletes no Leases. The admission plugin OwnerReferencesPermissionEnforcement (OpenShift) requires the verb
+  # delete to change the owner of a Lease.
   verbs: [get, list, watch, create, update, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
 {{- end -}}
 
-{{- /* Subject of a binding: the controllers' account. */ -}}
+{{- /* Subject of a role binding: the ServiceAccount of the controllers. */ -}}
 {{- define "podium.subject" -}}
 - kind: ServiceAccount
   name: {{ include "podium.serviceAccountName" . }}
   namespace: {{ .Release.Namespace }}
 {{- end -}}
 
-{{- /* The user that the API server takes the controllers' account for, in CEL. */ -}}
+{{- /* CEL: user name of the ServiceAccount of the controllers. */ -}}
 {{- define "podium.user" -}}
 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "podium.serviceAccountName" . }}'
 {{- end -}}
 
-{{- /* Whether the label key of this CEL name may be written, in CEL: what --label-keys means. */ -}}
-{{- define "podium.allowedKey" -}}
+{{- /* CEL: whether the label key in the variable .key is one of .keys, as --allowed-label-keys defines it. */ -}}
+{{- define "podium.keyIsAllowed" -}}
 {{- $key := .key -}}
 {{- $tests := list -}}
 {{- range .keys -}}
@@ -102,7 +103,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 ({{ join " || " $tests }})
 {{- end -}}
 
-{{- /* Whether the labels of this CEL name match the Election's selector, in CEL. */ -}}
+{{- /* CEL: whether the labels in this variable match the selector of the Election. */ -}}
 {{- define "podium.matches" -}}
 params.spec.selector.?matchLabels.orValue({}).all(key, key in {{ . }} && {{ . }}[key] == params.spec.selector.matchLabels[key]) &&
 params.spec.selector.?matchExpressions.orValue([]).all(it,
@@ -112,14 +113,14 @@ params.spec.selector.?matchExpressions.orValue([]).all(it,
   !(it.key in {{ . }}))
 {{- end -}}
 
-{{- /* What a policy does, from this list of the values. */ -}}
+{{- /* validationActions of a policy binding, from a list in the values. */ -}}
 {{- define "podium.actions" -}}
 {{- if and (has "Deny" .) (has "Warn" .) -}}
-{{- fail "admission: what Deny refuses is not warned of besides: write [Deny], [Deny, Audit], or any of Warn and Audit" -}}
+{{- fail "admission: Deny and Warn must not be combined: use [Deny], [Deny, Audit], or any of Warn and Audit" -}}
 {{- end -}}
 {{- toJson . -}}
 {{- end -}}
 
-{{- /* From how many labels and annotations on, before and after a change taken together, the API server is not asked to look at each: the time
-that a loop takes in CEL grows with the square of its length (measured: 4,000 in 0.1 s, 40,000 in 10 s). */ -}}
-{{- define "podium.tooMany" -}}10000{{- end -}}
+{{- /* Maximum number of labels and annotations, before and after a change taken together, that a policy compares one by one. The
+time of a CEL loop grows with the square of its length (measured: 4,000 in 0.1 s, 40,000 in 10 s). */ -}}
+{{- define "podium.maxEntries" -}}10000{{- end -}}
