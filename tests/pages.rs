@@ -1,34 +1,34 @@
-//! What the pages say about the sources is there: every test, function and file that they name.
+//! Every test, function and file that the contributors' pages list must exist in the sources.
 //!
-//! Read are the lists that begin with `* Tests:` and `* Where:`. A path, or `tables`, says where the names after it are. A name
-//! that ends with `…` is the beginning of exactly one, or of as many as the word in parentheses behind it says.
+//! The lists begin with `* Tests:` or `* Where:`. A path, or `tables`, is the place of the names that follow it. A name that ends
+//! with `…` is the beginning of exactly one name, or of as many as the number word in parentheses after it.
 
 use std::path::{Path, PathBuf};
 
 const FAILURES: &str = include_str!("../docs/contributing/failure-modes.md");
 const PROTOCOL: &str = include_str!("../docs/contributing/protocol.md");
 
-/// What a failure that no test shows must say about itself.
+/// A failure without a test must carry one of these.
 const EXCUSES: [&str; 3] = ["**Not built yet", "**Not prevented", "**Does not apply"];
 
 #[test]
-fn whatever_the_pages_name_is_there() {
+fn listed_names_exist() {
     for (page, text, least) in [("protocol.md", PROTOCOL, 80), ("failure-modes.md", FAILURES, 100)] {
         let (names, problems) = check(text);
         assert!(problems.is_empty(), "docs/contributing/{page}:\n{}", problems.join("\n"));
-        assert!(names >= least, "docs/contributing/{page}: only {names} names were found in it");
+        assert!(names >= least, "docs/contributing/{page}: found only {names} names");
     }
 }
 
 #[test]
-fn every_failure_has_a_test_or_says_why_not() {
+fn each_failure_has_a_test_or_an_excuse() {
     assert_eq!(unexplained(FAILURES), Vec::<String>::new());
-    let page = "* **1. A.** Told.\n  * Tests: `tables` `hold_…`\n* **2. B.** Told.\n* **4. C.** **Not prevented**: so.\n";
+    let page = "* **1. A.** Text.\n  * Tests: `tables` `hold_…`\n* **2. B.** Text.\n* **4. C.** **Not prevented**: so.\n";
     assert_eq!(unexplained(page), ["2 has neither a test nor an excuse", "4 comes after 2"]);
 }
 
 #[test]
-fn what_is_misspelt_is_found() {
+fn misspelled_name_is_reported() {
     let wrong = |list: &str| check(list).1;
     assert_eq!(wrong("* Tests: `tables` `a_vacancy_is_not_renewed`, `a_healthy_leader_…`"), [""; 0]);
     assert_eq!(wrong("* Tests: `tables` `rule_2_…`, `rule_4_…` (five); `e2e/tells.rs`\n\n`prose_is_not_read`"), [""; 0]);
@@ -36,13 +36,15 @@ fn what_is_misspelt_is_found() {
         ("* Tests: `tables` `a_vacancy_is_renewed`", "`a_vacancy_is_renewed`: 0 of these, not 1"),
         ("* Tests: `tables` `a_vacancy_is_not`", "`a_vacancy_is_not`: 0 of these, not 1"),
         ("* Tests: `tables`\n  `a_vacancy_was_…`", "`a_vacancy_was_…`: 0 of these, not 1"),
+        ("* Tests:\n  * `tables` `a_vacancy_was_…`\n* `not_in_the_list`", "`a_vacancy_was_…`: 0 of these, not 1"),
+        ("  * Tests:\n    * `tables`\n      `a_vacancy_was_…`\n  * `next`", "`a_vacancy_was_…`: 0 of these, not 1"),
         ("* Tests: `tables` `rule_4_…`", "`rule_4_…`: 5 of these, not 1"),
         ("* Tests: `tables` `rule_4_…` (four)", "`rule_4_…`: 5 of these, not 4"),
         ("* Tests: `tables` `guard`", "`guard`: 0 of these, not 1"),
         ("* Tests: `e2e/tells.rs` `a_vacancy_is_not_renewed`", "`a_vacancy_is_not_renewed`: 0 of these, not 1"),
-        ("* Tests: `controller/tables` `a_vacancy_is_not_renewed`", "`controller/tables`: 0 such paths"),
-        ("* Tests: `a_vacancy_is_not_renewed`", "`a_vacancy_is_not_renewed`: no path before it"),
-        ("* Tests: `api/names.rs`", "`api/names.rs`: no test in it"),
+        ("* Tests: `controller/tables` `a_vacancy_is_not_renewed`", "`controller/tables`: 0 paths, not 1"),
+        ("* Tests: `a_vacancy_is_not_renewed`", "`a_vacancy_is_not_renewed`: no path precedes it"),
+        ("* Tests: `api/names.rs`", "`api/names.rs`: has no test"),
         ("* Tests: `tests/model` `Mutation::NoFences`", "`Mutation::NoFences`: 0 of these, not 1"),
         ("* Where: `election/decide.rs` `decided`", "`decided`: 0 of these, not 1"),
     ] {
@@ -50,31 +52,31 @@ fn what_is_misspelt_is_found() {
     }
 }
 
-/// How many names the lists of the page have, and what is wrong with them.
+/// Returns the number of names in the page's lists, and the problems with them.
 fn check(page: &str) -> (usize, Vec<String>) {
     let (mut names, mut problems) = (0, Vec::new());
     for list in lists(page) {
         let tests = list.starts_with("* Tests:");
         let mut place: Option<Sources> = None;
-        // What is between backticks, and what follows on it.
+        // The text between backticks, and the text after it.
         let (spans, afters) = (list.split('`').skip(1).step_by(2), list.split('`').skip(2).step_by(2));
         for (span, after) in spans.zip(afters) {
             if span.contains('/') || span.ends_with(".rs") || span == "tables" {
                 let (paths, sources) = Sources::at(span);
                 if paths != 1 {
-                    problems.push(format!("`{span}`: {paths} such paths"));
+                    problems.push(format!("`{span}`: {paths} paths, not 1"));
                 } else if tests && sources.tests().is_empty() && !sources.text.contains("Mutation::") {
-                    problems.push(format!("`{span}`: no test in it"));
+                    problems.push(format!("`{span}`: has no test"));
                 }
                 if paths != 1 {
-                    break; // Nothing can be said about what is named in a place that is none.
+                    break; // Names after a wrong path cannot be checked.
                 }
                 place = Some(sources);
                 continue;
             }
             names += 1;
             let Some(place) = &place else {
-                problems.push(format!("`{span}`: no path before it"));
+                problems.push(format!("`{span}`: no path precedes it"));
                 continue;
             };
             let (found, expected) = (place.count(span, tests), expected(after));
@@ -86,34 +88,38 @@ fn check(page: &str) -> (usize, Vec<String>) {
     (names, problems)
 }
 
-/// The lists of a page: each from its beginning to the next bullet, headline or empty line.
+/// Returns the lists of a page, each as one line. A list ends where a line is not indented deeper than its first line.
 fn lists(page: &str) -> Vec<String> {
     let mut lists: Vec<String> = Vec::new();
-    let mut inside = false;
-    for line in page.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with(['*', '#']) {
-            inside = line.starts_with("* Tests:") || line.starts_with("* Where:");
-            if inside {
-                lists.push(line.into());
-            }
-        } else if inside && let Some(list) = lists.last_mut() {
-            *list = format!("{list} {line}");
+    let mut indent_of_list = None;
+    for line in page.lines() {
+        let text = line.trim();
+        let indent = line.len() - line.trim_start().len();
+        if text.starts_with("* Tests:") || text.starts_with("* Where:") {
+            indent_of_list = Some(indent);
+            lists.push(text.into());
+        } else if text.is_empty() || indent_of_list.is_some_and(|of_list| indent <= of_list) {
+            indent_of_list = None;
+        } else if indent_of_list.is_some()
+            && let Some(list) = lists.last_mut()
+        {
+            *list = format!("{list} {text}");
         }
     }
     lists
 }
 
-/// How many there must be, by what follows on the name.
+/// Returns how many names must match, by the text after the name.
 fn expected(after: &str) -> usize {
     let words = ["(one)", "(two)", "(three)", "(four)", "(five)", "(six)", "(seven)", "(eight)"];
     words.iter().position(|word| after.trim_start().starts_with(word)).map_or(1, |index| index + 1)
 }
 
-/// What the page's numbered failures lack.
+/// Returns the problems of the page's numbered failures: gaps in the numbers, and neither a test nor an excuse.
 fn unexplained(page: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let entries: Vec<&str> = page.split("\n* **").collect();
-    // The first one may begin the page.
+    // The first entry may begin the page.
     let entries = entries.iter().map(|entry| entry.trim_start_matches("* **"));
     let mut last = 0;
     for (number, entry) in entries.filter_map(|entry| Some((entry.split_once('.')?.0.parse::<usize>().ok()?, entry))) {
@@ -121,34 +127,34 @@ fn unexplained(page: &str) -> Vec<String> {
             problems.push(format!("{number} comes after {last}"));
         }
         last = number;
-        if !entry.contains("* Tests: `") && !EXCUSES.iter().any(|excuse| entry.contains(excuse)) {
+        if check(entry).0 == 0 && !EXCUSES.iter().any(|excuse| entry.contains(excuse)) {
             problems.push(format!("{number} has neither a test nor an excuse"));
         }
     }
-    assert!(last > 0, "no failures were found");
+    assert!(last > 0, "found no failures");
     problems
 }
 
-/// The text of a source file, or of all in a folder.
+/// The text of a source file, or of all files in a folder.
 struct Sources {
     text: String,
 }
 
 impl Sources {
-    /// How many paths are meant, and what is there.
+    /// Returns the number of paths that match, and their text.
     fn at(path: &str) -> (usize, Self) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let meant: Vec<PathBuf> = ["", "src", "src/election", "tests"]
-            .iter()
-            .map(|folder| root.join(folder).join(path))
-            .filter(|path| path.exists())
-            .collect();
+        let folders = ["", "src", "src/election", "tests"].map(|folder| root.join(folder));
+        let crates = std::fs::read_dir(root.join("crates")).into_iter().flatten();
+        let crates = crates.map(|entry| entry.unwrap().path().join("src"));
+        let places = folders.into_iter().chain(crates).map(|folder| folder.join(path));
+        let found: Vec<PathBuf> = places.filter(|path| path.exists()).collect();
         let mut text = String::new();
-        meant.iter().for_each(|path| read(path, &mut text));
-        (meant.len(), Self { text })
+        found.iter().for_each(|path| read(path, &mut text));
+        (found.len(), Self { text })
     }
 
-    /// The names of the tests.
+    /// Returns the names of the tests.
     fn tests(&self) -> Vec<&str> {
         let mut names = Vec::new();
         let mut marked = false;
@@ -165,7 +171,7 @@ impl Sources {
         names
     }
 
-    /// How many tests have this name. Of anything else: whether it is there.
+    /// Returns the number of tests with this name. For any other name: 1 if it occurs.
     fn count(&self, name: &str, tests: bool) -> usize {
         if tests && !name.contains("::") {
             return match name.strip_suffix('…') {
@@ -173,7 +179,7 @@ impl Sources {
                 None => self.tests().iter().filter(|test| **test == name).count(),
             };
         }
-        // Of `Type::function` in code, the source has the function alone; of a `Variant` that is used, both.
+        // Source code has the last part of `Type::function` alone, but both parts of a `Variant` in use.
         let name = if tests { name } else { name.rsplit("::").next().unwrap_or(name) };
         let is_part =
             |character: Option<char>| character.is_some_and(|character| character.is_alphanumeric() || character == '_');
