@@ -27,7 +27,7 @@ lint: ## formatting, clippy and documentation, with warnings denied
 
 unit: ## the tests that need no cluster
 	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test purity --test figures --test scripts
-	cargo test --locked --test keeper --test flood
+	cargo test --locked --test watchdog --test flood
 	cargo test --locked --profile explore --test model
 	cargo test --locked --doc
 

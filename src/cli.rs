@@ -61,7 +61,7 @@ enum Command {
     Metrics,
     /// Started by the sidecar, never by people: keeps the status file and runs the command.
     #[command(hide = true)]
-    Keeper,
+    Watchdog,
 }
 
 #[derive(Debug, Args)]
@@ -146,7 +146,7 @@ pub fn run() -> ExitCode {
         Command::Sweep(args) => run_sweep(args).map(done).map_err(Failure::from),
         Command::Sidecar(args) => sidecar::begin(args, None).map(drop).map(done),
         Command::Run(args) => run::run_command(args),
-        Command::Keeper => keep().map(done).map_err(Failure::from),
+        Command::Watchdog => keep().map(done).map_err(Failure::from),
     };
     let Failure { code, message } = match result {
         Ok(code) => return ExitCode::from(code),
@@ -157,15 +157,15 @@ pub fn run() -> ExitCode {
 }
 
 fn keep() -> Result<(), String> {
-    podium::keeper::process::run().map_err(|error| format!("failed to keep the lead: {error}"))
+    podium::watchdog::process::run().map_err(|error| format!("failed to keep the lead: {error}"))
 }
 
 /// A command line with a subcommand, or as one of the old sidecars is called.
 fn parse() -> Command {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // Without the parser, whose pages of the program would be half of the keeper's memory.
-    if arguments.get(1).is_some_and(|command| command == "keeper") {
-        return Command::Keeper;
+    // Without the parser, whose pages of the program would be half of the watchdog's memory.
+    if arguments.get(1).is_some_and(|command| command == "watchdog") {
+        return Command::Watchdog;
     }
     match old::old_form(&arguments, |name| std::env::var(name).ok()) {
         Some(form) => Command::Sidecar(SidecarArgs::parse_as(form, arguments)),

@@ -19,7 +19,7 @@
 //! * [`lease`]: what a Lease says, and how it is written.
 //! * [`campaign`]: how processes elect a leader among themselves, by client-go's protocol.
 //! * [`sidecar`]: tells an application who leads, by HTTP and by a file, and follows Elections or campaigns.
-//! * [`keeper`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command.
+//! * [`watchdog`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
 //! * [`connect`]: the connections to the API server, on which nothing waits.
 //! * [`retry_after`]: when an API server that has too much to do wants to be asked again.
@@ -35,7 +35,6 @@ pub mod controller;
 pub mod election;
 mod hash;
 mod http;
-pub mod keeper;
 pub mod lease;
 mod log_once;
 mod proc_stat;
@@ -44,6 +43,7 @@ pub mod sidecar;
 mod sync;
 #[cfg(feature = "otlp")]
 pub mod traces;
+pub mod watchdog;
 
 #[cfg(test)]
 mod scripted;

@@ -18,7 +18,7 @@ fn the_core_knows_no_client_no_runtime_and_no_clock() {
         "campaign/record.rs",
         "campaign/settings.rs",
         "campaign/moment.rs",
-        "keeper/schedule.rs",
+        "watchdog/schedule.rs",
     ];
     let others = others.map(|file| root.join(file));
     let files: Vec<_> = core.filter(|path| path.is_file()).chain(others).collect();

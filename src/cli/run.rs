@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use podium::campaign::Timing;
-use podium::keeper::{CommandLine, Duty, Finished};
 use podium::sidecar::Mode;
+use podium::watchdog::{CommandOptions, Finished, WatchdogOptions};
 
 use super::Failure;
 use super::leader_elect::duration;
@@ -63,7 +63,7 @@ pub struct Run {
 
 impl Run {
     /// Checks that it works in this mode, and names what it excludes.
-    pub fn command_line(self, mode: Mode) -> Result<CommandLine, String> {
+    pub fn command_options(self, mode: Mode) -> Result<CommandOptions, String> {
         let Self { grace, termination_grace, restart: restarts, without_heartbeats, command } = self;
         match mode {
             Mode::Campaign { timing, .. } => survives_a_lost_renewal(&timing, grace)?,
@@ -76,7 +76,7 @@ impl Run {
                 );
             }
         }
-        Ok(CommandLine { restarts, grace, termination_grace, ..CommandLine::new(command, "") })
+        Ok(CommandOptions { restarts, grace, termination_grace, ..CommandOptions::new(command, "") })
     }
 }
 
@@ -84,11 +84,11 @@ impl Run {
 fn survives_a_lost_renewal(timing: &Timing, grace: Duration) -> Result<(), String> {
     let Timing { lease_duration, renew_deadline, retry_period } = *timing;
     // A renewal that is lost, the next one, and how long that one takes: after the last one that succeeded.
-    let needed = retry_period * 3 + grace + Duty::LATENESS;
+    let needed = retry_period * 3 + grace + WatchdogOptions::LATENESS;
     if renew_deadline >= needed {
         return Ok(());
     }
-    let longest = renew_deadline.saturating_sub(retry_period * 3 + Duty::LATENESS);
+    let longest = renew_deadline.saturating_sub(retry_period * 3 + WatchdogOptions::LATENESS);
     Err(format!(
         "--grace {grace:?} is too long for --ttl {lease_duration:?}: a command has to be stopped before {renew_deadline:?} \
          without a renewal are over, and one lost renewal must not stop it; use at most {longest:?}, or a longer --ttl"
@@ -111,17 +111,17 @@ mod tests {
 
     #[test]
     fn a_command_that_could_not_be_stopped_in_time_is_refused_with_the_remedy() {
-        let accepted = run(false, 3).command_line(campaign(Timing::default())).unwrap();
+        let accepted = run(false, 3).command_options(campaign(Timing::default())).unwrap();
         assert_eq!((accepted.grace, accepted.restarts), (Duration::from_secs(3), false));
-        let error = run(false, 4).command_line(campaign(Timing::default())).unwrap_err();
+        let error = run(false, 4).command_options(campaign(Timing::default())).unwrap_err();
         assert!(error.contains("use at most 3s"), "{error}");
     }
 
     #[test]
     fn without_heartbeats_a_follower_runs_a_command_only_if_it_is_told_that_it_may() {
         let follow = Mode::Follow;
-        let error = run(false, 3).command_line(follow).unwrap_err();
+        let error = run(false, 3).command_options(follow).unwrap_err();
         assert!(error.contains("--without-heartbeats"), "{error}");
-        assert!(run(true, 3).command_line(follow).is_ok());
+        assert!(run(true, 3).command_options(follow).is_ok());
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use podium::campaign::{Clock, Timing};
-use podium::keeper::{CommandLine, Duty, Finished};
 use podium::sidecar::{self, LockKind, Me, Mode, Options};
+use podium::watchdog::{CommandOptions, Finished, WatchdogOptions};
 use tracing::warn;
 
 use super::Failure;
@@ -264,7 +264,7 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let resolved = resolve(&args, |name| std::env::var(name).ok(), names, host).map_err(Failure::usage)?;
     let max_age = args.max_age;
     let without_heartbeats = run.as_ref().is_some_and(|run| run.without_heartbeats);
-    let command = run.map(|run| run.command_line(resolved.mode)).transpose().map_err(Failure::usage)?;
+    let command = run.map(|run| run.command_options(resolved.mode)).transpose().map_err(Failure::usage)?;
     args.log.begin().map_err(Failure::usage)?;
     // One thread is enough for a few requests in a minute.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -278,13 +278,14 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
         let namespace = self::namespace(namespace, &place, mode);
         // No second command of this pod runs while one lives.
         let lock = format!("{namespace}/{election}/{}", me.name);
-        let command = command.map(|command| CommandLine { lock, ..command });
+        let command = command.map(|command| CommandOptions { lock, ..command });
         let (program, identity) = ("/proc/self/exe".into(), me.name.clone());
-        let needs_keeper = file.is_some() || command.is_some();
-        let duty = Duty { program, identity, file, command, lateness: Duty::LATENESS };
-        let duty = needs_keeper.then_some(duty);
+        let needs_watchdog = file.is_some() || command.is_some();
+        let watchdog = WatchdogOptions { program, identity, file, command, lateness: WatchdogOptions::LATENESS };
+        let watchdog = needs_watchdog.then_some(watchdog);
         let clock = Clock::machine();
-        let options = Options { me, namespace, election, mode, max_age, without_heartbeats, http, announce, duty, clock };
+        let options =
+            Options { me, namespace, election, mode, max_age, without_heartbeats, http, announce, watchdog, clock };
         sidecar::run(client, options, stop).await.map_err(|error| Failure::with_code(error.exit_code(), error.to_string()))
     });
     runtime.shutdown_timeout(Duration::from_millis(100));

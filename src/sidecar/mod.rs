@@ -34,7 +34,7 @@ use crate::campaign::{
     Settings, Standing, Timing,
 };
 use crate::http::Server;
-use crate::keeper::{Duty, Finished, KeeperError, keep};
+use crate::watchdog::{Finished, WatchdogError, WatchdogOptions, supervise};
 
 /// What a sidecar is told.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub struct Options {
     /// Print `<name> is the leader` to stdout on each change, as the old leader-elector did.
     pub announce: bool,
     /// The file that exists, and the command that runs, while this process leads.
-    pub duty: Option<Duty>,
+    pub watchdog: Option<WatchdogOptions>,
     /// The clocks.
     pub clock: Clock,
 }
@@ -103,7 +103,7 @@ pub enum SidecarError {
     },
     /// The file cannot be kept, or the command cannot be run.
     #[error(transparent)]
-    Keeper(#[from] KeeperError),
+    Watchdog(#[from] WatchdogError),
     /// An Election has taken over what was campaigned for, and nothing would end the command in its terms.
     #[error(
         "{0}, and nothing would end the command of a leader that is cut off: use --without-heartbeats if that is acceptable"
@@ -118,7 +118,7 @@ impl SidecarError {
     /// What the process exits with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Keeper(error) => error.exit_code(),
+            Self::Watchdog(error) => error.exit_code(),
             Self::Http { .. } | Self::Settings(_) | Self::Adopted(_) => 1,
         }
     }
@@ -158,8 +158,8 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
             }
             view.withdraw();
         };
-        let finished = match options.duty.clone() {
-            Some(duty) => keep(duty, leadership, stop).await,
+        let finished = match options.watchdog.clone() {
+            Some(watchdog) => supervise(watchdog, leadership, stop).await,
             None => {
                 stop.await;
                 Ok(Finished::Stopped)
@@ -189,8 +189,8 @@ async fn elect(
     renewals: Option<Arc<Renewals>>,
     end: End,
 ) -> Result<(), SidecarError> {
-    let Options { me, namespace, election, mode, max_age, without_heartbeats, duty, clock, .. } = options;
-    let has_command = duty.as_ref().is_some_and(|duty| duty.command.is_some());
+    let Options { me, namespace, election, mode, max_age, without_heartbeats, watchdog, clock, .. } = options;
+    let has_command = watchdog.as_ref().is_some_and(|watchdog| watchdog.command.is_some());
     match *mode {
         Mode::Follow => {}
         Mode::Campaign { lock, timing, request_timeout } => {

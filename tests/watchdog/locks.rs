@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 
-use crate::elector::Spec;
-use crate::fixture::{Dir, Elector, until};
+use crate::fixture::{Dir, Sidecar, until};
+use crate::sidecar::Spec;
 
 #[test]
 fn no_second_command_starts_while_a_descendant_of_the_first_lives_even_if_keeper_and_elector_were_killed() {
@@ -16,16 +16,16 @@ fn no_second_command_starts_while_a_descendant_of_the_first_lives_even_if_keeper
         lock: lock.clone(),
         ..Spec::default()
     };
-    let first = Elector::start(&spec(&first_dir, script));
+    let first = Sidecar::start(&spec(&first_dir, script));
     let (main, strayed) = (first_dir.process("main"), first_dir.process("strayed"));
     // Neither can do anything about the command any more.
-    let keeper = first.process().keeper();
+    let watchdog = first.process().watchdog();
     first.signal(Signal::STOP);
-    keeper.signal(Signal::KILL);
+    watchdog.signal(Signal::KILL);
     drop(first);
     assert!(main.lives() && strayed.lives());
 
-    let mut second = Elector::start(&spec(&second_dir, "echo > $D/ran"));
+    let mut second = Sidecar::start(&spec(&second_dir, "echo > $D/ran"));
     let waits = || second_dir.read("log").unwrap().matches("lives still").count();
     until("it waits", || waits() == 1);
     main.signal(Signal::KILL);

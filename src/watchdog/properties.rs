@@ -3,17 +3,17 @@
 use proptest::prelude::*;
 
 use super::schedule::Step;
-use super::tables::{LIMITS, Machine, News, play_on};
+use super::tables::{Machine, News, OPTIONS, play_on};
 
-use News::{Abandon, AllEnds, Hurry, Lead, LeadForEver, MainEnds, Withdraw};
-use Step::{Finish, Hide, Kill, Show, Start, Terminate, Withdrawn};
+use News::{Abandon, AllEnds, Lead, LeadForEver, MainEnds, ShortenGrace, Withdraw};
+use Step::{Finish, Kill, RemoveFile, Start, Terminate, Withdrawn, WriteFile};
 
 fn news() -> impl Strategy<Value = News> {
     prop_oneof![
         4 => (0..20_000_u64, 1..4_u64).prop_map(|(until, turn)| Lead(until, turn)),
         1 => (1..4_u64).prop_map(LeadForEver),
         1 => (0..8000_u64).prop_map(Withdraw),
-        1 => (0..4000_u64).prop_map(Hurry),
+        1 => (0..4000_u64).prop_map(ShortenGrace),
         1 => Just(Abandon),
         1 => Just(MainEnds),
         1 => Just(AllEnds),
@@ -49,9 +49,9 @@ struct Judge {
     there: bool,
     /// Something is done with the file, without an end.
     hangs: bool,
-    hidden: Option<u64>,
+    removed: Option<u64>,
     /// Since when the file must not be there.
-    hide_by: u64,
+    remove_by: u64,
 }
 
 impl Judge {
@@ -68,8 +68,8 @@ impl Judge {
             killed: None,
             there: false,
             hangs: false,
-            hidden: None,
-            hide_by: u64::MAX,
+            removed: None,
+            remove_by: u64::MAX,
         }
     }
 
@@ -85,10 +85,10 @@ impl Judge {
             }
         }
         if self.there && !self.hangs {
-            let due = self.hide_by.min(before(100));
-            match self.hidden {
+            let due = self.remove_by.min(before(100));
+            match self.removed {
                 None => prop_assert!(now <= due, "{now}: shown; until {}", self.until),
-                Some(hidden) => prop_assert!(now <= hidden + 200, "{now}: removed last at {hidden}"),
+                Some(removed) => prop_assert!(now <= removed + 200, "{now}: removed last at {removed}"),
             }
         }
         Ok(())
@@ -100,9 +100,9 @@ impl Judge {
             LeadForEver(turn) => self.leads(u64::MAX, turn),
             Withdraw(grace) => {
                 (self.over, self.withdrawing) = (self.over.max(self.turn), Some(grace));
-                self.hide_by = self.hide_by.min(now);
+                self.remove_by = self.remove_by.min(now);
             }
-            Hurry(grace) => {
+            ShortenGrace(grace) => {
                 self.withdrawing = self.withdrawing.map(|before| before.min(grace));
                 if self.running && self.stopping {
                     self.end_by = self.end_by.min(now + grace);
@@ -111,7 +111,7 @@ impl Judge {
             Abandon => {
                 (self.over, self.withdrawing) = (u64::MAX, None);
                 self.abandoned.get_or_insert(now);
-                self.hide_by = self.hide_by.min(now);
+                self.remove_by = self.remove_by.min(now);
                 if self.running && self.stopping {
                     self.end_by = self.end_by.min(now + 3000);
                 }
@@ -125,7 +125,7 @@ impl Judge {
     fn leads(&mut self, until: u64, turn: u64) {
         (self.until, self.turn) = (self.until.max(until), self.turn.max(turn));
         if self.turn > self.over {
-            self.hide_by = u64::MAX;
+            self.remove_by = u64::MAX;
         }
     }
 
@@ -134,18 +134,18 @@ impl Judge {
     }
 
     fn sees(&mut self, now: u64, step: Step, succeeded: bool) -> Result<(), TestCaseError> {
-        prop_assert!(!self.hangs || !matches!(step, Show | Hide | Step::Look), "{now}: one thing at a time");
+        prop_assert!(!self.hangs || !matches!(step, WriteFile | RemoveFile | Step::CheckFile), "{now}: one thing at a time");
         match step {
-            Show => {
+            WriteFile => {
                 prop_assert!(self.turn > self.over, "{now}: shown in a turn that is over");
-                (self.there, self.hidden, self.hide_by) = (true, None, u64::MAX);
+                (self.there, self.removed, self.remove_by) = (true, None, u64::MAX);
                 self.hangs = !succeeded;
             }
-            Hide => {
-                (self.there, self.hidden) = (!succeeded, Some(now));
+            RemoveFile => {
+                (self.there, self.removed) = (!succeeded, Some(now));
                 self.hangs = !succeeded;
             }
-            Step::Look => self.hangs = !succeeded,
+            Step::CheckFile => self.hangs = !succeeded,
             Start => {
                 prop_assert!(!self.running && self.turn > self.over, "{now}: started twice, or in a turn that is over");
                 self.running = true;
@@ -178,14 +178,14 @@ impl Judge {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
-    /// Whatever is heard, whenever it wakes up, and whatever fails: what would outlive the deadline, a withdrawal or the elector is told
+    /// Whatever is heard, whenever it wakes up, and whatever fails: what would outlive the deadline, a withdrawal or the sidecar is told
     /// to end in time, and then killed, again and again while it lives; the file is removed in time, again and again while it is there.
     #[test]
     fn nothing_outlives_the_lead(
         mut news in prop::collection::vec((0..20_000_u64, news()), 1..12), machine in machine(),
     ) {
         news.sort_by_key(|(when, _)| *when);
-        let steps = play_on(machine, LIMITS, &news);
+        let steps = play_on(machine, OPTIONS, &news);
         type Input = Result<News, (Step, bool)>;
         let mut all: Vec<(u64, Input)> = news.iter().map(|(when, news)| (*when, Ok(*news))).collect();
         all.extend(steps.iter().map(|(when, step, succeeded)| (*when, Err((*step, *succeeded)))));
@@ -201,10 +201,10 @@ proptest! {
             match what {
                 Ok(news) => judge.hears(now, news),
                 // A change of the file that failed at once is tried again.
-                Err((step @ (Show | Hide), false)) if now < machine.hangs_from => {
+                Err((step @ (WriteFile | RemoveFile), false)) if now < machine.hangs_from => {
                     judge.sees(now, step, false)?;
                     judge.hangs = false;
-                    judge.there &= step == Hide;
+                    judge.there &= step == RemoveFile;
                 }
                 Err((step, succeeded)) => judge.sees(now, step, succeeded)?,
             }

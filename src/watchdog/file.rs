@@ -19,7 +19,7 @@ const MODE: u32 = 0o644;
 pub(super) struct StatusFile {
     path: PathBuf,
     /// Where it is written before it is renamed. The same in each life, so that none stays behind.
-    aside: PathBuf,
+    temporary: PathBuf,
     identity: String,
     /// What it permitted when it was written. A file system may have its own idea of it.
     mode: Cell<Option<u32>>,
@@ -45,11 +45,11 @@ impl StatusFile {
         if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
             return Err(format!("the status file {} is something else already: name another path", path.display()));
         }
-        let mut aside = std::ffi::OsString::from(".");
-        aside.push(name);
-        aside.push(".podium");
-        let aside = path.with_file_name(aside);
-        Ok(Self { path, aside, identity: identity.into(), mode: Cell::default() })
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(".podium");
+        let temporary = path.with_file_name(temporary);
+        Ok(Self { path, temporary, identity: identity.into(), mode: Cell::default() })
     }
 
     /// Removes what a former life left, and tries whether the file can be written.
@@ -57,9 +57,9 @@ impl StatusFile {
     /// # Errors
     /// For people: the path, what went wrong, and the remedy.
     pub fn prepare(&self) -> Result<(), String> {
-        self.hide().map_err(|error| self.explain("removed", &error))?;
-        let tried = self.write_aside();
-        let _ = fs::remove_file(&self.aside);
+        self.remove().map_err(|error| self.explain("removed", &error))?;
+        let tried = self.write_temporary();
+        let _ = fs::remove_file(&self.temporary);
         tried.or_else(|error| if self.is_writable() { Ok(()) } else { Err(self.explain("written", &error)) })
     }
 
@@ -67,7 +67,7 @@ impl StatusFile {
     ///
     /// # Errors
     /// It is not there then, or empty.
-    pub fn show(&self) -> io::Result<()> {
+    pub fn write(&self) -> io::Result<()> {
         let written = self.replace().or_else(|error| match error.kind() {
             ErrorKind::IsADirectory => fs::remove_dir(&self.path).map_err(|_| error).and_then(|()| self.replace()),
             ErrorKind::NotFound => {
@@ -92,7 +92,7 @@ impl StatusFile {
     ///
     /// # Errors
     /// It may be there still.
-    pub fn hide(&self) -> io::Result<()> {
+    pub fn remove(&self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
@@ -114,8 +114,8 @@ impl StatusFile {
     }
 
     fn replace(&self) -> io::Result<()> {
-        let written = self.write_aside().and_then(|()| fs::rename(&self.aside, &self.path));
-        written.inspect_err(|_| drop(fs::remove_file(&self.aside)))
+        let written = self.write_temporary().and_then(|()| fs::rename(&self.temporary, &self.path));
+        written.inspect_err(|_| drop(fs::remove_file(&self.temporary)))
     }
 
     fn write_in_place(&self) -> io::Result<()> {
@@ -123,16 +123,16 @@ impl StatusFile {
             file.set_len(0)?;
             file.write_all(self.identity.as_bytes())
         });
-        written.inspect_err(|_| drop(self.hide()))
+        written.inspect_err(|_| drop(self.remove()))
     }
 
-    fn write_aside(&self) -> io::Result<()> {
+    fn write_temporary(&self) -> io::Result<()> {
         // Never through a link that somebody else has put there.
-        match fs::remove_file(&self.aside) {
+        match fs::remove_file(&self.temporary) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&self.aside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&self.temporary)?;
         file.write_all(self.identity.as_bytes())?;
         // Whatever the umask is: whoever reads it is somebody else.
         file.set_permissions(Permissions::from_mode(MODE))

@@ -1,4 +1,4 @@
-//! Starts electors, and looks at what they keep.
+//! Starts sidecars, and looks at what they keep.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::elector::{SPEC, Spec};
+use crate::sidecar::{SPEC, Spec};
 
 /// How long anything may take that no timing is promised for. The machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ pub struct Dir(pub PathBuf);
 impl Dir {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("podium-keeper-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("podium-watchdog-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
         fs::create_dir(&dir).unwrap();
         Self(dir)
@@ -96,12 +96,12 @@ impl Process {
         pids.filter(|pid| stat(*pid).is_some_and(|(_, parent)| parent == self.0)).map(Self).collect()
     }
 
-    /// Its keeper, when there is one.
-    pub fn keeper(self) -> Self {
-        let is_keeper = |process: &Self| {
-            fs::read(format!("/proc/{}/cmdline", process.0)).is_ok_and(|line| line.ends_with(b"\0keeper\0"))
+    /// Its watchdog, when there is one.
+    pub fn watchdog(self) -> Self {
+        let is_watchdog = |process: &Self| {
+            fs::read(format!("/proc/{}/cmdline", process.0)).is_ok_and(|line| line.ends_with(b"\0watchdog\0"))
         };
-        eventually("a keeper", || self.children().into_iter().find(is_keeper))
+        eventually("a watchdog", || self.children().into_iter().find(is_watchdog))
     }
 }
 
@@ -112,13 +112,13 @@ pub fn stat(pid: i32) -> Option<(String, i32)> {
     Some((fields.next()?.into(), fields.next()?.parse().ok()?))
 }
 
-/// An elector that is ended when it is dropped.
+/// A sidecar that is ended when it is dropped.
 #[derive(Debug)]
-pub struct Elector {
+pub struct Sidecar {
     child: Child,
 }
 
-impl Elector {
+impl Sidecar {
     pub fn start(spec: &Spec) -> Self {
         Self::start_with(spec, Stdio::null(), None)
     }
@@ -134,7 +134,7 @@ impl Elector {
             }
             _ => Command::new(own),
         };
-        command.args(["--ignored", "--exact", "an_elector", "--nocapture"]);
+        command.args(["--ignored", "--exact", "sidecar_process", "--nocapture"]);
         command.env(SPEC, serde_json::to_string(spec).unwrap());
         let log = fs::File::create(spec.dir.join("log")).unwrap();
         Self { child: command.stdin(stdin).stdout(Stdio::null()).stderr(log).spawn().unwrap() }
@@ -154,13 +154,13 @@ impl Elector {
     }
 
     pub fn status(&mut self) -> ExitStatus {
-        eventually("the elector's end", || self.child.try_wait().unwrap())
+        eventually("the sidecar's end", || self.child.try_wait().unwrap())
     }
 }
 
-impl Drop for Elector {
+impl Drop for Sidecar {
     fn drop(&mut self) {
-        // The keeper ends the rest.
+        // The watchdog ends the rest.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -7,8 +7,8 @@ use std::{env, fs};
 
 use rustix::process::Signal;
 
-use crate::elector::Spec;
-use crate::fixture::{Dir, Elector, eventually, until};
+use crate::fixture::{Dir, Sidecar, eventually, until};
+use crate::sidecar::Spec;
 
 fn spec(dir: &Dir, script: &str) -> Spec {
     Spec { dir: dir.0.clone(), argv: dir.shell(script), lock: dir.0.display().to_string(), ..Spec::default() }
@@ -19,9 +19,9 @@ fn the_commands_exit_code_is_told_and_what_it_left_behind_is_ended_first() {
     let dir = Dir::new();
     let script = "(trap '' TERM; setsid sh -c 'echo $$ > $D/strayed; exec sleep 1000') & \
                   until [ -s $D/strayed ]; do sleep 0.01; done; exit 3";
-    let mut elector = Elector::start(&spec(&dir, script));
+    let mut sidecar = Sidecar::start(&spec(&dir, script));
     let strayed = dir.process("strayed");
-    assert_eq!(elector.code(), 3);
+    assert_eq!(sidecar.code(), 3);
     assert!(!strayed.lives());
     assert_eq!(dir.read("finished").unwrap(), "Ok(Ended(Code(3)))");
 }
@@ -29,22 +29,22 @@ fn the_commands_exit_code_is_told_and_what_it_left_behind_is_ended_first() {
 #[test]
 fn a_signal_that_ends_the_command_is_told() {
     let dir = Dir::new();
-    assert_eq!(Elector::start(&spec(&dir, "kill -USR1 $$")).code(), 128 + 10);
+    assert_eq!(Sidecar::start(&spec(&dir, "kill -USR1 $$")).code(), 128 + 10);
 }
 
 #[test]
 fn the_command_sees_its_name_and_its_term_and_otherwise_what_the_elector_saw() {
     let dir = Dir::new();
-    let mut elector = Elector::start(&spec(&dir, "tr '\\0' '\\n' < /proc/self/environ > $D/environment"));
+    let mut sidecar = Sidecar::start(&spec(&dir, "tr '\\0' '\\n' < /proc/self/environ > $D/environment"));
     let environment = |bytes: &str| bytes.lines().map(str::to_owned).collect::<BTreeSet<String>>();
-    assert_eq!(elector.code(), 0);
-    // The elector was started with the environment of this process, and its own orders.
+    assert_eq!(sidecar.code(), 0);
+    // The sidecar was started with the environment of this process, and its own config.
     let own = env::vars_os().map(|(name, value)| format!("{}={}\n", name.display(), value.display()));
     let (seen, expected) = (environment(&dir.read("environment").unwrap()), environment(&own.collect::<String>()));
     let added: Vec<&str> = seen.difference(&expected).map(String::as_str).collect();
     let directory = format!("D={}", dir.0.display());
     // PWD and _ are the shell's own.
-    let others = [&*directory, "PWD=", "_=", "KEEPER_TEST_ELECTOR="];
+    let others = [&*directory, "PWD=", "_=", "WATCHDOG_TEST_SIDECAR="];
     let added: Vec<&str> = added.into_iter().filter(|added| !others.iter().any(|other| added.starts_with(other))).collect();
     // The version of the lock that named it first: there was version 7 before.
     assert_eq!(added, ["PODIUM_NAME=web-0", "PODIUM_TERM=8"]);
@@ -55,15 +55,15 @@ fn the_command_sees_its_name_and_its_term_and_otherwise_what_the_elector_saw() {
 #[test]
 fn the_command_inherits_no_descriptors_but_its_lock() {
     let dir = Dir::new();
-    let mut elector = Elector::start(&spec(&dir, "exec ls -l /proc/self/fd > $D/descriptors"));
-    assert_eq!(elector.code(), 0);
+    let mut sidecar = Sidecar::start(&spec(&dir, "exec ls -l /proc/self/fd > $D/descriptors"));
+    assert_eq!(sidecar.code(), 0);
     let listed = dir.read("descriptors").unwrap();
     let others: Vec<&str> = listed
         .lines()
         .filter_map(|line| line.split_once(" -> ").map(|(before, target)| (before.rsplit(' ').next().unwrap(), target)))
         // And the directory that is listed.
         .filter(|(number, target)| !matches!(*number, "0" | "1" | "2") && !target.starts_with("/proc/"))
-        // What whoever started the tests let them inherit is no doing of the keeper.
+        // What whoever started the tests let them inherit is no doing of the watchdog.
         .filter(|(number, target)| {
             fs::read_link(format!("/proc/self/fd/{number}")).map_or(true, |own| own.to_str() != Some(target))
         })
@@ -77,9 +77,9 @@ fn the_command_reads_the_electors_standard_input() {
     let dir = Dir::new();
     let mut source = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let output = source.stdout.take().unwrap();
-    let mut elector = Elector::start_with(&spec(&dir, "cat > $D/read"), output, None);
+    let mut sidecar = Sidecar::start_with(&spec(&dir, "cat > $D/read"), output, None);
     source.stdin.take().unwrap().write_all(b"hello").unwrap();
-    assert_eq!(elector.code(), 0);
+    assert_eq!(sidecar.code(), 0);
     assert_eq!(dir.read("read").unwrap(), "hello");
     source.wait().unwrap();
 }
@@ -92,7 +92,7 @@ fn a_command_that_does_not_exist_or_cannot_be_executed_is_named_with_the_code_of
     for (program, code) in [(dir.path("nowhere"), 127), (plain, 126)] {
         let program = program.display().to_string();
         let spec = Spec { argv: vec![program.clone()], ..spec(&dir, "") };
-        assert_eq!(Elector::start(&spec).code(), code);
+        assert_eq!(Sidecar::start(&spec).code(), code);
         assert!(dir.read("log").unwrap().contains(&program));
     }
 }
@@ -102,7 +102,7 @@ fn signals_to_the_elector_reach_the_command() {
     let dir = Dir::new();
     let script = "for s in HUP USR1 USR2 QUIT WINCH; do trap \"echo >> $D/$s\" $s; done; trap 'exit 5' TERM; \
                   echo >> $D/ready; while :; do sleep 0.02; done";
-    let mut elector = Elector::start(&spec(&dir, script));
+    let mut sidecar = Sidecar::start(&spec(&dir, script));
     until("the command is ready", || dir.path("ready").exists());
     let signals = [
         ("HUP", Signal::HUP),
@@ -112,18 +112,18 @@ fn signals_to_the_elector_reach_the_command() {
         ("WINCH", Signal::WINCH),
     ];
     for (name, signal) in signals {
-        elector.signal(signal);
+        sidecar.signal(signal);
         until(name, || dir.path(name).exists());
     }
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 5);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 5);
 }
 
 #[test]
 fn a_command_that_restarts_runs_again_with_a_larger_term_when_leadership_comes_back() {
     let dir = Dir::new();
     let script = "trap 'echo end >> $D/lives; exit 0' TERM; echo $PODIUM_TERM >> $D/lives; while :; do sleep 0.02; done";
-    let mut elector = Elector::start(&Spec { restarts: true, ..spec(&dir, script) });
+    let mut sidecar = Sidecar::start(&Spec { restarts: true, ..spec(&dir, script) });
     let lives = || dir.read("lives").unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
     until("the first life", || lives().len() == 1);
     dir.write("taken");
@@ -138,30 +138,30 @@ fn a_command_that_restarts_runs_again_with_a_larger_term_when_leadership_comes_b
     dir.remove("cut");
     until("the third life", || lives().len() == 5);
     assert_eq!(lives()[3], "end");
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 0);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 0);
     assert_eq!(lives().len(), 6);
 }
 
 #[test]
 fn a_command_that_restarts_runs_again_after_the_death_of_its_keeper() {
     let dir = Dir::new();
-    let mut elector = Elector::start(&Spec { restarts: true, ..spec(&dir, "echo $$ >> $D/lives; exec sleep 1000") });
+    let mut sidecar = Sidecar::start(&Spec { restarts: true, ..spec(&dir, "echo $$ >> $D/lives; exec sleep 1000") });
     let lives = || dir.read("lives").unwrap_or_default().lines().count();
     until("the first life", || lives() == 1);
-    elector.process().keeper().signal(Signal::KILL);
+    sidecar.process().watchdog().signal(Signal::KILL);
     until("the second life", || lives() == 2);
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 128 + 15);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 128 + 15);
 }
 
 #[test]
 fn an_elector_that_is_told_to_stop_before_it_leads_runs_nothing() {
     let dir = Dir::new();
     dir.write("taken");
-    let mut elector = Elector::start(&spec(&dir, "echo >> $D/ran"));
-    eventually("a keeper", || Some(elector.process().keeper()));
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 0);
+    let mut sidecar = Sidecar::start(&spec(&dir, "echo >> $D/ran"));
+    eventually("a watchdog", || Some(sidecar.process().watchdog()));
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 0);
     assert!(!dir.path("ran").exists());
 }

@@ -1,4 +1,4 @@
-//! Wakes the keeper at a point of `CLOCK_BOOTTIME`, also one that the machine slept through.
+//! Wakes the watchdog at a point of `CLOCK_BOOTTIME`, also one that the machine slept through.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

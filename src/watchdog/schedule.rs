@@ -1,4 +1,4 @@
-//! What the keeper has to do, and when. Pure: time and news come in, steps go out.
+//! What the watchdog has to do, and when. Pure: time and news come in, steps go out.
 //!
 //! What ends comes before what begins, and what is due is decided from the clock at each step, so that a step that took long
 //! is followed by the right one.
@@ -16,23 +16,23 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the file is looked at where no renewal comes: somebody may have removed or changed it.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a step that failed is not tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How long a keeper without an elector tries to remove a file that cannot be removed.
+/// How long a watchdog without a sidecar tries to remove a file that cannot be removed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Write the file.
-    Show,
+    WriteFile,
     /// Remove the file.
-    Hide,
-    /// Look whether the file is as it was written.
-    Look,
+    RemoveFile,
+    /// CheckFile whether the file is as it was written.
+    CheckFile,
     /// Start the command.
     Start,
     /// SIGTERM to the command's process group.
@@ -41,7 +41,7 @@ pub(super) enum Step {
     Kill,
     /// Tell that nothing is left of the turn.
     Withdrawn,
-    /// End: nothing is left, and there is no elector.
+    /// End: nothing is left, and there is no sidecar.
     Finish,
     /// Nothing until this moment, or until something is heard.
     Wait(Option<Moment>),
@@ -69,28 +69,28 @@ enum File {
     Absent,
     /// It is being written. It may be there.
     Writing,
-    Shown,
+    Present,
     /// It is being looked at.
-    Looking,
+    Checking,
     /// It is there, but not as it was written.
     Changed,
     /// It is being removed. It may be there.
-    Hiding,
+    Removing,
 }
 
 /// What is kept, and how it is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct ScheduleOptions {
     pub file: bool,
     pub command: bool,
     pub lateness: Duration,
     pub grace: Duration,
 }
 
-/// The state of the keeper.
+/// The state of the watchdog.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
-    limits: Limits,
+    options: ScheduleOptions,
     /// The deadline of the lead. [`Moment::START`]: does not lead.
     until: Moment,
     /// The turn that was named last.
@@ -101,29 +101,29 @@ pub(super) struct Schedule {
     began: u64,
     file: File,
     /// When the file is to be looked at.
-    look_at: Moment,
+    check_at: Moment,
     /// The file is not touched again before this moment.
     file_retry: Moment,
     start_retry: Moment,
     command: Command,
-    /// The command was told to stop by this keeper.
+    /// The command was told to stop by this watchdog.
     is_stopped: bool,
     /// The withdrawal that is to be confirmed: how long the command has.
     withdrawing: Option<Duration>,
-    /// Since when there is no elector.
+    /// Since when there is no sidecar.
     abandoned: Option<Moment>,
 }
 
 impl Schedule {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(options: ScheduleOptions) -> Self {
         Self {
-            limits,
+            options,
             until: Moment::START,
             turn: 0,
             over: 0,
             began: 0,
             file: File::Absent,
-            look_at: Moment::START,
+            check_at: Moment::START,
             file_retry: Moment::START,
             start_retry: Moment::START,
             command: Command::Absent,
@@ -137,7 +137,7 @@ impl Schedule {
     pub fn lead(&mut self, until: Moment, turn: u64) {
         self.until = self.until.max(until);
         self.turn = self.turn.max(turn);
-        self.look_at = Moment::START;
+        self.check_at = Moment::START;
     }
 
     /// The turn is over.
@@ -147,7 +147,7 @@ impl Schedule {
     }
 
     /// What is being ended has no more time than this. Nothing else is ended by it.
-    pub fn hurry(&mut self, grace: Duration, now: Moment) {
+    pub fn shorten_grace(&mut self, grace: Duration, now: Moment) {
         if let Some(before) = &mut self.withdrawing {
             *before = grace.min(*before);
         }
@@ -156,13 +156,13 @@ impl Schedule {
         }
     }
 
-    /// The elector is gone.
+    /// The sidecar is gone.
     pub fn abandon(&mut self, now: Moment) {
         self.over = u64::MAX;
         self.abandoned.get_or_insert(now);
         self.withdrawing = None;
         if let Command::Stopping { kill_at } = &mut self.command {
-            *kill_at = (*kill_at).min(now + self.limits.grace);
+            *kill_at = (*kill_at).min(now + self.options.grace);
         }
     }
 
@@ -187,27 +187,27 @@ impl Schedule {
     }
 
     /// The file was written.
-    pub fn shown(&mut self, now: Moment) {
-        self.file = File::Shown;
-        self.look_at = now + LOOK;
+    pub fn file_written(&mut self, now: Moment) {
+        self.file = File::Present;
+        self.check_at = now + CHECK_INTERVAL;
     }
 
     /// The file was removed.
-    pub fn hidden(&mut self) {
+    pub fn file_removed(&mut self) {
         self.file = File::Absent;
     }
 
     /// The file was looked at.
-    pub fn looked(&mut self, is_intact: bool, now: Moment) {
-        self.file = if is_intact { File::Shown } else { File::Changed };
-        self.look_at = now + LOOK;
+    pub fn file_checked(&mut self, is_intact: bool, now: Moment) {
+        self.file = if is_intact { File::Present } else { File::Changed };
+        self.check_at = now + CHECK_INTERVAL;
     }
 
     /// The file could not be written, and is not there, or could not be removed.
     pub fn file_failed(&mut self, now: Moment) {
         self.file = match self.file {
             File::Writing => File::Absent,
-            File::Hiding => File::Changed,
+            File::Removing => File::Changed,
             other => other,
         };
         self.file_retry = now + RETRY;
@@ -230,18 +230,18 @@ impl Schedule {
             Command::Stopping { kill_at } if now >= kill_at.min(self.kill_at()) => return self.kill(now, FIRST_PAUSE),
             Command::Killing { again, pause } if now >= again => return self.kill(now, (pause * 2).min(LONGEST_PAUSE)),
             Command::Running if now >= self.stop_at() || self.is_over() => {
-                let grace = self.withdrawing.unwrap_or(self.limits.grace);
+                let grace = self.withdrawing.unwrap_or(self.options.grace);
                 self.command = Command::Stopping { kill_at: now + grace };
                 self.is_stopped = true;
                 return Step::Terminate;
             }
             _ => {}
         }
-        if self.may_be_there() && now >= self.file_retry && !self.may_show(now) && !self.is_busy() {
-            self.file = File::Hiding;
-            return Step::Hide;
+        if self.may_exist() && now >= self.file_retry && !self.wants_file(now) && !self.is_busy() {
+            self.file = File::Removing;
+            return Step::RemoveFile;
         }
-        if self.command == Command::Absent && (!self.may_be_there() || self.has_lost_patience(now)) {
+        if self.command == Command::Absent && (!self.may_exist() || self.gives_up(now)) {
             if self.abandoned.is_some() {
                 return Step::Finish;
             }
@@ -250,15 +250,15 @@ impl Schedule {
                 return Step::Withdrawn;
             }
         }
-        if now >= self.file_retry && self.may_show(now) {
+        if now >= self.file_retry && self.wants_file(now) {
             match self.file {
                 File::Absent | File::Changed => {
                     self.file = File::Writing;
-                    return Step::Show;
+                    return Step::WriteFile;
                 }
-                File::Shown if now >= self.look_at => {
-                    self.file = File::Looking;
-                    return Step::Look;
+                File::Present if now >= self.check_at => {
+                    self.file = File::Checking;
+                    return Step::CheckFile;
                 }
                 _ => {}
             }
@@ -282,14 +282,14 @@ impl Schedule {
             Command::Stopping { kill_at } => Some(kill_at.min(self.kill_at())),
             Command::Killing { again, .. } => Some(again),
         };
-        let hide = Some(if self.is_over() { self.file_retry } else { self.hide_at().max(self.file_retry) });
-        let may_show = self.may_show(now);
+        let remove = Some(if self.is_over() { self.file_retry } else { self.remove_at().max(self.file_retry) });
+        let wants_file = self.wants_file(now);
         let file = match self.file {
             // Whatever is due is due when this is done.
-            File::Writing | File::Looking | File::Hiding => [None, None],
-            File::Absent => [None, may_show.then_some(self.file_retry)],
-            File::Changed => [hide, may_show.then_some(self.file_retry)],
-            File::Shown => [hide, may_show.then_some(self.look_at.max(self.file_retry))],
+            File::Writing | File::Checking | File::Removing => [None, None],
+            File::Absent => [None, wants_file.then_some(self.file_retry)],
+            File::Changed => [remove, wants_file.then_some(self.file_retry)],
+            File::Present => [remove, wants_file.then_some(self.check_at.max(self.file_retry))],
         };
         let patience = self.abandoned.map(|since| since + PATIENCE);
         let all = [command, file[0], file[1], patience];
@@ -301,36 +301,36 @@ impl Schedule {
     }
 
     fn is_busy(&self) -> bool {
-        matches!(self.file, File::Writing | File::Looking | File::Hiding)
+        matches!(self.file, File::Writing | File::Checking | File::Removing)
     }
 
-    fn may_be_there(&self) -> bool {
+    fn may_exist(&self) -> bool {
         self.file != File::Absent
     }
 
-    fn may_show(&self, now: Moment) -> bool {
-        self.limits.file && !self.is_over() && now < self.hide_at()
+    fn wants_file(&self, now: Moment) -> bool {
+        self.options.file && !self.is_over() && now < self.remove_at()
     }
 
     fn may_start(&self, now: Moment) -> bool {
         let is_new = self.turn > self.began && !self.is_over();
-        self.limits.command && self.command == Command::Absent && is_new && now < self.stop_at()
+        self.options.command && self.command == Command::Absent && is_new && now < self.stop_at()
     }
 
-    fn has_lost_patience(&self, now: Moment) -> bool {
+    fn gives_up(&self, now: Moment) -> bool {
         self.abandoned.is_some_and(|since| now >= since + PATIENCE)
     }
 
-    fn hide_at(&self) -> Moment {
+    fn remove_at(&self) -> Moment {
         before(self.until, FILE_MARGIN)
     }
 
     fn stop_at(&self) -> Moment {
-        before(self.kill_at(), self.limits.grace)
+        before(self.kill_at(), self.options.grace)
     }
 
     fn kill_at(&self) -> Moment {
-        before(self.until, self.limits.lateness)
+        before(self.until, self.options.lateness)
     }
 }
 

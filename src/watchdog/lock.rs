@@ -1,7 +1,7 @@
 //! The lock that the command and all that it starts hold as long as one of them lives: a name of an abstract Unix socket.
 //!
-//! The kernel frees the name when the last copy of the descriptor is closed, so it survives keeper and elector, and nothing
-//! stays behind. Whoever closes descriptors that it does not know gives up its share; as long as the keeper lives, that
+//! The kernel frees the name when the last copy of the descriptor is closed, so it survives watchdog and sidecar, and nothing
+//! stays behind. Whoever closes descriptors that it does not know gives up its share; as long as the watchdog lives, that
 //! holds the lock, too.
 
 use std::io;

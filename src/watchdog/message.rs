@@ -1,4 +1,4 @@
-//! What the elector and its keeper tell each other: one line of JSON each.
+//! What the sidecar and its watchdog tell each other: one line of JSON each.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,17 +8,17 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::duty::{CommandStatus, Duty};
+use super::options::{CommandStatus, WatchdogOptions};
 use crate::campaign::Moment;
 
 /// The longest line: more than any command line that the kernel takes, as the bytes of it are written.
 pub(super) const LONGEST: usize = 16 << 20;
 
-/// What the elector tells.
+/// What the sidecar tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum ToKeeper {
+pub(super) enum ToWatchdog {
     /// The first message, once. The standard input of the command comes with it.
-    Duty(Orders),
+    Configure(Config),
     /// This pod leads.
     Lead {
         /// Until then, in nanoseconds of `CLOCK_BOOTTIME`; `None`: without an end. Never moves a deadline to an earlier time.
@@ -31,14 +31,14 @@ pub(super) enum ToKeeper {
     /// This turn is over: the file goes, then the command within this many milliseconds.
     Withdraw { grace: u64 },
     /// What is being ended has no more time than this many milliseconds: the pod does not lead any more.
-    Hurry { grace: u64 },
+    ShortenGrace { grace: u64 },
     /// This signal is for the command's process group.
     Signal(i32),
 }
 
-/// What the keeper tells.
+/// What the watchdog tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum FromKeeper {
+pub(super) enum FromWatchdog {
     /// There is no file of a former life, and whatever comes can be kept.
     Ready,
     /// The command runs as this process and process group.
@@ -46,47 +46,47 @@ pub(super) enum FromKeeper {
     /// Nothing of the command lives.
     Ended {
         status: CommandStatus,
-        /// The keeper had begun to stop it.
+        /// The watchdog had begun to stop it.
         stopped: bool,
     },
     /// The file is gone, and nothing of the command lives.
     Withdrawn,
-    /// For people: something that the keeper goes on trying.
+    /// For people: something that the watchdog goes on trying.
     Trouble(String),
-    /// The keeper cannot do its duty, and ends. For people: why, and the remedy.
-    Failed { sentence: String, why: Why },
+    /// The watchdog cannot do its options, and ends. For people: why, and the remedy.
+    Failed { sentence: String, why: FailureKind },
 }
 
-/// What the keeper failed at.
+/// What the watchdog failed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Why {
+pub(super) enum FailureKind {
     File,
     CommandNotFound,
     CommandNotExecutable,
     Other,
 }
 
-/// The keeper's part of a [`Duty`]. Paths and arguments need not be UTF-8.
+/// The watchdog's part of a [`WatchdogOptions`]. Paths and arguments need not be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Orders {
+pub(super) struct Config {
     pub identity: String,
     file: Option<Vec<u8>>,
-    pub command: Option<CommandOrders>,
+    pub command: Option<CommandConfig>,
     lateness: Duration,
 }
 
 /// The command to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CommandOrders {
+pub(super) struct CommandConfig {
     argv: Vec<Vec<u8>>,
     pub lock: String,
     pub grace: Duration,
 }
 
-impl Orders {
-    pub fn new(duty: &Duty) -> Self {
-        let Duty { program: _, identity, file, command, lateness } = duty;
-        let command = command.as_ref().map(|command| CommandOrders {
+impl Config {
+    pub fn new(options: &WatchdogOptions) -> Self {
+        let WatchdogOptions { program: _, identity, file, command, lateness } = options;
+        let command = command.as_ref().map(|command| CommandConfig {
             argv: command.argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
             lock: command.lock.clone(),
             grace: command.grace,
@@ -104,7 +104,7 @@ impl Orders {
     }
 }
 
-impl CommandOrders {
+impl CommandConfig {
     pub fn argv(&self) -> Vec<OsString> {
         self.argv.iter().cloned().map(OsString::from_vec).collect()
     }
@@ -136,24 +136,24 @@ pub(super) fn moment(until: Option<u64>) -> Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keeper::duty::CommandLine;
+    use crate::watchdog::options::CommandOptions;
 
     #[test]
     fn orders_arrive_as_they_were_given_even_if_they_are_not_utf_8() {
-        let duty = Duty {
+        let options = WatchdogOptions {
             program: "/podium".into(),
             identity: "web-0".into(),
             file: Some(OsString::from_vec(vec![b'/', 0xff]).into()),
-            command: Some(CommandLine::new([OsString::from_vec(vec![0xfe, b'\n'])], "default/web/web-0")),
+            command: Some(CommandOptions::new([OsString::from_vec(vec![0xfe, b'\n'])], "default/web/web-0")),
             lateness: Duration::from_millis(1500),
         };
-        let orders = ToKeeper::Duty(Orders::new(&duty));
-        let line = encode(&orders).unwrap();
+        let config = ToWatchdog::Configure(Config::new(&options));
+        let line = encode(&config).unwrap();
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
-        let ToKeeper::Duty(arrived) = decode(&line).unwrap() else { panic!("not orders") };
-        assert_eq!(arrived.file(), duty.file);
-        assert_eq!(arrived.lateness(), duty.lateness);
-        assert_eq!(arrived.command.unwrap().argv(), duty.command.unwrap().argv);
+        let ToWatchdog::Configure(arrived) = decode(&line).unwrap() else { panic!("not config") };
+        assert_eq!(arrived.file(), options.file);
+        assert_eq!(arrived.lateness(), options.lateness);
+        assert_eq!(arrived.command.unwrap().argv(), options.command.unwrap().argv);
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
         for line in
             ["", "\n", "{}", "{\"Lead\":{}}", "{\"Signal\":\"TERM\"}", "\"Withdraw\"", "{\"Withdraw\":{\"grace\":-1}}"]
         {
-            assert!(decode::<ToKeeper>(line.as_bytes()).is_err(), "{line}");
+            assert!(decode::<ToWatchdog>(line.as_bytes()).is_err(), "{line}");
         }
     }
 }

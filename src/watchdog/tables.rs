@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::schedule::{Limits, Schedule, Step};
+use super::schedule::{Schedule, ScheduleOptions, Step};
 use crate::campaign::Moment;
 
-/// What happens to a keeper. Times are milliseconds.
+/// What happens to a watchdog. Times are milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum News {
     /// Leads until then, in this turn.
@@ -13,7 +13,7 @@ pub(super) enum News {
     /// Leads without an end, in this turn.
     LeadForEver(u64),
     Withdraw(u64),
-    Hurry(u64),
+    ShortenGrace(u64),
     Abandon,
     /// The command's own process ends.
     MainEnds,
@@ -21,7 +21,7 @@ pub(super) enum News {
     AllEnds,
 }
 
-use News::{Abandon, AllEnds, Hurry, Lead, LeadForEver, MainEnds, Withdraw};
+use News::{Abandon, AllEnds, Lead, LeadForEver, MainEnds, ShortenGrace, Withdraw};
 
 /// What becomes of the steps.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ pub(super) struct Machine {
 const GOOD: Machine = Machine { kills: 1, tries: 1, hangs_from: u64::MAX, meddled_with: false };
 
 /// SIGTERM 4 s before the deadline, SIGKILL 1 s before it.
-pub(super) const LIMITS: Limits =
-    Limits { file: true, command: true, lateness: Duration::from_secs(1), grace: Duration::from_secs(3) };
+pub(super) const OPTIONS: ScheduleOptions =
+    ScheduleOptions { file: true, command: true, lateness: Duration::from_secs(1), grace: Duration::from_secs(3) };
 
 fn at(millis: u64) -> Moment {
     Moment::after(Duration::from_millis(millis))
@@ -52,7 +52,7 @@ fn apply(schedule: &mut Schedule, news: News, now: Moment) {
         Lead(until, turn) => schedule.lead(at(until), turn),
         LeadForEver(turn) => schedule.lead(Moment::NEVER, turn),
         Withdraw(grace) => schedule.withdraw(Duration::from_millis(grace)),
-        Hurry(grace) => schedule.hurry(Duration::from_millis(grace), now),
+        ShortenGrace(grace) => schedule.shorten_grace(Duration::from_millis(grace), now),
         Abandon => schedule.abandon(now),
         MainEnds => schedule.main_ended(now),
         AllEnds => {
@@ -63,14 +63,14 @@ fn apply(schedule: &mut Schedule, news: News, now: Moment) {
 
 /// Plays the news. The command ends when it is killed, and not before unless it is said; everything else succeeds. Looks at the file
 /// are left out.
-fn play(limits: Limits, news: &[(u64, News)]) -> Vec<(u64, Step)> {
-    let steps = play_on(GOOD, limits, news);
-    steps.into_iter().filter(|(_, step, _)| *step != Step::Look).map(|(at, step, _)| (at, step)).collect()
+fn play(options: ScheduleOptions, news: &[(u64, News)]) -> Vec<(u64, Step)> {
+    let steps = play_on(GOOD, options, news);
+    steps.into_iter().filter(|(_, step, _)| *step != Step::CheckFile).map(|(at, step, _)| (at, step)).collect()
 }
 
 /// Plays the news on this machine, until nothing more is due for a minute: what was asked for, and whether that has ended well.
-pub(super) fn play_on(machine: Machine, limits: Limits, news: &[(u64, News)]) -> Vec<(u64, Step, bool)> {
-    let mut schedule = Schedule::new(limits);
+pub(super) fn play_on(machine: Machine, options: ScheduleOptions, news: &[(u64, News)]) -> Vec<(u64, Step, bool)> {
+    let mut schedule = Schedule::new(options);
     let mut steps: Vec<(u64, Step, bool)> = Vec::new();
     let end = news.last().map_or(0, |(when, _)| *when) + 60_000;
     let mut news = news.iter().peekable();
@@ -85,17 +85,17 @@ pub(super) fn play_on(machine: Machine, limits: Limits, news: &[(u64, News)]) ->
             let mut succeeds = true;
             match step {
                 Step::Wait(at) => break at,
-                Step::Show | Step::Hide | Step::Look if hangs => succeeds = false,
-                Step::Show | Step::Hide => {
+                Step::WriteFile | Step::RemoveFile | Step::CheckFile if hangs => succeeds = false,
+                Step::WriteFile | Step::RemoveFile => {
                     changes += 1;
                     succeeds = changes % machine.tries == 0;
                     match step {
                         _ if !succeeds => schedule.file_failed(now),
-                        Step::Show => schedule.shown(now),
-                        _ => schedule.hidden(),
+                        Step::WriteFile => schedule.file_written(now),
+                        _ => schedule.file_removed(),
                     }
                 }
-                Step::Look => schedule.looked(!machine.meddled_with, now),
+                Step::CheckFile => schedule.file_checked(!machine.meddled_with, now),
                 Step::Start => {
                     kills = 0;
                     schedule.started();
@@ -125,93 +125,93 @@ pub(super) fn play_on(machine: Machine, limits: Limits, news: &[(u64, News)]) ->
     }
 }
 
-use Step::{Finish, Hide, Kill, Show, Start, Terminate, Withdrawn};
+use Step::{Finish, Kill, RemoveFile, Start, Terminate, Withdrawn, WriteFile};
 
 #[test]
 fn without_a_renewal_everything_ends_before_the_deadline() {
-    let expected = [(0, Show), (0, Start), (6000, Terminate), (9000, Kill), (9900, Hide)];
-    assert_eq!(play(LIMITS, &[(0, Lead(10_000, 1))]), expected);
+    let expected = [(0, WriteFile), (0, Start), (6000, Terminate), (9000, Kill), (9900, RemoveFile)];
+    assert_eq!(play(OPTIONS, &[(0, Lead(10_000, 1))]), expected);
 }
 
 #[test]
 fn a_renewal_moves_the_deadline_but_never_to_an_earlier_time() {
-    let expected = [(0, Show), (0, Start), (11_000, Terminate), (14_000, Kill), (14_900, Hide)];
-    assert_eq!(play(LIMITS, &[(0, Lead(10_000, 1)), (5000, Lead(15_000, 1)), (5001, Lead(12_000, 1))]), expected);
+    let expected = [(0, WriteFile), (0, Start), (11_000, Terminate), (14_000, Kill), (14_900, RemoveFile)];
+    assert_eq!(play(OPTIONS, &[(0, Lead(10_000, 1)), (5000, Lead(15_000, 1)), (5001, Lead(12_000, 1))]), expected);
 }
 
 #[test]
 fn a_lead_without_an_end_is_ended_by_nothing_but_a_withdrawal() {
-    assert_eq!(play(LIMITS, &[(0, LeadForEver(1))]), [(0, Show), (0, Start)]);
-    let expected = [(0, Show), (0, Start), (5000, Terminate), (5000, Hide), (7000, Kill), (7000, Withdrawn)];
-    assert_eq!(play(LIMITS, &[(0, LeadForEver(1)), (5000, Withdraw(2000))]), expected);
+    assert_eq!(play(OPTIONS, &[(0, LeadForEver(1))]), [(0, WriteFile), (0, Start)]);
+    let expected = [(0, WriteFile), (0, Start), (5000, Terminate), (5000, RemoveFile), (7000, Kill), (7000, Withdrawn)];
+    assert_eq!(play(OPTIONS, &[(0, LeadForEver(1)), (5000, Withdraw(2000))]), expected);
 }
 
 #[test]
 fn nothing_begins_when_the_deadline_has_passed_or_the_command_would_be_stopped_at_once() {
-    assert_eq!(play(LIMITS, &[(5000, Lead(5000, 1))]), []);
-    assert_eq!(play(LIMITS, &[(5000, Lead(5050, 1))]), []);
-    assert_eq!(play(LIMITS, &[(5000, Lead(9000, 1))]), [(5000, Show), (8900, Hide)]);
-    let renewed = [(5000, Show), (6000, Start), (16_000, Terminate), (19_000, Kill), (19_900, Hide)];
-    assert_eq!(play(LIMITS, &[(5000, Lead(9000, 1)), (6000, Lead(20_000, 1))]), renewed);
+    assert_eq!(play(OPTIONS, &[(5000, Lead(5000, 1))]), []);
+    assert_eq!(play(OPTIONS, &[(5000, Lead(5050, 1))]), []);
+    assert_eq!(play(OPTIONS, &[(5000, Lead(9000, 1))]), [(5000, WriteFile), (8900, RemoveFile)]);
+    let renewed = [(5000, WriteFile), (6000, Start), (16_000, Terminate), (19_000, Kill), (19_900, RemoveFile)];
+    assert_eq!(play(OPTIONS, &[(5000, Lead(9000, 1)), (6000, Lead(20_000, 1))]), renewed);
 }
 
 #[test]
 fn a_renewal_after_sigterm_saves_the_file_but_not_the_command_which_begins_again_only_in_a_new_turn() {
     let news = [(0, Lead(10_000, 1)), (7000, Lead(30_000, 1)), (12_000, Lead(31_000, 1)), (13_000, Lead(32_000, 2))];
-    let expected = [(0, Show), (0, Start), (6000, Terminate), (9000, Kill), (13_000, Start)];
-    let ended = [(28_000, Terminate), (31_000, Kill), (31_900, Hide)];
-    assert_eq!(play(LIMITS, &news), [&expected[..], &ended].concat());
+    let expected = [(0, WriteFile), (0, Start), (6000, Terminate), (9000, Kill), (13_000, Start)];
+    let ended = [(28_000, Terminate), (31_000, Kill), (31_900, RemoveFile)];
+    assert_eq!(play(OPTIONS, &news), [&expected[..], &ended].concat());
 }
 
 #[test]
 fn after_a_withdrawal_renewals_of_the_same_turn_give_the_command_time_and_begin_nothing() {
     let news = [(0, Lead(10_000, 1)), (2000, Withdraw(20_000)), (5000, Lead(15_000, 1)), (8000, Lead(18_000, 1))];
-    let expected = [(0, Show), (0, Start), (2000, Terminate), (2000, Hide), (17_000, Kill), (17_000, Withdrawn)];
-    assert_eq!(play(LIMITS, &news), expected);
+    let expected = [(0, WriteFile), (0, Start), (2000, Terminate), (2000, RemoveFile), (17_000, Kill), (17_000, Withdrawn)];
+    assert_eq!(play(OPTIONS, &news), expected);
     // One that crosses the news of the end.
     let news = [(0, Lead(10_000, 1)), (2000, Withdraw(0)), (2001, Lead(12_000, 1))];
-    assert_eq!(play(LIMITS, &news)[2..], [(2000, Terminate), (2000, Kill), (2000, Hide), (2000, Withdrawn)]);
+    assert_eq!(play(OPTIONS, &news)[2..], [(2000, Terminate), (2000, Kill), (2000, RemoveFile), (2000, Withdrawn)]);
 }
 
 #[test]
 fn a_withdrawal_without_renewals_is_over_by_the_deadline_whatever_grace_was_asked_for() {
     let news = [(0, Lead(10_000, 1)), (2000, Withdraw(60_000))];
-    let expected = [(0, Show), (0, Start), (2000, Terminate), (2000, Hide), (9000, Kill), (9000, Withdrawn)];
-    assert_eq!(play(LIMITS, &news), expected);
+    let expected = [(0, WriteFile), (0, Start), (2000, Terminate), (2000, RemoveFile), (9000, Kill), (9000, Withdrawn)];
+    assert_eq!(play(OPTIONS, &news), expected);
 }
 
 #[test]
 fn without_an_elector_the_file_goes_at_once_and_the_command_within_grace_and_deadline() {
     let news = [(0, Lead(10_000, 1)), (1000, Abandon)];
-    let expected = [(0, Show), (0, Start), (1000, Terminate), (1000, Hide), (4000, Kill), (4000, Finish)];
-    assert_eq!(play(LIMITS, &news), expected);
-    let late = play(LIMITS, &[(0, Lead(10_000, 1)), (5900, Abandon)]);
-    assert_eq!(late[2..], [(5900, Terminate), (5900, Hide), (8900, Kill), (8900, Finish)]);
-    let later = play(LIMITS, &[(0, Lead(10_000, 1)), (8000, Abandon)]);
-    assert_eq!(later[2..], [(6000, Terminate), (8000, Hide), (9000, Kill), (9000, Finish)]);
-    let never_led = play(LIMITS, &[(0, Abandon)]);
+    let expected = [(0, WriteFile), (0, Start), (1000, Terminate), (1000, RemoveFile), (4000, Kill), (4000, Finish)];
+    assert_eq!(play(OPTIONS, &news), expected);
+    let late = play(OPTIONS, &[(0, Lead(10_000, 1)), (5900, Abandon)]);
+    assert_eq!(late[2..], [(5900, Terminate), (5900, RemoveFile), (8900, Kill), (8900, Finish)]);
+    let later = play(OPTIONS, &[(0, Lead(10_000, 1)), (8000, Abandon)]);
+    assert_eq!(later[2..], [(6000, Terminate), (8000, RemoveFile), (9000, Kill), (9000, Finish)]);
+    let never_led = play(OPTIONS, &[(0, Abandon)]);
     assert_eq!(never_led, [(0, Finish)]);
 }
 
 #[test]
 fn an_elector_that_dies_during_a_long_withdrawal_leaves_the_command_the_short_grace() {
     let news = [(0, LeadForEver(1)), (1000, Withdraw(60_000)), (2000, Abandon)];
-    let expected = [(0, Show), (0, Start), (1000, Terminate), (1000, Hide), (5000, Kill), (5000, Finish)];
-    assert_eq!(play(LIMITS, &news), expected);
+    let expected = [(0, WriteFile), (0, Start), (1000, Terminate), (1000, RemoveFile), (5000, Kill), (5000, Finish)];
+    assert_eq!(play(OPTIONS, &news), expected);
 }
 
 #[test]
 fn what_a_command_leaves_behind_is_killed_at_once_or_has_the_rest_of_the_grace_if_there_is_one() {
-    assert_eq!(play(LIMITS, &[(0, LeadForEver(1)), (1000, MainEnds)]), [(0, Show), (0, Start), (1000, Kill)]);
+    assert_eq!(play(OPTIONS, &[(0, LeadForEver(1)), (1000, MainEnds)]), [(0, WriteFile), (0, Start), (1000, Kill)]);
     let news = [(0, Lead(10_000, 1)), (6500, MainEnds)];
-    assert_eq!(play(LIMITS, &news)[2..], [(6000, Terminate), (9000, Kill), (9900, Hide)]);
+    assert_eq!(play(OPTIONS, &news)[2..], [(6000, Terminate), (9000, Kill), (9900, RemoveFile)]);
     let news = [(0, Lead(10_000, 1)), (6500, AllEnds)];
-    assert_eq!(play(LIMITS, &news)[2..], [(6000, Terminate), (9900, Hide)]);
+    assert_eq!(play(OPTIONS, &news)[2..], [(6000, Terminate), (9900, RemoveFile)]);
 }
 
 #[test]
 fn what_does_not_die_is_killed_again_and_again_ever_more_rarely() {
-    let mut schedule = Schedule::new(Limits { file: false, ..LIMITS });
+    let mut schedule = Schedule::new(ScheduleOptions { file: false, ..OPTIONS });
     let mut now = at(0);
     schedule.lead(Moment::NEVER, 1);
     assert_eq!(schedule.next(now), Start);
@@ -229,45 +229,45 @@ fn what_does_not_die_is_killed_again_and_again_ever_more_rarely() {
 
 #[test]
 fn a_file_that_cannot_be_changed_is_tried_again_and_holds_up_no_command() {
-    let mut schedule = Schedule::new(LIMITS);
+    let mut schedule = Schedule::new(OPTIONS);
     schedule.lead(at(10_000), 1);
-    assert_eq!(schedule.next(at(0)), Show);
+    assert_eq!(schedule.next(at(0)), WriteFile);
     schedule.file_failed(at(0));
     assert_eq!(schedule.next(at(0)), Start);
     schedule.started();
     assert_eq!(schedule.next(at(0)), Step::Wait(Some(at(200))));
-    assert_eq!(schedule.next(at(200)), Show);
-    schedule.shown(at(200));
+    assert_eq!(schedule.next(at(200)), WriteFile);
+    schedule.file_written(at(200));
     schedule.withdraw(Duration::ZERO);
     assert_eq!((schedule.next(at(300)), schedule.next(at(300))), (Terminate, Kill));
     schedule.gone();
-    assert_eq!(schedule.next(at(300)), Hide);
+    assert_eq!(schedule.next(at(300)), RemoveFile);
     schedule.file_failed(at(300));
     assert_eq!(schedule.next(at(300)), Step::Wait(Some(at(500))), "not withdrawn while the file is there");
-    assert_eq!(schedule.next(at(500)), Hide);
-    schedule.hidden();
+    assert_eq!(schedule.next(at(500)), RemoveFile);
+    schedule.file_removed();
     assert_eq!(schedule.next(at(500)), Withdrawn);
 }
 
 #[test]
 fn a_keeper_without_an_elector_does_not_try_for_ever_to_remove_a_file() {
-    let mut schedule = Schedule::new(Limits { command: false, ..LIMITS });
+    let mut schedule = Schedule::new(ScheduleOptions { command: false, ..OPTIONS });
     schedule.lead(Moment::NEVER, 1);
-    assert_eq!(schedule.next(at(0)), Show);
-    schedule.shown(at(0));
+    assert_eq!(schedule.next(at(0)), WriteFile);
+    schedule.file_written(at(0));
     schedule.abandon(at(0));
     for tried in (0..10_000).step_by(200) {
-        assert_eq!(schedule.next(at(tried)), Hide);
+        assert_eq!(schedule.next(at(tried)), RemoveFile);
         schedule.file_failed(at(tried));
     }
-    assert_eq!(schedule.next(at(10_000)), Hide);
+    assert_eq!(schedule.next(at(10_000)), RemoveFile);
     schedule.file_failed(at(10_000));
     assert_eq!(schedule.next(at(10_000)), Finish);
 }
 
 #[test]
 fn a_command_that_waits_for_the_end_of_another_is_tried_until_it_would_be_stopped() {
-    let mut schedule = Schedule::new(Limits { file: false, ..LIMITS });
+    let mut schedule = Schedule::new(ScheduleOptions { file: false, ..OPTIONS });
     schedule.lead(at(4500), 1);
     for tried in [0, 200, 400] {
         assert_eq!(schedule.next(at(tried)), Start);
@@ -279,20 +279,20 @@ fn a_command_that_waits_for_the_end_of_another_is_tried_until_it_would_be_stoppe
 
 #[test]
 fn a_command_that_is_deposed_while_it_has_its_time_to_terminate_has_the_short_grace() {
-    let news = [(0, LeadForEver(1)), (1000, Withdraw(25_000)), (2000, Hurry(3000))];
-    let expected = [(0, Show), (0, Start), (1000, Terminate), (1000, Hide), (5000, Kill), (5000, Withdrawn)];
-    assert_eq!(play(LIMITS, &news), expected);
+    let news = [(0, LeadForEver(1)), (1000, Withdraw(25_000)), (2000, ShortenGrace(3000))];
+    let expected = [(0, WriteFile), (0, Start), (1000, Terminate), (1000, RemoveFile), (5000, Kill), (5000, Withdrawn)];
+    assert_eq!(play(OPTIONS, &news), expected);
     // It shortens what there is, and ends nothing.
-    let news = [(0, LeadForEver(1)), (1000, Hurry(0)), (2000, Withdraw(1000)), (2500, Hurry(3000))];
-    assert_eq!(play(LIMITS, &news)[2..], [(2000, Terminate), (2000, Hide), (3000, Kill), (3000, Withdrawn)]);
+    let news = [(0, LeadForEver(1)), (1000, ShortenGrace(0)), (2000, Withdraw(1000)), (2500, ShortenGrace(3000))];
+    assert_eq!(play(OPTIONS, &news)[2..], [(2000, Terminate), (2000, RemoveFile), (3000, Kill), (3000, Withdrawn)]);
 }
 
 #[test]
 fn a_file_that_somebody_changed_is_written_again_with_the_next_renewal_or_within_the_period_of_looks() {
     let meddled_with = Machine { meddled_with: true, ..GOOD };
     let shows = |news: &[(u64, News)]| -> Vec<u64> {
-        let steps = play_on(meddled_with, Limits { command: false, ..LIMITS }, news);
-        steps.iter().filter(|(_, step, _)| *step == Show).map(|(at, ..)| *at).take(4).collect()
+        let steps = play_on(meddled_with, ScheduleOptions { command: false, ..OPTIONS }, news);
+        steps.iter().filter(|(_, step, _)| *step == WriteFile).map(|(at, ..)| *at).take(4).collect()
     };
     assert_eq!(shows(&[(0, LeadForEver(1))]), [0, 5000, 10_000, 15_000]);
     assert_eq!(shows(&[(0, Lead(10_000, 1)), (2000, Lead(12_000, 1)), (4000, Lead(14_000, 1))]), [0, 2000, 4000, 9000]);
@@ -309,7 +309,7 @@ fn a_volume_that_hangs_keeps_no_command_alive() {
             (vec![(0, LeadForEver(1)), (6000, Withdraw(1000))], 7000),
             (vec![(0, LeadForEver(1)), (6000, Abandon)], 9000),
         ] {
-            let steps = play_on(machine, LIMITS, &news);
+            let steps = play_on(machine, OPTIONS, &news);
             let kill = steps.iter().find(|(_, step, _)| *step == Kill).map(|(at, ..)| *at);
             assert_eq!(kill, Some(killed), "{news:?} {steps:?}");
         }

@@ -1,16 +1,16 @@
-//! An elector: the process that the tests pause, kill and cut off.
+//! A sidecar: the process that the tests pause, kill and cut off.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use podium::campaign::{Campaign, Failure, Lock, Record, Seen, Settings, Timing, Version};
-use podium::keeper::{CommandLine, Duty, Finished, keep};
+use podium::watchdog::{CommandOptions, Finished, WatchdogOptions, supervise};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The variable that says what the process is to do.
-pub const SPEC: &str = "KEEPER_TEST_ELECTOR";
+pub const SPEC: &str = "WATCHDOG_TEST_SIDECAR";
 
 /// What it exits with when leadership was lost.
 pub const LOST: i32 = 75;
@@ -42,21 +42,21 @@ pub fn run(spec: &str) -> i32 {
         retry_period: Duration::from_millis(300),
     };
     let settings = Settings { timing, ..Settings::new("web-0") };
-    let command = (!argv.is_empty()).then(|| CommandLine {
+    let command = (!argv.is_empty()).then(|| CommandOptions {
         restarts,
         grace: GRACE,
         termination_grace: TERMINATION_GRACE,
-        ..CommandLine::new(argv.into_iter().map(Into::into), lock)
+        ..CommandOptions::new(argv.into_iter().map(Into::into), lock)
     });
     let program = env!("CARGO_BIN_EXE_podium").into();
-    let duty = Duty { program, identity: "web-0".into(), file, command, lateness: LATENESS };
+    let options = WatchdogOptions { program, identity: "web-0".into(), file, command, lateness: LATENESS };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let mut terminated = signal(SignalKind::terminate()).unwrap();
         let campaign = Campaign::new(Memory::new(Weather { dir: dir.clone() }), settings).unwrap();
         let leadership = campaign.leadership();
         let (_go_on, over) = tokio::sync::oneshot::channel::<()>();
         tokio::spawn(campaign.run(async { drop(over.await) }));
-        let finished = keep(duty, leadership, async { while terminated.recv().await.is_none() {} }).await;
+        let finished = supervise(options, leadership, async { while terminated.recv().await.is_none() {} }).await;
         fs::write(dir.join("finished"), format!("{finished:?}")).unwrap();
         match finished {
             Ok(Finished::Stopped) => 0,

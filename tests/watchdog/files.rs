@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::elector::Spec;
-use crate::fixture::{Dir, Elector, can, eventually, look_at, until};
+use crate::fixture::{Dir, Sidecar, can, eventually, look_at, until};
+use crate::sidecar::Spec;
 
 fn spec(dir: &Dir, file: PathBuf) -> Spec {
     Spec { dir: dir.0.clone(), file: Some(file), ..Spec::default() }
@@ -23,13 +23,13 @@ fn the_file_of_a_former_life_is_gone_before_anybody_leads_and_the_new_one_has_th
     let file = dir.path("status");
     fs::write(&file, "somebody else").unwrap();
     dir.write("taken");
-    let mut elector = Elector::start(&spec(&dir, file.clone()));
+    let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
     until("the old file is gone", || !file.exists());
     dir.remove("taken");
     let seen = eventually("a file", || look_at(&file));
     assert_eq!(seen, ("web-0".into(), 0o644));
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 0);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 0);
     assert!(!file.exists());
     assert_eq!(dir.read("finished").unwrap(), "Ok(Stopped)");
 }
@@ -38,7 +38,7 @@ fn the_file_of_a_former_life_is_gone_before_anybody_leads_and_the_new_one_has_th
 fn the_file_comes_back_when_leadership_does() {
     let dir = Dir::new();
     let file = dir.path("status");
-    let _elector = Elector::start(&spec(&dir, file.clone()));
+    let _elector = Sidecar::start(&spec(&dir, file.clone()));
     for _ in 0..2 {
         until("leads", || file.exists());
         dir.write("taken");
@@ -52,7 +52,7 @@ fn the_file_comes_back_when_leadership_does() {
 fn a_file_that_somebody_removed_or_changed_is_back_while_it_still_leads() {
     let dir = Dir::new();
     let file = dir.path("status");
-    let mut elector = Elector::start(&spec(&dir, file.clone()));
+    let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
     let is_whole = |file: &Path| {
         fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) && look_at(file) == Some(("web-0".into(), 0o644))
     };
@@ -82,8 +82,8 @@ fn a_file_that_somebody_removed_or_changed_is_back_while_it_still_leads() {
     fs::create_dir(&file).unwrap();
     fs::write(file.join("something"), "").unwrap();
     until("it says so", || dir.read("log").is_some_and(|log| log.contains("cannot be written")));
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 0);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 0);
     assert!(file.join("something").exists());
 }
 
@@ -91,15 +91,15 @@ fn a_file_that_somebody_removed_or_changed_is_back_while_it_still_leads() {
 fn a_directory_that_is_named_as_one_is_made_and_made_again() {
     let dir = Dir::new();
     let status = dir.path("shared/status");
-    let mut elector = Elector::start(&spec(&dir, format!("{}/", status.display()).into()));
+    let mut sidecar = Sidecar::start(&spec(&dir, format!("{}/", status.display()).into()));
     for _ in 0..2 {
         let seen = eventually("a file", || look_at(&status.join("leader")));
         assert_eq!(seen, ("web-0".into(), 0o644));
         fs::remove_dir_all(&status).unwrap();
     }
     until("it is back", || status.join("leader").exists());
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 0);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 0);
     assert_eq!(fs::read_dir(&status).unwrap().count(), 0);
 }
 
@@ -108,7 +108,7 @@ fn in_a_directory_the_file_is_called_leader() {
     let dir = Dir::new();
     let status = dir.path("status");
     fs::create_dir(&status).unwrap();
-    let _elector = Elector::start(&spec(&dir, status.clone()));
+    let _elector = Sidecar::start(&spec(&dir, status.clone()));
     assert_eq!(eventually("a file", || look_at(&status.join("leader"))).0, "web-0");
     let all = fs::read_dir(&status).unwrap().count();
     assert_eq!(all, 1, "and nothing else");
@@ -120,8 +120,8 @@ fn a_path_that_cannot_be_written_is_named_with_the_remedy() {
     let fifo = dir.path("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     for (file, says) in [(dir.path("nowhere/status"), "mount a volume"), (fifo, "something else already")] {
-        let mut elector = Elector::start(&spec(&dir, file.clone()));
-        assert_eq!(elector.code(), 1);
+        let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
+        assert_eq!(sidecar.code(), 1);
         let log = dir.read("log").unwrap();
         assert!(log.contains(&file.display().to_string()) && log.contains(says), "{log}");
     }
@@ -139,15 +139,15 @@ fn a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied() {
     fs::write(&outside, "somebody else").unwrap();
     let mount = format!("mount --bind {} {} && exec \"$@\"", outside.display(), file.display());
     let under = ["unshare", "-m", "sh", "-c", &mount, "sh"];
-    let mut elector = Elector::start_with(&spec(&dir, file), Stdio::null(), Some(&under));
+    let mut sidecar = Sidecar::start_with(&spec(&dir, file), Stdio::null(), Some(&under));
     let content = || look_at(&outside).unwrap().0;
     until("leads", || content() == "web-0");
     dir.write("taken");
     until("does not lead", || content().is_empty());
     dir.remove("taken");
     until("leads", || content() == "web-0");
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 0);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 0);
     assert_eq!(content(), "");
 }
 
@@ -155,16 +155,16 @@ fn a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied() {
 fn when_the_keeper_of_a_file_dies_another_one_goes_on() {
     let dir = Dir::new();
     let file = dir.path("status");
-    let mut elector = Elector::start(&spec(&dir, file.clone()));
+    let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
     until("leads", || file.exists());
-    let first = elector.process().keeper();
+    let first = sidecar.process().watchdog();
     first.signal(Signal::KILL);
     until("the first has ended", || !first.lives());
-    let second = eventually("another keeper", || Some(elector.process().keeper()).filter(|keeper| *keeper != first));
+    let second = eventually("another watchdog", || Some(sidecar.process().watchdog()).filter(|watchdog| *watchdog != first));
     until("leads", || file.exists());
     assert!(second.lives());
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 0);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 0);
     assert!(!file.exists() && !second.lives());
 }
 
@@ -173,16 +173,16 @@ fn a_keeper_that_hears_what_is_no_message_removes_the_file_and_ends() {
     let dir = Dir::new();
     let file = dir.path("status");
     let (mut socket, other) = UnixStream::pair().unwrap();
-    let mut keeper =
-        Command::new(env!("CARGO_BIN_EXE_podium")).arg("keeper").stdin(Stdio::from(OwnedFd::from(other))).spawn().unwrap();
+    let mut watchdog =
+        Command::new(env!("CARGO_BIN_EXE_podium")).arg("watchdog").stdin(Stdio::from(OwnedFd::from(other))).spawn().unwrap();
     let path: Vec<u8> = file.to_str().unwrap().into();
-    let duty = serde_json::json!({"Duty": {
+    let options = serde_json::json!({"WatchdogOptions": {
         "identity": "web-0", "file": path, "command": null, "lateness": {"secs": 1, "nanos": 0},
     }});
     let lead = serde_json::json!({"Lead": {"until": null, "term": 7, "turn": 1}});
-    writeln!(socket, "{duty}\n{lead}").unwrap();
+    writeln!(socket, "{options}\n{lead}").unwrap();
     until("leads", || file.exists());
     writeln!(socket, "hello").unwrap();
-    assert!(eventually("its end", || keeper.try_wait().unwrap()).success());
+    assert!(eventually("its end", || watchdog.try_wait().unwrap()).success());
     assert!(!file.exists());
 }

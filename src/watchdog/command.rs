@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 
-use super::duty::CommandStatus;
-use super::family::{signal_descendants, signal_group};
+use super::descendants::{signal_descendants, signal_group};
 use super::lock::RunLock;
-use super::message::{CommandOrders, Why};
+use super::message::{CommandConfig, FailureKind};
+use super::options::CommandStatus;
 
 /// A command that was started, and whatever it has started.
 #[derive(Debug)]
@@ -22,12 +22,12 @@ pub(super) struct Running {
     _lock: RunLock,
 }
 
-/// What the children of the keeper do.
+/// What the children of the watchdog do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reaped {
     /// Some live.
     Alive,
-    /// None is left, so that there are no descendants at all: the keeper adopts orphans.
+    /// None is left, so that there are no descendants at all: the watchdog adopts orphans.
     Gone,
 }
 
@@ -37,15 +37,15 @@ impl Running {
     /// # Errors
     /// For people: which command, and what went wrong.
     pub fn start(
-        orders: &CommandOrders,
+        config: &CommandConfig,
         lock: RunLock,
         stdin: Option<&OwnedFd>,
         identity: &str,
         term: Option<u64>,
-    ) -> Result<Self, (String, Why)> {
-        let argv = orders.argv();
+    ) -> Result<Self, (String, FailureKind)> {
+        let argv = config.argv();
         let Some((program, arguments)) = argv.split_first() else {
-            return Err(("there is no command to run: name one after --".into(), Why::Other));
+            return Err(("there is no command to run: name one after --".into(), FailureKind::Other));
         };
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).env("PODIUM_NAME", identity).env_remove("PODIUM_TERM");
@@ -60,8 +60,8 @@ impl Running {
             Ok(child) => Ok(Self { group: Pid::from_child(&child), status: None, _lock: lock }),
             Err(error) => {
                 let why = match error.kind() {
-                    ErrorKind::NotFound => Why::CommandNotFound,
-                    _ => Why::CommandNotExecutable,
+                    ErrorKind::NotFound => FailureKind::CommandNotFound,
+                    _ => FailureKind::CommandNotExecutable,
                 };
                 Err((format!("the command {} cannot be run: {error}", program.display()), why))
             }

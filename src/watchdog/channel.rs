@@ -1,4 +1,4 @@
-//! The keeper's end of the socket. Never blocks.
+//! The watchdog's end of the socket. Never blocks.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -9,15 +9,15 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, send, sendmsg,
 };
 
-use super::message::{FromKeeper, LONGEST, ToKeeper, decode, encode};
+use super::message::{FromWatchdog, LONGEST, ToWatchdog, decode, encode};
 
-/// The keeper's end.
+/// The watchdog's end.
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: OwnedFd,
     /// What has arrived of the next line.
     begun: Vec<u8>,
-    messages: VecDeque<ToKeeper>,
+    messages: VecDeque<ToWatchdog>,
     /// The descriptor that came along.
     stdin: Option<OwnedFd>,
 }
@@ -31,7 +31,7 @@ impl Channel {
     /// Reads what has arrived.
     ///
     /// # Errors
-    /// The elector is gone, or says what is no message.
+    /// The sidecar is gone, or says what is no message.
     pub fn fill(&mut self) -> io::Result<()> {
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -65,7 +65,7 @@ impl Channel {
     }
 
     /// The next message that has arrived.
-    pub fn next(&mut self) -> Option<ToKeeper> {
+    pub fn next(&mut self) -> Option<ToWatchdog> {
         self.messages.pop_front()
     }
 
@@ -74,11 +74,11 @@ impl Channel {
         self.stdin.take()
     }
 
-    /// Tells the elector.
+    /// Tells the sidecar.
     ///
     /// # Errors
     /// It is gone, or has not listened for so long that it is as good as gone.
-    pub fn tell(&self, message: &FromKeeper) -> io::Result<()> {
+    pub fn tell(&self, message: &FromWatchdog) -> io::Result<()> {
         let line = encode(message)?;
         let sent = send(&self.socket, &line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
         if sent < line.len() { Err(ErrorKind::WriteZero.into()) } else { Ok(()) }
@@ -109,26 +109,26 @@ mod tests {
 
     #[test]
     fn messages_arrive_whole_in_whatever_pieces_they_come() {
-        let (mut elector, socket) = UnixStream::pair().unwrap();
+        let (mut sidecar, socket) = UnixStream::pair().unwrap();
         let mut channel = Channel::new(socket.into());
         channel.fill().unwrap();
         assert_eq!(channel.next(), None);
-        elector.write_all(b"{\"Withdraw\":{\"grace\":7}}\n{\"Sig").unwrap();
+        sidecar.write_all(b"{\"Withdraw\":{\"grace\":7}}\n{\"Sig").unwrap();
         channel.fill().unwrap();
-        elector.write_all(b"nal\":15}\n").unwrap();
+        sidecar.write_all(b"nal\":15}\n").unwrap();
         channel.fill().unwrap();
-        assert_eq!(channel.next(), Some(ToKeeper::Withdraw { grace: 7 }));
-        assert_eq!(channel.next(), Some(ToKeeper::Signal(15)));
+        assert_eq!(channel.next(), Some(ToWatchdog::Withdraw { grace: 7 }));
+        assert_eq!(channel.next(), Some(ToWatchdog::Signal(15)));
         assert_eq!(channel.next(), None);
     }
 
     #[test]
     fn garbage_and_the_end_of_the_elector_are_errors() {
-        let (mut elector, socket) = UnixStream::pair().unwrap();
+        let (mut sidecar, socket) = UnixStream::pair().unwrap();
         let mut channel = Channel::new(socket.into());
-        elector.write_all(b"hello\n").unwrap();
+        sidecar.write_all(b"hello\n").unwrap();
         assert_eq!(channel.fill().unwrap_err().kind(), ErrorKind::InvalidData);
-        drop(elector);
+        drop(sidecar);
         assert_eq!(channel.fill().unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 
@@ -136,15 +136,15 @@ mod tests {
     fn an_elector_that_does_not_listen_does_not_hold_up_its_keeper() {
         let (_elector, socket) = UnixStream::pair().unwrap();
         let channel = Channel::new(socket.into());
-        let told = (0..1_000_000).find(|_| channel.tell(&FromKeeper::Trouble("x".repeat(1000))).is_err());
+        let told = (0..1_000_000).find(|_| channel.tell(&FromWatchdog::Trouble("x".repeat(1000))).is_err());
         assert!(told.is_some(), "as much was told as nobody can have room for");
     }
 
     #[test]
     fn a_descriptor_comes_along() {
-        let (elector, socket) = UnixStream::pair().unwrap();
+        let (sidecar, socket) = UnixStream::pair().unwrap();
         let (mut given, passed) = UnixStream::pair().unwrap();
-        assert_eq!(send_with(&elector, b"{", passed.as_fd()).unwrap(), 1);
+        assert_eq!(send_with(&sidecar, b"{", passed.as_fd()).unwrap(), 1);
         let mut channel = Channel::new(socket.into());
         channel.fill().unwrap();
         given.write_all(b"x").unwrap();

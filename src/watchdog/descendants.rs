@@ -1,7 +1,7 @@
 //! All processes that descend from this one, and their end.
 //!
-//! A process that left the command's process group, or whose parent has ended, is still a descendant of the keeper, because
-//! the keeper is a subreaper. So the whole family is found in `/proc`, whatever it did to hide.
+//! A process that left the command's process group, or whose parent has ended, is still a descendant of the watchdog, because
+//! the watchdog is a subreaper. So the whole family is found in `/proc`, whatever it did to hide.
 
 use std::collections::HashMap;
 use std::fs;

@@ -8,11 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that are meant for the command.
 #[derive(Debug, Default)]
-pub(super) struct Forwarded {
+pub(super) struct ForwardedSignals {
     signals: Vec<(i32, Signal)>,
 }
 
-impl Forwarded {
+impl ForwardedSignals {
     /// From now on they do nothing to this process.
     ///
     /// # Errors

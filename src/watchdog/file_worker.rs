@@ -9,59 +9,59 @@ use super::file::StatusFile;
 
 /// What to do with the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Job {
-    Show,
-    Hide,
-    Look,
+pub(super) enum FileTask {
+    Write,
+    Remove,
+    Check,
 }
 
 /// What became of it.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub job: Job,
+pub(super) struct FileDone {
+    pub task: FileTask,
     /// Of a look: whether the file is as it was written.
     pub result: io::Result<bool>,
 }
 
 /// The thread that does one thing with the file after the other.
 #[derive(Debug)]
-pub(super) struct Files {
-    jobs: Sender<Job>,
-    done: Receiver<Done>,
+pub(super) struct FileWorker {
+    tasks: Sender<FileTask>,
+    done: Receiver<FileDone>,
 }
 
-impl Files {
+impl FileWorker {
     /// Starts the thread. It writes a byte into `wake` whenever something is done.
     ///
     /// # Errors
     /// Those of the kernel.
     pub fn start(file: StatusFile, mut wake: UnixStream) -> io::Result<Self> {
-        let (jobs, asked) = channel();
+        let (tasks, asked) = channel();
         let (tell, done) = channel();
         thread::Builder::new().name("status-file".into()).spawn(move || {
-            for job in asked {
-                let result = match job {
-                    Job::Show => file.show().map(|()| true),
-                    Job::Hide => file.hide().map(|()| false),
-                    Job::Look => Ok(file.is_intact()),
+            for task in asked {
+                let result = match task {
+                    FileTask::Write => file.write().map(|()| true),
+                    FileTask::Remove => file.remove().map(|()| false),
+                    FileTask::Check => Ok(file.is_intact()),
                 };
                 // Both fail only when nobody listens any more.
-                if tell.send(Done { job, result }).is_err() || wake.write_all(b"f").is_err() {
+                if tell.send(FileDone { task, result }).is_err() || wake.write_all(b"f").is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { jobs, done })
+        Ok(Self { tasks, done })
     }
 
     /// Begins this. One at a time.
-    pub fn begin(&self, job: Job) {
+    pub fn begin(&self, task: FileTask) {
         // The thread ends only with the process.
-        let _ = self.jobs.send(job);
+        let _ = self.tasks.send(task);
     }
 
     /// What is done meanwhile.
-    pub fn done(&self) -> Option<Done> {
+    pub fn done(&self) -> Option<FileDone> {
         self.done.try_recv().ok()
     }
 }

@@ -9,27 +9,27 @@ use serde::{Deserialize, Serialize};
 
 /// What is to be kept while this process leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Duty {
-    /// The program that is started as `<program> keeper`: `/proc/self/exe`, if that is Podium.
+pub struct WatchdogOptions {
+    /// The program that is started as `<program> watchdog`: `/proc/self/exe`, if that is Podium.
     pub program: PathBuf,
     /// Who this is: the content of the status file, and `PODIUM_NAME` of the command.
     pub identity: String,
     /// The status file, which exists while this process leads. If it is a directory: the file `leader` in it.
     pub file: Option<PathBuf>,
     /// The command that runs while this process leads.
-    pub command: Option<CommandLine>,
+    pub command: Option<CommandOptions>,
     /// How late the machine may be with what is due at a time: the command is killed so much before the deadline of the lead.
     pub lateness: Duration,
 }
 
-impl Duty {
+impl WatchdogOptions {
     /// How late the machine may be, if nothing else is known: 1 s.
     pub const LATENESS: Duration = Duration::from_secs(1);
 }
 
 /// A command, and how it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandLine {
+pub struct CommandOptions {
     /// The program, which is looked for in `PATH` if it has no slash, and its arguments.
     pub argv: Vec<OsString>,
     /// Whether it is started again when leadership comes back after it was stopped because leadership was lost.
@@ -43,7 +43,7 @@ pub struct CommandLine {
     pub termination_grace: Duration,
 }
 
-impl CommandLine {
+impl CommandOptions {
     /// A command that is not started again, with 3 s to end when leadership is lost, and 25 s when this process is to stop.
     pub fn new(argv: impl IntoIterator<Item = OsString>, lock: impl Into<String>) -> Self {
         let seconds = Duration::from_secs;
@@ -85,9 +85,9 @@ pub enum Finished {
 
 /// Why nothing can be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum KeeperError {
-    /// The keeper does not run at all.
-    #[error("failed to start the keeper, {program}: {source}")]
+pub enum WatchdogError {
+    /// The watchdog does not run at all.
+    #[error("failed to start the watchdog, {program}: {source}")]
     Start {
         /// What was started.
         program: String,
@@ -103,12 +103,12 @@ pub enum KeeperError {
     /// The command cannot be executed. Names it.
     #[error("{0}")]
     CommandNotExecutable(String),
-    /// Anything else that the keeper failed at.
+    /// Anything else that the watchdog failed at.
     #[error("{0}")]
     Failed(String),
 }
 
-impl KeeperError {
+impl WatchdogError {
     /// What a process that stands for the command exits with: 127 if there is no such command, 126 if it cannot be executed,
     /// as shells do; else 1.
     pub fn exit_code(&self) -> u8 {
@@ -129,8 +129,8 @@ mod tests {
         assert_eq!(CommandStatus::Code(0).exit_code(), 0);
         assert_eq!(CommandStatus::Code(255).exit_code(), 255);
         assert_eq!(CommandStatus::Signal(15).exit_code(), 143);
-        assert_eq!(KeeperError::CommandNotFound(String::new()).exit_code(), 127);
-        assert_eq!(KeeperError::CommandNotExecutable(String::new()).exit_code(), 126);
-        assert_eq!(KeeperError::File(String::new()).exit_code(), 1);
+        assert_eq!(WatchdogError::CommandNotFound(String::new()).exit_code(), 127);
+        assert_eq!(WatchdogError::CommandNotExecutable(String::new()).exit_code(), 126);
+        assert_eq!(WatchdogError::File(String::new()).exit_code(), 1);
     }
 }

@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::elector::Spec;
-use crate::fixture::{Dir, Elector, Process, can, eventually, stat, until};
+use crate::fixture::{Dir, Process, Sidecar, can, eventually, stat, until};
+use crate::sidecar::Spec;
 
 /// Leaves an orphan that ends soon, and goes on.
 const ORPHANS: &str = "trap 'exit 5' TERM; sh -c 'sh -c \"echo \\$\\$ > $D/orphan; sleep 0.1\" &'; echo $$ > $D/main; \
@@ -18,12 +18,12 @@ fn spec(dir: &Dir) -> Spec {
 #[test]
 fn orphans_of_the_command_are_collected_by_the_keeper_while_the_command_runs() {
     let dir = Dir::new();
-    let mut elector = Elector::start(&spec(&dir));
+    let mut sidecar = Sidecar::start(&spec(&dir));
     let (main, orphan) = (dir.process("main"), dir.process("orphan"));
     until("the orphan is collected", || stat(orphan.0).is_none());
     assert!(main.lives());
-    elector.signal(Signal::TERM);
-    assert_eq!(elector.code(), 5);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.code(), 5);
 }
 
 #[test]
@@ -34,10 +34,10 @@ fn as_process_1_of_a_container_it_collects_orphans_and_passes_on_how_the_command
     }
     let dir = Dir::new();
     let under = ["unshare", "--pid", "--fork", "--mount-proc"];
-    let mut unshare = Elector::start_with(&spec(&dir), Stdio::null(), Some(&under));
+    let mut unshare = Sidecar::start_with(&spec(&dir), Stdio::null(), Some(&under));
     let first = eventually("process 1", || unshare.process().children().first().copied());
     dir.process("main");
-    // Not a descendant of the keeper: whoever enters the container from outside.
+    // Not a descendant of the watchdog: whoever enters the container from outside.
     let target = first.0.to_string();
     let entered = "sh -c 'sleep 0.1 & echo $!'";
     let output = Command::new("nsenter").args(["-t", &target, "-p", "-m", "sh", "-c", entered]).output().unwrap();
@@ -45,7 +45,7 @@ fn as_process_1_of_a_container_it_collects_orphans_and_passes_on_how_the_command
     let dead = |process: &Process| stat(process.0).is_some_and(|(state, _)| state == "Z");
     until("the orphan is collected", || {
         let children = first.children();
-        // The keeper alone.
+        // The watchdog alone.
         children.len() == 1 && !children.iter().any(dead)
     });
     first.signal(Signal::TERM);

@@ -1,6 +1,6 @@
-//! The keeper's own process: does what the schedule says.
+//! The watchdog's own process: does what the schedule says.
 //!
-//! No runtime, no client: it has to be small, and to need nothing but the kernel to do its duty. One thread, and another for
+//! No runtime, no client: it has to be small, and to need nothing but the kernel to do its options. One thread, and another for
 //! the status file.
 
 use std::io;
@@ -16,21 +16,21 @@ use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SI
 
 use super::channel::Channel;
 use super::command::{Reaped, Running};
-use super::duty::CommandStatus;
-use super::family;
+use super::descendants;
 use super::file::StatusFile;
-use super::files::{Done, Files, Job};
+use super::file_worker::{FileDone, FileTask, FileWorker};
 use super::lock::RunLock;
-use super::message::{FromKeeper, Orders, ToKeeper, Why, moment};
-use super::schedule::{Limits, Schedule, Step};
+use super::message::{Config, FailureKind, FromWatchdog, ToWatchdog, moment};
+use super::options::CommandStatus;
+use super::schedule::{Schedule, ScheduleOptions, Step};
 use super::timer::{Timer, now};
 use crate::log_once::LogOnce;
 
-/// Signals that the keeper survives: they are meant for the elector, and reach the keeper, for example, when somebody
+/// Signals that the watchdog survives: they are meant for the sidecar, and reach the watchdog, for example, when somebody
 /// signals all processes of a service. The command starts with the kernel's defaults.
 const IGNORED: [i32; 8] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2];
 
-/// Runs as the keeper of the process at the other end of the standard input, a socket, until that one is gone.
+/// Runs as the watchdog of the process at the other end of the standard input, a socket, until that one is gone.
 ///
 /// # Errors
 /// The standard input is no such socket, or the kernel lacks what is needed.
@@ -42,21 +42,21 @@ pub fn run() -> io::Result<()> {
     let (children, told) = UnixStream::pair()?;
     children.set_nonblocking(true)?;
     signal_hook::low_level::pipe::register(SIGCHLD, told.try_clone()?)?;
-    family::adopt_orphans()?;
+    descendants::adopt_orphans()?;
     let mut channel = Channel::new(socket);
-    let Some(orders) = first_message(&mut channel)? else { return Ok(()) };
-    match Keeper::new(channel, children, told, orders) {
-        Ok(keeper) => keeper.run(),
-        Err(Failed { channel, sentence }) => channel.tell(&FromKeeper::Failed { sentence, why: Why::File }),
+    let Some(config) = first_message(&mut channel)? else { return Ok(()) };
+    match Watchdog::new(channel, children, told, config) {
+        Ok(watchdog) => watchdog.run(),
+        Err(Failed { channel, sentence }) => channel.tell(&FromWatchdog::Failed { sentence, why: FailureKind::File }),
     }
 }
 
-/// The orders. `None`: the elector has changed its mind.
-fn first_message(channel: &mut Channel) -> io::Result<Option<Orders>> {
+/// The config. `None`: the sidecar has changed its mind.
+fn first_message(channel: &mut Channel) -> io::Result<Option<Config>> {
     loop {
         match channel.next() {
-            Some(ToKeeper::Duty(orders)) => return Ok(Some(orders)),
-            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message is not its duty")),
+            Some(ToWatchdog::Configure(config)) => return Ok(Some(config)),
+            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message is not its options")),
             None => {}
         }
         wait_for(&mut [PollFd::new(channel, PollFlags::IN)])?;
@@ -74,16 +74,16 @@ fn wait_for(descriptors: &mut [PollFd<'_>]) -> io::Result<()> {
     }
 }
 
-struct Keeper {
-    /// `None`: the elector is gone.
+struct Watchdog {
+    /// `None`: the sidecar is gone.
     channel: Option<Channel>,
     timer: Timer,
     /// Readable when a child has ended, or something is done with the file.
     children: UnixStream,
     stdin: Option<OwnedFd>,
-    orders: Orders,
+    config: Config,
     schedule: Schedule,
-    file: Option<(StatusFile, Files)>,
+    file: Option<(StatusFile, FileWorker)>,
     running: Option<Running>,
     term: Option<u64>,
     logged: LogOnce,
@@ -94,39 +94,39 @@ struct Failed {
     sentence: String,
 }
 
-impl Keeper {
-    fn new(mut channel: Channel, children: UnixStream, wake: UnixStream, orders: Orders) -> Result<Self, Failed> {
+impl Watchdog {
+    fn new(mut channel: Channel, children: UnixStream, wake: UnixStream, config: Config) -> Result<Self, Failed> {
         let prepared = || {
-            let file = orders.file().map(|path| StatusFile::new(&path, &orders.identity)).transpose()?;
+            let file = config.file().map(|path| StatusFile::new(&path, &config.identity)).transpose()?;
             let file = file.map(|file| {
                 file.prepare()?;
                 let files =
-                    Files::start(file.clone(), wake).map_err(|error| format!("failed to start a thread: {error}"))?;
+                    FileWorker::start(file.clone(), wake).map_err(|error| format!("failed to start a thread: {error}"))?;
                 Ok::<_, String>((file, files))
             });
             let file = file.transpose()?;
             let timer =
-                Timer::new().map_err(|error| format!("the keeper needs a timer that the kernel refuses: {error}"))?;
+                Timer::new().map_err(|error| format!("the watchdog needs a timer that the kernel refuses: {error}"))?;
             Ok((file, timer))
         };
         let (file, timer) = match prepared() {
             Ok(prepared) => prepared,
             Err(sentence) => return Err(Failed { channel, sentence }),
         };
-        let limits = Limits {
+        let options = ScheduleOptions {
             file: file.is_some(),
-            command: orders.command.is_some(),
-            lateness: orders.lateness(),
-            grace: orders.command.as_ref().map_or(Duration::ZERO, |command| command.grace),
+            command: config.command.is_some(),
+            lateness: config.lateness(),
+            grace: config.command.as_ref().map_or(Duration::ZERO, |command| command.grace),
         };
         let stdin = channel.take_stdin();
-        let schedule = Schedule::new(limits);
+        let schedule = Schedule::new(options);
         Ok(Self {
             channel: Some(channel),
             timer,
             children,
             stdin,
-            orders,
+            config,
             schedule,
             file,
             running: None,
@@ -136,7 +136,7 @@ impl Keeper {
     }
 
     fn run(mut self) -> io::Result<()> {
-        self.tell(&FromKeeper::Ready);
+        self.tell(&FromWatchdog::Ready);
         loop {
             while let Some(message) = self.channel.as_mut().and_then(Channel::next) {
                 self.hear(message);
@@ -158,7 +158,7 @@ impl Keeper {
         }
     }
 
-    /// Waits for the elector, a child, or the time.
+    /// Waits for the sidecar, a child, or the time.
     fn listen(&mut self) -> io::Result<()> {
         let mut descriptors = vec![PollFd::new(&self.timer, PollFlags::IN), PollFd::new(&self.children, PollFlags::IN)];
         descriptors.extend(self.channel.as_ref().map(|channel| PollFd::new(channel, PollFlags::IN)));
@@ -173,78 +173,78 @@ impl Keeper {
         Ok(())
     }
 
-    fn hear(&mut self, message: ToKeeper) {
+    fn hear(&mut self, message: ToWatchdog) {
         match message {
-            ToKeeper::Lead { until, term, turn } => {
+            ToWatchdog::Lead { until, term, turn } => {
                 self.schedule.lead(moment(until), turn);
                 self.term = term;
             }
-            ToKeeper::Withdraw { grace } => self.schedule.withdraw(Duration::from_millis(grace)),
-            ToKeeper::Hurry { grace } => self.schedule.hurry(Duration::from_millis(grace), now()),
-            ToKeeper::Signal(number) => {
+            ToWatchdog::Withdraw { grace } => self.schedule.withdraw(Duration::from_millis(grace)),
+            ToWatchdog::ShortenGrace { grace } => self.schedule.shorten_grace(Duration::from_millis(grace), now()),
+            ToWatchdog::Signal(number) => {
                 if let (Some(running), Some(signal)) = (&self.running, Signal::from_named_raw(number))
                     && self.schedule.takes_signals()
                 {
                     running.signal(signal);
                 }
             }
-            // Once only. Whoever says this now is not the elector that it was.
-            ToKeeper::Duty(_) => self.abandon(),
+            // Once only. Whoever says this now is not the sidecar that it was.
+            ToWatchdog::Configure(_) => self.abandon(),
         }
     }
 
     fn act(&mut self, step: Step) -> io::Result<()> {
         match step {
-            Step::Show => self.begin(Job::Show),
-            Step::Hide => self.begin(Job::Hide),
-            Step::Look => self.begin(Job::Look),
+            Step::WriteFile => self.begin(FileTask::Write),
+            Step::RemoveFile => self.begin(FileTask::Remove),
+            Step::CheckFile => self.begin(FileTask::Check),
             Step::Start => return self.start(),
             Step::Terminate => self.running.iter().for_each(Running::terminate),
             Step::Kill => self.running.iter().for_each(Running::kill),
-            Step::Withdrawn => self.tell(&FromKeeper::Withdrawn),
+            Step::Withdrawn => self.tell(&FromWatchdog::Withdrawn),
             Step::Wait(_) | Step::Finish => {}
         }
         Ok(())
     }
 
-    fn begin(&self, job: Job) {
+    fn begin(&self, task: FileTask) {
         if let Some((_, files)) = &self.file {
-            files.begin(job);
+            files.begin(task);
         }
     }
 
     /// Something is done with the file.
-    fn changed(&mut self, Done { job, result }: Done) {
-        match (job, result) {
-            (Job::Show, Ok(_)) => self.schedule.shown(now()),
-            (Job::Hide, Ok(_)) => self.schedule.hidden(),
-            (Job::Look, Ok(is_intact)) => self.schedule.looked(is_intact, now()),
-            (job, Err(error)) => {
+    fn changed(&mut self, FileDone { task, result }: FileDone) {
+        match (task, result) {
+            (FileTask::Write, Ok(_)) => self.schedule.file_written(now()),
+            (FileTask::Remove, Ok(_)) => self.schedule.file_removed(),
+            (FileTask::Check, Ok(is_intact)) => self.schedule.file_checked(is_intact, now()),
+            (task, Err(error)) => {
                 self.schedule.file_failed(now());
                 if let Some((file, _)) = &self.file {
-                    self.complain(file.explain(if job == Job::Hide { "removed" } else { "written" }, &error));
+                    self.complain(file.explain(if task == FileTask::Remove { "removed" } else { "written" }, &error));
                 }
             }
         }
     }
 
     fn start(&mut self) -> io::Result<()> {
-        let Some(orders) = &self.orders.command else { return Ok(()) };
-        let lock = match RunLock::take(&orders.lock) {
+        let Some(config) = &self.config.command else { return Ok(()) };
+        let lock = match RunLock::take(&config.lock) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
                 let sentence =
-                    format!("a command of {} lives still: waiting for its end before it is started anew", orders.lock);
+                    format!("a command of {} lives still: waiting for its end before it is started anew", config.lock);
                 self.schedule.start_failed(now());
                 self.complain(sentence);
                 return Ok(());
             }
-            Err(error) => return self.fail(format!("failed to lock the command: {error}"), Why::Other),
+            Err(error) => return self.fail(format!("failed to lock the command: {error}"), FailureKind::Other),
         };
-        match Running::start(orders, lock, self.stdin.as_ref(), &self.orders.identity, self.term) {
+        match Running::start(config, lock, self.stdin.as_ref(), &self.config.identity, self.term) {
             Ok(running) => {
                 self.schedule.started();
-                self.tell(&FromKeeper::Started { pid: running.pid() });
+                self.tell(&FromWatchdog::Started { pid: running.pid() });
                 self.running = Some(running);
                 Ok(())
             }
@@ -267,25 +267,25 @@ impl Keeper {
             let status = running.status().unwrap_or(CommandStatus::Signal(Signal::KILL.as_raw()));
             self.running = None;
             let stopped = self.schedule.gone();
-            self.tell(&FromKeeper::Ended { status, stopped });
+            self.tell(&FromWatchdog::Ended { status, stopped });
         }
         Ok(())
     }
 
-    /// Nothing more can be done: tells why, and ends as if the elector were gone.
-    fn fail(&mut self, sentence: String, why: Why) -> io::Result<()> {
-        self.tell(&FromKeeper::Failed { sentence, why });
+    /// Nothing more can be done: tells why, and ends as if the sidecar were gone.
+    fn fail(&mut self, sentence: String, why: FailureKind) -> io::Result<()> {
+        self.tell(&FromWatchdog::Failed { sentence, why });
         self.abandon();
         Ok(())
     }
 
     fn complain(&mut self, sentence: String) {
         if self.logged.is_new(&sentence) {
-            self.tell(&FromKeeper::Trouble(sentence));
+            self.tell(&FromWatchdog::Trouble(sentence));
         }
     }
 
-    fn tell(&mut self, message: &FromKeeper) {
+    fn tell(&mut self, message: &FromWatchdog) {
         if self.channel.as_ref().is_some_and(|channel| channel.tell(message).is_err()) {
             self.abandon();
         }
