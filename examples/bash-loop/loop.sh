@@ -1,5 +1,5 @@
 #!/bin/bash
-# The application of the other tutorial: it looks whether the file is there, and works while it is.
+# The application of the supporttools tutorial. It works while the status file exists.
 
 while true
 do

@@ -1,5 +1,5 @@
-// The application of the old tutorial: it asks the sidecar beside it every five seconds, and tells whoever visits it who is master.
-// It knows nothing of Kubernetes, and nothing of Podium: GET http://localhost:4040/ answers {"name":"<leader>"}.
+// The application of the old leader-elector tutorial. It asks its sidecar for the leader every five seconds and serves a page with
+// the name. The sidecar answers GET http://localhost:4040/ with {"name":"<leader>"}.
 
 var http = require('http');
 
@@ -11,7 +11,7 @@ function ask() {
     response.on('data', function (piece) { body += piece; });
     response.on('end', function () { master = JSON.parse(body); });
   });
-  request.on('error', function (error) { console.log('the sidecar does not answer: ' + error.message); });
+  request.on('error', function (error) { console.log('the sidecar is unavailable: ' + error.message); });
 }
 
 ask();
