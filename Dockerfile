@@ -1,23 +1,23 @@
-# The image: one static binary, for controller and sidecar.
+# The image of controller and sidecar: one static binary.
 #
 #   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
 #
-# It is built for the platform that builds it; another one (--platform) is emulated, or built on a machine of its own, as the
-# release does. Two builds of the same sources with the same SOURCE_DATE_EPOCH give the same image (tests/image/run --twice).
+# Build other platforms (--platform) by emulation, or on a native machine as the release workflow does. Builds of the same sources
+# with the same SOURCE_DATE_EPOCH give the same image (tests/image/run --twice).
 
-# What is in a static binary only Cargo.lock tells: BuildKit's SBOM is made of the build's context, too. It tells of everything in
-# Cargo.lock; the image has a list of its own, /sbom.cdx.json, of what is linked.
+# BuildKit scans the context, too, because a static binary does not list its crates. That SBOM lists everything in Cargo.lock;
+# /sbom.cdx.json in the image lists what is linked.
 ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
 
-# The compiler is part of what is reproduced.
+# A fixed compiler version, for reproducible builds.
 FROM docker.io/library/rust:1.95.0-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-# What is not built by default, separated by commas: otlp.
+# Cargo features, separated by commas: otlp.
 ARG FEATURES=
-# Static, the C library included, so that the image needs no other file. To name the target, even where it is the machine's own,
-# keeps these flags from procedural macros, which cannot be static. Paths of the machine that built it are left out.
+# The binary is static, including the C library. An explicit --target keeps these flags from procedural macros, which cannot be
+# static. Paths of the build machine are removed.
 RUN set -eu; \
     target=$(rustc -vV | sed -n 's/^host: //p'); \
     export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME:?}/registry/src/= --remap-path-prefix=/src/="; \
@@ -25,7 +25,7 @@ RUN set -eu; \
     mkdir /binary; \
     cp "target/$target/release/podium" /binary/podium
 
-# What is linked, as CycloneDX: the crates as cargo resolves them for this target, and what comes with the compilers.
+# A CycloneDX SBOM of what is linked: the crates that cargo resolves for this target, and the libraries of the compilers.
 COPY image image
 RUN set -eu; \
     target=$(rustc -vV | sed -n 's/^host: //p'); \
@@ -35,8 +35,8 @@ RUN set -eu; \
     /tmp/sbom Cargo.lock "rust=$(rustc -vV | sed -n 's/^release: //p')" \
       "glibc=$(getconf GNU_LIBC_VERSION | sed 's/^glibc //')" "libgcc=$(gcc -dumpfullversion)" </tmp/tree >/binary/sbom.cdx.json
 
-# The tree of the image. The links are the paths at which the pods of the sidecars that Podium replaces start their program;
-# /tmp is where one of them had its status file, and nothing else may be written.
+# The root directory of the image. The links are the program paths of the sidecars that Podium replaces. /tmp, where one of them
+# has its status file, is the only writable directory.
 COPY LICENSE /image/LICENSE
 ARG SOURCE_DATE_EPOCH=0
 RUN set -eu; \
@@ -50,12 +50,12 @@ RUN set -eu; \
     chmod -R u=rwX,go=rX LICENSE app podium sbom.cdx.json; \
     find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
-# `docker build --target binary --output DIRECTORY .` gives the binary alone, and the list of what is linked.
+# `docker build --target binary --output DIRECTORY .` exports the binary and its SBOM.
 FROM scratch AS binary
 COPY --from=build /binary /
 
-# No certificates of authorities: a pod is given that of its API server with its ServiceAccount, a kubeconfig has its own, and
-# nothing else is called. No passwd: the user is a number. No resolver's settings: those that there are the kubelet mounts.
+# No CA certificates: the ServiceAccount or the kubeconfig contains the CA of the API server, the only server that Podium calls.
+# No passwd: the user is a number. No resolv.conf: the kubelet mounts it.
 FROM scratch
 ARG VERSION=unreleased
 ARG REVISION=unknown

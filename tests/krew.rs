@@ -60,7 +60,7 @@ fn the_plugin_is_the_released_archive_of_each_architecture() {
     assert_eq!((version.as_str(), homepage.as_str()), ("v1.2.3", env!("CARGO_PKG_REPOSITORY")));
     // krew's own advice: it is a cell of a table.
     assert!(!short_description.is_empty() && short_description.len() <= 50 && !short_description.contains('\n'));
-    assert!(description.contains("kubectl podium sweep"));
+    assert!(description.contains("kubectl podium cleanup"));
     // The SHA-256 of "abc", and of nothing (FIPS 180-4's examples).
     let sums = [
         ("amd64", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
