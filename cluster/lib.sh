@@ -1,24 +1,24 @@
-# Shared by build, up, down and kubectl, which source it; it only defines things. Linux, bash 4.4, coreutils, util-linux's flock.
+# Sourced by build, up, down, node and kubectl. Defines variables and functions only. Requires Linux, bash 4.4, coreutils and flock.
 #
-# A cluster is one state directory, $clusters/NAME:
-#   bin             link to the directory of the binaries (cluster/build); made first, deleted last: it marks the directory as ours
-#   kubeconfig      made last: it exists if and only if the cluster was once completely up
-#   nodes           how many fake nodes were asked for
-#   kwokctl.yaml    what we ask of kwokctl; kwokctl.log is what it said
-#   .kwok/          kwokctl's own: in clusters/NAME kwok.yaml with every component's command line, etcd/ pki/ pids/ logs/
-#   logs            link to those logs
-#   real/           what real nodes have, see nodes/manage.sh; it exists if there are any
-# All its processes are started by paths in that directory, so argv[0] tells whose they are, however they came to run.
+# Each cluster has a state directory, $clusters/NAME:
+#   bin             link to the directory of the binaries (cluster/build). Created first, deleted last: it marks the directory as ours
+#   kubeconfig      created last: it exists if and only if the cluster has been completely up
+#   nodes           number of fake nodes
+#   kwokctl.yaml    configuration of kwokctl; its output is in kwokctl.log
+#   .kwok/          state of kwokctl: clusters/NAME has kwok.yaml with the command lines of the components, etcd/ pki/ pids/ logs/
+#   logs            link to these logs
+#   real/           state of real nodes, see nodes/manage.sh. It exists if there are any
+# All processes of a cluster are started by paths in this directory, so argv[0] identifies their cluster.
 
 cluster_dir=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 cache=${PODIUM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/podium}
-kubernetes=kubernetes${PODIUM_KUBERNETES:+-$PODIUM_KUBERNETES} # the module of the control plane
+kubernetes=kubernetes${PODIUM_KUBERNETES:+-$PODIUM_KUBERNETES} # the Go module of the control plane
 clusters=$(realpath -m -- "${PODIUM_CLUSTER_STATE:-$cluster_dir/../.cluster}")
 
 say() { printf 'cluster/%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# The comment at the top of the script is its help.
+# Prints the comment at the top of the script.
 help() {
   local line
   while read -r line && [[ $line == '#'* ]]; do
@@ -26,7 +26,7 @@ help() {
   done <"$0"
 }
 
-# What a go.mod requires: "go" gives 1.26.0, a module path gives v1.2.3.
+# Prints the version that a go.mod requires: 1.26.0 for "go", v1.2.3 for a module path.
 required_version() { # go|MODULE [DIRECTORY]
   local name version
   while read -r name version _; do
@@ -35,7 +35,7 @@ required_version() { # go|MODULE [DIRECTORY]
   die "no $1 in cluster/${2-$kubernetes}/go.mod"
 }
 
-# Sets name, state (its directory) and home (kwokctl's directory in there).
+# Sets name, state (the state directory) and home (the directory of kwokctl in it).
 choose() { # NAME
   local LC_ALL=C
   [[ $1 =~ ^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
@@ -43,21 +43,21 @@ choose() { # NAME
   name=$1 state=$clusters/$1 home=$clusters/$1/.kwok/clusters/$1
 }
 
-# Nobody's directory may be deleted because PODIUM_CLUSTER_STATE is not what it should be.
+# Guards against deleting another directory because PODIUM_CLUSTER_STATE is wrong.
 is_ours() { # STATE
   [[ -L $1/bin || -z $(ls -A -- "$1" 2>/dev/null) ]]
 }
 
-# Ports and addresses belong to the network namespace, which all users and checkouts on the machine share: the lock is one on the namespace.
-# It is held from the choice until what was chosen is in use.
+# Locks the network namespace, because all users and checkouts share its ports and addresses. The lock is held from the choice of a
+# port or address until it is in use.
 lock_ports() { exec 8</proc/self/ns/net && flock 8; }
 unlock_ports() { exec 8<&-; }
 
-# One up or down of a cluster at a time. The lock is one on the state directory itself, so that `down` leaves nothing behind;
-# hence whoever waited for it must look whether it still is the state directory.
+# Allows one up or down of a cluster at a time. It locks the state directory itself, so that `down` leaves no lock file. After the
+# wait, the locked directory may have been deleted.
 lock_state() {
   while :; do
-    # Twice, as a `down` may remove the parent directory in between.
+    # Twice, because a `down` may remove the parent directory in between.
     mkdir -p -- "$state" 2>/dev/null || mkdir -p -- "$state" || die "cannot make the directory $state."
     { exec 9<"$state"; } 2>/dev/null || continue
     flock --nonblock 9 || { say "waiting for another up or down of cluster $name"; flock 9; }
@@ -67,8 +67,8 @@ lock_state() {
   done
 }
 
-# Every process whose program is a file below DIR, by its command line: PID files go stale, and their PIDs are used again.
-# Zombies have no command line; where nothing reaps them they would count as running for ever.
+# Lists the processes whose program is below DIR, by their command line, because PID files become stale and PIDs are reused.
+# Zombies have no command line: a zombie that is never reaped does not count as running.
 processes() { # DIR: prints "PID<tab>PROGRAM<tab>ARGUMENT1"
   local file argv
   for file in /proc/[0-9]*/cmdline; do
@@ -78,8 +78,8 @@ processes() { # DIR: prints "PID<tab>PROGRAM<tab>ARGUMENT1"
   done
 }
 
-# SIGKILL: what dies by it is thrown away or repaired, and a stopped process does not take a SIGTERM. Repeated, as kwokctl may be
-# starting more.
+# Sends SIGKILL: the state is deleted or repaired afterwards, and a stopped process ignores SIGTERM. Repeats, because kwokctl may
+# start more processes.
 kill_processes() { # DIR
   local pid tries=0 list
   while list=$(processes "$1") && [[ $list ]]; do
@@ -89,7 +89,7 @@ kill_processes() { # DIR
   done
 }
 
-# Deletes what is in the state directory; bin last, see is_ours.
+# Deletes the contents of the state directory; bin last, see is_ours.
 empty_state() {
   local path
   for path in "$state"/* "$state"/.[!.]*; do
@@ -106,16 +106,16 @@ close_inherited() {
   done
 }
 
-# Runs kubectl or kwokctl with the cluster and nothing of the user's: no ~/.kube, ~/.kwok, KUBECONFIG or KWOK_ variables.
-# (KWOK_WORKDIR would be the obvious way to tell kwokctl its directory, but kwokctl takes it to end at the first space.)
-# The components descend from kwokctl; they must not hold our locks, nor a pipe that somebody reads to its end: all that is
-# inherited is closed.
+# Runs kubectl or kwokctl without the user's configuration: no ~/.kube, ~/.kwok, KUBECONFIG or KWOK_ variables.
+# (HOME instead of KWOK_WORKDIR, because kwokctl truncates that at the first space.)
+# The components are descendants of kwokctl. They must hold neither our locks nor a pipe that is read to its end, so all inherited
+# descriptors are closed.
 pinned() ( # PROGRAM ARGUMENT…
   close_inherited
   exec env -i PATH="$state/bin" HOME="$state" KUBECONFIG="$home/kubeconfig.yaml" "$state/bin/$1" "${@:2}"
 )
 
-# The error in the last line of a log, be it klog's err="…" or JSON's "error":"…".
+# Prints the error in the last line of a log: klog's err="…" or JSON's "error":"…".
 last_words() { # FILE
   local line
   line=$(tail -n 1 -- "$1")

@@ -1,8 +1,8 @@
-# Sourced after ../lib.sh by whatever deals with real nodes: programs and cgroups. It only defines things.
+# Sourced after ../lib.sh by the scripts for real nodes: programs and cgroups. Defines variables and functions only.
 
 cni_plugins=(ptp host-local loopback)
 
-# Puts the programs that the machine lacks behind those that it has.
+# Appends the programs that the machine lacks to PATH.
 use_programs() { # DIRECTORY
   local triplet
   unpacked=$1
@@ -12,7 +12,7 @@ use_programs() { # DIRECTORY
   done
 }
 
-# Prints where the network plugins are; if they are nowhere, where they would be.
+# Prints the directory of the CNI plugins; if they are not installed, a directory where they could be.
 cni_directory() {
   local directory
   for directory in "${unpacked-}"/usr/lib/cni /usr/lib/cni /opt/cni/bin /usr/libexec/cni; do
@@ -21,8 +21,8 @@ cni_directory() {
   printf '%s\n' "$directory"
 }
 
-# Mounts the cgroups for this mount namespace, if nothing has mounted them for all. Where version 1 has the memory, version 2
-# cannot have it.
+# Mounts the cgroups in this mount namespace, unless the machine has mounted them. Version 2 cannot be used if version 1 has the
+# memory controller.
 mount_cgroups() {
   local controller hierarchy
   ! mountpoint --quiet /sys/fs/cgroup || return 0
@@ -37,7 +37,7 @@ mount_cgroups() {
   done
 }
 
-# Prints the roots of the hierarchies: one in version 2, one for each controller in version 1.
+# Prints the roots of the cgroup hierarchies: one in version 2, one for each controller in version 1.
 cgroup_hierarchies() {
   local root
   if [[ $(stat --file-system --format=%T /sys/fs/cgroup) == cgroup2fs ]]; then
@@ -49,25 +49,25 @@ cgroup_hierarchies() {
   done
 }
 
-# Makes the cgroup with all controllers that there are.
+# Creates the cgroup with all available controllers.
 make_cgroup() { # PATH
   local root path part controller
   for root in $(cgroup_hierarchies); do
     path=$root
     for part in ${1//\// }; do
-      if [[ -e $path/cgroup.controllers ]]; then # version 2: what the children get
+      if [[ -e $path/cgroup.controllers ]]; then # version 2: enable the controllers for the children
         for controller in $(<"$path/cgroup.controllers"); do echo "+$controller" >"$path/cgroup.subtree_control" || return; done
       fi
       path+=/$part
       mkdir -p -- "$path" || return
-      if [[ -e $path/cpuset.cpus && ! -e $path/cgroup.controllers ]]; then # version 1: empty, and useless as long
+      if [[ -e $path/cpuset.cpus && ! -e $path/cgroup.controllers ]]; then # version 1: empty by default, which admits no process
         cat -- "${path%/*}/cpuset.cpus" >"$path/cpuset.cpus" && cat -- "${path%/*}/cpuset.mems" >"$path/cpuset.mems" || return
       fi
     done
   done
 }
 
-# Removes the cgroup and all below it. Fails while there is a process in it. (Beside version 1, runc makes one in version 2, too.)
+# Removes the cgroup and its children. Fails while it contains a process. (With version 1, runc creates one in version 2, too.)
 remove_cgroup() { # PATH
   local path
   for path in "/sys/fs/cgroup/$1" /sys/fs/cgroup/*/"$1"; do
