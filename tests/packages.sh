@@ -1,7 +1,7 @@
-# Sourced by scripts that need programs which a fresh Debian lacks: it defines require. The script itself defines say and cannot.
+# Sourced by scripts that need programs that a fresh Debian lacks. Defines require. The script must define say and cannot.
 
-# Installs the packages whose programs or files are missing, if apt-get is at hand. A program is looked up as a file in PATH: a shell
-# function, alias or builtin of that name is not the program.
+# Installs the packages of missing programs or files, if the machine has apt-get. It looks up programs in PATH only: a shell function,
+# alias or builtin with the same name does not count.
 require() { # PACKAGE PROGRAM|/FILE …
   local missing=() said
   while (($#)); do
@@ -12,11 +12,11 @@ require() { # PACKAGE PROGRAM|/FILE …
   type -P apt-get >/dev/null || cannot "no ${missing[*]}."
   say "installing ${missing[*]}"
   said=$(install_packages "${missing[@]}" </dev/null 2>&1) ||
-    cannot "apt-get does not install ${missing[*]}: $(tail -n 1 <<<"$said")"
+    cannot "apt-get failed to install ${missing[*]}: $(tail -n 1 <<<"$said")"
 }
 
-# Lists and cache are not the machine's: nothing has to be up to date, and no download of another apt-get is in the way. If another one
-# is installing, as a new machine does by itself, this one waits.
+# Uses its own lists and cache of apt, so that it neither needs up-to-date lists nor waits for the downloads of another apt-get. While
+# another apt-get installs packages, as a new machine does by itself, this one waits.
 install_packages() ( # PACKAGE …
   own=$(mktemp -d) || exit
   trap 'rm -rf -- "$own"' EXIT

@@ -1,36 +1,36 @@
-# Sourced after ../lib.sh and lib.sh by up, down and node: the real nodes of a cluster. It only defines things.
+# Sourced after ../lib.sh and lib.sh by up, down and node: the real nodes of a cluster. Defines variables and functions only.
 #
-# A real node is one tree of processes in process, mount, host name and network namespaces of its own: containerd, kubelet,
-# kube-proxy and all that runs in its pods. Its process 1 is cluster/nodes/init. When that ends, all of them end, and the node's
-# mounts, links, routes and nftables rules are gone with the namespaces. Only cgroups stay, and are removed.
+# A real node is a tree of processes with its own PID, mount, UTS and network namespaces: containerd, kubelet, kube-proxy and the
+# containers of its pods. Its process 1 is cluster/nodes/init. When process 1 exits, the kernel kills the others, and deletes the
+# mounts, links, routes and nftables rules of the node with the namespaces. Only cgroups remain, and are removed.
 #
-# The nodes are plugged into a switch, a network namespace that lives as long as its only process, cluster/images/relay:
+# The nodes are connected to a switch, a network namespace that exists as long as its only process, cluster/images/relay:
 #
 #   this machine              the switch                        real-I
 #   podium-ID  NET.1  ======  host    |
 #                                     | bridge 198.51.100.1
 #                             real-I  | ======================  eth0 NET.(10+I)  ======  pods, 198.B.(C+I).0/24
 #
-# ID is a hash of the state directory. NET is 198.B.C, and 198.B.C.0/20 is this cluster's alone among the clusters on the machine:
-# of the addresses for tests of networks (RFC 2544), as they are nobody's. At 198.51.100.1, the address of the Service kubernetes,
-# relay hands connections on to the API server on 127.0.0.1: nodes and pods reach that, nothing else does, and on the machine
-# itself nothing listens for it. No node has a route to anywhere but the nodes, the pods and the machine.
+# ID is a hash of the state directory. NET is 198.B.C, and no other cluster on the machine uses 198.B.C.0/20. The addresses are those
+# for network tests (RFC 2544), which are not used elsewhere. At 198.51.100.1, the endpoint of the Service kubernetes, relay
+# forwards connections to the API server on 127.0.0.1. Only nodes and pods can reach that address; nothing listens on it on the
+# machine itself. Nodes have routes to the nodes, the pods and the machine only.
 #
-#   $state/real/count    how many were asked for
-#   $state/real/images/  archives of the images that every node has
+#   $state/real/count    number of real nodes
+#   $state/real/images/  archives of the images that all nodes have
 #   $state/real/net      B.C
 #   $state/real/real-I/  configuration and logs of a node; lib/ and log/ are its /var/lib and /var/log
 
-most_nodes=9 # as many as there are addresses for, in 198.B.C.0/20 and after 198.B.C.10
+most_nodes=9 # the addresses in 198.B.C.0/20 and after 198.B.C.10 suffice for 9
 api=198.51.100.1
 
-# A short name for the cluster that is no other's on this machine. A link's name has at most 15 characters.
+# Sets id to a short name of the cluster, unique on this machine. The name of a link has at most 15 characters.
 choose_id() {
   id=$(printf %s "$state" | sha256sum)
   id=podium-${id:0:8}
 }
 
-# Puts the programs that real nodes take into PATH, or ends the script with 3 and says why there can be none.
+# Appends the programs of real nodes to PATH. If the machine cannot run real nodes, says why and exits with 3.
 find_programs() {
   [[ ! ${unpacked-} ]] || return 0
   local directory
@@ -38,11 +38,11 @@ find_programs() {
   use_programs "$directory"
 }
 
-# Prints the process 1 of each node, or of the one.
+# Prints the process 1 of each node, or of one node.
 node_processes() { # [NODE]: prints "PID<tab>NODE"
   local pid program
   while IFS=$'\t' read -r pid program _; do
-    # By that name there are also unshare, which waits for it, and what it forked.
+    # The unshare that waits for it, and its forks, have the same name.
     [[ $program == */init && $(sed -n 's/^NSpid:.*\t//p' "/proc/$pid/status" 2>/dev/null) == 1 ]] || continue
     program=${program%/init}
     printf '%s\t%s\n' "$pid" "${program##*/}"
@@ -71,17 +71,17 @@ ip_of() { # PID|- ARGUMENT…
   fi
 }
 
-# Starts a program in a session of its own: it outlives the terminal. It holds none of our locks; descriptor 3 is our network
+# Starts a program in its own session, so that it outlives the terminal. It holds none of our locks. Descriptor 3 is our network
 # namespace.
 background() { # LOG NAME PROGRAM ARGUMENT…: NAME is its argv[0]
   (
     close_inherited
     exec setsid bash -c 'exec -a "$0" "$@"' "${@:2}" >>"$1" 2>&1 </dev/null 3</proc/self/ns/net
   ) &
-  disown # no job of ours: nobody waits for it, or is told how it ended
+  disown # so that bash neither waits for it nor reports its end
 }
 
-# What the machine routes to the nodes. Sets net to B.C: the one from before, or one that is free.
+# Sets net to B.C, the addresses of the nodes: those of an earlier start, or unused ones.
 choose_net() {
   local slot tries destination
   local -A used=()
@@ -104,14 +104,14 @@ choose_net() {
 address() { printf '198.%s.%d\n' "$net" "$((10 + $1))"; }                 # of the node NUMBER
 pods() { printf '198.%s.%d.0/24\n' "${net%.*}" "$((${net#*.} + $1))"; } # of the node NUMBER
 
-# Makes the switch and the machine's link to it.
+# Creates the switch and the machine's link to it.
 start_switch() {
   local switch number deadline=$((SECONDS + 10))
-  lock_ports # the addresses are the whole machine's, too
+  lock_ports # addresses belong to the whole machine, too
   choose_net
-  ip link delete "$id" 2>/dev/null || true # of a switch that died
+  ip link delete "$id" 2>/dev/null || true # left by a switch that was killed
   background "$state/real/relay.log" "$state/bin/relay" unshare --net "$state/bin/relay" "$api:$api_port" "127.0.0.1:$api_port"
-  # unshare comes first, in our network namespace.
+  # unshare runs first, in our network namespace.
   until switch=$(switch_process) && [[ ! /proc/$switch/ns/net -ef /proc/self/ns/net ]]; do
     ((SECONDS < deadline)) || die "the nodes' network does not start: $(last_words "$state/real/relay.log")"
     sleep 0.02
@@ -139,7 +139,7 @@ hexadecimal() { # ADDRESS, as in /proc/net/tcp
   printf %02X%02X%02X%02X "$d" "$c" "$b" "$a"
 }
 
-# Prints what anything in the switch listens on.
+# Prints the addresses on which the switch listens.
 switch_listeners() {
   local address status
   while read -r _ address _ status _; do
@@ -147,7 +147,7 @@ switch_listeners() {
   done < <(cat "/proc/$(switch_process)/net/tcp" "/proc/$(switch_process)/net/tcp6" 2>/dev/null)
 }
 
-# Issues a client certificate by the cluster's authority, and writes a kubeconfig with it.
+# Issues a client certificate with the cluster's CA, and writes a kubeconfig with it.
 issue() { # FILE SUBJECT
   {
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -subj "$2" |
@@ -169,8 +169,8 @@ configure_node() { # NUMBER
   mkdir -p -- "$directory"/{cni,lib,log}
   issue "$directory/kubelet" "/O=system:nodes/CN=system:node:$node"
   issue "$directory/kube-proxy" /CN=system:kube-proxy
-  # Snapshots are copies (native): that works on every file system, and the images are small. oom_score_adj is not lowered, which takes a
-  # right that root in a container lacks. Version 2 of this file is what containerd from 1.6 on reads.
+  # The native snapshotter copies: it works on every file system, and the images are small. Root in a container may not lower
+  # oom_score_adj. containerd reads version 2 of this file since 1.6.
   cat >"$directory/containerd.toml" <<TOML
 version = 2
 disabled_plugins = ["io.containerd.internal.v1.opt"]
@@ -186,12 +186,12 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 TOML
-  # Routed, not bridged: a bridge would hide from kube-proxy's rules what goes from a pod to its neighbour.
+  # Routed, not bridged: a bridge would bypass kube-proxy's rules for packets between pods of a node.
   cat >"$directory/cni/10-pods.conflist" <<JSON
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "dataDir": "/run/cni",
  "ranges": [[{"subnet": "$(pods "$1")"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
 JSON
-  # Images are never collected, as they cannot be pulled again; nor does a machine's full disk disturb the pods.
+  # No image is garbage-collected, because none can be pulled. A full disk of the machine evicts no pods.
   cat >"$directory/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -209,7 +209,7 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 imageGCHighThresholdPercent: 100
 YAML
-  # The conntrack settings are the whole machine's: they are left alone.
+  # The conntrack settings apply to the whole machine: kube-proxy must not change them.
   cat >"$directory/kube-proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -221,7 +221,7 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 YAML
 }
 
-# Starts the node, which waits for its link.
+# Starts a node, which waits for its link.
 start_node() { # NUMBER
   local node=real-$1 directory=$state/real/real-$1
   [[ -e $directory/kube-proxy.yaml ]] || configure_node "$1"
@@ -231,7 +231,7 @@ start_node() { # NUMBER
     "$cluster_dir/nodes/init" "$node" "$state" "$unpacked" "$id/$node" "$(address "$1")"
 }
 
-# Links the node to the switch, if it is not.
+# Connects a node to the switch, unless it is connected.
 plug_in() { # NUMBER
   local pid number node=real-$1 switch deadline=$((SECONDS + 10))
   switch=$(switch_process) || die "there is no switch to plug $node into."
@@ -247,16 +247,16 @@ plug_in() { # NUMBER
     for ((number = 1; number <= most_nodes; number++)); do
       ((number == $1)) || printf 'route add %s via %s\n' "$(pods "$number")" "$(address "$number")"
     done
-    printf 'route add %s dev eth0\n' "$api" # last: it is what the node waits for
+    printf 'route add %s dev eth0\n' "$api" # last, because the node waits for it
   } | ip_of "$pid" -batch -
 }
 
 api_port() { sed -n 's/^ *kubeApiserverPort: //p' "$state/kwokctl.yaml"; }
 
-# Prints how many real nodes were asked for.
+# Prints the number of real nodes that the cluster should have.
 real_nodes() { cat -- "$state/real/count" 2>/dev/null || echo 0; }
 
-# Whether so many nodes run, linked, and no more.
+# Returns whether exactly this number of nodes run and are connected.
 real_nodes_run() { # NUMBER
   local number=0 switch pid node links
   (($1 == $(real_nodes))) || return
@@ -271,7 +271,7 @@ real_nodes_run() { # NUMBER
   ((number == $1))
 }
 
-# Starts what is missing of so many nodes, and removes what is too much. Those that run are left alone.
+# Starts missing nodes, and removes surplus ones. Running nodes are not changed.
 run_real_nodes() { # NUMBER
   local number begun started=() path
   choose_id
@@ -300,7 +300,7 @@ run_real_nodes() { # NUMBER
   [[ ! ${started-} ]] || await_nodes "$begun" "${started[@]}"
 }
 
-# Waits until the nodes are Ready, and said so themselves since then: what is left of an earlier life does not count.
+# Waits until the nodes have reported Ready since a time: an earlier status does not count.
 await_nodes() { # TIME NODE…
   local node name status heartbeat deadline=$((SECONDS + patience)) begun=$1 waiting=" ${*:2} "
   local condition=".status.conditions[?(@.type=='Ready')]"
@@ -316,7 +316,7 @@ await_nodes() { # TIME NODE…
   done
 }
 
-# Makes the images that every node has.
+# Creates the images that all nodes have.
 make_images() {
   local applet links=()
   [[ ! -e $state/real/images/shell.tar ]] || return 0
@@ -326,7 +326,7 @@ make_images() {
   make_image shell /bin/sh "$(type -P busybox)=bin/busybox" "$state/bin/web=bin/web" "${links[@]}" tmp/
 }
 
-make_image() { # NAME ENTRYPOINT ENTRY…: as in cluster/images/archive
+make_image() { # NAME ENTRYPOINT ENTRY…: see cluster/images/archive
   "$state/bin/archive" "$state/real/images/.$1.tar" "localhost/$1:test" "${@:2}" || die "cannot make the image $1."
   mv -- "$state/real/images/.$1.tar" "$state/real/images/$1.tar"
 }
@@ -342,13 +342,13 @@ remove_node() { # NUMBER
   rm -rf -- "$state/real/real-$1"
 }
 
-# Removes what real nodes leave on the machine, once their processes are gone: whatever there is by the cluster's name.
+# Kills the processes of real nodes, and removes everything on the machine that has the cluster's id.
 remove_real_nodes() {
   local switch deadline=$((SECONDS + 20))
   choose_id
   kill_processes "$state/real"
   while switch=$(switch_process); do kill -KILL "$switch" 2>/dev/null || true; done
-  while link_is_left; do # the kernel removes it with the switch, but not at once; ip(8) may be missing here
+  while link_is_left; do # the kernel removes it with the switch, but later; ip(8) may be missing
     ip link delete "$id" 2>/dev/null || true
     ((SECONDS < deadline)) || die "cannot remove the network link $id."
     sleep 0.02
@@ -358,7 +358,7 @@ remove_real_nodes() {
 
 link_is_left() { [[ $(</proc/net/dev) == *" $id:"* ]]; }
 
-# Whether there is anything for remove_real_nodes to remove. (Where nothing has mounted the cgroups they cannot be seen.)
+# Returns whether remove_real_nodes has anything to remove. (Cgroups are not visible if they are not mounted.)
 real_nodes_are_left() {
   local root
   choose_id
@@ -367,7 +367,7 @@ real_nodes_are_left() {
   return 1
 }
 
-# The kernel removes the processes of a dead node one after the other.
+# Retries, because the kernel removes the processes of a killed node one after the other.
 remove_cgroups() { # PATH
   local deadline=$((SECONDS + 20))
   ((EUID == 0)) || return 0
