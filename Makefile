@@ -10,11 +10,12 @@ help: ## List the targets
 build: ## Build the release binary, target/release/podium
 	cargo build --release --locked
 
-generate: ## Update the generated files: crds/, docs/metrics.md, and the rendered manifests and table of values in charts/
+generate: ## Update the generated files: crds/, docs/reference/, and the rendered manifests and table of values in charts/
 	cargo run --quiet --locked -- crd >crds/elections.podium.dev.yaml.new
 	mv crds/elections.podium.dev.yaml.new crds/elections.podium.dev.yaml
-	cargo run --quiet --locked -- metrics >docs/metrics.md.new
-	mv docs/metrics.md.new docs/metrics.md
+	cargo run --quiet --locked -- metrics >docs/reference/metrics.md.new
+	mv docs/reference/metrics.md.new docs/reference/metrics.md
+	GENERATE=1 cargo test --quiet --locked --bin podium --test reference reference
 	charts/render
 
 fmt: ## Format the code
@@ -26,7 +27,7 @@ lint: ## Check formatting, run clippy and build the documentation; warnings are 
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
 unit: ## Run the tests that need no cluster
-	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test purity --test figures --test scripts
+	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test docs --test reference --test purity --test figures --test scripts
 	cargo test --locked --test watchdog --test flood
 	cargo test --locked --profile explore --test model
 	cargo test --locked --doc

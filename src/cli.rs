@@ -7,6 +7,8 @@ mod list;
 mod log;
 mod old;
 mod pod;
+#[cfg(test)]
+mod reference;
 mod run;
 mod sidecar;
 
@@ -56,7 +58,7 @@ enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
-    /// Print the page about the metrics and Events of the controller, docs/metrics.md.
+    /// Print the page about the metrics and Events of the controller, docs/reference/metrics.md.
     #[command(hide = true)]
     Metrics,
     /// Started by the sidecar, never by people: keeps the status file and runs the command.
@@ -79,7 +81,7 @@ struct ControllerArgs {
     )]
     label_keys: Vec<List>,
     /// Answer HTTP requests here: `:8080`, `127.0.0.1:8080`, `[::1]:8080`. /healthz: whether it lives; /readyz: whether it knows
-    /// what it decides on; /metrics: docs/metrics.md. Default: nowhere.
+    /// what it decides on; /metrics: docs/reference/metrics.md. Default: nowhere.
     #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS:PORT")]
     http: Option<String>,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! Every metric: its name, its labels and what it means. The registry is filled from here, and docs/metrics.md is printed from
-//! here.
+//! Every metric: its name, its labels and what it means. The registry is filled from here, and docs/reference/metrics.md is
+//! printed from here.
 
 use std::fmt::Write;
 
@@ -240,7 +240,7 @@ pub const TABLE: [&Definition; 22] = [
     &MOST_OPEN,
 ];
 
-/// docs/metrics.md
+/// docs/reference/metrics.md
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     for definition in TABLE {
@@ -254,7 +254,7 @@ pub fn page() -> String {
         let labels: Vec<String> = labels.iter().map(|(name, values)| label(name, *values)).collect();
         let _ = writeln!(page, "| `{}` | {shape} | {} | {help} |", definition.full_name(), labels.join("; "));
     }
-    page += "\nThe bounds of the histograms:\n\n";
+    page += "\n## Histogram buckets\n\n";
     for definition in TABLE {
         if let Shape::Histogram(bounds) = definition.shape {
             let bounds: Vec<String> = bounds.iter().map(f64::to_string).collect();
@@ -279,24 +279,25 @@ fn label(name: &str, values: Values) -> String {
 }
 
 const INTRODUCTION: &str = "\
-# Metrics and Events
+# Metrics
 
-This page is printed by `podium metrics`; `make generate` renews it.
+<!-- Printed by `podium metrics`; `make generate` renews it. -->
 
-`podium controller --http :8080` serves `/metrics` in the OpenMetrics text format. Names of Elections, pods and namespaces are never
-labels: the number of series is bounded, whatever the cluster holds. Each replica tells what it sees, so that gauges are to be aggregated
-by `max`, and counters by `sum`.
+`podium controller --http :8080` serves `/metrics` in the OpenMetrics text format. The number of
+series is bounded, whatever the cluster holds: no label names an Election, a pod or a namespace.
+Each replica reports what it observes. Aggregate gauges over the replicas by `max`, and counters by
+`sum`. [The sidecar](sidecar.md#metrics) has metrics of its own.
 
-| metric | | labels | |
+| metric | type | labels | meaning |
 |---|---|---|---|
 ";
 
 const EVENTS_INTRODUCTION: &str = "
 ## Events
 
-On the Election, one for each term; `kubectl events --for election/NAME` shows them. The note says from whom to whom, which term, and
-why.
+The controller publishes one Event on the Election for each term. `kubectl events --for
+election/NAME` shows them.
 
-| reason | type | |
+| reason | type | meaning |
 |---|---|---|
 ";

@@ -102,8 +102,9 @@ fn busy() -> Metrics {
 
 #[test]
 fn the_committed_page_is_the_printed_one() {
-    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap_or_default();
-    assert!(committed == page(), "docs/metrics.md is not what `podium metrics` prints: run `make generate`");
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md")).unwrap_or_default();
+    assert!(committed == page(), "docs/reference/metrics.md is not what `podium metrics` prints: run `make generate`");
 }
 
 /// The words of a page that begin so.
