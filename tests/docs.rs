@@ -105,7 +105,7 @@ impl Repository {
     fn add_folder(&mut self, folder: &Path, path: &str) {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let name = entry.file_name().into_string().unwrap();
-            if name.starts_with('.') || name == "target" {
+            if (name.starts_with('.') && name != ".github") || name == "target" {
                 continue;
             }
             let path = if path.is_empty() { name } else { format!("{path}/{name}") };
