@@ -58,7 +58,7 @@ enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
-    /// Print the page about the metrics and Events of the controller, docs/reference/metrics.md.
+    /// Print the reference of the controller's metrics, docs/reference/metrics.md.
     #[command(hide = true)]
     Metrics,
     /// Started by the sidecar, never by people: keeps the status file and runs the command.

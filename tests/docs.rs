@@ -17,7 +17,6 @@ fn every_link_and_anchor_resolves() {
 }
 
 #[test]
-#[ignore = "the pages are being moved"]
 fn summary_lists_every_page_of_the_book_once() {
     let problems = Repository::read().unlisted_pages();
     assert!(problems.is_empty(), "{}", problems.join("\n"));

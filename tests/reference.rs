@@ -57,9 +57,9 @@ fn page(definition: &Value) -> String {
     let (group, name) = (text(&definition["spec"]["group"]), text(&version["name"]));
     let mut page = format!(
         "# Election\n\n<!-- Generated from crds/elections.podium.dev.yaml by `make generate`. -->\n\n\
-         `apiVersion: {group}/{name}`, `kind: Election`. {}\n\n\
+         ```yaml\napiVersion: {group}/{name}\nkind: Election\n```\n\n{}\n\n\
          The name of an Election has at most {} characters. `kubectl explain election --recursive` prints\nthe same fields.\n",
-        text(&schema["description"]),
+        wrapped(&text(&schema["description"])),
         schema["properties"]["metadata"]["properties"]["name"]["maxLength"],
     );
     for part in ["spec", "status"] {

@@ -88,3 +88,16 @@ fn event(election: &Election, instance: &str, change: &Announcement, now: Timest
         ..Event::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::EVENTS;
+
+    #[test]
+    fn every_event_is_documented() {
+        let page = include_str!("../../docs/reference/conditions-and-events.md");
+        for (reason, kind, _) in EVENTS {
+            assert!(page.contains(&format!("| `{reason}` | {kind} |")), "{reason}");
+        }
+    }
+}

@@ -9,7 +9,6 @@ use super::cause::CAUSES;
 use super::census::{STALLS, STATES};
 use super::metrics::OUTCOMES;
 use super::requests::{RESOURCES, VERBS};
-use crate::controller::announce::EVENTS;
 use crate::controller::observe::stream::Kind;
 
 /// What a metric is.
@@ -254,16 +253,12 @@ pub fn page() -> String {
         let labels: Vec<String> = labels.iter().map(|(name, values)| label(name, *values)).collect();
         let _ = writeln!(page, "| `{}` | {shape} | {} | {help} |", definition.full_name(), labels.join("; "));
     }
-    page += "\n## Histogram buckets\n\n";
+    page += "\n## Histogram buckets\n\n| metric | upper bounds in seconds |\n|---|---|\n";
     for definition in TABLE {
         if let Shape::Histogram(bounds) = definition.shape {
             let bounds: Vec<String> = bounds.iter().map(f64::to_string).collect();
-            let _ = writeln!(page, "* `{}`: {}", definition.full_name(), bounds.join(", "));
+            let _ = writeln!(page, "| `{}` | {} |", definition.full_name(), bounds.join(", "));
         }
-    }
-    page += EVENTS_INTRODUCTION;
-    for (reason, kind, meaning) in EVENTS {
-        let _ = writeln!(page, "| `{reason}` | {kind} | {meaning} |");
     }
     page
 }
@@ -290,14 +285,4 @@ Each replica reports what it observes. Aggregate gauges over the replicas by `ma
 
 | metric | type | labels | meaning |
 |---|---|---|---|
-";
-
-const EVENTS_INTRODUCTION: &str = "
-## Events
-
-The controller publishes one Event on the Election for each term. `kubectl events --for
-election/NAME` shows them.
-
-| reason | type | meaning |
-|---|---|---|
 ";
