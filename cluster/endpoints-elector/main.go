@@ -1,7 +1,7 @@
-// endpoints-elector elects on an annotation of Endpoints by the last client-go that could: what the leader-elector sidecars of
-// Kubernetes 1.2 to 1.23 did, with the durations of the first of them (10 s, 5 s, 2.5 s). It is a peer for tests.
+// endpoints-elector elects a leader on an annotation of Endpoints, with the last client-go that supports this lock. The
+// leader-elector sidecars of Kubernetes 1.2 to 1.23 used it, with these durations (10 s, 5 s, 2.5 s). It is a peer for tests.
 //
-// It prints "started leading", "stopped leading" and "the leader is NAME", and releases nothing when it ends, as they did not.
+// It prints "started leading", "stopped leading" and "the leader is NAME". Like these sidecars, it does not release the lock.
 package main
 
 import (
@@ -19,10 +19,10 @@ import (
 )
 
 func main() {
-	identity := flag.String("id", "", "who this is")
-	namespace := flag.String("namespace", "default", "the namespace of the Endpoints")
-	name := flag.String("election", "", "the name of the Endpoints")
-	kubeconfig := flag.String("kubeconfig", "", "the cluster")
+	identity := flag.String("id", "", "identity of this elector")
+	namespace := flag.String("namespace", "default", "namespace of the Endpoints")
+	name := flag.String("election", "", "name of the Endpoints")
+	kubeconfig := flag.String("kubeconfig", "", "path of the kubeconfig")
 	flag.Parse()
 	if err := elect(*identity, *namespace, *name, *kubeconfig); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -1,9 +1,9 @@
-// archive makes an image of one layer from files, as an archive that container runtimes import, without any registry.
+// archive creates a container image with one layer from files, without a registry, and writes it as a docker-archive.
 //
 //	archive OUTPUT.tar NAME:TAG ENTRYPOINT FILE=PATH… LINK@TARGET… DIRECTORY/…
 //
-// FILE=PATH puts a file of this machine at /PATH, executable; LINK@TARGET makes a symbolic link; DIRECTORY/ makes a directory
-// that everybody may write to. The same input gives the same archive.
+// FILE=PATH adds a file of this machine as the executable /PATH, LINK@TARGET adds a symbolic link, and DIRECTORY/ adds a directory
+// that is writable for all users. The same input gives the same archive.
 package main
 
 import (
@@ -62,7 +62,7 @@ func write(output, tag, entrypoint string, entries []string) error {
 	return tarball.WriteToFile(output, reference, image)
 }
 
-// files is a tar of the entries, and of the directories above them.
+// files returns a tar archive of the entries and their parent directories.
 func files(entries []string) ([]byte, error) {
 	var buffer bytes.Buffer
 	writer, made := tar.NewWriter(&buffer), map[string]bool{".": true, "/": true}

@@ -1,5 +1,4 @@
-// pause is process 1 of every pod on a real node: it holds the pod's namespaces, and reaps what the pod's other processes
-// leave to it. It ends when asked to.
+// pause is process 1 of each pod on a real node. It holds the namespaces of the pod and reaps orphans. SIGTERM or SIGINT ends it.
 package main
 
 import (

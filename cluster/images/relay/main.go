@@ -1,6 +1,6 @@
-// relay is the switch that a cluster's real nodes are plugged into, as far as that is a process: the network namespace in which
-// it is started exists as long as it does. In there it listens on an address and hands each connection on to an address in the
-// network namespace of file descriptor 3, which is how the nodes reach an API server that listens on loopback only.
+// relay is the process of the switch that connects the real nodes of a cluster: the network namespace of the switch exists as long
+// as relay runs. relay listens on an address in this namespace, and forwards each connection to an address in the network namespace
+// of file descriptor 3. This gives the nodes access to an API server that listens on loopback only.
 //
 //	relay LISTEN-ADDRESS:PORT CONNECT-ADDRESS:PORT
 package main
@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The main thread stays where it is: by its namespace others find the switch.
+// The main thread stays in its namespace, by which other programs find the switch.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -38,7 +38,7 @@ func main() {
 	for {
 		connection, err := listener.Accept()
 		if err != nil {
-			log.Print(err) // Out of descriptors, for instance; that passes.
+			log.Print(err) // For instance out of descriptors, which is temporary.
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
@@ -48,7 +48,7 @@ func main() {
 	}
 }
 
-// listen waits for the address: it is given to the namespace only when the namespace is there, which needs this process.
+// listen waits for the address, which is added to the namespace after this process has created the namespace.
 func listen(address string) (net.Listener, error) {
 	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		listener, err := net.Listen("tcp4", address)
@@ -63,18 +63,18 @@ type dialed struct {
 	err        error
 }
 
-// dialer connects to the address, in the other namespace, for each channel that it is sent, and answers there.
+// dialer connects to the address in the other namespace for each channel that it receives, and sends the result to that channel.
 func dialer(address string) (chan<- chan<- dialed, error) {
 	requests, started := make(chan chan<- dialed), make(chan error)
 	go func() {
-		runtime.LockOSThread() // One thread of its own, which is in the other namespace.
+		runtime.LockOSThread() // This thread enters the other namespace.
 		if err := unix.Setns(3, unix.CLONE_NEWNET); err != nil {
 			started <- fmt.Errorf("cannot enter the network namespace of descriptor 3: %w", err)
 			return
 		}
 		close(started)
 		for answer := range requests {
-			// A literal address of this machine: the socket is made by this thread, and nothing is waited for.
+			// The address is literal and local: this thread creates the socket, and does not wait.
 			connection, err := net.DialTimeout("tcp4", address, 5*time.Second)
 			tcp, _ := connection.(*net.TCPConn)
 			answer <- dialed{tcp, err}
@@ -100,10 +100,10 @@ func serve(from *net.TCPConn, answer <-chan dialed) {
 	<-copied
 }
 
-// pour copies what one side says to the other until it ends, and hands on how it ended.
+// pour copies one direction of a connection until it ends, and forwards how it ended.
 func pour(to, from *net.TCPConn) {
 	if _, err := io.Copy(to, from); err != nil {
-		// Broken, not finished: neither side may wait for the other.
+		// The connection broke: neither side may wait for the other.
 		to.Close()
 		from.Close()
 		return

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Where a pod finds its own credentials.
+// Directory of the credentials in a pod.
 const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
-// get prints what the URL answers. By https it trusts the cluster's authority only, and shows the pod's token. $NAMES in the URL
-// are taken from the environment: https://$KUBERNETES_SERVICE_HOST/version.
+// get prints the response of a URL. With https, it trusts only the CA of the cluster, and sends the token of the pod. Environment
+// variables in the URL are expanded: https://$KUBERNETES_SERVICE_HOST/version.
 func get(url string) {
 	url = os.ExpandEnv(url)
 	request, err := http.NewRequest(http.MethodGet, url, nil)

@@ -1,12 +1,11 @@
-// web is what runs in the pods of tests on real nodes: the application, and the client that says how well it is served.
+// web runs in the pods of tests on real nodes, as the application and as a client that measures its availability.
 //
-//	web serve [ADDRESS:PORT]          answers with its pod's name until it is told to stop
-//	web poll URL [EVERY [PATIENCE]]   asks the URL again and again, each time over a new connection
-//	web watch FILE…                   tells when what is in these files changes
-//	web get URL                       asks once; the API server with the pod's own token
+//	web serve [ADDRESS:PORT]           serve the name of the pod until a signal
+//	web poll URL [INTERVAL [TIMEOUT]]  request the URL periodically, each time over a new connection
+//	web watch FILE…                    report changes of these files
+//	web get URL                        request the URL once, with the token of the pod for the API server
 //
-// Durations are Go's: 5ms, 2s. What poll and watch print is one line for each thing that they saw; every time is in
-// milliseconds since 1970.
+// Durations are those of Go: 5ms, 2s. poll and watch print one line for each observation. Times are in milliseconds since 1970.
 package main
 
 import (
@@ -36,7 +35,7 @@ func main() {
 }
 
 func usage() {
-	log.Fatal("usage: web serve [ADDRESS:PORT] | poll URL [EVERY [PATIENCE]] | watch FILE… | get URL")
+	log.Fatal("usage: web serve [ADDRESS:PORT] | poll URL [INTERVAL [TIMEOUT]] | watch FILE… | get URL")
 }
 
 func argument(all []string, index int, otherwise string) string {
@@ -57,7 +56,7 @@ func duration(all []string, index int, otherwise time.Duration) time.Duration {
 	return found
 }
 
-// milliseconds is the time with which lines begin.
+// milliseconds returns the time at the beginning of a line.
 func milliseconds(at time.Time) float64 {
 	return float64(at.UnixMicro()) / 1000
 }

@@ -12,34 +12,34 @@ import (
 	"time"
 )
 
-// poll asks the URL every so often, whether or not earlier questions are answered, each over a connection of its own, and
-// prints when it asked, when it knew, and the answer:
+// poll sends a request to the URL in each interval, over a new connection, without waiting for earlier responses. It prints the time
+// of the request, the time of the response, and the response:
 //
 //	1763732425123.456 1763732425124.012 200 web-1
 //	1763732425128.460 1763732427128.511 error context deadline exceeded
 //
-// SIGTERM ends it once all are answered.
-func poll(url string, every, patience time.Duration) {
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+// After SIGTERM, it waits for the pending responses and exits.
+func poll(url string, interval, timeout time.Duration) {
+	client := &http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	ticks := time.NewTicker(every)
+	ticks := time.NewTicker(interval)
 	var (
-		asked sync.WaitGroup
-		lines sync.Mutex
+		pending sync.WaitGroup
+		lines   sync.Mutex
 	)
 	for {
 		select {
 		case <-stop:
-			asked.Wait()
+			pending.Wait()
 			return
 		case <-ticks.C:
 		}
-		asked.Add(1)
+		pending.Add(1)
 		go func() {
-			defer asked.Done()
+			defer pending.Done()
 			begun := time.Now()
-			answer := ask(client, url)
+			answer := request(client, url)
 			lines.Lock()
 			defer lines.Unlock()
 			fmt.Printf("%.3f %.3f %s\n", milliseconds(begun), milliseconds(time.Now()), answer)
@@ -47,8 +47,8 @@ func poll(url string, every, patience time.Duration) {
 	}
 }
 
-// ask is the answer in one line: its status and its text, or what went wrong.
-func ask(client *http.Client, url string) string {
+// request returns the response in one line: status and body, or the error.
+func request(client *http.Client, url string) string {
 	response, err := client.Get(url)
 	if err != nil {
 		return "error " + line(err.Error())

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// serve answers GET / with the pod's name, and GET /ok as a readiness probe wants it: 200, or 503 after POST /ok?is=false and
-// until POST /ok?is=true. SIGTERM ends it once the requests in flight are answered.
+// serve answers GET / with the name of the pod, and GET /ok, for readiness probes, with 200, or with 503 after POST /ok?is=false
+// until POST /ok?is=true. SIGTERM starts a graceful shutdown.
 func serve(address string) {
 	name, err := os.Hostname()
 	if err != nil {
@@ -41,10 +41,10 @@ func serve(address string) {
 	go func() {
 		defer close(stopped)
 		<-stop.Done()
-		log.Print("told to stop")
-		patience, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		log.Print("shutting down")
+		timeout, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := server.Shutdown(patience); err != nil {
+		if err := server.Shutdown(timeout); err != nil {
 			log.Print(err)
 		}
 	}()

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// watch prints what is in each file, and again whenever that has changed, at most 2 ms before the time in the line:
+// watch prints the contents of each file, and prints them again after each change. The change happened at most 2 ms before the time
+// in the line:
 //
 //	1763732425123.456 /podium/leader "true"
 //	1763732425123.456 /podium/term absent
