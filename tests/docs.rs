@@ -23,7 +23,6 @@ fn summary_lists_every_page_of_the_book_once() {
 }
 
 #[test]
-#[ignore = "the pages are being rewritten"]
 fn lines_are_wrapped_and_tables_have_headers() {
     let repository = Repository::read();
     let problems: Vec<String> = repository
@@ -220,8 +219,15 @@ fn long_lines(path: &str, text: &str) -> Vec<String> {
     // A link's target has no spaces to break the line at.
     let visible =
         |line: &str| -> String { line.split("](").enumerate().map(|(index, part)| after_target(index, part)).collect() };
+    // `make bench` prints what it measured between these.
+    let mut measured = false;
+    let mut is_measured = |line: &str| {
+        measured = (measured || line.starts_with("<!-- measured:")) && line != "<!-- end -->";
+        measured
+    };
     let unbroken = |line: &str| line.trim_start().split(' ').any(|word| word.chars().count() > WIDTH);
     prose(text)
+        .filter(|(_, line)| !is_measured(line))
         .filter(|(_, line)| !line.trim_start().starts_with('|') && !unbroken(line))
         .map(|(number, line)| (number, visible(line.trim_end()).chars().count()))
         .filter(|(_, length)| *length > WIDTH)

@@ -59,8 +59,8 @@ fn page_with(lines: &[Line]) -> String {
 #[test]
 fn only_the_parts_that_were_measured_are_replaced() {
     let page = page_with(&[ratio(1.234), times(40)]);
-    let part = "<!-- measured: a -->\nMeasured here.\n\n| | measured | aim |\n|---|---|---|\n| to the label | 1.23 × | ≤ 3 × |\n\n\
-                | | median | 99th percentile | worst | of |\n|---|---|---|---|---|\n| a write | 40 ms | 40 ms | 40 ms | 1 |\n<!-- end -->";
+    let part = "<!-- measured: a -->\nMeasured here.\n\n| figure | measured | aim |\n|---|---|---|\n| to the label | 1.23 × | ≤ 3 × |\n\n\
+                | interval | median | 99th percentile | worst | of |\n|---|---|---|---|---|\n| a write | 40 ms | 40 ms | 40 ms | 1 |\n<!-- end -->";
     assert_eq!(page, PAGE.replace("<!-- measured: a -->\n<!-- end -->", part));
     // Again over itself, and with another value.
     assert_eq!(renewed(&page, &[ratio(1.234), times(40)], "Measured here."), Ok(page.clone()));

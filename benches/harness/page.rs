@@ -107,13 +107,13 @@ fn part(found: &[&Found], how: &str) -> String {
     let times: Vec<&Times> =
         found.iter().filter_map(|it| if let Found::Times(times) = it { Some(times) } else { None }).collect();
     if !figures.is_empty() {
-        part += "\n| | measured | aim |\n|---|---|---|\n";
+        part += "\n| figure | measured | aim |\n|---|---|---|\n";
     }
     for figure in figures {
         part += &format!("| {} | {} | {} |\n", figure.what, measure(figure.value, figure.unit), aimed(figure));
     }
     if !times.is_empty() {
-        part += "\n| | median | 99th percentile | worst | of |\n|---|---|---|---|---|\n";
+        part += "\n| interval | median | 99th percentile | worst | of |\n|---|---|---|---|---|\n";
     }
     for Times { what, spread } in times {
         let [median, p99, worst] = [spread.median, spread.p99, spread.worst].map(duration);
