@@ -110,7 +110,8 @@ const INTRODUCTION: &str = "\
 `podium --help` and `podium COMMAND --help` print the same text. A command-line option takes
 precedence over its environment variable. Durations have a unit, such as `15s`, `500ms` or `1m30s`.
 
-`podium` without a subcommand is the [campaigning sidecar](sidecar.md#drop-in-for-the-old-sidecars).
+Called like one of the two old sidecars, without a subcommand, `podium` behaves like it: see
+[Drop-in for the old sidecars](sidecar.md#drop-in-for-the-old-sidecars).
 The program answers as a kubectl plugin if it is in `PATH` under the name `kubectl-podium`.
 
 | command | description |
