@@ -17,7 +17,6 @@
 //! * [`api`]: the resource, and the names of labels and annotations.
 //! * [`election`]: the pure core. Read it first: it is the safety argument.
 //! * [`lease`]: what a Lease says, and how it is written.
-//! * [`campaign`]: how processes elect a leader among themselves, by client-go's protocol.
 //! * [`sidecar`]: tells an application who leads, by HTTP and by a file, and follows Elections or campaigns.
 //! * [`watchdog`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
@@ -29,7 +28,6 @@
 #![warn(missing_docs)]
 
 pub mod api;
-pub mod campaign;
 pub mod connect;
 pub mod controller;
 pub mod election;

@@ -4,18 +4,15 @@
 //! makes an error of the text, and the header is lost. [`kept`] puts it where API servers themselves put it in errors that are
 //! objects, into `details.retryAfterSeconds`.
 
-use std::time::Duration;
-
 use http_body_util::{BodyExt, Limited};
 use hyper::{HeaderMap, Request, Response, header};
 use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
 use kube::core::response::StatusDetails;
+use podium_campaign::retry_after::asks_for_pause;
+pub use podium_campaign::retry_after::{of, of_status};
 use tower::service_fn;
-
-/// The longest that is waited for. Admission webhooks of users answer, too: none of them keeps an Election without a leader for hours.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Larger than any error is.
 const MOST: usize = 1 << 20;
@@ -30,25 +27,6 @@ pub fn kept(client: &Client) -> Client {
     Client::new(service, client.default_namespace())
 }
 
-/// How long an API server that answers so wants to be left alone.
-pub fn of(error: &kube::Error) -> Option<Duration> {
-    match error {
-        kube::Error::Api(status) => of_status(status),
-        _ => None,
-    }
-}
-
-/// The same of the object that it answered with. 429 and server errors only, as client-go does: with others it says something else.
-pub fn of_status(status: &Status) -> Option<Duration> {
-    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-    let asked = (is_later(status.code) && seconds > 0).then(|| Duration::from_secs(seconds.into()));
-    asked.map(|asked| asked.min(LONGEST))
-}
-
-fn is_later(code: u16) -> bool {
-    code == 429 || code >= 500
-}
-
 /// Only seconds: a date would be one of somebody else's clock, and no API server sends it.
 fn seconds(headers: &HeaderMap) -> Option<u32> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().filter(|seconds| *seconds > 0)
@@ -56,7 +34,7 @@ fn seconds(headers: &HeaderMap) -> Option<u32> {
 
 async fn keep(response: Response<Body>) -> Result<Response<Body>, kube::Error> {
     let code = response.status().as_u16();
-    let Some(seconds) = seconds(response.headers()).filter(|_| is_later(code)) else { return Ok(response) };
+    let Some(seconds) = seconds(response.headers()).filter(|_| asks_for_pause(code)) else { return Ok(response) };
     let (mut parts, body) = response.into_parts();
     let body = Limited::new(body, MOST);
     let body = body.collect().await.map_err(kube::Error::Service)?.to_bytes();
@@ -79,6 +57,8 @@ async fn keep(response: Response<Body>) -> Result<Response<Body>, kube::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use k8s_openapi::api::core::v1::Pod;
     use kube::Api;
 

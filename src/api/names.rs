@@ -1,7 +1,7 @@
 //! The names of labels and annotations that Podium reads and writes, and of itself.
 
 /// The API group of the `Election` resource.
-pub const GROUP: &str = "podium.dev";
+pub const GROUP: &str = podium_campaign::ELECTION_GROUP;
 
 /// The field manager and reporting controller of every write.
 pub const MANAGER: &str = "podium";
@@ -16,7 +16,7 @@ pub const TERM: &str = "podium.dev/term";
 pub const UNFENCED: &str = "podium.dev/unfenced";
 
 /// On a Lease: the UID of the Election that it was written for.
-pub const INCARNATION: &str = "podium.dev/election";
+pub const INCARNATION: &str = podium_campaign::ELECTION_ANNOTATION;
 
 /// On a Lease: a checksum of the annotations that describe the term, so that a write of which mutating admission kept or dropped
 /// a part is not taken for a term.

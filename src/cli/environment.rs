@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use podium::campaign::Timing;
+use podium_campaign::Timing;
 
 use super::leader_elect::duration;
 

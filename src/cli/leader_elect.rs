@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use k8s_openapi::jiff::SignedDuration;
-use podium::campaign::{Clock, InvalidSettings, Timing};
 use podium::controller::identity::Identity;
 use podium::controller::observe::world::Scope;
 use podium::controller::replicas::{Candidacy, default_name};
+use podium_campaign::{Clock, InvalidConfig, Timing};
 
 use super::client::Place;
 
@@ -86,7 +86,7 @@ fn given(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
 
-fn explain(error: &InvalidSettings) -> String {
+fn explain(error: &InvalidConfig) -> String {
     let option = |text: &str| {
         ["lease_duration", "renew_deadline", "retry_period"]
             .iter()

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use podium::campaign::Timing;
 use podium::sidecar::Mode;
 use podium::watchdog::{CommandOptions, Finished, WatchdogOptions};
+use podium_campaign::Timing;
 
 use super::Failure;
 use super::leader_elect::duration;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, ValueEnum};
-use podium::campaign::{Clock, Timing};
 use podium::sidecar::{self, LockKind, Me, Mode, Options};
 use podium::watchdog::{CommandOptions, Finished, WatchdogOptions};
+use podium_campaign::{Clock, Timing};
 use tracing::warn;
 
 use super::Failure;

@@ -6,12 +6,12 @@ use std::fmt::Display;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::core::ObjectMeta;
+use podium_campaign::is_election;
 use serde_json::Value;
 
 use super::observe::cached::{CachedElection, CachedLease, CachedPod, Named, Object};
 use super::server::{Refusal, Server, Write};
 use crate::api::names;
-use crate::lease::object::is_election;
 
 /// What a write asks for, to be compared with the object that it returns.
 #[derive(Debug)]

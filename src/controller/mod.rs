@@ -40,12 +40,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
+use podium_campaign::{Claimed, InvalidConfig};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::api::Election;
-use crate::campaign::{Claimed, InvalidSettings};
 use crate::http;
 use monitor::Monitor;
 use observe::cached::{self, PodObject};
@@ -108,7 +108,7 @@ pub enum Fatal {
     },
     /// The durations of the own Lease do not work together.
     #[error(transparent)]
-    Settings(#[from] InvalidSettings),
+    Settings(#[from] InvalidConfig),
     /// An Election has the own Lease.
     #[error(
         "{0}: delete that Election or give it another leaseName, or give this controller another Lease by --leader-elect-resource-name"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use podium_campaign::{Campaign, CampaignConfig, Claimed, Clock, InvalidConfig, Leadership, LeaseLock, Timing};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -13,8 +14,9 @@ use tracing::{info, warn};
 use super::identity::Identity;
 use super::observe::world::Scope;
 use super::server::Server;
-use crate::campaign::{Campaign, Claimed, Clock, InvalidSettings, Leadership, LeaseLock, Settings, Timing};
 use crate::hash::fnv;
+
+use crate::api::names;
 
 /// How a replica campaigns: on Podium's own Lease, which no Election may have
 /// ([`Limits`](super::observe::settings::Limits)).
@@ -129,13 +131,13 @@ impl Replica {
     ///
     /// # Errors
     /// Durations that do not work together.
-    pub fn start<S: Server>(server: &S, client: &Client, candidacy: Option<Candidacy>) -> Result<Self, InvalidSettings> {
+    pub fn start<S: Server>(server: &S, client: &Client, candidacy: Option<Candidacy>) -> Result<Self, InvalidConfig> {
         let Some(Candidacy { namespace, name, identity, timing, clock }) = candidacy else {
             return Ok(Self { activity: Activity::always(), campaign: None });
         };
-        let lock = LeaseLock::new(client.clone(), &namespace, &name);
+        let lock = LeaseLock::new(client.clone(), &namespace, &name).field_manager(names::MANAGER);
         info!(lease = format!("{namespace}/{name}"), %identity, "campaigning");
-        let settings = Settings {
+        let settings = CampaignConfig {
             timing,
             identity: identity.to_string(),
             has_ended: Arc::new(move |holder| identity.knows_ended(holder)),

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use kube::core::DeserializeGuard;
+use podium_campaign::is_election;
 
 use super::record::{self, Content, Lease, NEVER_EXPIRES, Parts, Record};
 use crate::api::names;
@@ -64,11 +65,6 @@ pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
         acquired: spec.acquire_time.map(|MicroTime(time)| time),
         transitions: spec.lease_transitions,
     })
-}
-
-/// Whether an owner is an Election.
-pub(crate) fn is_election(owner: &OwnerReference) -> bool {
-    owner.kind == "Election" && owner.api_version.split('/').next() == Some(names::GROUP)
 }
 
 /// A new Lease: blank.

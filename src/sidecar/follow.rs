@@ -7,12 +7,12 @@ use k8s_openapi::api::coordination::v1::Lease as Object;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource};
+use podium_campaign::{Clock, LeadershipState, Moment};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::follower::{Follower, Sight};
-use crate::campaign::{Clock, Moment, Standing};
 use crate::connect::SILENCE;
 use crate::log_once::LogOnce;
 use crate::retry_after;
@@ -54,7 +54,7 @@ pub struct Follow {
     name: String,
     follower: Follower,
     clock: Clock,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<LeadershipState>,
     trouble: LogOnce,
     /// Of the Lease as it was read last.
     revision: u64,
@@ -81,7 +81,7 @@ impl Follow {
         (namespace, name): (&str, &str),
         follower: Follower,
         clock: Clock,
-        standing: watch::Sender<Standing>,
+        standing: watch::Sender<LeadershipState>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -287,7 +287,7 @@ impl Follow {
                 )
             });
             let trouble = self.trouble.message().map(str::to_owned);
-            let standing = Standing { trouble, waits_for, ..seen.unwrap_or_else(|| known.clone()) };
+            let standing = LeadershipState { trouble, waits_for, ..seen.unwrap_or_else(|| known.clone()) };
             let news = *known != standing;
             *known = standing;
             news
@@ -310,17 +310,17 @@ mod tests {
     async fn a_lead_that_an_election_took_over_stands_until_its_lease_was_seen() {
         let silent =
             tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, String>>());
-        let lead = Standing {
+        let lead = LeadershipState {
             holder: Some(("web-0".into(), Moment::NEVER)),
             leads_until: Some(Moment::NEVER),
-            ..Standing::default()
+            ..LeadershipState::default()
         };
         let (standing, told) = watch::channel(lead.clone());
         let follower = Follower::new(Me { name: "web-0".into(), uid: None }, None);
         let client = Client::new(silent, "default");
         let mut follow = Follow::new(client, ("default", "web"), follower, Clock::machine(), standing);
         follow.note(Some("not yet".into()));
-        assert_eq!(*told.borrow(), Standing { trouble: Some("not yet".into()), ..lead });
+        assert_eq!(*told.borrow(), LeadershipState { trouble: Some("not yet".into()), ..lead });
         follow.see(None, Moment::START);
         assert_eq!(told.borrow().holder, None);
     }
@@ -340,7 +340,7 @@ mod tests {
     /// Follows until this one is named. Says how long it took, and what trouble was reported meanwhile.
     async fn until_named(client: Client, max_age: Option<Duration>, name: &str) -> (Duration, Vec<String>) {
         let began = Instant::now();
-        let (standing, mut told) = watch::channel(Standing::default());
+        let (standing, mut told) = watch::channel(LeadershipState::default());
         let follower = Follower::new(Me { name: "web-9".into(), uid: None }, max_age);
         let clock = Clock::new(move || Moment::after(Duration::from_secs(1) + began.elapsed()), Timestamp::now);
         let follow = Follow::new(client, ("default", "web"), follower, clock, standing);

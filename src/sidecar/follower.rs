@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease as Object;
 use kube::core::DeserializeGuard;
+use podium_campaign::{LeaderElectionRecord, LeadershipState, LeaseFormat, LockFormat, Moment};
 
-use crate::campaign::{Keeps, Moment, Record, Standing};
 use crate::lease::object::{self, readable};
 use crate::lease::record::Content;
 
@@ -31,7 +31,7 @@ pub enum Sight {
         since: Option<k8s_openapi::jiff::Timestamp>,
     },
     /// One by which others elect, by client-go's protocol.
-    Campaign(Record),
+    Campaign(LeaderElectionRecord),
 }
 
 impl Sight {
@@ -48,7 +48,7 @@ impl Sight {
                 // The controller is about to mend it, and nobody knows how.
                 Content::Blank | Content::Damaged(_) => Self::Election { holder: None, term: None, since: None },
             },
-            _ => Self::Campaign(object.record()),
+            _ => Self::Campaign(LeaseFormat::record(&object)),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Follower {
     /// One that has seen nothing yet. `max_age`: what an Election's Lease said is not repeated when it is older; `None`: it stands
     /// until something else is seen, so that an outage of the API server deposes nobody.
     pub fn new(me: Me, max_age: Option<Duration>) -> Self {
-        let duration = crate::campaign::Timing::default().lease_duration;
+        let duration = podium_campaign::Timing::default().lease_duration;
         Self { me, max_age, duration, sight: None, since: Moment::START, read: None, heard: None }
     }
 
@@ -120,8 +120,8 @@ impl Follower {
     }
 
     /// Who leads, and until when that counts.
-    pub fn standing(&self) -> Standing {
-        let nobody = Standing { confirmed: self.read.max(self.heard), ..Standing::default() };
+    pub fn standing(&self) -> LeadershipState {
+        let nobody = LeadershipState { confirmed: self.read.max(self.heard), ..LeadershipState::default() };
         match &self.sight {
             Some(Sight::Election { holder: Some((name, uid)), term, since }) => {
                 // By reads only: an event may be as old as the pause of this process.
@@ -136,7 +136,7 @@ impl Follower {
                     // A former pod of the same name. Whoever compares names would take itself for the leader.
                     return nobody;
                 }
-                Standing {
+                LeadershipState {
                     holder: Some((name.clone(), until)),
                     leads_until: is_me.then_some(until),
                     term: *term,
@@ -145,7 +145,7 @@ impl Follower {
                 }
             }
             // Those who campaign decide themselves until when they lead: nobody can tell from outside, so this never claims to.
-            Some(Sight::Campaign(record)) if record.is_held() => Standing {
+            Some(Sight::Campaign(record)) if record.is_held() => LeadershipState {
                 holder: Some((record.holder.clone(), self.since + record.lease_duration(self.duration))),
                 since: record.acquire_time,
                 ..nobody

@@ -154,14 +154,15 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::campaign::{Clock, Leadership, Moment, Standing};
+    use podium_campaign::{Clock, Leadership, LeadershipState, Moment};
 
     /// Sends requests, one on each connection, to a leader and to a follower, and returns the answers of both.
     async fn answers(requests: &[String]) -> Vec<[String; 2]> {
         let mut addresses = Vec::new();
         for leads in [true, false] {
             let holder = Some(("web-0".into(), Moment::NEVER));
-            let standing = Standing { holder, leads_until: leads.then_some(Moment::NEVER), ..Standing::default() };
+            let standing =
+                LeadershipState { holder, leads_until: leads.then_some(Moment::NEVER), ..LeadershipState::default() };
             let leadership = Leadership::new(watch::channel(standing).1, Clock::machine());
             let server = Server::bind("127.0.0.1:0").await.unwrap();
             addresses.push(server.address());

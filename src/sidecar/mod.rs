@@ -8,6 +8,7 @@
 mod follow;
 mod follower;
 mod http;
+mod legacy;
 mod path;
 mod view;
 mod waiting;
@@ -21,18 +22,18 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join};
 use kube::Client;
+use podium_campaign::{
+    Campaign, CampaignConfig, Claimed, Clock, InvalidConfig, Leadership, LeadershipState, LeaseLock, Lock, Renewals, Timing,
+};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use self::follow::Follow;
 use self::follower::Follower;
 pub use self::follower::Me;
+use self::legacy::{EndpointsAndLeaseLock, EndpointsLock};
 use self::view::View;
 use crate::api::names;
-use crate::campaign::{
-    Campaign, Claimed, Clock, EndpointsAndLeaseLock, EndpointsLock, InvalidSettings, Leadership, LeaseLock, Lock, Renewals,
-    Settings, Standing, Timing,
-};
 use crate::http::Server;
 use crate::watchdog::{Finished, WatchdogError, WatchdogOptions, supervise};
 
@@ -71,7 +72,7 @@ pub enum Mode {
         lock: LockKind,
         /// The durations.
         timing: Timing,
-        /// See [`Settings::request_timeout`].
+        /// See [`CampaignConfig::request_timeout`].
         request_timeout: Option<Duration>,
     },
     /// It tells whom others elected.
@@ -111,7 +112,7 @@ pub enum SidecarError {
     Adopted(Claimed),
     /// The durations or the identity do not work.
     #[error(transparent)]
-    Settings(#[from] InvalidSettings),
+    Settings(#[from] InvalidConfig),
 }
 
 impl SidecarError {
@@ -132,7 +133,7 @@ type End = Shared<BoxFuture<'static, ()>>;
 /// # Errors
 /// What makes it useless from the start. Everything else is waited out, and told in the log.
 pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<Finished, SidecarError> {
-    let standing = watch::Sender::new(Standing::default());
+    let standing = watch::Sender::new(LeadershipState::default());
     let leadership = Leadership::new(standing.subscribe(), options.clock.clone());
     let renewals = matches!(options.mode, Mode::Campaign { .. }).then(Arc::<Renewals>::default);
     let view = View::new(&options.me.name, leadership.clone(), renewals.clone());
@@ -184,7 +185,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
 async fn elect(
     client: Client,
     options: &Options,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<LeadershipState>,
     view: &View,
     renewals: Option<Arc<Renewals>>,
     end: End,
@@ -196,10 +197,12 @@ async fn elect(
         Mode::Campaign { lock, timing, request_timeout } => {
             // Another pod of this name may live, on a node that is cut off: a second command has to wait for its end.
             let resumes = !has_command;
-            let settings = Settings { timing, request_timeout, resumes, ..Settings::new(&me.name) };
-            let endpoints = EndpointsLock::new(client.clone(), namespace, election);
+            let settings = CampaignConfig { timing, request_timeout, resumes, ..CampaignConfig::new(&me.name) };
+            let endpoints = EndpointsLock::new(client.clone(), namespace, election).field_manager(names::MANAGER);
             // By this mark an Election of the same name may take the Lease over.
-            let lease = LeaseLock::new(client.clone(), namespace, election).marked(names::ELECTOR, names::SIDECAR);
+            let lease = LeaseLock::new(client.clone(), namespace, election)
+                .field_manager(names::MANAGER)
+                .annotation(names::ELECTOR, names::SIDECAR);
             let campaign = Campaigning {
                 settings,
                 clock: clock.clone(),
@@ -215,7 +218,7 @@ async fn elect(
             match over {
                 Ok(()) => return Ok(()),
                 Err(claimed) if has_command && !without_heartbeats => {
-                    standing.send_replace(Standing::default());
+                    standing.send_replace(LeadershipState::default());
                     return Err(SidecarError::Adopted(claimed));
                 }
                 Err(claimed) => info!("{claimed}: following it from now on"),
@@ -235,18 +238,18 @@ async fn elect(
 
 /// A campaign that is about to begin, whatever the lock is.
 struct Campaigning {
-    settings: Settings,
+    settings: CampaignConfig,
     clock: Clock,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<LeadershipState>,
     renewals: Arc<Renewals>,
     end: End,
 }
 
 impl Campaigning {
-    async fn on<L: Lock>(self, lock: L) -> Result<Result<(), Claimed>, InvalidSettings> {
+    async fn on<L: Lock>(self, lock: L) -> Result<Result<(), Claimed>, InvalidConfig> {
         let Self { settings, clock, standing, renewals, end } = self;
         info!(identity = settings.identity, "campaigning for the {}", lock.describe());
-        let campaign = Campaign::with_clock(lock, settings, clock)?.telling(standing).counting(renewals);
+        let campaign = Campaign::with_clock(lock, settings, clock)?.publish_to(standing).count_renewals(renewals);
         Ok(campaign.run(end).await)
     }
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use podium_campaign::{Leadership, LeadershipState, Moment, Renewals};
 use tokio::time::sleep;
 
-use crate::campaign::{Leadership, Moment, Renewals, Standing};
 use crate::sync;
 
 /// Who leads, to be told to an application.
@@ -131,7 +131,7 @@ impl View {
 
     /// Waits until the answer may be another one.
     pub async fn changed(&mut self) {
-        let (Standing { holder, leads_until, .. }, now) = self.leadership.look();
+        let (LeadershipState { holder, leads_until, .. }, now) = self.leadership.look();
         let expiries = holder.map(|(_, until)| until).into_iter().chain(leads_until);
         let next = expiries.filter(|until| *until > now && *until < Moment::NEVER).min();
         let expired = async {
@@ -152,8 +152,8 @@ impl View {
     }
 }
 
-fn answer(standing: Standing, now: Moment, identity: &str, withdrawn: bool) -> Answer {
-    let Standing { holder, confirmed, leads_until, term, since, trouble: _, denied: _, waits_for: _ } = standing;
+fn answer(standing: LeadershipState, now: Moment, identity: &str, withdrawn: bool) -> Answer {
+    let LeadershipState { holder, confirmed, leads_until, term, since, trouble: _, denied: _, waits_for: _ } = standing;
     let is_leader = !withdrawn && leads_until.is_some_and(|until| now < until);
     let name = holder.filter(|(_, until)| now < *until).map(|(name, _)| name).unwrap_or_default();
     // One that holds the lock without leading, or not any more, is nobody's leader. Its pod may have another name than its host.
@@ -175,19 +175,19 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::campaign::Clock;
+    use podium_campaign::Clock;
 
     fn at(seconds: u64) -> Moment {
         Moment::after(Duration::from_secs(seconds))
     }
 
-    fn held_by(name: &str, until: Moment, leads: bool) -> Standing {
-        Standing {
+    fn held_by(name: &str, until: Moment, leads: bool) -> LeadershipState {
+        LeadershipState {
             holder: Some((name.into(), until)),
             confirmed: Some(at(100)),
             leads_until: leads.then_some(until),
             term: Some(7),
-            ..Standing::default()
+            ..LeadershipState::default()
         }
     }
 
@@ -223,15 +223,15 @@ mod tests {
         let now = Arc::new(AtomicU64::new(100));
         let seconds = now.clone();
         let clock = Clock::new(move || at(seconds.load(Ordering::Relaxed)), || Timestamp::UNIX_EPOCH);
-        let (standing, told) = watch::channel(Standing::default());
+        let (standing, told) = watch::channel(LeadershipState::default());
         let view = View::new("me", Leadership::new(told, clock), None);
         assert_eq!(view.answer().waiting, None);
-        standing.send_replace(Standing { waits_for: Some("a Lease".into()), ..Standing::default() });
+        standing.send_replace(LeadershipState { waits_for: Some("a Lease".into()), ..LeadershipState::default() });
         assert_eq!(view.answer().waiting, Some(("a Lease".into(), Duration::ZERO)));
         now.store(107, Ordering::Relaxed);
-        standing.send_replace(Standing { trouble: Some("a right".into()), ..Standing::default() });
+        standing.send_replace(LeadershipState { trouble: Some("a right".into()), ..LeadershipState::default() });
         assert_eq!(view.answer().waiting, Some(("a right".into(), Duration::from_secs(7))));
-        standing.send_replace(Standing::default());
+        standing.send_replace(LeadershipState::default());
         assert_eq!(view.answer().waiting, None);
         view.never_leads("no name".into());
         assert_eq!(view.answer().waiting, Some(("no name".into(), Duration::ZERO)));

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Error};
+use podium_campaign::Leadership;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::follower::Me;
 use super::view::View;
-use crate::campaign::Leadership;
 
 /// The pauses between two lines of the log that say the same: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
@@ -122,7 +122,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::campaign::{Clock, Moment, Standing};
+    use podium_campaign::{Clock, LeadershipState, Moment};
 
     /// Looks for a pod of this name where the server answers with this code, and the leader is this one. Returns what was said, and how
     /// often the server was asked.
@@ -140,7 +140,8 @@ mod tests {
             async move { answer.map_err(|error| error.to_string()) }
         });
         let holder = Some((leader.to_owned(), Moment::NEVER));
-        let standing = Standing { holder, term: Some(7), confirmed: Some(Moment::START), ..Standing::default() };
+        let standing =
+            LeadershipState { holder, term: Some(7), confirmed: Some(Moment::START), ..LeadershipState::default() };
         let (_standing, told) = watch::channel(standing);
         let leadership = Leadership::new(told, Clock::machine());
         let view = View::new(name, leadership.clone(), None);

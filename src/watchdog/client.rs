@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures::future::join;
+use podium_campaign::{Lead, Leadership, Moment};
 use rustix::process::{Pid, Signal};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -16,8 +17,6 @@ use super::message::{FromWatchdog, ToWatchdog, until};
 use super::options::{CommandStatus, Finished, WatchdogError, WatchdogOptions};
 use super::reaper::Reaper;
 use super::signals::ForwardedSignals;
-use super::timer::now;
-use crate::campaign::{Lead, Leadership};
 
 /// Keeps the file, and runs the command, while this process leads, in a watchdog that ends both in time whatever becomes of
 /// this process. Until `stop` completes, the command has ended by itself, or it was stopped because leadership was lost and
@@ -207,7 +206,7 @@ impl Client {
             (Phase::Leading { .. }, _) => {
                 let grace = self.options.command.as_ref().map_or(Duration::ZERO, |command| command.grace);
                 // By the deadline the watchdog has ended everything without being asked.
-                let left = before.map_or(Duration::ZERO, |before| before.until - now());
+                let left = before.map_or(Duration::ZERO, |before| before.until - Moment::now());
                 session.withdraw(grace, grace.min(left) + self.options.lateness.max(Duration::from_secs(1))).await
             }
             // It may have had the longer time of one that is terminated, while it still led.

@@ -5,11 +5,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use podium_campaign::Moment;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::options::{CommandStatus, WatchdogOptions};
-use crate::campaign::Moment;
 
 /// The longest line: more than any command line that the kernel takes, as the bytes of it are written.
 pub(super) const LONGEST: usize = 16 << 20;

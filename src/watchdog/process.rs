@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use podium_campaign::Moment;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
@@ -23,7 +24,8 @@ use super::lock::RunLock;
 use super::message::{Config, FailureKind, FromWatchdog, ToWatchdog, moment};
 use super::options::CommandStatus;
 use super::schedule::{Schedule, ScheduleOptions, Step};
-use super::timer::{Timer, now};
+use super::timer::Timer;
+
 use crate::log_once::LogOnce;
 
 /// Signals that the watchdog survives: they are meant for the sidecar, and reach the watchdog, for example, when somebody
@@ -145,10 +147,10 @@ impl Watchdog {
                 self.changed(done);
             }
             // What has to end is armed first.
-            self.timer.arm(self.schedule.alarm(now()))?;
+            self.timer.arm(self.schedule.alarm(Moment::now()))?;
             self.reap()?;
             loop {
-                match self.schedule.next(now()) {
+                match self.schedule.next(Moment::now()) {
                     Step::Finish => return Ok(()),
                     Step::Wait(at) => break self.timer.arm(at)?,
                     step => self.act(step)?,
@@ -180,7 +182,7 @@ impl Watchdog {
                 self.term = term;
             }
             ToWatchdog::Withdraw { grace } => self.schedule.withdraw(Duration::from_millis(grace)),
-            ToWatchdog::ShortenGrace { grace } => self.schedule.shorten_grace(Duration::from_millis(grace), now()),
+            ToWatchdog::ShortenGrace { grace } => self.schedule.shorten_grace(Duration::from_millis(grace), Moment::now()),
             ToWatchdog::Signal(number) => {
                 if let (Some(running), Some(signal)) = (&self.running, Signal::from_named_raw(number))
                     && self.schedule.takes_signals()
@@ -216,11 +218,11 @@ impl Watchdog {
     /// Something is done with the file.
     fn changed(&mut self, FileDone { task, result }: FileDone) {
         match (task, result) {
-            (FileTask::Write, Ok(_)) => self.schedule.file_written(now()),
+            (FileTask::Write, Ok(_)) => self.schedule.file_written(Moment::now()),
             (FileTask::Remove, Ok(_)) => self.schedule.file_removed(),
-            (FileTask::Check, Ok(is_intact)) => self.schedule.file_checked(is_intact, now()),
+            (FileTask::Check, Ok(is_intact)) => self.schedule.file_checked(is_intact, Moment::now()),
             (task, Err(error)) => {
-                self.schedule.file_failed(now());
+                self.schedule.file_failed(Moment::now());
                 if let Some((file, _)) = &self.file {
                     self.complain(file.explain(if task == FileTask::Remove { "removed" } else { "written" }, &error));
                 }
@@ -235,7 +237,7 @@ impl Watchdog {
             Ok(None) => {
                 let sentence =
                     format!("a command of {} lives still: waiting for its end before it is started anew", config.lock);
-                self.schedule.start_failed(now());
+                self.schedule.start_failed(Moment::now());
                 self.complain(sentence);
                 return Ok(());
             }
@@ -258,7 +260,7 @@ impl Watchdog {
         let had_ended = running.status().is_some();
         let reaped = running.reap()?;
         if !had_ended && running.status().is_some() {
-            self.schedule.main_ended(now());
+            self.schedule.main_ended(Moment::now());
             // They were not asked yet: they are not of the process group.
             running.terminate_others();
         }
@@ -293,6 +295,6 @@ impl Watchdog {
 
     fn abandon(&mut self) {
         self.channel = None;
-        self.schedule.abandon(now());
+        self.schedule.abandon(Moment::now());
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::campaign::Moment;
+use podium_campaign::Moment;
 
 /// The file goes so much before the deadline. A timer fires late, never early, and a process whose container is out of CPU
 /// time waits for up to one period of the kernel's bandwidth control, which is so long.

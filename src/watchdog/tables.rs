@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use podium_campaign::Moment;
+
 use super::schedule::{Schedule, ScheduleOptions, Step};
-use crate::campaign::Moment;
 
 /// What happens to a watchdog. Times are milliseconds.
 #[derive(Clone, Copy, Debug)]

@@ -3,12 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
-};
-
-use crate::campaign::Moment;
+use podium_campaign::Moment;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
 
 #[derive(Debug)]
 pub(super) struct Timer {
@@ -40,12 +36,4 @@ impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
-}
-
-/// This moment, on the clock of the timer, which is that of campaigns.
-pub(super) fn now() -> Moment {
-    let time = clock_gettime(ClockId::Boottime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    // Neither is ever negative.
-    Moment::after(std::time::Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()))
 }

@@ -1,4 +1,4 @@
-//! `podium::campaign` and client-go's own `leaderelection` on one Lease of a real API server.
+//! `podium_campaign` and client-go's own `leaderelection` on one Lease of a real API server.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
 use kube::{Client, Config};
-use podium::campaign::{Campaign, Claimed, Failure, Leadership, LeaseLock, Lock, Record, Settings, Timing};
+use podium_campaign::{
+    Campaign, CampaignConfig, Claimed, LeaderElectionRecord, Leadership, LeaseLock, Lock, LockError, Timing,
+};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -35,8 +37,8 @@ impl Ours {
         let mut config = Config::from_custom_kubeconfig(world.cluster.kubeconfig.clone(), &<_>::default()).await.unwrap();
         config.default_retry = false;
         let lock =
-            LeaseLock::new(Client::try_from(config).unwrap(), &world.namespace, lease).marked("example.com/by", "ours");
-        let campaign = Campaign::new(lock, Settings { timing, ..Settings::new("ours") }).unwrap();
+            LeaseLock::new(Client::try_from(config).unwrap(), &world.namespace, lease).annotation("example.com/by", "ours");
+        let campaign = Campaign::new(lock, CampaignConfig { timing, ..CampaignConfig::new("ours") }).unwrap();
         let leadership = campaign.leadership();
         let led = Arc::default();
         tokio::spawn(note(leadership.clone(), Arc::clone(&led)));
@@ -221,16 +223,20 @@ async fn leases_that_others_half_filled_are_taken_when_they_expire() {
 async fn a_late_renewal_of_a_lease_that_was_deleted_does_not_bring_it_back() {
     scenario(async |world| {
         let lock = lock(world, "shared").await;
-        let record = Record { holder: "ours".into(), lease_duration_seconds: Some(15), ..Record::default() };
+        let record = LeaderElectionRecord {
+            holder: "ours".into(),
+            lease_duration_seconds: Some(15),
+            ..LeaderElectionRecord::default()
+        };
         let seen = lock.create(record.clone()).await.expect("there is none");
-        assert!(matches!(lock.create(record.clone()).await, Err(Failure::Conflict(_))), "there is one");
+        assert!(matches!(lock.create(record.clone()).await, Err(LockError::Conflict(_))), "there is one");
         world.api::<Lease>().delete("shared", &DeleteParams::default()).await.expect("the Lease is deleted");
         let late = lock.update(seen.clone(), record.clone()).await;
-        assert!(matches!(late, Err(Failure::Conflict(_))), "{late:?}");
+        assert!(matches!(late, Err(LockError::Conflict(_))), "{late:?}");
         assert_eq!(lock.get().await, Ok(None));
         // Nor does it change the one that came after it.
         let next = lock.create(record.clone()).await.expect("there is none");
-        assert!(matches!(lock.update(seen, Record::default()).await, Err(Failure::Conflict(_))));
+        assert!(matches!(lock.update(seen, LeaderElectionRecord::default()).await, Err(LockError::Conflict(_))));
         assert_eq!(lock.get().await.map(|seen| seen.map(|seen| seen.version)), Ok(Some(next.version)));
     })
     .await;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use k8s_openapi::jiff::SignedDuration;
-use podium::campaign::{Clock, Moment};
 use podium::controller::identity::Identity;
 use podium::controller::observe::cached::Named;
 use podium::controller::observe::settings::{LabelKeys, Limits};
@@ -15,6 +14,7 @@ use podium::controller::observe::world::Scope;
 use podium::controller::replicas::{Candidacy, TIMING};
 use podium::controller::server::{KubeServer, Read, Refusal, Server, Write};
 use podium::controller::{Options, run_through};
+use podium_campaign::{Clock, Moment};
 use tokio::task::JoinHandle;
 
 use crate::cluster::{Cluster, NAMESPACE, lock};

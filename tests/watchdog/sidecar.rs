@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use podium::campaign::{Campaign, Failure, Lock, Record, Seen, Settings, Timing, Version};
 use podium::watchdog::{CommandOptions, Finished, WatchdogOptions, supervise};
+use podium_campaign::{Campaign, CampaignConfig, LeaderElectionRecord, Lock, LockError, LockState, ObjectVersion, Timing};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,7 +41,7 @@ pub fn run(spec: &str) -> i32 {
         renew_deadline: RENEW_DEADLINE,
         retry_period: Duration::from_millis(300),
     };
-    let settings = Settings { timing, ..Settings::new("web-0") };
+    let settings = CampaignConfig { timing, ..CampaignConfig::new("web-0") };
     let command = (!argv.is_empty()).then(|| CommandOptions {
         restarts,
         grace: GRACE,
@@ -87,24 +87,29 @@ impl Weather {
 #[derive(Debug)]
 struct Memory {
     weather: Weather,
-    seen: std::sync::Mutex<Seen<()>>,
+    seen: std::sync::Mutex<LockState<()>>,
 }
 
 impl Memory {
     fn new(weather: Weather) -> Self {
-        let version = Version { uid: "uid".into(), resource_version: "7".into() };
-        let seen = Seen { record: Record::default(), version, claimed_by: None, parts: Vec::new(), object: () };
+        let version = ObjectVersion { uid: "uid".into(), resource_version: "7".into() };
+        let seen =
+            LockState { record: LeaderElectionRecord::default(), version, claimed_by: None, parts: Vec::new(), object: () };
         Self { weather, seen: seen.into() }
     }
 
     /// What it says now.
-    async fn request(&self) -> Seen<()> {
+    async fn request(&self) -> LockState<()> {
         if self.weather.is("cut") {
             std::future::pending::<()>().await;
         }
         let mut seen = self.seen.lock().unwrap();
         if self.weather.is("taken") && seen.record.holder != "other" {
-            let record = Record { holder: "other".into(), lease_duration_seconds: Some(1), ..Record::default() };
+            let record = LeaderElectionRecord {
+                holder: "other".into(),
+                lease_duration_seconds: Some(1),
+                ..LeaderElectionRecord::default()
+            };
             *seen = next(&seen, record);
         }
         seen.clone()
@@ -120,18 +125,18 @@ impl Lock for Memory {
         "lock in memory".into()
     }
 
-    async fn get(&self) -> Result<Option<Seen<()>>, Failure> {
+    async fn get(&self) -> Result<Option<LockState<()>>, LockError> {
         Ok(Some(self.request().await))
     }
 
-    async fn create(&self, _: Record) -> Result<Seen<()>, Failure> {
-        Err(Failure::Conflict("it is there".into()))
+    async fn create(&self, _: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
+        Err(LockError::Conflict("it is there".into()))
     }
 
-    async fn update(&self, guard: Seen<()>, record: Record) -> Result<Seen<()>, Failure> {
+    async fn update(&self, guard: LockState<()>, record: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
         let now = self.request().await;
         if now.version != guard.version || self.weather.is("taken") {
-            return Err(Failure::Conflict("another version".into()));
+            return Err(LockError::Conflict("another version".into()));
         }
         let written = next(&now, record);
         *self.seen.lock().unwrap() = written.clone();
@@ -139,8 +144,8 @@ impl Lock for Memory {
     }
 }
 
-fn next(seen: &Seen<()>, record: Record) -> Seen<()> {
+fn next(seen: &LockState<()>, record: LeaderElectionRecord) -> LockState<()> {
     let revision: u64 = seen.version.resource_version.parse().unwrap();
-    let version = Version { uid: seen.version.uid.clone(), resource_version: (revision + 1).to_string() };
-    Seen { record, version, ..seen.clone() }
+    let version = ObjectVersion { uid: seen.version.uid.clone(), resource_version: (revision + 1).to_string() };
+    LockState { record, version, ..seen.clone() }
 }

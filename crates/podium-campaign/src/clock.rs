@@ -1,13 +1,12 @@
-//! The clock that campaigns run on, and the time that people read.
+//! The clock that campaigns run on: it counts the time that the machine is suspended.
 
 use std::fmt;
+use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
-
-use super::moment::Moment;
 
 /// Counts the time that the machine is suspended: a leader that slept through its deadline must notice. `CLOCK_MONOTONIC`,
 /// which is also what the standard library and tokio use, stands still meanwhile on Linux.
@@ -15,6 +14,48 @@ use super::moment::Moment;
 const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::Monotonic;
+
+/// A point in time on one machine's own clock: how long that clock has run. Means nothing to any other machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// Before everything.
+    pub const START: Self = Self(Duration::ZERO);
+
+    /// After everything: for what no clock ends.
+    pub const NEVER: Self = Self(Duration::MAX);
+
+    /// Returns the moment at which the clock has run for so long.
+    pub const fn after(running: Duration) -> Self {
+        Self(running)
+    }
+
+    /// Returns this moment on the machine's clock.
+    pub fn now() -> Self {
+        let time = clock_gettime(CLOCK);
+        // Neither is ever negative.
+        let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+        Self(Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    /// How long the one is after the other; nothing if it is before.
+    fn sub(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Tells the time to a campaign. Tests have one of their own.
 #[derive(Clone)]
@@ -26,7 +67,7 @@ pub struct Clock {
 impl Clock {
     /// The machine's clocks: one that counts suspended time where there is one, and the wall clock, which only dates records.
     pub fn machine() -> Self {
-        Self::new(boottime, Timestamp::now)
+        Self::new(Moment::now, Timestamp::now)
     }
 
     /// Any other clocks. `moment` never goes back.
@@ -52,13 +93,6 @@ impl fmt::Debug for Clock {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Clock").field(&self.moment()).finish()
     }
-}
-
-fn boottime() -> Moment {
-    let time = clock_gettime(CLOCK);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    // Neither is ever negative.
-    Moment::after(Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default()))
 }
 
 #[cfg(test)]

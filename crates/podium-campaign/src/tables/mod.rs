@@ -19,26 +19,26 @@ fn at(seconds: f64) -> Moment {
 
 /// `me`, with client-go's durations: 15 s, 10 s, 2 s.
 fn me() -> Campaigner<()> {
-    Campaigner::new(Settings::new("me"), TICK)
+    Campaigner::new(CampaignConfig::new("me"), TICK)
 }
 
-fn lock(holder: &str, version: u32) -> Seen<()> {
-    let record = Record {
+fn lock(holder: &str, version: u32) -> LockState<()> {
+    let record = LeaderElectionRecord {
         holder: holder.into(),
         lease_duration_seconds: Some(15),
         renew_time: Timestamp::from_second(version.into()).ok(),
         leader_transitions: Some(3),
-        ..Record::default()
+        ..LeaderElectionRecord::default()
     };
-    let version = Version { uid: "uid".into(), resource_version: version.to_string() };
-    Seen { record, version, claimed_by: None, parts: Vec::new(), object: () }
+    let version = ObjectVersion { uid: "uid".into(), resource_version: version.to_string() };
+    LockState { record, version, claimed_by: None, parts: Vec::new(), object: () }
 }
 
 /// The answer to the request that is due, which arrives at once. What was written is what was asked for.
-fn answer(campaigner: &mut Campaigner<()>, answer: Answer<()>, seconds: f64) {
+fn answer(campaigner: &mut Campaigner<()>, answer: LockResponse<()>, seconds: f64) {
     let wrote = match (campaigner.next(at(seconds), WALL), &answer) {
         (Action::Get, _) => None,
-        (Action::Create(_) | Action::Update(..), Answer::Written(seen)) => Some(seen.record.clone()),
+        (Action::Create(_) | Action::Update(..), LockResponse::Written(seen)) => Some(seen.record.clone()),
         (Action::Create(record) | Action::Update(_, record), _) => Some(record),
         (idle, _) => panic!("no request is due at {seconds} s: {idle:?}"),
     };
@@ -46,21 +46,21 @@ fn answer(campaigner: &mut Campaigner<()>, answer: Answer<()>, seconds: f64) {
 }
 
 /// The answer to the write that was sent at one time and answered at another.
-fn written(campaigner: &mut Campaigner<()>, seen: Seen<()>, asked: f64, answered: f64) {
+fn written(campaigner: &mut Campaigner<()>, seen: LockState<()>, asked: f64, answered: f64) {
     let wrote = Some(seen.record.clone());
-    campaigner.answered(Answer::Written(seen), at(asked), at(answered), wrote);
+    campaigner.answered(LockResponse::Written(seen), at(asked), at(answered), wrote);
 }
 
-fn reads(campaigner: &mut Campaigner<()>, seen: Option<Seen<()>>, seconds: f64) {
+fn reads(campaigner: &mut Campaigner<()>, seen: Option<LockState<()>>, seconds: f64) {
     assert_eq!(campaigner.next(at(seconds), WALL), Action::Get);
-    answer(campaigner, Answer::Read(seen), seconds);
+    answer(campaigner, LockResponse::Read(seen), seconds);
 }
 
 /// One that became leader at 0 s.
 fn leader() -> Campaigner<()> {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
-    answer(&mut campaigner, Answer::Written(lock("me", 1)), 0.0);
+    answer(&mut campaigner, LockResponse::Written(lock("me", 1)), 0.0);
     assert!(campaigner.leads(at(0.0)));
     campaigner
 }
@@ -72,7 +72,7 @@ fn follower() -> Campaigner<()> {
     campaigner
 }
 
-fn update(campaigner: &Campaigner<()>, seconds: f64) -> Record {
+fn update(campaigner: &Campaigner<()>, seconds: f64) -> LeaderElectionRecord {
     match campaigner.next(at(seconds), WALL) {
         Action::Update(_, record) => record,
         other => panic!("an update is due at {seconds} s: {other:?}"),
@@ -93,7 +93,7 @@ fn without_a_lock_it_creates_one_at_once_and_leads_by_the_answer_only() {
     let Action::Create(record) = campaigner.next(at(0.0), WALL) else { panic!("a creation") };
     assert_eq!((record.holder.as_str(), record.leader_transitions), ("me", Some(0)));
     assert!(!campaigner.leads(at(0.0)));
-    answer(&mut campaigner, Answer::Written(lock("me", 1)), 0.0);
+    answer(&mut campaigner, LockResponse::Written(lock("me", 1)), 0.0);
     assert!(campaigner.leads(at(0.0)));
 }
 
@@ -119,8 +119,8 @@ fn an_answer_that_comes_after_the_deadline_makes_no_leader() {
 fn a_read_that_shows_the_own_name_is_no_renewal() {
     for written in [true, false] {
         let mut campaigner = leader();
-        let tried = Seen { record: update(&campaigner, 2.0), ..lock("me", 2) };
-        answer(&mut campaigner, Answer::Unknown, 2.0);
+        let tried = LockState { record: update(&campaigner, 2.0), ..lock("me", 2) };
+        answer(&mut campaigner, LockResponse::Unknown, 2.0);
         reads(&mut campaigner, Some(if written { tried } else { lock("me", 1) }), 2.0);
         assert!(campaigner.leads(at(9.9)) && !campaigner.leads(at(10.0)), "by the first success alone");
         assert_eq!(update(&campaigner, 2.0).holder, "me", "and it is tried again at once");
@@ -130,7 +130,7 @@ fn a_read_that_shows_the_own_name_is_no_renewal() {
 #[test]
 fn a_leader_whose_lock_names_somebody_else_stops_at_once() {
     let mut campaigner = leader();
-    answer(&mut campaigner, Answer::Refused, 2.0);
+    answer(&mut campaigner, LockResponse::Refused, 2.0);
     reads(&mut campaigner, Some(lock("other", 2)), 2.0);
     assert!(!campaigner.leads(at(2.0)));
 }
@@ -138,14 +138,14 @@ fn a_leader_whose_lock_names_somebody_else_stops_at_once() {
 #[test]
 fn failures_of_a_leader_are_followed_by_one_more_attempt_at_once_and_then_by_pauses() {
     let mut campaigner = leader();
-    answer(&mut campaigner, Answer::Unknown, 2.0);
-    answer(&mut campaigner, Answer::Unknown, 2.0);
+    answer(&mut campaigner, LockResponse::Unknown, 2.0);
+    answer(&mut campaigner, LockResponse::Unknown, 2.0);
     assert_eq!(waits(&campaigner, 2.0), Duration::from_secs(2));
-    answer(&mut campaigner, Answer::Read(Some(lock("me", 1))), 4.0);
-    answer(&mut campaigner, Answer::Refused, 4.0);
+    answer(&mut campaigner, LockResponse::Read(Some(lock("me", 1))), 4.0);
+    answer(&mut campaigner, LockResponse::Refused, 4.0);
     assert_eq!(waits(&campaigner, 4.0), Duration::from_secs(2), "reads alone are no success");
-    answer(&mut campaigner, Answer::Read(Some(lock("me", 1))), 6.0);
-    answer(&mut campaigner, Answer::Written(lock("me", 2)), 6.0);
+    answer(&mut campaigner, LockResponse::Read(Some(lock("me", 1))), 6.0);
+    answer(&mut campaigner, LockResponse::Written(lock("me", 2)), 6.0);
     assert!(campaigner.leads(at(15.9)));
 }
 
@@ -161,10 +161,10 @@ fn a_request_of_a_leader_may_take_no_longer_than_its_deadline() {
 fn a_holder_is_waited_for_since_the_answer_arrived() {
     let mut campaigner = me();
     // Asked at 0 s. What it shows may have been written at 8 s.
-    campaigner.answered(Answer::Read(Some(lock("other", 1))), at(0.0), at(8.0), None);
+    campaigner.answered(LockResponse::Read(Some(lock("other", 1))), at(0.0), at(8.0), None);
     let mut campaigner = watched(campaigner, 8.0, 22.9);
     assert_eq!(update(&campaigner, 23.0).leader_transitions, Some(4));
-    answer(&mut campaigner, Answer::Written(lock("me", 2)), 23.0);
+    answer(&mut campaigner, LockResponse::Written(lock("me", 2)), 23.0);
     assert!(campaigner.leads(at(23.0)));
 }
 
@@ -173,12 +173,12 @@ fn watched(campaigner: Campaigner<()>, from: f64, to: f64) -> Campaigner<()> {
     while_it_says(campaigner, &lock("other", 1), from, to)
 }
 
-fn while_it_says(mut campaigner: Campaigner<()>, lock: &Seen<()>, from: f64, to: f64) -> Campaigner<()> {
+fn while_it_says(mut campaigner: Campaigner<()>, lock: &LockState<()>, from: f64, to: f64) -> Campaigner<()> {
     let mut now = at(from);
     while now < at(to) {
         match campaigner.next(now, WALL) {
             Action::Wait(until) => now = until,
-            Action::Get => campaigner.answered(Answer::Read(Some(lock.clone())), now, now, None),
+            Action::Get => campaigner.answered(LockResponse::Read(Some(lock.clone())), now, now, None),
             write => panic!("{write:?} at {now:?}"),
         }
     }
@@ -225,7 +225,7 @@ fn a_released_lock_is_taken_at_once() {
 fn who_is_refused_the_lock_looks_who_has_it_and_waits() {
     let mut campaigner = follower();
     campaigner.heard(Some(lock("", 2)), at(1.0));
-    answer(&mut campaigner, Answer::Refused, 1.0);
+    answer(&mut campaigner, LockResponse::Refused, 1.0);
     reads(&mut campaigner, Some(lock("third", 3)), 1.0);
     assert!(waits(&campaigner, 1.0) >= Duration::from_secs(2));
     assert_eq!(campaigner.holder().unwrap(), ("third", at(16.0)));
@@ -236,7 +236,7 @@ fn who_is_refused_the_creation_looks_who_was_faster_and_waits() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
     assert!(matches!(campaigner.next(at(0.0), WALL), Action::Create(_)));
-    answer(&mut campaigner, Answer::Refused, 0.0);
+    answer(&mut campaigner, LockResponse::Refused, 0.0);
     reads(&mut campaigner, Some(lock("other", 1)), 0.0);
     assert!(!campaigner.leads(at(0.0)) && waits(&campaigner, 0.0) >= Duration::from_secs(2));
     assert_eq!(campaigner.holder().unwrap(), ("other", at(15.0)));
@@ -254,7 +254,7 @@ fn who_follows_names_each_new_holder_as_soon_as_it_is_seen() {
 #[test]
 fn a_lock_that_vanishes_is_created_anew_after_the_duration_only_by_its_holder_too() {
     let mut campaigner = leader();
-    answer(&mut campaigner, Answer::Refused, 2.0);
+    answer(&mut campaigner, LockResponse::Refused, 2.0);
     reads(&mut campaigner, None, 2.0);
     assert!(!campaigner.leads(at(2.0)));
     let quiet = |campaigner: &mut Campaigner<()>, until: f64| {
@@ -262,7 +262,7 @@ fn a_lock_that_vanishes_is_created_anew_after_the_duration_only_by_its_holder_to
         while now < at(until) {
             match campaigner.next(now, WALL) {
                 Action::Wait(until) => now = until,
-                Action::Get => campaigner.answered(Answer::Read(None), now, now, None),
+                Action::Get => campaigner.answered(LockResponse::Read(None), now, now, None),
                 write => panic!("{write:?} at {now:?}"),
             }
         }
@@ -298,9 +298,9 @@ fn old_news_about_others_do_not_end_leadership_but_are_checked() {
 
 #[test]
 fn a_lock_that_an_election_claims_ends_the_campaign_for_good() {
-    let claimed = Seen { claimed_by: Some("web".into()), ..lock("me", 2) };
+    let claimed = LockState { claimed_by: Some("web".into()), ..lock("me", 2) };
     let mut campaigner = leader();
-    campaigner.heard(Some(Seen { claimed_by: Some("web".into()), ..lock("web-0", 2) }), at(1.0));
+    campaigner.heard(Some(LockState { claimed_by: Some("web".into()), ..lock("web-0", 2) }), at(1.0));
     assert!(campaigner.leads(at(1.0)), "the server is asked first");
     reads(&mut campaigner, Some(claimed.clone()), 1.0);
     assert!(!campaigner.leads(at(1.0)));
@@ -318,9 +318,9 @@ fn who_resigns_stops_leading_at_once_and_then_releases() {
     assert!(!campaigner.leads(at(1.0)));
     let record = update(&campaigner, 1.0);
     assert_eq!((record.holder.as_str(), record.lease_duration_seconds, record.leader_transitions), ("", Some(1), Some(3)));
-    answer(&mut campaigner, Answer::Refused, 1.0);
+    answer(&mut campaigner, LockResponse::Refused, 1.0);
     reads(&mut campaigner, Some(lock("me", 1)), 1.0);
-    answer(&mut campaigner, Answer::Written(lock("", 3)), 1.0);
+    answer(&mut campaigner, LockResponse::Written(lock("", 3)), 1.0);
     assert_eq!(campaigner.next(at(1.0), WALL), Action::Finish);
 }
 
@@ -329,9 +329,9 @@ fn who_resigns_with_a_write_in_doubt_looks_whether_it_holds_the_lock() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
     let Action::Create(record) = campaigner.next(at(0.0), WALL) else { panic!("a creation") };
-    answer(&mut campaigner, Answer::Unknown, 0.0);
+    answer(&mut campaigner, LockResponse::Unknown, 0.0);
     campaigner.resign(at(1.0));
-    reads(&mut campaigner, Some(Seen { record, ..lock("me", 1) }), 1.0);
+    reads(&mut campaigner, Some(LockState { record, ..lock("me", 1) }), 1.0);
     assert_eq!(update(&campaigner, 1.0).holder, "");
 }
 
@@ -352,8 +352,8 @@ fn who_resigns_without_the_lock_does_nothing_and_who_cannot_release_gives_up() {
 
     let mut campaigner = leader();
     campaigner.resign(at(1.0));
-    answer(&mut campaigner, Answer::Unknown, 1.0);
-    answer(&mut campaigner, Answer::Unknown, 1.0);
+    answer(&mut campaigner, LockResponse::Unknown, 1.0);
+    answer(&mut campaigner, LockResponse::Unknown, 1.0);
     assert!(waits(&campaigner, 1.0) <= Duration::from_secs(5));
     assert_eq!(campaigner.next(at(6.0), WALL), Action::Finish);
 }

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Endpoints;
+use podium_campaign::{LeaderElectionRecord, LeaseLock, Lock, LockError, LockState, ObjectVersion};
 
 use super::endpoints::EndpointsLock;
-use super::lease::LeaseLock;
-use super::lock::{Failure, Lock};
-use super::record::{Record, Seen, Version};
 
 /// Endpoints and a Lease of one name as one lock.
 #[derive(Clone, Debug)]
@@ -24,8 +22,8 @@ pub struct EndpointsAndLeaseLock {
 /// The two objects, as far as they exist.
 #[derive(Clone, Debug)]
 pub struct Both {
-    endpoints: Option<Seen<Endpoints>>,
-    lease: Option<Seen<Lease>>,
+    endpoints: Option<LockState<Endpoints>>,
+    lease: Option<LockState<Lease>>,
 }
 
 impl EndpointsAndLeaseLock {
@@ -36,7 +34,11 @@ impl EndpointsAndLeaseLock {
 
     /// Writes the Lease, then the Endpoints. In this order, because those who came from the Endpoints have the right to write
     /// these: a missing right on Leases leaves everything as it was.
-    async fn write(&self, Both { endpoints, lease }: Both, record: Record) -> Result<Seen<Both>, Failure> {
+    async fn write(
+        &self,
+        Both { endpoints, lease }: Both,
+        record: LeaderElectionRecord,
+    ) -> Result<LockState<Both>, LockError> {
         let lease = match lease {
             Some(lease) => self.lease.update(lease, record.clone()).await?,
             None => self.lease.create(record.clone()).await?,
@@ -55,10 +57,10 @@ impl EndpointsAndLeaseLock {
 }
 
 /// What a failure says where half of the lock is written already.
-fn unknown(failure: Failure) -> Failure {
+fn unknown(failure: LockError) -> LockError {
     match failure {
-        Failure::Conflict(_) | Failure::Denied(_) => Failure::Unknown(failure.to_string()),
-        failure @ (Failure::Unknown(_) | Failure::Busy { .. }) => failure,
+        LockError::Conflict(_) | LockError::Denied(_) => LockError::Unknown(failure.to_string()),
+        failure @ (LockError::Unknown(_) | LockError::Busy { .. }) => failure,
     }
 }
 
@@ -71,35 +73,37 @@ impl Lock for EndpointsAndLeaseLock {
         format!("{} and {}", self.endpoints.describe(), self.lease.describe())
     }
 
-    async fn get(&self) -> Result<Option<Seen<Both>>, Failure> {
+    async fn get(&self) -> Result<Option<LockState<Both>>, LockError> {
         let both = Both { endpoints: self.endpoints.get().await?, lease: self.lease.get().await? };
         let any = both.endpoints.is_some() || both.lease.is_some();
         Ok(any.then(|| seen(&self.identity, both)))
     }
 
-    async fn create(&self, record: Record) -> Result<Seen<Both>, Failure> {
+    async fn create(&self, record: LeaderElectionRecord) -> Result<LockState<Both>, LockError> {
         self.write(Both { endpoints: None, lease: None }, record).await
     }
 
-    async fn update(&self, seen: Seen<Both>, record: Record) -> Result<Seen<Both>, Failure> {
+    async fn update(&self, seen: LockState<Both>, record: LeaderElectionRecord) -> Result<LockState<Both>, LockError> {
         self.write(seen.object, record).await
     }
 }
 
 /// What the two say together, to the campaigner of this identity.
-fn seen(identity: &str, both: Both) -> Seen<Both> {
+fn seen(identity: &str, both: Both) -> LockState<Both> {
     let Both { endpoints, lease } = &both;
-    let parts: Vec<Record> = [endpoints.as_ref().map(|seen| &seen.record), lease.as_ref().map(|seen| &seen.record)]
-        .into_iter()
-        .map(|record| record.cloned().unwrap_or_default())
-        .collect();
-    let revision = |seen: Option<&Version>| seen.map_or(0, |version| version.resource_version.parse::<u64>().unwrap_or(0));
+    let parts: Vec<LeaderElectionRecord> =
+        [endpoints.as_ref().map(|seen| &seen.record), lease.as_ref().map(|seen| &seen.record)]
+            .into_iter()
+            .map(|record| record.cloned().unwrap_or_default())
+            .collect();
+    let revision =
+        |seen: Option<&ObjectVersion>| seen.map_or(0, |version| version.resource_version.parse::<u64>().unwrap_or(0));
     let (first, second) = (endpoints.as_ref().map(|seen| &seen.version), lease.as_ref().map(|seen| &seen.version));
-    Seen {
+    LockState {
         record: together(identity, &parts),
         // Every write makes the latest of all revisions, so the later of the two tells them all apart. What vanished without
         // a trace is the Endpoints: those who elect on the Lease alone watch over the Lease themselves.
-        version: Version {
+        version: ObjectVersion {
             uid: first.map(|version| version.uid.clone()).unwrap_or_default(),
             resource_version: revision(first).max(revision(second)).to_string(),
         },
@@ -112,15 +116,15 @@ fn seen(identity: &str, both: Both) -> Seen<Both> {
 /// The record that stands for all of these: somebody else's before the own. Of two others, one holds what is left of an
 /// acquisition that failed halfway, or of a leader that died: named is whoever renewed last by their clocks, on which nothing
 /// else hangs, and waited for, as a change of any part counts as a renewal, as long as the slower of them takes.
-fn together(identity: &str, parts: &[Record]) -> Record {
+fn together(identity: &str, parts: &[LeaderElectionRecord]) -> LeaderElectionRecord {
     let others = || parts.iter().filter(|record| record.is_held() && record.holder != identity);
     let own = parts.iter().find(|record| record.holder == identity);
     let leader_transitions = transitions(parts);
     let Some(record) = others().max_by_key(|record| record.renew_time).or(own) else {
-        return Record { leader_transitions, ..parts.last().cloned().unwrap_or_default() };
+        return LeaderElectionRecord { leader_transitions, ..parts.last().cloned().unwrap_or_default() };
     };
     let slowest = others().filter_map(|record| record.lease_duration_seconds).max();
-    Record {
+    LeaderElectionRecord {
         lease_duration_seconds: slowest.or(record.lease_duration_seconds),
         leader_transitions,
         // No renewal of either repeats what was there before.
@@ -129,7 +133,7 @@ fn together(identity: &str, parts: &[Record]) -> Record {
     }
 }
 
-fn transitions(parts: &[Record]) -> Option<i32> {
+fn transitions(parts: &[LeaderElectionRecord]) -> Option<i32> {
     parts.iter().filter_map(|record| record.leader_transitions).max()
 }
 
@@ -137,17 +141,21 @@ fn transitions(parts: &[Record]) -> Option<i32> {
 mod tests {
     use super::*;
 
-    fn held_by(holder: &str, seconds: i32) -> Record {
-        Record { holder: holder.into(), lease_duration_seconds: Some(seconds), ..Record::default() }
+    fn held_by(holder: &str, seconds: i32) -> LeaderElectionRecord {
+        LeaderElectionRecord {
+            holder: holder.into(),
+            lease_duration_seconds: Some(seconds),
+            ..LeaderElectionRecord::default()
+        }
     }
 
-    fn holder(endpoints: &Record, lease: &Record) -> String {
+    fn holder(endpoints: &LeaderElectionRecord, lease: &LeaderElectionRecord) -> String {
         together("me", &[endpoints.clone(), lease.clone()]).holder
     }
 
     #[test]
     fn whoever_holds_one_of_the_two_is_waited_for() {
-        let (me, other, nobody) = (held_by("me", 15), held_by("other", 10), Record::default());
+        let (me, other, nobody) = (held_by("me", 15), held_by("other", 10), LeaderElectionRecord::default());
         for (endpoints, lease, expected) in [
             (&nobody, &nobody, ""),
             (&other, &nobody, "other"),
@@ -167,7 +175,7 @@ mod tests {
     fn of_two_others_the_one_that_renewed_last_is_named_and_the_one_that_takes_longer_is_waited_for() {
         let renewed = |holder, seconds, second| {
             let renew_time = k8s_openapi::jiff::Timestamp::from_second(second).ok();
-            Record { renew_time, ..held_by(holder, seconds) }
+            LeaderElectionRecord { renew_time, ..held_by(holder, seconds) }
         };
         for (endpoints, lease, named) in [
             // The Lease of one that did not get the Endpoints, which somebody renews.
@@ -183,8 +191,8 @@ mod tests {
     #[test]
     fn the_count_goes_on_from_the_higher_one_and_time_from_the_later_one() {
         let time = |second| k8s_openapi::jiff::Timestamp::from_second(second).ok();
-        let endpoints = Record { leader_transitions: Some(0), renew_time: time(9), ..held_by("me", 10) };
-        let lease = Record { leader_transitions: Some(4), renew_time: time(7), ..held_by("me", 10) };
+        let endpoints = LeaderElectionRecord { leader_transitions: Some(0), renew_time: time(9), ..held_by("me", 10) };
+        let lease = LeaderElectionRecord { leader_transitions: Some(4), renew_time: time(7), ..held_by("me", 10) };
         let together = together("me", &[endpoints, lease]);
         assert_eq!((together.leader_transitions, together.renew_time), (Some(4), time(9)));
     }

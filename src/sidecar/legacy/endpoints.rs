@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::jiff::Timestamp;
+use podium_campaign::{LeaderElectionRecord, LockFormat, ObjectLock};
 use serde::{Deserialize, Serialize};
 
-use super::object::{Keeps, ObjectLock, UNREADABLE};
-use super::record::Record;
-
 /// An annotation on an Endpoints object as the lock.
-pub type EndpointsLock = ObjectLock<Endpoints>;
+pub type EndpointsLock = ObjectLock<LeaderAnnotation>;
 
 /// The annotation that holds the record, as JSON.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
@@ -26,27 +24,35 @@ struct Leader {
     leader_transitions: i32,
 }
 
-impl Keeps for Endpoints {
+/// The record in an annotation.
+#[derive(Clone, Copy, Debug)]
+pub enum LeaderAnnotation {}
+
+impl LockFormat for LeaderAnnotation {
+    type Object = Endpoints;
+
     const TICK: Duration = Duration::from_secs(1);
 
-    fn record(&self) -> Record {
-        let Some(text) = self.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LEADER)) else {
-            return Record::default();
+    fn record(endpoints: &Endpoints) -> LeaderElectionRecord {
+        let Some(text) = endpoints.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LEADER)) else {
+            return LeaderElectionRecord::default();
         };
         match serde_json::from_str(text) {
-            Ok(Leader { holder_identity, lease_duration_seconds, acquire_time, renew_time, leader_transitions }) => Record {
-                holder: holder_identity,
-                lease_duration_seconds: Some(lease_duration_seconds),
-                acquire_time,
-                renew_time,
-                leader_transitions: Some(leader_transitions),
-            },
-            Err(_) => Record { holder: UNREADABLE.into(), ..Record::default() },
+            Ok(Leader { holder_identity, lease_duration_seconds, acquire_time, renew_time, leader_transitions }) => {
+                LeaderElectionRecord {
+                    holder: holder_identity,
+                    lease_duration_seconds: Some(lease_duration_seconds),
+                    acquire_time,
+                    renew_time,
+                    leader_transitions: Some(leader_transitions),
+                }
+            }
+            Err(_) => LeaderElectionRecord::unreadable(),
         }
     }
 
-    fn keep(&mut self, record: Record) {
-        let Record { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions } = record;
+    fn set_record(endpoints: &mut Endpoints, record: LeaderElectionRecord) {
+        let LeaderElectionRecord { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions } = record;
         let leader = Leader {
             holder_identity: holder,
             lease_duration_seconds: lease_duration_seconds.unwrap_or_default(),
@@ -56,7 +62,7 @@ impl Keeps for Endpoints {
         };
         // Text and numbers only: there is nothing that JSON could not hold.
         let text = serde_json::to_string(&leader).unwrap_or_default();
-        self.metadata.annotations.get_or_insert_default().insert(LEADER.into(), text);
+        endpoints.metadata.annotations.get_or_insert_default().insert(LEADER.into(), text);
     }
 }
 
@@ -79,11 +85,11 @@ mod tests {
 
     #[test]
     fn a_record_of_the_old_sidecar_is_read_and_written_byte_for_byte() {
-        let record = endpoints(WRITTEN).record();
+        let record = LeaderAnnotation::record(&endpoints(WRITTEN));
         assert_eq!((record.holder.as_str(), record.lease_duration_seconds), ("contrib05-0-irgkv", Some(10)));
         assert_eq!(record.renew_time, "2026-11-20T18:10:32Z".parse().ok());
         let mut written = endpoints("");
-        written.keep(record);
+        LeaderAnnotation::set_record(&mut written, record);
         assert_eq!(written, endpoints(WRITTEN));
     }
 
@@ -91,18 +97,26 @@ mod tests {
     fn times_are_written_in_whole_seconds() {
         let mut written = Endpoints::default();
         let time = Some("2026-11-20T18:10:32.987654Z".parse().unwrap());
-        written.keep(Record { holder: "a".into(), acquire_time: time, renew_time: time, ..Record::default() });
+        LeaderAnnotation::set_record(
+            &mut written,
+            LeaderElectionRecord {
+                holder: "a".into(),
+                acquire_time: time,
+                renew_time: time,
+                ..LeaderElectionRecord::default()
+            },
+        );
         let expected = r#"{"holderIdentity":"a","leaseDurationSeconds":0,"acquireTime":"2026-11-20T18:10:32Z","renewTime":"2026-11-20T18:10:32Z","leaderTransitions":0}"#;
         assert_eq!(written, endpoints(expected));
     }
 
     #[test]
     fn without_the_annotation_nobody_leads_and_one_that_cannot_be_read_is_waited_for() {
-        assert_eq!(Endpoints::default().record(), Record::default());
+        assert_eq!(LeaderAnnotation::record(&Endpoints::default()), LeaderElectionRecord::default());
         for edited in ["", "{", "leader", r#"{"renewTime":"yesterday"}"#, r#"{"leaseDurationSeconds":"ten"}"#] {
-            assert!(endpoints(edited).record().is_held(), "{edited}");
+            assert!(LeaderAnnotation::record(&endpoints(edited)).is_held(), "{edited}");
         }
-        assert!(!endpoints("{}").record().is_held());
-        assert_eq!(endpoints(r#"{"holderIdentity":"a","more":1}"#).record().holder, "a");
+        assert!(!LeaderAnnotation::record(&endpoints("{}")).is_held());
+        assert_eq!(LeaderAnnotation::record(&endpoints(r#"{"holderIdentity":"a","more":1}"#)).holder, "a");
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 
 /// client-go's `LeaderElectionRecord`. Its times are for people: no clock is ever compared with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+pub struct LeaderElectionRecord {
     /// Who holds the lock; empty: nobody.
     pub holder: String,
     /// How long the holder is to be waited for, in seconds. Absent in what others half filled.
@@ -21,7 +21,12 @@ pub struct Record {
     pub leader_transitions: Option<i32>,
 }
 
-impl Record {
+impl LeaderElectionRecord {
+    /// Returns the record that stands for one that cannot be read. It counts as held: somebody may lead.
+    pub fn unreadable() -> Self {
+        Self { holder: "(unreadable)".into(), ..Self::default() }
+    }
+
     /// Whether somebody holds the lock, rightfully or not any more.
     pub fn is_held(&self) -> bool {
         !self.holder.is_empty()
@@ -101,7 +106,7 @@ fn floor(time: Timestamp, tick: Duration) -> Timestamp {
 
 /// Which object, and which version of it. Opaque: versions are compared for equality only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct ObjectVersion {
     /// `metadata.uid`
     pub uid: String,
     /// `metadata.resourceVersion`
@@ -110,24 +115,24 @@ pub struct Version {
 
 /// A lock as it was read, with the object that a write goes back into.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen<O> {
+pub struct LockState<O> {
     /// What it says.
-    pub record: Record,
+    pub record: LeaderElectionRecord,
     /// The version that says so.
-    pub version: Version,
+    pub version: ObjectVersion,
     /// The Election that claims this lock as its own, if one does.
     pub claimed_by: Option<String>,
     /// Of a lock that is made of several objects, what each of them says; else empty. Whoever waits for the holder to renew
     /// takes a change of any of these for a renewal.
-    pub parts: Vec<Record>,
+    pub parts: Vec<LeaderElectionRecord>,
     /// The object itself: everything that others wrote into it is kept by a write.
     pub object: O,
 }
 
-impl<O> Seen<O> {
+impl<O> LockState<O> {
     /// Returns how the lock differs from the record that was to be written, in any of its parts, for people. An admission policy or
     /// a webhook may change a write, and the API server answers 200 all the same. `None`: it was written as asked.
-    pub fn difference(&self, asked: &Record) -> Option<String> {
+    pub fn difference(&self, asked: &LeaderElectionRecord) -> Option<String> {
         let parts = if self.parts.is_empty() { slice::from_ref(&self.record) } else { &self.parts };
         parts.iter().find_map(|part| part.difference(asked))
     }
@@ -146,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_new_lock_is_written_as_client_go_writes_it() {
-        let first = Record::first("a", DURATION, at(7), TICK);
-        let expected = Record {
+        let first = LeaderElectionRecord::first("a", DURATION, at(7), TICK);
+        let expected = LeaderElectionRecord {
             holder: "a".into(),
             lease_duration_seconds: Some(15),
             acquire_time: Some(at(7)),
@@ -159,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_renewal_keeps_when_it_was_acquired_and_a_takeover_counts() {
-        let first = Record::first("a", DURATION, at(7), TICK);
+        let first = LeaderElectionRecord::first("a", DURATION, at(7), TICK);
         let renewed = first.held_by("a", DURATION, at(9), TICK);
         assert_eq!((renewed.acquire_time, renewed.renew_time), (Some(at(7)), Some(at(9))));
         assert_eq!(renewed.leader_transitions, Some(0));
@@ -169,8 +174,10 @@ mod tests {
 
     #[test]
     fn a_release_empties_the_holder_with_the_shortest_duration_and_keeps_the_count() {
-        let released = Record::first("a", DURATION, at(7), TICK).held_by("b", DURATION, at(8), TICK).released(at(9), TICK);
-        let expected = Record {
+        let released = LeaderElectionRecord::first("a", DURATION, at(7), TICK)
+            .held_by("b", DURATION, at(8), TICK)
+            .released(at(9), TICK);
+        let expected = LeaderElectionRecord {
             holder: String::new(),
             lease_duration_seconds: Some(1),
             acquire_time: Some(at(9)),
@@ -182,7 +189,7 @@ mod tests {
 
     #[test]
     fn no_renewal_ever_repeats_a_record_even_if_the_clock_stands_still_or_is_set_back() {
-        let mut records = vec![Record::first("a", DURATION, at(7), TICK)];
+        let mut records = vec![LeaderElectionRecord::first("a", DURATION, at(7), TICK)];
         for now in [7, 7, 3, 8] {
             records.push(records[records.len() - 1].held_by("a", DURATION, at(now), TICK));
         }
@@ -192,7 +199,7 @@ mod tests {
 
     #[test]
     fn where_a_lock_holds_whole_seconds_only_each_renewal_is_a_later_second() {
-        let mut records = vec![Record::first("a", DURATION, at(1_700_000), Duration::from_secs(1))];
+        let mut records = vec![LeaderElectionRecord::first("a", DURATION, at(1_700_000), Duration::from_secs(1))];
         for now in [1_900_000, 2_100_000, 9_999_999] {
             records.push(records[records.len() - 1].held_by("a", DURATION, at(now), Duration::from_secs(1)));
         }
@@ -202,9 +209,9 @@ mod tests {
 
     #[test]
     fn a_write_is_compared_with_the_answer_field_by_field_and_in_every_part() {
-        let asked = Record::first("a", DURATION, at(7), TICK);
-        let version = Version { uid: "u".into(), resource_version: "1".into() };
-        let seen = |record: &Record, parts: &[&Record]| Seen {
+        let asked = LeaderElectionRecord::first("a", DURATION, at(7), TICK);
+        let version = ObjectVersion { uid: "u".into(), resource_version: "1".into() };
+        let seen = |record: &LeaderElectionRecord, parts: &[&LeaderElectionRecord]| LockState {
             record: record.clone(),
             version: version.clone(),
             claimed_by: None,
@@ -214,11 +221,14 @@ mod tests {
         assert_eq!(seen(&asked, &[]).difference(&asked), None);
         assert_eq!(seen(&asked, &[&asked, &asked]).difference(&asked), None);
         for (changed, field) in [
-            (Record { holder: String::new(), ..asked.clone() }, "holderIdentity is \"\" instead of \"a\""),
-            (Record { lease_duration_seconds: None, ..asked.clone() }, "leaseDurationSeconds is None instead of Some(15)"),
-            (Record { renew_time: Some(at(6)), ..asked.clone() }, "renewTime is another"),
-            (Record { acquire_time: None, ..asked.clone() }, "acquireTime is missing"),
-            (Record { leader_transitions: Some(7), ..asked.clone() }, "leaderTransitions"),
+            (LeaderElectionRecord { holder: String::new(), ..asked.clone() }, "holderIdentity is \"\" instead of \"a\""),
+            (
+                LeaderElectionRecord { lease_duration_seconds: None, ..asked.clone() },
+                "leaseDurationSeconds is None instead of Some(15)",
+            ),
+            (LeaderElectionRecord { renew_time: Some(at(6)), ..asked.clone() }, "renewTime is another"),
+            (LeaderElectionRecord { acquire_time: None, ..asked.clone() }, "acquireTime is missing"),
+            (LeaderElectionRecord { leader_transitions: Some(7), ..asked.clone() }, "leaderTransitions"),
         ] {
             for seen in [seen(&changed, &[]), seen(&asked, &[&changed, &asked]), seen(&asked, &[&asked, &changed])] {
                 let difference = seen.difference(&asked).unwrap_or_default();
@@ -229,14 +239,17 @@ mod tests {
 
     #[test]
     fn what_others_wrote_more_finely_is_written_as_the_lock_can_hold_it() {
-        let acquired = Record { acquire_time: Some(at(1_500_000)), ..Record::first("a", DURATION, at(1), TICK) };
+        let acquired = LeaderElectionRecord {
+            acquire_time: Some(at(1_500_000)),
+            ..LeaderElectionRecord::first("a", DURATION, at(1), TICK)
+        };
         let renewed = acquired.held_by("a", DURATION, at(2_700_000), Duration::from_secs(1));
         assert_eq!((renewed.acquire_time, renewed.renew_time), (Some(at(1_000_000)), Some(at(2_000_000))));
     }
 
     #[test]
     fn a_holder_without_a_usable_duration_is_waited_for_as_oneself_would_be() {
-        let record = |seconds| Record { lease_duration_seconds: seconds, ..Record::default() };
+        let record = |seconds| LeaderElectionRecord { lease_duration_seconds: seconds, ..LeaderElectionRecord::default() };
         for seconds in [None, Some(0), Some(-1)] {
             assert_eq!(record(seconds).lease_duration(DURATION), DURATION);
         }

@@ -34,10 +34,10 @@ impl Default for Timing {
     }
 }
 
-/// Settings that cannot work. Says which, and what would.
+/// CampaignConfig that cannot work. Says which, and what would.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
-pub struct InvalidSettings {
+pub struct InvalidConfig {
     /// The field: `lease_duration`, `renew_deadline`, `retry_period` or `identity`.
     pub field: &'static str,
     /// What is wrong with it, and what to write instead.
@@ -49,9 +49,9 @@ impl Timing {
     ///
     /// # Errors
     /// The first field that does not, with the remedy.
-    pub fn validate(&self) -> Result<(), InvalidSettings> {
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         let Self { lease_duration, renew_deadline, retry_period } = *self;
-        let invalid = |field, problem| Err(InvalidSettings { field, problem });
+        let invalid = |field, problem| Err(InvalidConfig { field, problem });
         if lease_duration.subsec_nanos() != 0 || lease_duration.as_secs() == 0 {
             return invalid("lease_duration", format!("is {lease_duration:?}: use whole seconds, at least 1s"));
         }
@@ -86,7 +86,7 @@ pub type HasEnded = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Who campaigns, and how.
 #[derive(Clone)]
-pub struct Settings {
+pub struct CampaignConfig {
     /// Who this is: what the lock names as its holder. Unique among those who campaign.
     pub identity: String,
     /// The durations.
@@ -102,7 +102,7 @@ pub struct Settings {
     pub resumes: bool,
 }
 
-impl Settings {
+impl CampaignConfig {
     /// With client-go's durations, and without knowledge of former lives.
     pub fn new(identity: impl Into<String>) -> Self {
         Self {
@@ -124,20 +124,20 @@ impl Settings {
     ///
     /// # Errors
     /// The first field that does not, with the remedy.
-    pub fn validate(&self) -> Result<(), InvalidSettings> {
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _ } = self;
         if identity.is_empty() {
             let problem = "is empty: an empty holder means that nobody leads".into();
-            return Err(InvalidSettings { field: "identity", problem });
+            return Err(InvalidConfig { field: "identity", problem });
         }
         timing.validate()
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for CampaignConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _ } = self;
-        formatter.debug_struct("Settings").field("identity", identity).field("timing", timing).finish_non_exhaustive()
+        formatter.debug_struct("CampaignConfig").field("identity", identity).field("timing", timing).finish_non_exhaustive()
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
             assert_eq!(timing(lease, renew, retry).validate(), Ok(()));
         }
         assert_eq!(timing(1000, 500, 250).validate(), Ok(()));
-        assert_eq!(Settings::new("me").validate(), Ok(()));
+        assert_eq!(CampaignConfig::new("me").validate(), Ok(()));
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
             assert_eq!(error.field, field, "{error}");
             assert!(error.to_string().contains(remedy), "{error}");
         }
-        assert_eq!(Settings::new("").validate().unwrap_err().field, "identity");
+        assert_eq!(CampaignConfig::new("").validate().unwrap_err().field, "identity");
         let most = Timing { renew_deadline: Duration::MAX / 2, ..timing(15_000, 0, 2_000) };
         assert_eq!(most.validate().unwrap_err().field, "lease_duration");
         let most = Timing { retry_period: Duration::MAX, ..timing(15_000, 10_000, 0) };

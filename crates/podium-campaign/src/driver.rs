@@ -10,14 +10,13 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::action::{Action, Answer, Waits};
+use super::action::{Action, LockResponse, Waits};
 use super::campaigner::Campaigner;
-use super::clock::Clock;
-use super::leadership::{Leadership, Standing};
-use super::lock::{Failure, Lock};
-use super::moment::Moment;
-use super::record::Record;
-use super::settings::{InvalidSettings, Settings};
+use super::clock::{Clock, Moment};
+use super::config::{CampaignConfig, InvalidConfig};
+use super::leadership::{Leadership, LeadershipState};
+use super::lock::{Lock, LockError};
+use super::record::LeaderElectionRecord;
 
 /// The campaign is over for good: the lock belongs to an Election, whose leader the controller elects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,14 +30,14 @@ pub struct Claimed {
 
 /// What a request was answered, when it was sent, and what it was to write.
 struct Answered<O> {
-    answer: Result<Answer<O>, Failure>,
+    answer: Result<LockResponse<O>, LockError>,
     asked: Moment,
-    wrote: Option<Record>,
+    wrote: Option<LeaderElectionRecord>,
 }
 
 /// How often a leader was to renew, since its process began: once for each request that was to keep the lead.
 #[derive(Debug, Default)]
-pub(crate) struct Renewals {
+pub struct Renewals {
     /// It was renewed.
     pub succeeded: AtomicU64,
     /// It was not: refused, not answered, or the lock could not even be read after that.
@@ -51,7 +50,7 @@ pub struct Campaign<L: Lock> {
     lock: L,
     clock: Clock,
     campaigner: Campaigner<L::Object>,
-    standing: watch::Sender<Standing>,
+    state: watch::Sender<LeadershipState>,
     renewals: Arc<Renewals>,
     trouble: Option<String>,
     /// The last trouble is one that a person has to mend.
@@ -66,23 +65,23 @@ impl<L: Lock> Campaign<L> {
     /// A campaign that has not begun. Times are those of the machine's clocks.
     ///
     /// # Errors
-    /// Settings that do not work: the field, and the remedy.
-    pub fn new(lock: L, settings: Settings) -> Result<Self, InvalidSettings> {
+    /// CampaignConfig that do not work: the field, and the remedy.
+    pub fn new(lock: L, settings: CampaignConfig) -> Result<Self, InvalidConfig> {
         Self::with_clock(lock, settings, Clock::machine())
     }
 
     /// The same on other clocks.
     ///
     /// # Errors
-    /// Settings that do not work: the field, and the remedy.
-    pub fn with_clock(lock: L, settings: Settings, clock: Clock) -> Result<Self, InvalidSettings> {
+    /// CampaignConfig that do not work: the field, and the remedy.
+    pub fn with_clock(lock: L, settings: CampaignConfig, clock: Clock) -> Result<Self, InvalidConfig> {
         settings.validate()?;
-        let standing = watch::Sender::new(Standing::default());
+        let state = watch::Sender::new(LeadershipState::default());
         Ok(Self {
             lock,
             clock,
             campaigner: Campaigner::new(settings, L::TICK),
-            standing,
+            state,
             renewals: Arc::default(),
             trouble: None,
             denied: false,
@@ -94,18 +93,18 @@ impl<L: Lock> Campaign<L> {
 
     /// Tells those who listen to this sender. Somebody else goes on to tell them when an Election has claimed the lock: a lead
     /// that the Election left to this process is not interrupted meanwhile.
-    pub(crate) fn telling(self, standing: watch::Sender<Standing>) -> Self {
-        Self { standing, is_succeeded: true, ..self }
+    pub fn publish_to(self, state: watch::Sender<LeadershipState>) -> Self {
+        Self { state, is_succeeded: true, ..self }
     }
 
     /// Counts renewals here.
-    pub(crate) fn counting(self, renewals: Arc<Renewals>) -> Self {
+    pub fn count_renewals(self, renewals: Arc<Renewals>) -> Self {
         Self { renewals, ..self }
     }
 
     /// Tells who leads, now and while the campaign runs.
     pub fn leadership(&self) -> Leadership {
-        Leadership::new(self.standing.subscribe(), self.clock.clone())
+        Leadership::new(self.state.subscribe(), self.clock.clone())
     }
 
     /// Campaigns, leads, and campaigns again when leadership was lost, until `stop` completes; then releases the lock, if it
@@ -212,20 +211,20 @@ impl<L: Lock> Campaign<L> {
         };
         let request = async {
             match action {
-                Action::Create(record) => self.lock.create(record).await.map(Answer::Written),
-                Action::Update(seen, record) => self.lock.update(*seen, record).await.map(Answer::Written),
-                _ => self.lock.get().await.map(Answer::Read),
+                Action::Create(record) => self.lock.create(record).await.map(LockResponse::Written),
+                Action::Update(seen, record) => self.lock.update(*seen, record).await.map(LockResponse::Written),
+                _ => self.lock.get().await.map(LockResponse::Read),
             }
         };
         let answer = timeout(patience, request).await;
-        let answer = answer.unwrap_or_else(|_| Err(Failure::Unknown("the API server did not answer in time".into())));
+        let answer = answer.unwrap_or_else(|_| Err(LockError::Unknown("the API server did not answer in time".into())));
         Answered { answer, asked, wrote }
     }
 
     fn take(&mut self, Answered { answer, asked, wrote }: Answered<L::Object>) {
         let answer = answer.unwrap_or_else(|failure| self.fail(failure));
         let difference = match (&answer, &wrote) {
-            (Answer::Written(seen), Some(record)) => seen.difference(record),
+            (LockResponse::Written(seen), Some(record)) => seen.difference(record),
             _ => None,
         };
         if let Some(difference) = &difference {
@@ -237,9 +236,9 @@ impl<L: Lock> Campaign<L> {
         }
         if self.campaigner.leads(asked) {
             let count = match answer {
-                Answer::Written(_) if difference.is_none() => Some(&self.renewals.succeeded),
-                Answer::Written(_) | Answer::Refused | Answer::Unknown => Some(&self.renewals.failed),
-                Answer::Read(_) => None,
+                LockResponse::Written(_) if difference.is_none() => Some(&self.renewals.succeeded),
+                LockResponse::Written(_) | LockResponse::Refused | LockResponse::Unknown => Some(&self.renewals.failed),
+                LockResponse::Read(_) => None,
             };
             count.map(|count| count.fetch_add(1, Ordering::Relaxed));
         }
@@ -277,20 +276,20 @@ impl<L: Lock> Campaign<L> {
         })
     }
 
-    fn fail(&mut self, failure: Failure) -> Answer<L::Object> {
+    fn fail(&mut self, failure: LockError) -> LockResponse<L::Object> {
         let (message, answer) = match failure {
-            Failure::Conflict(message) => {
+            LockError::Conflict(message) => {
                 debug!("{}: {message}", self.lock.describe());
-                return Answer::Refused;
+                return LockResponse::Refused;
             }
-            Failure::Denied(message) => {
+            LockError::Denied(message) => {
                 self.denied = true;
-                (message, Answer::Refused)
+                (message, LockResponse::Refused)
             }
-            Failure::Unknown(message) => (message, Answer::Unknown),
-            Failure::Busy { message, after } => {
+            LockError::Unknown(message) => (message, LockResponse::Unknown),
+            LockError::Busy { message, after } => {
                 self.held_off = self.clock.moment() + after;
-                (message, Answer::Unknown)
+                (message, LockResponse::Unknown)
             }
         };
         self.complain(message);
@@ -309,7 +308,7 @@ impl<L: Lock> Campaign<L> {
         if self.is_succeeded && self.campaigner.is_adopted() {
             return;
         }
-        let standing = Standing {
+        let state = LeadershipState {
             holder: self.campaigner.holder().map(|(identity, until)| (identity.to_owned(), until)),
             confirmed: self.campaigner.confirmed(),
             leads_until: self.campaigner.leads_until(),
@@ -319,9 +318,9 @@ impl<L: Lock> Campaign<L> {
             trouble: self.trouble.clone().or_else(|| self.has_twin.then(|| self.twin())),
             waits_for: self.waits_for(),
         };
-        self.standing.send_if_modified(|known| {
-            let news = *known != standing;
-            *known = standing;
+        self.state.send_if_modified(|known| {
+            let news = *known != state;
+            *known = state;
             news
         });
     }

@@ -24,7 +24,7 @@ pub enum Weather {
 }
 
 pub struct State {
-    pub lock: Option<Seen<()>>,
+    pub lock: Option<LockState<()>>,
     revision: u64,
     weather: Weather,
     requests: u32,
@@ -34,7 +34,7 @@ pub struct State {
 #[derive(Clone)]
 pub struct Shared {
     pub state: Arc<Mutex<State>>,
-    pub changes: broadcast::Sender<Option<Seen<()>>>,
+    pub changes: broadcast::Sender<Option<LockState<()>>>,
     watched: bool,
 }
 
@@ -56,7 +56,7 @@ impl Shared {
         self.state.lock().unwrap().requests
     }
 
-    async fn request(&self) -> Result<Weather, Failure> {
+    async fn request(&self) -> Result<Weather, LockError> {
         let weather = {
             let mut state = self.state.lock().unwrap();
             state.requests += 1;
@@ -64,25 +64,26 @@ impl Shared {
         };
         match weather {
             Weather::Silent => std::future::pending().await,
-            Weather::Denied => Err(Failure::Denied("grant the right".into())),
+            Weather::Denied => Err(LockError::Denied("grant the right".into())),
             weather => Ok(weather),
         }
     }
 
-    async fn write(&self, guard: Option<Version>, record: Record) -> Result<Seen<()>, Failure> {
+    async fn write(&self, guard: Option<ObjectVersion>, record: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
         let weather = self.request().await?;
         let written = {
             let mut state = self.state.lock().unwrap();
             if state.lock.as_ref().map(|seen| seen.version.clone()) != guard {
-                return Err(Failure::Conflict("another version".into()));
+                return Err(LockError::Conflict("another version".into()));
             }
             if let (Weather::Kept, Some(lock)) = (weather, &state.lock) {
                 return Ok(lock.clone());
             }
-            let record = if weather == Weather::Altered { Record { holder: String::new(), ..record } } else { record };
+            let record =
+                if weather == Weather::Altered { LeaderElectionRecord { holder: String::new(), ..record } } else { record };
             state.revision += 1;
-            let version = Version { uid: "uid".into(), resource_version: state.revision.to_string() };
-            let seen = Seen { record, version, claimed_by: None, parts: Vec::new(), object: () };
+            let version = ObjectVersion { uid: "uid".into(), resource_version: state.revision.to_string() };
+            let seen = LockState { record, version, claimed_by: None, parts: Vec::new(), object: () };
             state.lock = Some(seen.clone());
             seen
         };
@@ -100,20 +101,20 @@ impl Lock for Shared {
         "Lease default/test".into()
     }
 
-    async fn get(&self) -> Result<Option<Seen<()>>, Failure> {
+    async fn get(&self) -> Result<Option<LockState<()>>, LockError> {
         self.request().await?;
         Ok(self.state.lock().unwrap().lock.clone())
     }
 
-    async fn create(&self, record: Record) -> Result<Seen<()>, Failure> {
+    async fn create(&self, record: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
         self.write(None, record).await
     }
 
-    async fn update(&self, seen: Seen<()>, record: Record) -> Result<Seen<()>, Failure> {
+    async fn update(&self, seen: LockState<()>, record: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
         self.write(Some(seen.version), record).await
     }
 
-    fn changes(&self) -> BoxStream<'static, Option<Seen<()>>> {
+    fn changes(&self) -> BoxStream<'static, Option<LockState<()>>> {
         if !self.watched {
             return futures::stream::pending().boxed();
         }

@@ -9,12 +9,11 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::clock::Clock;
-use super::moment::Moment;
+use super::clock::{Clock, Moment};
 
 /// What whoever watches a lock has last learnt: a campaign, or one who only follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub struct LeadershipState {
     /// Whom the lock names, and until when that counts.
     pub holder: Option<(String, Moment)>,
     /// When the server last said so.
@@ -58,13 +57,14 @@ pub struct Lead {
 /// starves, never claims leadership beyond its deadline.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    standing: watch::Receiver<Standing>,
+    state: watch::Receiver<LeadershipState>,
     clock: Clock,
 }
 
 impl Leadership {
-    pub(crate) fn new(standing: watch::Receiver<Standing>, clock: Clock) -> Self {
-        Self { standing, clock }
+    /// Returns the leadership that this channel describes, by this clock.
+    pub fn new(state: watch::Receiver<LeadershipState>, clock: Clock) -> Self {
+        Self { state, clock }
     }
 
     /// Whether this campaigner leads at this moment.
@@ -80,33 +80,33 @@ impl Leadership {
     /// Its lead at this moment. `None`: it does not lead.
     pub fn lead(&self) -> Option<Lead> {
         let (leads_until, term) = {
-            let standing = self.standing.borrow();
-            (standing.leads_until, standing.term)
+            let state = self.state.borrow();
+            (state.leads_until, state.term)
         };
         let now = self.clock.moment();
         leads_until.filter(|until| now < *until).map(|until| Lead { until, term })
     }
 
     /// All that is known, and the moment at which it is looked at.
-    pub(crate) fn look(&self) -> (Standing, Moment) {
-        let standing = self.standing.borrow().clone();
+    pub fn look(&self) -> (LeadershipState, Moment) {
+        let state = self.state.borrow().clone();
         // In this order: what was learnt does not count longer because the clock was read before.
-        (standing, self.clock.moment())
+        (state, self.clock.moment())
     }
 
     /// The term of the leader. `None`: nobody leads, or the leader is somebody else who alone knows it.
     pub fn term(&self) -> Option<u64> {
-        self.standing.borrow().term
+        self.state.borrow().term
     }
 
     /// When the leader's term began, by the clock of whoever began it.
     pub fn since(&self) -> Option<Timestamp> {
-        self.standing.borrow().since
+        self.state.borrow().since
     }
 
     /// Whom the lock names. `None`: nobody, or the lock was not read yet.
     pub fn holder(&self) -> Option<Holder> {
-        let Standing { holder, confirmed, .. } = self.standing.borrow().clone();
+        let LeadershipState { holder, confirmed, .. } = self.state.borrow().clone();
         let (identity, counts_until) = holder?;
         let now = self.clock.moment();
         Some(Holder { identity, age: now - confirmed?, expired: now >= counts_until })
@@ -114,23 +114,23 @@ impl Leadership {
 
     /// Why the campaign does not get on, if it does not: in one sentence, with what to do.
     pub fn trouble(&self) -> Option<String> {
-        self.standing.borrow().trouble.clone()
+        self.state.borrow().trouble.clone()
     }
 
     /// Whether the API server denies what the campaign needs, so that it cannot get on before a person acts.
     pub fn is_denied(&self) -> bool {
-        self.standing.borrow().denied
+        self.state.borrow().denied
     }
 
     /// Waits until something is learnt anew: another holder, a renewal, a trouble. `false`: the campaign is over.
     pub async fn changed(&mut self) -> bool {
-        self.standing.changed().await.is_ok()
+        self.state.changed().await.is_ok()
     }
 
     /// Waits until this campaigner leads. `false`: the campaign is over, and it never will.
     pub async fn gained(&mut self) -> bool {
         loop {
-            self.standing.mark_unchanged();
+            self.state.mark_unchanged();
             if self.leads() {
                 return true;
             }
@@ -143,10 +143,10 @@ impl Leadership {
     /// Waits until this campaigner does not lead.
     pub async fn lost(&mut self) {
         loop {
-            self.standing.mark_unchanged();
+            self.state.mark_unchanged();
             let Some(left) = self.left() else { return };
             tokio::select! {
-                learnt = self.standing.changed() => {
+                learnt = self.state.changed() => {
                     if learnt.is_err() {
                         // Nobody renews any more, and what was won stays won until its deadline.
                         sleep(left).await;

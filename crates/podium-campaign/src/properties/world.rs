@@ -17,7 +17,7 @@ pub enum Step {
     /// The server does what was asked, and the answer is on its way.
     Serve(usize),
     /// The answer arrives.
-    Answer(usize),
+    LockResponse(usize),
     /// All of these in a row.
     Round(usize),
     /// The same, but the server stores something else, and answers success.
@@ -55,16 +55,19 @@ pub enum Alteration {
 pub use Alteration::{AnotherHolder, DropHolder, DropTime, Keep, KeepTime, Longer, Shorter};
 
 impl Alteration {
-    fn of(self, asked: &Record, before: &Record) -> Record {
+    fn of(self, asked: &LeaderElectionRecord, before: &LeaderElectionRecord) -> LeaderElectionRecord {
         let asked = asked.clone();
         match self {
             Keep => before.clone(),
-            KeepTime => Record { renew_time: before.renew_time, ..asked },
-            DropTime => Record { renew_time: None, ..asked },
-            Longer => Record { lease_duration_seconds: asked.lease_duration_seconds.map(|seconds| seconds + 5), ..asked },
-            DropHolder => Record { holder: String::new(), ..asked },
-            AnotherHolder => Record { holder: "nobody-0".into(), ..asked },
-            Shorter => Record { lease_duration_seconds: Some(1), ..asked },
+            KeepTime => LeaderElectionRecord { renew_time: before.renew_time, ..asked },
+            DropTime => LeaderElectionRecord { renew_time: None, ..asked },
+            Longer => LeaderElectionRecord {
+                lease_duration_seconds: asked.lease_duration_seconds.map(|seconds| seconds + 5),
+                ..asked
+            },
+            DropHolder => LeaderElectionRecord { holder: String::new(), ..asked },
+            AnotherHolder => LeaderElectionRecord { holder: "nobody-0".into(), ..asked },
+            Shorter => LeaderElectionRecord { lease_duration_seconds: Some(1), ..asked },
         }
     }
 
@@ -92,16 +95,16 @@ struct Node {
     /// In percent of true time.
     rate: u64,
     /// What it asked and when, and the answer once the server has done it.
-    asked: Option<(Request, Moment, Option<Answer<()>>)>,
+    asked: Option<(Request, Moment, Option<LockResponse<()>>)>,
 }
 
 pub struct World {
     /// True time, in milliseconds.
     pub time: u64,
     timing: Timing,
-    lock: Option<Seen<()>>,
+    lock: Option<LockState<()>>,
     revision: u64,
-    history: Vec<Option<Seen<()>>>,
+    history: Vec<Option<LockState<()>>>,
     nodes: Vec<Node>,
     late: Vec<Request>,
     rules: Rules,
@@ -110,7 +113,7 @@ pub struct World {
     asks: u64,
 }
 
-fn wrote(request: &Request) -> Option<Record> {
+fn wrote(request: &Request) -> Option<LeaderElectionRecord> {
     match request {
         Action::Create(record) | Action::Update(_, record) => Some(record.clone()),
         _ => None,
@@ -141,7 +144,7 @@ impl World {
     fn campaigner(&self, node: usize, life: u32) -> Campaigner<()> {
         let names = if self.rules.twins { ["a", "a", "c"] } else { ["a", "b", "c"] };
         let identity = format!("{}-{life}", names[node]);
-        let settings = Settings { timing: self.timing, resumes: !self.rules.twins, ..Settings::new(identity) };
+        let settings = CampaignConfig { timing: self.timing, resumes: !self.rules.twins, ..CampaignConfig::new(identity) };
         Campaigner::new(settings, Duration::from_micros(1))
     }
 
@@ -169,13 +172,13 @@ impl World {
     }
 
     /// The API server: compare-and-swap by UID and revision; a write that changes nothing makes no revision.
-    fn apply(&mut self, request: &Request, alteration: Option<Alteration>) -> Answer<()> {
+    fn apply(&mut self, request: &Request, alteration: Option<Alteration>) -> LockResponse<()> {
         let (before, record) = match request {
             Action::Create(record) => (None, record),
             Action::Update(seen, record) => (Some(&**seen), record),
-            _ => return Answer::Read(self.lock.clone()),
+            _ => return LockResponse::Read(self.lock.clone()),
         };
-        let stored = before.map_or_else(Record::default, |seen| seen.record.clone());
+        let stored = before.map_or_else(LeaderElectionRecord::default, |seen| seen.record.clone());
         let record = &alteration.map_or_else(|| record.clone(), |alteration| alteration.of(record, &stored));
         match (&mut self.lock, before) {
             (Some(lock), Some(before)) if lock.version == before.version => {
@@ -187,13 +190,15 @@ impl World {
             }
             (None, None) => {
                 self.revision += 1;
-                let version = Version { uid: format!("u{}", self.revision), resource_version: self.revision.to_string() };
-                self.lock = Some(Seen { record: record.clone(), version, claimed_by: None, parts: Vec::new(), object: () });
+                let version =
+                    ObjectVersion { uid: format!("u{}", self.revision), resource_version: self.revision.to_string() };
+                self.lock =
+                    Some(LockState { record: record.clone(), version, claimed_by: None, parts: Vec::new(), object: () });
             }
-            _ => return Answer::Refused,
+            _ => return LockResponse::Refused,
         }
         self.history.push(self.lock.clone());
-        self.lock.clone().map_or(Answer::Refused, Answer::Written)
+        self.lock.clone().map_or(LockResponse::Refused, LockResponse::Written)
     }
 
     fn serve(&mut self, node: usize, alteration: Option<Alteration>) {
@@ -223,7 +228,7 @@ impl World {
         if answer.is_none() && wrote.is_some() {
             self.late.push(request);
         }
-        self.nodes[node].campaigner.answered(Answer::Unknown, asked, now, wrote);
+        self.nodes[node].campaigner.answered(LockResponse::Unknown, asked, now, wrote);
     }
 
     fn restart(&mut self, node: usize, same: bool) {
@@ -241,7 +246,7 @@ impl World {
             Step::Pass(millis) => self.time += millis,
             Step::Ask(node) => self.ask(node),
             Step::Serve(node) => self.serve(node, None),
-            Step::Answer(node) => self.answer(node),
+            Step::LockResponse(node) => self.answer(node),
             Step::Round(node) => self.round(node, None),
             Step::Altered(node, alteration) => self.round(node, Some(alteration).filter(|_| self.rules.alterations)),
             Step::ServeAltered(node, alteration) => {

@@ -1,7 +1,7 @@
 //! What a campaigner asks for, and what it is answered.
 
-use super::moment::Moment;
-use super::record::{Record, Seen};
+use super::clock::Moment;
+use super::record::{LeaderElectionRecord, LockState};
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,9 +9,9 @@ pub enum Action<O> {
     /// Read the lock from the server.
     Get,
     /// Create the lock with this record.
-    Create(Record),
+    Create(LeaderElectionRecord),
     /// Replace what the lock was seen to say with this record, guarded by UID and resourceVersion.
-    Update(Box<Seen<O>>, Record),
+    Update(Box<LockState<O>>, LeaderElectionRecord),
     /// Nothing until this moment, unless something is heard before.
     Wait(Moment),
     /// Nothing any more: released as far as possible, or claimed by an Election.
@@ -20,11 +20,11 @@ pub enum Action<O> {
 
 /// How a request was answered.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer<O> {
+pub enum LockResponse<O> {
     /// The lock as it is; `None`: there is none.
-    Read(Option<Seen<O>>),
+    Read(Option<LockState<O>>),
     /// The server says that it was written, and that the lock is now so. This may differ from what was asked.
-    Written(Seen<O>),
+    Written(LockState<O>),
     /// It was not written, because the lock is not as it was seen.
     Refused,
     /// There is no telling: no answer in time, or none that says.

@@ -5,15 +5,15 @@
 //! renewal had *arrived*. So whatever lies between the two, the holder has stopped first. And every write is a
 //! compare-and-swap, so that what was waited for is still so when it is written.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::action::{Action, Answer, Waits};
-use super::moment::Moment;
-use super::record::{Record, Seen};
-use super::settings::{JITTER, Settings};
-use crate::hash::fnv;
+use super::action::{Action, LockResponse, Waits};
+use super::clock::Moment;
+use super::config::{CampaignConfig, JITTER};
+use super::record::{LeaderElectionRecord, LockState};
 
 /// How many writes that were not answered are remembered. Of one that is forgotten and then applied, this campaigner thinks
 /// that somebody else wrote it, and waits.
@@ -30,8 +30,8 @@ const TWIN: u32 = 2;
 /// One who campaigns for a lock.
 #[derive(Clone, Debug)]
 pub struct Campaigner<O> {
-    settings: Settings,
-    seen: Option<Seen<O>>,
+    settings: CampaignConfig,
+    seen: Option<LockState<O>>,
     /// When `seen` was first heard to say what it says.
     since: Moment,
     /// When it was last confirmed by the server.
@@ -54,7 +54,7 @@ pub struct Campaigner<O> {
     ended: Option<String>,
     /// The records with the own identity that are no other's: the one found at the first look, which a former life wrote, and
     /// those that were written since, or may have been.
-    own: Vec<Record>,
+    own: Vec<LeaderElectionRecord>,
     /// How many records of the own identity were seen in a row that are not among `own`, after the first look.
     foreign: u32,
     /// Writes in a row that were stored otherwise than asked.
@@ -72,9 +72,10 @@ pub struct Campaigner<O> {
 
 impl<O: Clone> Campaigner<O> {
     /// One who knows nothing yet. `settings` are valid; `tick`: what the lock can tell apart ([`Lock::TICK`](super::Lock::TICK)).
-    pub fn new(settings: Settings, tick: Duration) -> Self {
-        // Differs from one identity to the next, and replays.
-        let seed = fnv(settings.identity.bytes());
+    pub fn new(settings: CampaignConfig, tick: Duration) -> Self {
+        // Differs between identities, and is the same in each run.
+        let mut hasher = DefaultHasher::new();
+        settings.identity.hash(&mut hasher);
         Self {
             settings,
             seen: None,
@@ -96,7 +97,7 @@ impl<O: Clone> Campaigner<O> {
             resigning: None,
             released: false,
             claimed_by: None,
-            random: seed | 1,
+            random: hasher.finish() | 1,
         }
     }
 
@@ -121,7 +122,7 @@ impl<O: Clone> Campaigner<O> {
             return if now < self.look_at { Action::Wait(free_at.min(self.look_at)) } else { Action::Get };
         }
         match &self.seen {
-            None => Action::Create(Record::first(identity, duration, wall, self.tick)),
+            None => Action::Create(LeaderElectionRecord::first(identity, duration, wall, self.tick)),
             Some(seen) => Action::Update(Box::new(seen.clone()), seen.record.held_by(identity, duration, wall, self.tick)),
         }
     }
@@ -140,10 +141,10 @@ impl<O: Clone> Campaigner<O> {
 
     /// Takes in the answer to the action that [`Campaigner::next`] asked for. `asked`: a moment before the request was sent.
     /// `now`: a moment after the answer arrived. `wrote`: the record that it was to write, if it was a write.
-    pub fn answered(&mut self, answer: Answer<O>, asked: Moment, now: Moment, wrote: Option<Record>) {
-        let unknown = matches!(answer, Answer::Unknown);
+    pub fn answered(&mut self, answer: LockResponse<O>, asked: Moment, now: Moment, wrote: Option<LeaderElectionRecord>) {
+        let unknown = matches!(answer, LockResponse::Unknown);
         match answer {
-            Answer::Read(seen) => {
+            LockResponse::Read(seen) => {
                 self.in_doubt = false;
                 self.see(seen, now);
                 // As before, if the next step is what failed: a write that is refused time and again is not hurried.
@@ -151,11 +152,11 @@ impl<O: Clone> Campaigner<O> {
                     self.failures = 0;
                 }
             }
-            Answer::Written(seen) => match wrote {
+            LockResponse::Written(seen) => match wrote {
                 Some(record) if seen.difference(&record).is_none() => self.written(seen, asked, now),
                 _ => self.altered(seen, now),
             },
-            Answer::Refused | Answer::Unknown => {
+            LockResponse::Refused | LockResponse::Unknown => {
                 if let Some(record) = wrote.filter(|_| unknown) {
                     self.in_doubt = true;
                     if self.own.len() == MOST_OWN {
@@ -174,7 +175,7 @@ impl<O: Clone> Campaigner<O> {
     }
 
     /// Takes in that a write was stored as asked.
-    fn written(&mut self, seen: Seen<O>, asked: Moment, now: Moment) {
+    fn written(&mut self, seen: LockState<O>, asked: Moment, now: Moment) {
         self.in_doubt = false;
         (self.failures, self.altered) = (0, 0);
         let led = self.leads(now);
@@ -199,8 +200,8 @@ impl<O: Clone> Campaigner<O> {
     /// Takes in that a write was stored otherwise than asked: an admission policy or a webhook has changed it, and the server
     /// answers success all the same. It counts as refused. Others see what is stored, so nothing leads on it: a shorter duration or
     /// no holder would let them in before this deadline. Where nothing was changed at all, the lead of the last renewal stands.
-    fn altered(&mut self, seen: Seen<O>, now: Moment) {
-        let is_same = |known: &Seen<O>| {
+    fn altered(&mut self, seen: LockState<O>, now: Moment) {
+        let is_same = |known: &LockState<O>| {
             (&known.record, &known.parts, &known.version.uid) == (&seen.record, &seen.parts, &seen.version.uid)
         };
         let nothing_changed = self.seen.as_ref().is_some_and(is_same);
@@ -224,7 +225,7 @@ impl<O: Clone> Campaigner<O> {
     }
 
     /// Takes in what a watch delivered: the lock as it was at some time; `None`: it was deleted. May be late.
-    pub fn heard(&mut self, seen: Option<Seen<O>>, now: Moment) {
+    pub fn heard(&mut self, seen: Option<LockState<O>>, now: Moment) {
         let Some(seen) = seen else {
             self.stale = true;
             return;
@@ -337,7 +338,7 @@ impl<O: Clone> Campaigner<O> {
     /// From when on the lock may be written by this campaigner.
     fn free_at(&self) -> Moment {
         let own = self.settings.timing.lease_duration;
-        let Some(Seen { record, .. }) = &self.seen else { return self.not_before };
+        let Some(LockState { record, .. }) = &self.seen else { return self.not_before };
         let free_at = if self.holds() {
             // To be renewed when it is time; at once by one that does not lead.
             if self.leads_until.is_some() { self.look_at } else { Moment::START }
@@ -349,7 +350,7 @@ impl<O: Clone> Campaigner<O> {
         free_at.max(self.not_before)
     }
 
-    fn see(&mut self, seen: Option<Seen<O>>, now: Moment) {
+    fn see(&mut self, seen: Option<LockState<O>>, now: Moment) {
         let own = self.settings.timing.lease_duration;
         let replaced = match (&self.seen, &seen) {
             // One that had no UID had no object that others could have held.
@@ -361,8 +362,9 @@ impl<O: Clone> Campaigner<O> {
             // Until just now its holder may have renewed, or somebody may have become its holder, unseen.
             self.not_before = self.not_before.max(now + before.record.lease_duration(own).max(own));
         }
-        let same =
-            |before: &Seen<O>, seen: &Seen<O>| !replaced && before.record == seen.record && before.parts == seen.parts;
+        let same = |before: &LockState<O>, seen: &LockState<O>| {
+            !replaced && before.record == seen.record && before.parts == seen.parts
+        };
         let is_news = !self.seen.as_ref().zip(seen.as_ref()).is_some_and(|(before, seen)| same(before, seen));
         if is_news {
             self.since = now;

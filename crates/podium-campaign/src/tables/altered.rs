@@ -3,24 +3,29 @@
 use super::*;
 
 /// The answer to the write that is due: it was stored like this.
-fn stored(campaigner: &mut Campaigner<()>, change: impl FnOnce(Record) -> Record, version: u32, seconds: f64) {
+fn stored(
+    campaigner: &mut Campaigner<()>,
+    change: impl FnOnce(LeaderElectionRecord) -> LeaderElectionRecord,
+    version: u32,
+    seconds: f64,
+) {
     let wrote = match campaigner.next(at(seconds), WALL) {
         Action::Create(record) | Action::Update(_, record) => record,
         other => panic!("no write is due at {seconds} s: {other:?}"),
     };
-    let seen = Seen { record: change(wrote.clone()), ..lock("", version) };
-    campaigner.answered(Answer::Written(seen), at(seconds), at(seconds), Some(wrote));
+    let seen = LockState { record: change(wrote.clone()), ..lock("", version) };
+    campaigner.answered(LockResponse::Written(seen), at(seconds), at(seconds), Some(wrote));
 }
 
-type Change = fn(Record) -> Record;
+type Change = fn(LeaderElectionRecord) -> LeaderElectionRecord;
 
 const CHANGES: [(&str, Change); 6] = [
-    ("holder", |record| Record { holder: String::new(), ..record }),
-    ("another holder", |record| Record { holder: "other".into(), ..record }),
-    ("shorter", |record| Record { lease_duration_seconds: Some(1), ..record }),
-    ("longer", |record| Record { lease_duration_seconds: Some(60), ..record }),
-    ("no time", |record| Record { renew_time: None, ..record }),
-    ("transitions", |record| Record { leader_transitions: None, ..record }),
+    ("holder", |record| LeaderElectionRecord { holder: String::new(), ..record }),
+    ("another holder", |record| LeaderElectionRecord { holder: "other".into(), ..record }),
+    ("shorter", |record| LeaderElectionRecord { lease_duration_seconds: Some(1), ..record }),
+    ("longer", |record| LeaderElectionRecord { lease_duration_seconds: Some(60), ..record }),
+    ("no time", |record| LeaderElectionRecord { renew_time: None, ..record }),
+    ("transitions", |record| LeaderElectionRecord { leader_transitions: None, ..record }),
 ];
 
 #[test]
@@ -55,7 +60,12 @@ fn a_renewal_of_which_nothing_was_stored_is_as_one_that_was_refused() {
     }
     assert!(!campaigner.leads(at(10.0)), "and no longer");
     let record = update(&campaigner, 10.0);
-    campaigner.answered(Answer::Written(Seen { record: record.clone(), ..lock("me", 9) }), at(10.0), at(10.0), Some(record));
+    campaigner.answered(
+        LockResponse::Written(LockState { record: record.clone(), ..lock("me", 9) }),
+        at(10.0),
+        at(10.0),
+        Some(record),
+    );
     assert!(campaigner.leads(at(10.0)) && campaigner.gets_on(), "as soon as the cause is gone");
 }
 
@@ -65,7 +75,7 @@ fn writes_that_are_stored_otherwise_are_repeated_ever_more_rarely_but_within_20_
     reads(&mut campaigner, None, 0.0);
     let (mut now, mut pauses) = (0.0, Vec::new());
     for version in 1..9 {
-        stored(&mut campaigner, |record| Record { holder: String::new(), ..record }, version, now);
+        stored(&mut campaigner, |record| LeaderElectionRecord { holder: String::new(), ..record }, version, now);
         let pause = waits(&campaigner, now);
         pauses.push(pause);
         now += pause.as_secs_f64();

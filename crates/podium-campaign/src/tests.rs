@@ -17,7 +17,7 @@ fn clock() -> Clock {
 }
 
 fn campaign(lock: &Shared, identity: &str) -> Campaign<Shared> {
-    Campaign::with_clock(lock.clone(), Settings::new(identity), clock()).unwrap()
+    Campaign::with_clock(lock.clone(), CampaignConfig::new(identity), clock()).unwrap()
 }
 
 /// Campaigns in the background. What is returned tells who leads, and stops it when it is dropped.
@@ -38,7 +38,7 @@ async fn what_a_leader_renews_and_fails_to_is_counted_and_what_others_do_is_not(
     let count = |of: usize| [&renewals[of].succeeded, &renewals[of].failed].map(|count| count.load(Ordering::Relaxed));
     let mut running = Vec::new();
     for (identity, renewals) in ["a", "b"].iter().zip(&renewals) {
-        let campaign = campaign(&lock, identity).counting(renewals.clone());
+        let campaign = campaign(&lock, identity).count_renewals(renewals.clone());
         running.push((campaign.leadership(), tokio::spawn(campaign.run(std::future::pending()))));
         running[0].0.gained().await;
     }
@@ -273,7 +273,7 @@ async fn work_is_not_polled_after_a_suspension_in_which_the_deadline_passed_unno
     let asleep = suspended.clone();
     let moment = move || Moment::after(start.elapsed() + *asleep.lock().unwrap());
     let clock = Clock::new(moment, || Timestamp::UNIX_EPOCH);
-    let campaign = Campaign::with_clock(lock.clone(), Settings::new("a"), clock).unwrap();
+    let campaign = Campaign::with_clock(lock.clone(), CampaignConfig::new("a"), clock).unwrap();
     let mut leadership = campaign.leadership();
     tokio::select! {
         _ = campaign.run(std::future::pending()) => {}
@@ -309,6 +309,6 @@ async fn a_claimed_lock_ends_the_campaign_with_an_error_that_names_the_election(
 
 #[test]
 fn settings_that_do_not_work_make_no_campaign() {
-    let error = Campaign::with_clock(Shared::new(false), Settings::new(""), Clock::machine()).map(drop).unwrap_err();
+    let error = Campaign::with_clock(Shared::new(false), CampaignConfig::new(""), Clock::machine()).map(drop).unwrap_err();
     assert_eq!(error.field, "identity");
 }
