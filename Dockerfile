@@ -13,6 +13,7 @@ ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
 FROM docker.io/library/rust:1.95.0-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 COPY src src
 # Cargo features, separated by commas: otlp.
 ARG FEATURES=

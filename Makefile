@@ -19,18 +19,19 @@ generate: ## Update the generated files: crds/, docs/reference/, and the rendere
 	charts/render
 
 fmt: ## Format the code
-	cargo fmt
+	cargo fmt --all
 
 lint: ## Check formatting, run clippy and build the documentation; warnings are errors
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
 unit: ## Run the tests that need no cluster
 	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test docs --test reference --test purity --test figures --test scripts
+	cargo test --locked --package podium-campaign --lib
 	cargo test --locked --test watchdog --test flood
 	cargo test --locked --profile explore --test model
-	cargo test --locked --doc
+	cargo test --locked --workspace --doc
 
 model: ## Explore the model of the safety protocol for 15 minutes; `make unit` explores it for one minute
 	cargo test --locked --profile explore --test model -- --large

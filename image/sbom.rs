@@ -33,6 +33,8 @@ type Name = (String, String);
 struct Crate {
     licence: String,
     repository: String,
+    /// A package of this workspace, which has no archive.
+    is_local: bool,
     needs: BTreeSet<Name>,
 }
 
@@ -100,6 +102,7 @@ fn crates(tree: &str) -> Result<(Name, BTreeMap<Name, Crate>), String> {
         // As crates wrote it before it was an expression.
         known.licence = licence.replace('/', " OR ");
         known.repository = repository.to_owned();
+        known.is_local = rest.contains(" (/");
         path.push(name);
     }
     let root = path.first().cloned().ok_or("the tree is empty")?;
@@ -110,17 +113,20 @@ fn document(checksums: &BTreeMap<Name, String>, tree: &str, runtime: &[String]) 
     let (root, all) = crates(tree)?;
     let mut components = Vec::new();
     let mut needs: Vec<(String, BTreeSet<String>)> = Vec::new();
-    for (name, Crate { licence, repository, needs: needed }) in &all {
+    for (name, Crate { licence, repository, is_local, needs: needed }) in &all {
         let reference = if *name == root { name.0.clone() } else { purl(name) };
         needs.push((reference.clone(), needed.iter().map(purl).collect()));
         if *name == root {
             continue;
         }
-        let checksum = checksums.get(name).ok_or(format!("Cargo.lock has no checksum of {} {}", name.0, name.1))?;
         if licence.is_empty() {
             return Err(format!("{} {} has no licence", name.0, name.1));
         }
-        let mut more = format!(r#", "hashes": [{{"alg": "SHA-256", "content": {}}}]"#, text(checksum));
+        let mut more = match checksums.get(name) {
+            Some(checksum) => format!(r#", "hashes": [{{"alg": "SHA-256", "content": {}}}]"#, text(checksum)),
+            None if *is_local => String::new(),
+            None => return Err(format!("Cargo.lock has no checksum of {} {}", name.0, name.1)),
+        };
         let _ = write!(more, r#", "licenses": [{{"expression": {}}}], "purl": {}"#, text(licence), text(&reference));
         if !repository.is_empty() {
             let _ = write!(more, r#", "externalReferences": [{{"type": "vcs", "url": {}}}]"#, text(repository));
@@ -195,7 +201,7 @@ mod tests {
     const LOCK: &str = "version = 4\n\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"x\"\nchecksum = \"aa\"\n\
         [[package]]\nname = \"b\"\nversion = \"2.0.0+c\"\nchecksum = \"bb\"\n[[package]]\nname = \"podium\"\nversion = \"0.1.0\"\n";
     const TREE: &str = "0\tpodium v0.1.0 (/src)\tApache-2.0\t\n1\ta v1.0.0\tMIT/Apache-2.0\thttps://a\n2\tb v2.0.0+c\tMIT\t\n\
-        1\tb v2.0.0+c\tMIT\t (*)\n";
+        1\tb v2.0.0+c\tMIT\t (*)\n1\tpart v0.1.0 (/src/crates/part)\tMIT\t\n";
 
     fn made(tree: &str, runtime: &[&str]) -> Result<Value, String> {
         let runtime: Vec<String> = runtime.iter().map(|one| (*one).to_owned()).collect();
@@ -208,15 +214,19 @@ mod tests {
         let names = made["components"].as_array().unwrap().iter().map(|one| one["bom-ref"].as_str().unwrap());
         let names: Vec<&str> = names.collect();
         let runtime = ["pkg:generic/rust-std@1.95.0", "pkg:generic/glibc@2.36", "pkg:generic/libgcc@12.2.0"];
-        assert_eq!(names, ["pkg:cargo/a@1.0.0", "pkg:cargo/b@2.0.0%2Bc", runtime[0], runtime[1], runtime[2]]);
+        assert_eq!(
+            names,
+            ["pkg:cargo/a@1.0.0", "pkg:cargo/b@2.0.0%2Bc", "pkg:cargo/part@0.1.0", runtime[0], runtime[1], runtime[2]]
+        );
         let a = json!({ "type": "library", "bom-ref": names[0], "name": "a", "version": "1.0.0", "purl": names[0],
             "hashes": [{ "alg": "SHA-256", "content": "aa" }], "licenses": [{ "expression": "MIT OR Apache-2.0" }],
             "externalReferences": [{ "type": "vcs", "url": "https://a" }] });
         assert_eq!(made["components"][0], a);
-        let mut needed = vec![names[0], names[1]];
+        assert_eq!(made["components"][2]["hashes"], Value::Null, "a package of the workspace has no archive");
+        let mut needed = vec![names[0], names[1], names[2]];
         needed.extend([runtime[1], runtime[2], runtime[0]]);
         assert_eq!(made["dependencies"][0], json!({ "ref": names[0], "dependsOn": [names[1]] }));
-        assert_eq!(made["dependencies"][2], json!({ "ref": "podium", "dependsOn": needed }));
+        assert_eq!(made["dependencies"][3], json!({ "ref": "podium", "dependsOn": needed }));
         assert_eq!(made["metadata"]["component"]["version"], "0.1.0");
     }
 

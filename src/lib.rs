@@ -1,46 +1,56 @@
-//! Podium: leader election as a Kubernetes resource.
+//! Podium: leader election as a Kubernetes resource. This library is the `podium` command's own; it has no stable interface.
+//! Programs that elect a leader among themselves use the crate `podium-campaign`.
 //!
-//! An [`Election`](api::Election) names pods by a selector. The controller elects one of the ready ones by compare-and-swap
-//! on a Lease, labels it for a Service to select, and writes its name into the Election's status.
+//! An [`Election`](api::Election) names pods by a selector. The controller elects one of the ready pods by compare-and-swap on
+//! a Lease, labels it for a Service to select, and reports it in the Election's status.
 //!
-//! # Words
-//! * **term**: the time of one leader, and the fencing token that stands for it. It is the resourceVersion of the Lease that
+//! # Glossary
+//! * **term**: the reign of one leader, and the fencing token that stands for it. It is the resourceVersion of the Lease that
 //!   the change replaced, so terms grow and no two leaders share one.
-//! * **holder**: the pod that the Lease names. It becomes the labelled leader when all its predecessors are fenced.
-//! * **claim**: the annotation `term.podium.dev/<election>` on a pod. It says which Election the pod belongs to and holds the
-//!   highest term that the pod has seen.
-//! * **to fence** a pod: to take the label and write the term in one guarded PATCH. Whatever a paused controller still means to
-//!   write to that pod is refused afterwards.
+//! * **holder**: the pod that the Lease names. It becomes the labeled leader when all its predecessors are fenced.
+//! * **claim**: the annotation `term.podium.dev/<election>` on a pod. It names the Election that the pod belongs to, and holds
+//!   the highest term that was written to the pod.
+//! * **fence** a pod: remove the label and write the term in one guarded PATCH. The API server then rejects whatever a paused
+//!   controller still sends for that pod.
 //! * **blank**: a Lease without holder and term, as it is created.
 //!
 //! # Map
 //! * [`api`]: the resource, and the names of labels and annotations.
-//! * [`election`]: the pure core. Read it first: it is the safety argument.
-//! * [`lease`]: what a Lease says, and how it is written.
-//! * [`sidecar`]: tells an application who leads, by HTTP and by a file, and follows Elections or campaigns.
-//! * [`watchdog`]: the process beside a leader that ends what must not outlive the lead: the status file, and a command.
+//! * [`election`]: the pure core, which is the safety argument. Read it first.
+//! * [`lease`]: the content of a Lease, and how it is written.
+//! * [`sidecar`]: leader information for the application in the same pod, by HTTP and by a file.
+//! * [`watchdog`]: the second process beside a leader, which ends the status file and the command in time.
 //! * [`controller`]: the shell. It observes, lets the core decide, and acts.
-//! * [`connect`]: the connections to the API server, on which nothing waits.
-//! * [`retry_after`]: when an API server that has too much to do wants to be asked again.
-//! * `traces`: the controller's passes for those who collect traces. Only with the feature `otlp`.
+//! * [`connect`]: the connections to the API server.
+//! * [`retry_after`]: pauses that an overloaded API server asks for.
+//! * `traces`: traces of reconciles, only with the feature `otlp`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[doc(hidden)]
 pub mod api;
+#[doc(hidden)]
 pub mod connect;
+#[doc(hidden)]
 pub mod controller;
+#[doc(hidden)]
 pub mod election;
 mod hash;
 mod http;
+#[doc(hidden)]
 pub mod lease;
 mod log_once;
 mod proc_stat;
+#[doc(hidden)]
 pub mod retry_after;
+#[doc(hidden)]
 pub mod sidecar;
 mod sync;
 #[cfg(feature = "otlp")]
+#[doc(hidden)]
 pub mod traces;
+#[doc(hidden)]
 pub mod watchdog;
 
 #[cfg(test)]

@@ -59,17 +59,11 @@ mod campaigner;
 mod clock;
 mod config;
 mod driver;
-#[cfg(test)]
-mod fixture;
 mod leadership;
 mod lock;
 mod record;
 pub mod retry_after;
 
-#[cfg(test)]
-mod properties;
-#[cfg(test)]
-mod tables;
 #[cfg(test)]
 mod tests;
 
