@@ -151,7 +151,7 @@ fn pod(namespace: &str, election: &str, number: usize, revision: i64, ready: boo
 
 fn election(namespace: &str, name: &str) -> Named {
     let object = json!({
-        "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": metadata(namespace, name, 10),
+        "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": metadata(namespace, name, 10),
         "spec": { "selector": { "matchLabels": { "app": name } } },
     });
     cached::election(serde_json::from_value(object).expect("an Election"), &limits()).expect("a revision")

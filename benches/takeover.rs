@@ -116,7 +116,7 @@ impl Replica {
     async fn is_active(&self) -> Option<bool> {
         let metrics = self.get("/metrics").await?;
         let says = |line: &str| metrics.lines().any(|told| told == line);
-        says("podium_ready 1").then(|| says("podium_active 1"))
+        says("podium_ready 1").then(|| says("podium_controller_active 1"))
     }
 
     /// When it is the active one.
@@ -141,7 +141,7 @@ async fn settled(cluster: &Cluster, pair: &[Replica; 2]) -> Result<(usize, Strin
             let status = elections.get("web").await?.status.unwrap_or_default();
             let all = pods.list(&Default::default()).await?.items;
             let quiet = all.len() == 3 && all.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
-            let eligible = status.eligible.as_deref() == Some("3/3");
+            let eligible = status.eligible_candidates == 3;
             // Of a leader that has just gone the status may tell still.
             let labelled = all.iter().find(|pod| pod.labels().contains_key("leader")).map(ResourceExt::name_any);
             if let (true, true, Some(leader)) =
@@ -170,7 +170,7 @@ async fn prepare(cluster: &Cluster) -> Result<()> {
         }},
     });
     let election = json!({
-        "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": "web" },
+        "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": "web" },
         "spec": { "selector": { "matchLabels": labels } },
     });
     cluster.apply::<Deployment>(NAMESPACE, deployment).await?;

@@ -20,18 +20,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use client::{NAMED, client};
 use k8s_openapi::jiff::Timestamp;
 use leader_elect::LeaderElectArgs;
 use list::List;
 use log::LogArgs;
+use podium::controller::cleanup::command::{self, Removed};
 use podium::controller::identity::Identity;
 use podium::controller::observe::settings::Limits;
 use podium::controller::observe::world::Scope;
 use podium::controller::server::KubeServer;
-use podium::controller::sweep::command::{self, Swept};
-use podium::controller::{self, Http, Options};
+use podium::controller::{self, Http, Options, Telemetry};
 use run::RunArgs;
 use sidecar::SidecarArgs;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,19 +46,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Elect leaders: watch Elections, their Leases and pods. The cluster is that of $KUBECONFIG, or the one this runs in.
+    /// Run the controller: watch Elections, their Leases and pods, and elect leaders. Connects to the cluster of $KUBECONFIG, or to
+    /// the one that it runs in.
     Controller(ControllerArgs),
-    /// Take Podium's labels from pods where no controller does it any more: after --namespaces of the controller was narrowed,
-    /// or before Podium is removed. Elections and Leases stay. A controller that serves the pods labels their leaders again.
-    Sweep(SweepArgs),
-    /// Tell the application beside this who leads, by HTTP and by a file: whom an Election's controller elected, or (`--mode
-    /// campaign`) whom the sidecars elect among themselves.
+    /// Remove Podium's labels from pods: after the controller's --namespaces was narrowed, or before uninstalling Podium. Elections and
+    /// Leases stay. A running controller labels the leaders of its Elections again.
+    Cleanup(CleanupArgs),
+    /// Report the leader to the application in the same pod, by HTTP and by a file: the leader of an Election, or (`--mode campaign`)
+    /// the leader that the sidecars elect among themselves.
     Sidecar(SidecarArgs),
-    /// Run a command only while this pod leads: the sidecar with a command. It exits with what the command exits with.
+    /// Run a command only while this pod is the leader. Exits with the command's exit code.
     Run(RunArgs),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
-    /// Print the reference of the controller's metrics, docs/reference/metrics.md.
+    /// Print the reference page of the controller's metrics and Events, in Markdown.
     #[command(hide = true)]
     Metrics,
     /// Started by the sidecar, never by people: keeps the status file and runs the command.
@@ -68,22 +69,33 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ControllerArgs {
-    /// Serve these namespaces only, separated by commas. Default: the whole cluster.
+    /// Namespaces to serve, separated by commas. Default: the whole cluster.
     #[arg(long, env = "PODIUM_NAMESPACES", value_parser = list::namespaces, value_name = "NAMESPACES")]
     namespaces: Vec<List>,
-    /// The label keys that Elections may use, separated by commas; `*/name` stands for any prefix.
+    /// Label keys that Elections may use, separated by commas; `*/name` allows any prefix.
     #[arg(
         long,
-        env = "PODIUM_LABEL_KEYS",
+        env = "PODIUM_ALLOWED_LABEL_KEYS",
         value_parser = list::label_keys,
         value_name = "LABEL_KEYS",
         default_value = list::LABEL_KEYS
     )]
-    label_keys: Vec<List>,
-    /// Answer HTTP requests here: `:8080`, `127.0.0.1:8080`, `[::1]:8080`. /healthz: whether it lives; /readyz: whether it knows
-    /// what it decides on; /metrics: docs/reference/metrics.md. Default: nowhere.
+    allowed_label_keys: Vec<List>,
+    /// Address to serve /healthz, /readyz and /metrics on: `:8080`, `127.0.0.1:8080`, `[::1]:8080`. Default: none.
     #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS:PORT")]
     http: Option<String>,
+    /// Whether /metrics has series for each Election, with its name and its leader as labels.
+    #[arg(
+        long,
+        env = "PODIUM_METRICS_PER_ELECTION",
+        value_name = "true|false",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true"
+    )]
+    metrics_per_election: bool,
     #[command(flatten)]
     leader_elect: LeaderElectArgs,
     #[command(flatten)]
@@ -92,24 +104,24 @@ struct ControllerArgs {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("where").required(true))]
-struct SweepArgs {
-    /// The namespaces to sweep, separated by commas.
+struct CleanupArgs {
+    /// Namespaces to clean up, separated by commas.
     #[arg(long, short, value_parser = list::namespaces, value_name = "NAMESPACES", group = "where")]
     namespaces: Vec<List>,
-    /// Sweep all namespaces.
+    /// Clean up all namespaces.
     #[arg(long, short = 'A', group = "where")]
     all_namespaces: bool,
-    /// The label keys that the controller was allowed to write. Pods that were claimed by an Election which is gone lose every
-    /// label under these.
+    /// Label keys that the controller was allowed to write. Pods that a deleted Election has claimed lose the labels under these
+    /// keys that Podium set.
     #[arg(
         long,
-        env = "PODIUM_LABEL_KEYS",
+        env = "PODIUM_ALLOWED_LABEL_KEYS",
         value_parser = list::label_keys,
         value_name = "LABEL_KEYS",
         default_value = list::LABEL_KEYS
     )]
-    label_keys: Vec<List>,
-    /// Only print what would be removed.
+    allowed_label_keys: Vec<List>,
+    /// Only print the labels that would be removed.
     #[arg(long)]
     dry_run: bool,
 }
@@ -145,7 +157,7 @@ pub fn run() -> ExitCode {
         Command::Crd => print_crd().map(done).map_err(Failure::from),
         Command::Metrics => print("the page", &podium::controller::monitor::table::page()).map(done).map_err(Failure::from),
         Command::Controller(args) => run_controller(args).map(done).map_err(Failure::from),
-        Command::Sweep(args) => run_sweep(args).map(done).map_err(Failure::from),
+        Command::Cleanup(args) => run_cleanup(args).map(done).map_err(Failure::from),
         Command::Sidecar(args) => sidecar::begin(args, None).map(drop).map(done),
         Command::Run(args) => run::run_command(args),
         Command::Watchdog => keep().map(done).map_err(Failure::from),
@@ -198,15 +210,16 @@ fn print(what: &str, text: &str) -> Result<(), String> {
 }
 
 fn run_controller(args: ControllerArgs) -> Result<(), String> {
-    let ControllerArgs { namespaces, label_keys, http, leader_elect, log } = args;
+    let ControllerArgs { namespaces, allowed_label_keys, http, metrics_per_election, leader_elect, log } = args;
     #[cfg(not(feature = "otlp"))]
     let set_log = log.begin()?;
     #[cfg(feature = "otlp")]
     let (set_log, export) = log.begin_exporting()?;
-    let http = http.map(|address| Http { address, set_log });
+    let telemetry = Telemetry { set_log, per_election: metrics_per_election };
+    let http = http.map(|address| Http { address, telemetry });
     let namespaces: BTreeSet<String> = list::entries(namespaces);
     let scope = if namespaces.is_empty() { Scope::Cluster } else { Scope::Namespaces(namespaces) };
-    let label_keys = list::patterns(label_keys);
+    let label_keys = list::patterns(allowed_label_keys);
     let (instance, identity) = instance();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     let result = runtime.block_on(async {
@@ -226,23 +239,23 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     result
 }
 
-fn run_sweep(args: SweepArgs) -> Result<(), String> {
-    let SweepArgs { namespaces, all_namespaces, label_keys, dry_run } = args;
+fn run_cleanup(args: CleanupArgs) -> Result<(), String> {
+    let CleanupArgs { namespaces, all_namespaces, allowed_label_keys, dry_run } = args;
     let namespaces: BTreeSet<String> = list::entries(namespaces);
-    let limits = Limits { label_keys: list::patterns(label_keys), own_lease: None };
+    let limits = Limits { label_keys: list::patterns(allowed_label_keys), own_lease: None };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     runtime.block_on(async {
         let (client, _) = client(NAMED).await?;
         let server = KubeServer::new(client.clone(), limits.clone());
         let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces };
         for namespace in namespaces {
-            let tell = |Swept { pod, key, value }: &Swept| {
+            let tell = |Removed { pod, key, value }: &Removed| {
                 let dry = if dry_run { " (dry run)" } else { "" };
-                // A reader that has seen enough does not end the sweep.
+                // A reader that has seen enough does not end the cleanup.
                 let _ = writeln!(io::stdout(), "{namespace}/{pod}: {key}={value} removed{dry}");
             };
-            let swept = command::sweep_namespace(&server, &namespace, &limits.label_keys, dry_run, tell).await;
-            swept.map_err(|refusal| format!("failed to sweep the namespace {namespace}: {refusal}"))?;
+            let removed = command::clean_up_namespace(&server, &namespace, &limits.label_keys, dry_run, tell).await;
+            removed.map_err(|refusal| format!("failed to clean up the namespace {namespace}: {refusal}"))?;
         }
         Ok(())
     })

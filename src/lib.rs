@@ -53,5 +53,7 @@ pub mod traces;
 #[doc(hidden)]
 pub mod watchdog;
 
+mod wire_names;
+
 #[cfg(test)]
 mod scripted;

@@ -54,7 +54,7 @@ async fn operator(
     let controller = Process::controller(&cluster.kubeconfig, &["--namespaces", elected])?;
     let address = free_address()?;
     let mut following = command(PODIUM);
-    following.args(["sidecar", "--election=web", "--election-namespace", elected, "--http", &address, "--log=warn"]);
+    following.args(["sidecar", "--election=web", "--election-namespace", elected, "--http", &address, "--log-level=warn"]);
     let sidecar = Process::start(following.env("KUBECONFIG", &cluster.kubeconfig).env("POD_NAME", "outside"))?;
     let client = Floor::start(cluster, plain).await?;
     let mut theirs = World::new(cluster, plain, owner, None).await?;

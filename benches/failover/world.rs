@@ -89,7 +89,7 @@ impl World {
     /// Applies the Election of the pods.
     pub async fn elect(&mut self, cluster: &Cluster, namespace: &str) -> Result<()> {
         let election = json!({
-            "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": "web" },
+            "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": "web" },
             "spec": { "selector": { "matchLabels": { "app": "web" } } },
         });
         cluster.apply::<Election>(namespace, election).await?;
@@ -152,7 +152,7 @@ impl World {
             None => true,
             Some(elections) => {
                 let status = elections.get("web").await?.status.unwrap_or_default();
-                status.leader.as_deref() == Some(leader) && status.eligible.as_deref() == Some("3/3")
+                status.leader.as_deref() == Some(leader) && status.eligible_candidates == 3
             }
         };
         Ok(elected && served == [leader])

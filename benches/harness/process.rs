@@ -45,7 +45,7 @@ impl Process {
     /// `podium controller` with these arguments; it logs warnings only.
     pub fn controller<A: AsRef<OsStr>>(kubeconfig: &Path, arguments: &[A]) -> Result<Self> {
         let mut command = command(PODIUM);
-        command.args(["controller", "--log", "warn"]).args(arguments).env("KUBECONFIG", kubeconfig);
+        command.args(["controller", "--log-level", "warn"]).args(arguments).env("KUBECONFIG", kubeconfig);
         Self::start(&mut command)
     }
 

@@ -33,7 +33,7 @@ async fn elect(client: &Client, namespace: String, name: String) -> Result<()> {
     lease.metadata.annotations.get_or_insert_default().extend([
         ("bench.example/holder".to_owned(), format!("{name}-0/{uid}")),
         ("bench.example/unfenced".to_owned(), format!("{uid},{uid}")),
-        ("bench.example/reason".to_owned(), "first election".to_owned()),
+        ("bench.example/reason".to_owned(), "initial election".to_owned()),
     ]);
     lease.metadata.managed_fields = None;
     leases.replace(&name, &create, &lease).await?;
@@ -45,15 +45,15 @@ async fn elect(client: &Client, namespace: String, name: String) -> Result<()> {
     let now = "2026-01-01T00:00:00Z";
     let condition = |kind: &str| json!({ "type": kind, "status": "True", "reason": "Bench", "message": "a leads", "lastTransitionTime": now });
     let status = json!({ "status": {
-        "observedGeneration": 1, "leader": first, "leaderUID": uid, "term": 1, "transitions": 0, "since": now, "candidates": 3,
-        "eligible": "3/3", "lease": name, "conditions": [condition("Ready"), condition("Stalled")],
+        "observedGeneration": 1, "leader": first, "leaderUID": uid, "term": 1, "leaderTransitions": 0, "acquireTime": now, "candidates": 3,
+        "eligibleCandidates": 3, "leaseName": name, "conditions": [condition("Ready")],
     }});
     let elections: Api<Election> = Api::namespaced(client.clone(), &namespace);
     elections.patch_status(&name, &change, &Patch::Merge(status)).await?;
     let event: Event = serde_json::from_value(json!({
         "metadata": { "name": format!("{name}.bench") }, "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal",
         "reason": "LeaderElected", "action": "Elect", "note": "a leads", "reportingController": "bench", "reportingInstance": "bench",
-        "regarding": { "apiVersion": "podium.dev/v1", "kind": "Election", "name": name, "namespace": namespace },
+        "regarding": { "apiVersion": "podium.dev/v1beta1", "kind": "Election", "name": name, "namespace": namespace },
     }))?;
     Api::<Event>::namespaced(client.clone(), &namespace).create(&create, &event).await?;
     Ok(())

@@ -95,7 +95,7 @@ impl Layout {
         let begun = Instant::now();
         at_once(self.names().collect(), |(namespace, name)| async move {
             let election: Election = serde_json::from_value(json!({
-                "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name },
+                "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": name },
                 "spec": { "selector": { "matchLabels": { "app": name } } },
             }))?;
             Api::<Election>::namespaced(client.clone(), &namespace).create(&PostParams::default(), &election).await?;

@@ -1,47 +1,60 @@
-//! The two conditions of an Election, in the conventions of kstatus.
+//! The conditions of an Election, in the conventions of kstatus.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-/// Why a condition of an Election is as it is: the closed set of reasons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
-    /// Ready: the one labelled pod is `status.leader`.
-    LeaderElected,
-    /// Not Ready: the selector matches no pod at all.
-    NoPods,
-    /// Not Ready: pods match, but none of them may lead.
-    NoEligiblePod,
-    /// Ready: a leader that is not Ready itself is kept, because there is no other or because the delay is not over.
-    LeaderHeld,
-    /// Not Ready: a leader is elected, and its label is not confirmed.
-    LeaderNotActive,
-    /// Elections are suspended and there is no leader.
-    Suspended,
-    /// Not Stalled: nothing here needs a person.
-    AsDeclared,
-    /// Stalled: the selector cannot be used.
-    InvalidSelector,
-    /// Stalled: another part of the spec cannot be used.
-    InvalidSpec,
-    /// Stalled: the label's key is not one that this controller may write.
-    ForbiddenLabelKey,
-    /// Stalled: a pod carries the label's key with a value that is not ours.
-    LabelConflict,
-    /// Stalled: others change the label again and again.
-    LabelContested,
-    /// Stalled: another Election with the same label key claims some of the pods.
-    OverlappingElections,
-    /// Stalled: the Lease belongs to somebody else.
-    LeaseConflict,
-    /// Stalled: the API server refuses a write, or a read that must come before one, for want of a right or by an admission
-    /// policy.
-    WriteRefused,
-    /// Stalled: more pods match than the Lease can account for.
-    TooManyPods,
+use crate::wire_names::wire_names;
+
+/// The API server has confirmed the label on `status.leader` for `status.term`. Always present.
+pub const READY: &str = "Ready";
+
+/// Elections work and something needs attention. Present only while it is true.
+pub const DEGRADED: &str = "Degraded";
+
+/// No progress without a person. Present only while it is true, because kstatus reads it as a failure.
+pub const STALLED: &str = "Stalled";
+
+wire_names! {
+    /// The reason of a condition.
+    pub enum Reason {
+        /// Ready: the leader is labeled.
+        LeaderElected = "LeaderElected",
+        /// Ready: the leader is not Ready and keeps the label, because no other candidate is eligible or the delay is not over.
+        LeaderRetained = "LeaderRetained",
+        /// Not Ready: a leader is elected and its label is not confirmed.
+        LeaderNotActive = "LeaderNotActive",
+        /// Not Ready: the selector matches no pod.
+        NoMatchingPods = "NoMatchingPods",
+        /// Not Ready: pods match and none is eligible.
+        NoEligibleCandidate = "NoEligibleCandidate",
+        /// Not Ready: elections are suspended and there is no leader.
+        Suspended = "Suspended",
+        /// Degraded, or Stalled before the first term and where it concerns all pods: a pod carries the label's key with a foreign
+        /// value.
+        LabelConflict = "LabelConflict",
+        /// Degraded, or Stalled before the first term and where it concerns all pods: another Election with the same label key owns
+        /// the pod.
+        OverlappingElections = "OverlappingElections",
+        /// Degraded: another client keeps changing the label.
+        LabelContested = "LabelContested",
+        /// Degraded: the API server refuses writes to followers.
+        FollowersNotLabeled = "FollowersNotLabeled",
+        /// Stalled: the selector is unusable.
+        InvalidSelector = "InvalidSelector",
+        /// Stalled: another part of the spec is unusable.
+        InvalidSpec = "InvalidSpec",
+        /// Stalled: the controller may not write the label's key.
+        LabelKeyNotAllowed = "LabelKeyNotAllowed",
+        /// Stalled: the Lease belongs to somebody else.
+        LeaseConflict = "LeaseConflict",
+        /// Stalled: the API server refuses a request, by RBAC or by an admission policy.
+        RequestDenied = "RequestDenied",
+        /// Stalled: more pods match than the Lease can account for.
+        TooManyPods = "TooManyPods",
+    }
 }
 
-/// The condition `kind` as it should read now. Its transition time is carried over from `before` while the status stays.
+/// The condition `kind` as it should read. Its transition time is carried over from `before` while the status stays.
 pub fn condition(
     before: Option<&Condition>,
     kind: &str,
@@ -57,7 +70,7 @@ pub fn condition(
     Condition {
         type_: kind.into(),
         status: status.into(),
-        reason: format!("{reason:?}"),
+        reason: reason.as_str().into(),
         message,
         observed_generation: Some(generation),
         last_transition_time: since,

@@ -4,48 +4,50 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::LabelSelector;
 use super::selector::{DNS_NAME, LABEL_KEY};
+use super::{LabelSelector, Reason};
 
-/// What is wanted: which pods take part, and how the leader is marked.
+/// Desired state: which pods are candidates and how the leader is labeled.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "podium.dev",
-    version = "v1",
+    version = "v1beta1",
     kind = "Election",
     namespaced,
     status = "ElectionStatus",
     derive = "PartialEq",
     category = "podium",
-    doc = "An Election keeps exactly one of the ready pods that match its selector labelled as the leader.",
+    doc = "Election elects one of the ready pods that match its selector and labels it as the leader.",
     selectable = ".status.leader",
     printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Eligible", type_ = "string", json_path = ".status.eligible"),
-    printcolumn(name = "Transitions", type_ = "integer", json_path = ".status.transitions"),
-    printcolumn(name = "Since", type_ = "date", json_path = ".status.since"),
+    printcolumn(name = "Eligible", type_ = "integer", json_path = ".status.eligibleCandidates"),
+    printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.candidates"),
+    printcolumn(name = "Transitions", type_ = "integer", json_path = ".status.leaderTransitions"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.acquireTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextLeader", priority = 1),
     printcolumn(name = "Term", type_ = "integer", json_path = ".status.term", priority = 1),
     printcolumn(name = "Label", type_ = "string", json_path = ".spec.label.key", priority = 1),
-    printcolumn(name = "Lease", type_ = "string", json_path = ".status.lease", priority = 1),
+    printcolumn(name = "Lease", type_ = "string", json_path = ".status.leaseName", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
     validation = Rule::new("self.spec.label.key == oldSelf.spec.label.key && self.spec.label.value == oldSelf.spec.label.value && (!has(oldSelf.spec.label.followerValue) || (has(self.spec.label.followerValue) && self.spec.label.followerValue == oldSelf.spec.label.followerValue))")
-        .message("spec.label is immutable, because pods carry it (only a followerValue may be added): delete the Election, wait until its label is gone from them, and create one with the new label")
+        .message("spec.label must not change, because pods carry it (only followerValue may be added): delete the Election, wait until its pods have lost the label, and create an Election with the new label")
         .field_path(".spec.label"),
     validation = Rule::new("(has(self.spec.leaseName) ? self.spec.leaseName : self.metadata.name) == (has(oldSelf.spec.leaseName) ? oldSelf.spec.leaseName : oldSelf.metadata.name)")
-        .message("spec.leaseName is immutable, because the Lease holds the term: delete the Election and create one with the new name")
+        .message("spec.leaseName must not change, because the Lease holds the term: delete the Election and create one with the new name")
         .field_path(".spec.leaseName")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ElectionSpec {
-    /// The pods that take part, by their labels. Only pods of the Election's own namespace. An empty selector is refused.
+    /// Selects the candidates: pods in the Election's namespace, by their labels. Must not be empty.
     pub selector: LabelSelector,
 
-    /// The label that the leader carries, and nobody else; a Service that selects on it reaches the leader only. Immutable.
+    /// Label that only the leader carries. A Service that selects it reaches the leader. Immutable.
     #[serde(default)]
     pub label: LeaderLabel,
 
-    /// The name of the Lease in which the election is held. Default: the Election's name. Immutable.
+    /// Name of the Lease that holds the election. Default: the Election's name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
@@ -54,7 +56,7 @@ pub struct ElectionSpec {
     )]
     pub lease_name: Option<String>,
 
-    /// The pod condition that makes a candidate: `Ready`, or a readiness gate of your own, such as `example.com/in-sync`.
+    /// Pod condition that makes a candidate eligible: `Ready`, or a readiness gate such as `example.com/in-sync`. Default `Ready`.
     #[serde(default = "ready")]
     #[schemars(
         length(min = 1, max = 317),
@@ -62,68 +64,70 @@ pub struct ElectionSpec {
     )]
     pub ready_condition: String,
 
-    /// How long a pod must have been Ready before it may become leader, in seconds. A leader that stays Ready is not asked again.
+    /// Seconds that a pod must have been Ready before it is eligible. Not re-evaluated for the current leader. Default 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: i32,
 
-    /// What becomes of a leader that is no longer Ready while no other pod may lead. Clear: it loses the label, and a Service
-    /// on the label has no address. Hold: it keeps the label, until its pod is deleted, fails or goes.
+    /// Policy for a leader that is not Ready while no candidate is eligible. Release: the controller removes the label, and a
+    /// Service on the label has no endpoint. Retain: the leader keeps the label until its pod is deleted, evicted or failed.
+    /// Default Release.
     #[serde(default)]
-    pub when_no_candidate: WhenNoCandidate,
+    pub when_none_eligible: WhenNoneEligible,
 
-    /// How long a leader whose Ready turned False keeps the podium, in seconds: for probes that flap. A leader that is
-    /// deleted, evicted or failed is replaced at once, always.
+    /// Seconds to keep a leader that became NotReady before failing over. Ignored when its pod is deleted, evicted or failed.
+    /// Default 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86400))]
     pub failover_delay_seconds: i32,
 
-    /// Stops elections: no new term begins, whatever happens to the leader. A change that has begun is finished, and labels
-    /// are still repaired.
+    /// Suspends elections: no new term begins, even when the leader fails. The controller completes a failover that has begun
+    /// and still repairs labels. Default false.
     #[serde(default)]
     pub suspend: bool,
 }
 
-/// What becomes of a leader that is no longer Ready while no other pod may lead.
+/// Policy for a leader that is not Ready while no candidate is eligible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum WhenNoCandidate {
-    /// It loses the label.
+pub enum WhenNoneEligible {
+    /// The controller removes the label.
     #[default]
-    Clear,
-    /// It keeps the label, until its pod is deleted, fails or goes.
-    Hold,
+    Release,
+    /// The leader keeps the label until its pod is deleted, evicted or failed.
+    Retain,
 }
 
 fn ready() -> String {
     "Ready".into()
 }
 
-/// The label that marks the leader.
+/// Label that marks the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.followerValue) || self.followerValue != self.value")
-    .message("followerValue must differ from value: otherwise nobody could tell the leader from its followers"))]
+    .message("followerValue must differ from value, which marks the leader"))]
 pub struct LeaderLabel {
-    /// The label's key. The controller's `--label-keys` says which keys it may write; by default `leader` and `*/leader`.
+    /// Key of the label. The controller's `--allowed-label-keys` must include it: by default `leader` and `*/leader`. Default
+    /// `leader`.
     #[serde(default = "default_key")]
-    #[x_kube(validation = Rule::new("self.indexOf('/') <= 253").message("a label key's prefix has at most 253 characters: shorten it"))]
+    #[x_kube(validation = Rule::new("self.indexOf('/') <= 253").message("the prefix of a label key must have at most 253 characters: shorten it"))]
     #[schemars(
         length(min = 1, max = 317),
         regex(pattern = LABEL_KEY)
     )]
     pub key: String,
-    /// The label's value on the leader.
+    /// Value of the label on the leader. Default `true`.
     #[serde(default = "default_value")]
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL_VALUE))]
     pub value: String,
-    /// The label's value on the pods that could lead but do not, for a Service that reaches the followers. Without it they
-    /// do not carry the label. It may be added later, but not changed or removed.
+    /// Value of the label on eligible pods that do not lead, for a Service that selects followers. Without it they do not carry
+    /// the label. May be added later, but not changed or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = LABEL_VALUE), with = "String")]
     pub follower_value: Option<String>,
 }
 
-/// A label's value, not empty.
+/// A label value that is not empty.
 const LABEL_VALUE: &str = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 
 impl LeaderLabel {
@@ -147,47 +151,49 @@ impl Default for LeaderLabel {
     }
 }
 
-/// What is: who leads, since when, and whether anything needs a person. Written by the controller; a projection of the Lease.
+/// Observed state: the leader, its term and the conditions. Written by the controller as a projection of the Lease.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ElectionStatus {
-    /// The generation of the spec that this status speaks of; -1 until the controller has looked at it.
+    /// Generation of the spec that this status reflects; -1 before the controller has observed the Election.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// The name of the pod that leads. Absent while nobody does.
+    /// Name of the leader's pod. Absent while there is no leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leader: Option<String>,
-    /// The UID of the pod that leads: a re-created pod has the same name, but is another pod.
+    /// UID of the leader's pod: a re-created pod has the same name and another UID.
     #[serde(default, rename = "leaderUID", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leader_uid: Option<String>,
-    /// The fencing token. It grows with every change, also across deletions, and no two leaders ever share one. It is not
-    /// counted from 1: it is the resourceVersion of the Lease that the change replaced.
+    /// Fencing token. It grows with every change of leader, also across deletions, and no two leaders share one. Not counted
+    /// from 1: it is the resourceVersion of the Lease that the change replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub term: Option<i64>,
-    /// How often the leader changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32")]
-    pub transitions: Option<i32>,
-    /// When this term began.
+    /// Time at which this term began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Time")]
-    pub since: Option<Time>,
-    /// How many pods match the selector.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32")]
-    pub candidates: Option<i32>,
-    /// How many of the matching pods could lead now, as "2/3".
+    pub acquire_time: Option<Time>,
+    /// Number of changes from one leader to another.
+    #[serde(default)]
+    pub leader_transitions: i32,
+    /// Number of pods that match the selector.
+    #[serde(default)]
+    pub candidates: i32,
+    /// Number of candidates that are eligible.
+    #[serde(default)]
+    pub eligible_candidates: i32,
+    /// Name of the Lease that holds the election.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
-    pub eligible: Option<String>,
-    /// The name of the Lease in which the election is held.
+    pub lease_name: Option<String>,
+    /// Name of the pod that would be elected if the leader failed. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
-    pub lease: Option<String>,
-    /// Ready: the API server has confirmed the label on `leader` for this term. Stalled: a person is needed; the message says for what.
+    pub next_leader: Option<String>,
+    /// Ready: the API server has confirmed the label on `leader` for this term. Degraded: elections work and something needs
+    /// attention. Stalled: no progress without a person. Degraded and Stalled are absent unless they are True.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxItems" = 8, "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]), with = "Vec<Condition>")]
     pub conditions: Option<Vec<Condition>>,
@@ -204,11 +210,12 @@ impl Default for ElectionStatus {
             leader: None,
             leader_uid: None,
             term: None,
-            transitions: None,
-            since: None,
-            candidates: None,
-            eligible: None,
-            lease: None,
+            acquire_time: None,
+            leader_transitions: 0,
+            candidates: 0,
+            eligible_candidates: 0,
+            lease_name: None,
+            next_leader: None,
             conditions: None,
         }
     }
@@ -218,5 +225,10 @@ impl ElectionStatus {
     /// The condition of this type, if the status has one.
     pub fn condition(&self, kind: &str) -> Option<&Condition> {
         self.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+    }
+
+    /// Whether the condition of this type is True for this reason.
+    pub fn is(&self, kind: &str, reason: Reason) -> bool {
+        self.condition(kind).is_some_and(|condition| condition.status == "True" && condition.reason == reason.as_str())
     }
 }

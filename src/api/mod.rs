@@ -9,7 +9,7 @@ mod schema;
 mod selector;
 
 pub(crate) use conditions::whole_second;
-pub use conditions::{Reason, condition};
-pub use election::{Election, ElectionSpec, ElectionStatus, LeaderLabel, WhenNoCandidate};
+pub use conditions::{DEGRADED, READY, Reason, STALLED, condition};
+pub use election::{Election, ElectionSpec, ElectionStatus, LeaderLabel, WhenNoneEligible};
 pub use schema::custom_resource_definition;
 pub use selector::{LabelSelector, Operator, Requirement};

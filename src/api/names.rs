@@ -3,6 +3,9 @@
 /// The API group of the `Election` resource.
 pub const GROUP: &str = podium_campaign::ELECTION_GROUP;
 
+/// The group and version of the `Election` resource.
+pub const API_VERSION: &str = "podium.dev/v1beta1";
+
 /// The field manager and reporting controller of every write.
 pub const MANAGER: &str = "podium";
 
@@ -22,11 +25,14 @@ pub const INCARNATION: &str = podium_campaign::ELECTION_ANNOTATION;
 /// a part is not taken for a term.
 pub const CHECKSUM: &str = "podium.dev/checksum";
 
-/// On a Lease: why the present term began, for people and for the Event.
+/// On a Lease: the cause of the present term, one of [`Cause`](crate::election::cause::Cause).
+pub const CAUSE: &str = "podium.dev/cause";
+
+/// On a Lease: the cause of the present term in words, for people and for the Event.
 pub const REASON: &str = "podium.dev/reason";
 
 /// On a Lease: the name of the Election that may take it over. Written by whoever owns the Lease.
-pub const ADOPT_BY: &str = "podium.dev/adopt-by";
+pub const ALLOW_ADOPTION_BY: &str = "podium.dev/allow-adoption-by";
 
 /// On a Lease: who elects by it. [`SIDECAR`] lets an Election of the Lease's name take it over.
 pub const ELECTOR: &str = "podium.dev/elector";

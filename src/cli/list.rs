@@ -29,7 +29,7 @@ pub fn patterns(lists: Vec<List>) -> LabelKeys {
 /// (In the environment it is a template that left it empty.)
 pub fn refuse_empty(matches: &ArgMatches) -> Result<(), String> {
     let Some((_, matches)) = matches.subcommand() else { return Ok(()) };
-    for (id, option) in [("namespaces", "--namespaces"), ("label_keys", "--label-keys")] {
+    for (id, option) in [("namespaces", "--namespaces"), ("allowed_label_keys", "--allowed-label-keys")] {
         let is_there = matches.try_contains_id(id).unwrap_or(false);
         if is_there && matches.value_source(id) == Some(ValueSource::CommandLine) {
             let mut lists = matches.get_many::<List>(id).into_iter().flatten();
@@ -101,8 +101,8 @@ mod tests {
             (&["podium", "controller", "--namespaces", "a"], None),
             (&["podium", "controller", "--namespaces", ""], Some("--namespaces is empty")),
             (&["podium", "controller", "--namespaces=a", "--namespaces= "], Some("--namespaces is empty")),
-            (&["podium", "controller", "--label-keys="], Some("--label-keys is empty")),
-            (&["podium", "sweep", "-n", ""], Some("--namespaces is empty")),
+            (&["podium", "controller", "--allowed-label-keys="], Some("--allowed-label-keys is empty")),
+            (&["podium", "cleanup", "-n", ""], Some("--namespaces is empty")),
         ] {
             let matches = Cli::command().try_get_matches_from(line).unwrap();
             let refused = refuse_empty(&matches).err();

@@ -20,12 +20,12 @@ use tracing_subscriber::{
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct LogArgs {
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, env = "PODIUM_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, or directives such as `podium=debug,kube_client=debug`.
-    #[arg(long, env = "PODIUM_LOG", default_value = "info")]
-    log: String,
+    /// Log level: error, warn, info, debug or trace, or directives such as `podium=debug,kube_client=debug`.
+    #[arg(long, env = "PODIUM_LOG_LEVEL", default_value = "info")]
+    log_level: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -41,8 +41,8 @@ impl LogArgs {
     /// # Errors
     /// Directives that are not understood.
     pub fn begin(self) -> Result<SetLog, String> {
-        let Self { log_format, log } = self;
-        let begins = filter(&log).map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
+        let Self { log_format, log_level } = self;
+        let begins = filter(&log_level).map_err(|error| format!("--log-level {log_level:?} is invalid: {error}"))?;
         let subscriber = tracing_subscriber::fmt().with_env_filter(begins).with_writer(io::stderr);
         Ok(match log_format {
             LogFormat::Text => {
@@ -88,8 +88,8 @@ impl LogArgs {
     where
         W: for<'line> MakeWriter<'line> + Send + Sync + 'static,
     {
-        let Self { log_format, log } = self;
-        let begins = filter(&log).map_err(|error| format!("--log {log:?} is not understood: {error}"))?;
+        let Self { log_format, log_level } = self;
+        let begins = filter(&log_level).map_err(|error| format!("--log-level {log_level:?} is invalid: {error}"))?;
         let (begins, handle) = reload::Layer::new(begins);
         let lines = fmt::layer().with_writer(writer);
         let lines = match log_format {
@@ -146,7 +146,7 @@ mod tests {
             let export = Export::from_environment(endpoint).expect("an endpoint").expect("an export");
             let lines = Lines::default();
             let writer = lines.clone();
-            let args = LogArgs { log_format, log: "info".to_owned() };
+            let args = LogArgs { log_format, log_level: "info".to_owned() };
             let (subscriber, set_log) = args.beside(&export, move || writer.clone()).expect("a filter");
             tracing::subscriber::with_default(subscriber, || {
                 let said = pass(&lines);

@@ -40,7 +40,7 @@ mod tests {
         for line in ["podium", "podium controller", "podium --help", "podium -V", "podium sidecar --election x"] {
             assert_eq!(form(line), None, "{line}");
         }
-        for line in ["/usr/bin/kubectl-podium", "kubectl-podium --namespaces=x sweep", "kubectl-podium sweep"] {
+        for line in ["/usr/bin/kubectl-podium", "kubectl-podium --namespaces=x cleanup", "kubectl-podium cleanup"] {
             assert_eq!(form(line), None, "{line}");
         }
         assert_eq!(form("/server"), Some(Form::Contrib));

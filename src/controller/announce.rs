@@ -19,9 +19,8 @@ use crate::election::snapshot::Election;
 /// A reason that Events give, their type, and what it means.
 pub type Told = (&'static str, &'static str, &'static str);
 
-const ELECTED: Told = ("LeaderElected", "Normal", "a term began with a leader: it is labelled");
-const LOST: Told =
-    ("LeaderLost", "Warning", "a term began without a leader: the last one cannot lead any more, and no other pod may");
+const ELECTED: Told = ("LeaderElected", "Normal", "A pod became leader and is labeled");
+const LOST: Told = ("LeaderLost", "Warning", "The previous leader is not eligible, and no other candidate is");
 
 /// All of them.
 pub const EVENTS: [Told; 2] = [ELECTED, LOST];
@@ -32,10 +31,10 @@ const WORK: &str = "publishing Events";
 /// Publishes the Event. A lost Event loses nothing but the Event: the change stands in the Lease and in the status.
 pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change: Announcement, since: Instant) {
     let name = format!("{}/{}", election.namespace, election.name);
-    let Announcement { from, to, term, reason } = &change;
-    let (from, to) = (from.as_deref().unwrap_or("nobody"), to.as_deref().unwrap_or("nobody"));
+    let Announcement { from, to, term, cause, reason } = &change;
+    let (from, to) = (from.as_deref().unwrap_or_default(), to.as_deref().unwrap_or_default());
     let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-    info!(election = %name, from, to, term = term.number(), reason, took_ms, "leader changed");
+    info!(election = %name, from, to, term = term.number(), cause = cause.as_str(), reason, took_ms, "leader changed");
     let event = event(election, &shared.instance, &change, (shared.clock)());
     let key = Key { namespace: election.namespace.clone(), name: election.name.clone() };
     shared.monitor.metrics.changed(&key, &change, &election.status, since, (shared.clock)());
@@ -55,15 +54,13 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
 }
 
 fn event(election: &Election, instance: &str, change: &Announcement, now: Timestamp) -> Event {
-    let Announcement { from, to, term, reason } = change;
-    let ((reason_word, kind, _), action) = match to {
-        Some(_) => (ELECTED, "Elect"),
-        None => (LOST, "Vacate"),
+    let Announcement { from: _, to, term, cause: _, reason } = change;
+    let ((reason_word, kind, _), action, note) = match to {
+        Some(pod) => (ELECTED, "Elect", format!("Pod {pod} became leader (term {term}): {reason}")),
+        None => (LOST, "Vacate", format!("No leader (term {term}): {reason}, and no candidate is eligible")),
     };
-    let name = |leader: &Option<String>| leader.clone().unwrap_or_else(|| "nobody".into());
-    let note = format!("from {} to {}, term {term}: {reason}", name(from), name(to));
     let regarding = ObjectReference {
-        api_version: Some(format!("{}/v1", names::GROUP)),
+        api_version: Some(names::API_VERSION.into()),
         kind: Some("Election".into()),
         namespace: Some(election.namespace.clone()),
         name: Some(election.name.clone()),

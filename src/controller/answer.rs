@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::observe::cached::{CachedElection, CachedLease, CachedPod, Named, Object};
 use super::server::{Refusal, Server, Write};
-use crate::api::names;
+use crate::api::{DEGRADED, READY, STALLED, names};
 
 /// What a write asks for, to be compared with the object that it returns.
 #[derive(Debug)]
@@ -96,9 +96,10 @@ fn lease(asked: &Lease, shown: &CachedLease) -> Vec<String> {
         names::TERM,
         names::UNFENCED,
         names::INCARNATION,
+        names::CAUSE,
         names::REASON,
         names::CHECKSUM,
-        names::ADOPT_BY,
+        names::ALLOW_ADOPTION_BY,
         names::ELECTOR,
     ];
     let annotations = all.into_iter().filter_map(|name| {
@@ -140,11 +141,13 @@ fn status(asked: &Value, shown: &CachedElection) -> Vec<String> {
         part("status.leaderUID", text("leaderUID"), shown.leader_uid.clone()),
         part("status.term", asked["term"].as_i64(), shown.term),
     ];
-    for condition in asked["conditions"].as_array().into_iter().flatten() {
-        let kind = condition["type"].as_str().unwrap_or_default();
+    let conditions = || asked["conditions"].as_array().into_iter().flatten();
+    for kind in [READY, DEGRADED, STALLED] {
         let shown = shown.condition(kind).map(|shown| format!("{} ({})", shown.status, shown.reason));
-        let word = |part: &str| condition[part].as_str().unwrap_or_default();
-        let asked = Some(format!("{} ({})", word("status"), word("reason")));
+        let asked = conditions().find(|condition| condition["type"] == kind).map(|condition| {
+            let word = |part: &str| condition[part].as_str().unwrap_or_default();
+            format!("{} ({})", word("status"), word("reason"))
+        });
         parts.push(part(format!("condition {kind}"), asked, shown));
     }
     parts.into_iter().flatten().collect()

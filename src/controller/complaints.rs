@@ -49,7 +49,7 @@ mod tests {
         let key = Key { namespace: "default".into(), name: "web".into() };
         assert!(complaints.is_news(&key, "electing", "no right"));
         assert!(!complaints.is_news(&key, "electing", "no right"));
-        assert!(complaints.is_news(&key, "sweeping", "no right"));
+        assert!(complaints.is_news(&key, "cleanup", "no right"));
         assert!(complaints.is_news(&key, "electing", "no answer"));
         assert!(complaints.settle(&key, "electing") && !complaints.settle(&key, "electing"));
         assert!(complaints.is_news(&key, "electing", "no answer"));

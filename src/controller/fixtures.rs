@@ -19,6 +19,7 @@ use super::observe::world::{Changes, Key, Scope, World};
 use super::server::{Read, Refusal, Server, Write};
 use super::shared::Shared;
 use crate::api::names;
+use crate::election::cause::Cause;
 use crate::election::term::{PodRef, Term, Uid};
 use crate::lease::record::Record;
 
@@ -37,7 +38,7 @@ fn metadata(name: &str, revision: i64) -> Value {
 /// An Election over `app: web`, named `name`.
 pub fn election(name: &str, revision: i64, change: impl FnOnce(&mut Value)) -> Named {
     let mut object = json!({
-        "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": metadata(name, revision),
+        "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": metadata(name, revision),
         "spec": { "selector": { "matchLabels": { "app": "web" } } },
     });
     object["metadata"]["generation"] = json!(1);
@@ -89,6 +90,7 @@ pub fn lease_after(name: &str, revision: i64, holder: &str, term: i64, unfenced:
         holder: Some(PodRef { name: holder.into(), uid: format!("{holder}-uid").as_str().into() }),
         term: Term::parse(&term.to_string()).unwrap(),
         unfenced: unfenced.iter().flat_map(|uids| uids.split(',')).map(Uid::from).collect(),
+        cause: Cause::Unknown,
         reason: String::new(),
     };
     object["metadata"]["uid"] = json!("lease-uid");
@@ -171,7 +173,7 @@ pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<
     let options = options();
     let monitor = Monitor::new(&options, false);
     let shared = Shared::new(script, options, monitor);
-    for queue in [&shared.elections, &shared.background, &shared.sweeps] {
+    for queue in [&shared.elections, &shared.background, &shared.cleanups] {
         queue.open();
     }
     *shared.world() = world(items);

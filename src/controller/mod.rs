@@ -2,13 +2,14 @@
 //!
 //! [`watch`] feeds the caches in [`observe`], which know whom a change concerns; [`queue`] gives out the Elections that are
 //! due to the [`workers`]; [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the
-//! one narrow door to the API server. [`sweep`] is a loop of its own. Of several replicas, [`replicas`] makes one active. [`monitor`] tells
+//! one narrow door to the API server. [`cleanup`] is a loop of its own. Of several replicas, [`replicas`] makes one active. [`monitor`] tells
 //! whoever asks how all of that goes.
 
 pub mod act;
 pub mod announce;
 pub mod answer;
 pub mod background;
+pub mod cleanup;
 pub mod complaints;
 pub mod disputes;
 pub mod identity;
@@ -20,7 +21,6 @@ pub mod reconcile;
 pub mod replicas;
 pub mod server;
 pub mod shared;
-pub mod sweep;
 pub mod watch;
 pub mod workers;
 
@@ -83,13 +83,22 @@ pub struct Options {
 /// Changes what is logged: directives as those of `--log`, or why they are not understood.
 pub type SetLog = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
-/// How a controller tells about itself.
+/// The HTTP server of a controller.
 #[derive(Clone)]
 pub struct Http {
-    /// Where: `ADDRESS:PORT`, or `:PORT` for all interfaces.
+    /// Address to listen on: `ADDRESS:PORT`, or `:PORT` for all interfaces.
     pub address: String,
-    /// What changes what is logged, for whoever asks from the same machine or pod.
+    /// What it serves.
+    pub telemetry: Telemetry,
+}
+
+/// Options of what the HTTP server serves.
+#[derive(Clone)]
+pub struct Telemetry {
+    /// Changes the log level, for clients on the same machine or in the same pod.
     pub set_log: SetLog,
+    /// Whether `/metrics` has series for each Election.
+    pub per_election: bool,
 }
 
 /// Why a controller cannot go on. Everything that the API server does is waited out instead.
@@ -154,18 +163,18 @@ async fn run_monitored<S: Server>(
     let scope = options.scope.clone();
     let http = match options.http.clone() {
         None => None,
-        Some(Http { address, set_log }) => {
+        Some(Http { address, telemetry }) => {
             let server = http::Server::bind(&address).await.map_err(|error| Fatal::Http { address, error })?;
-            Some((server, set_log))
+            Some((server, telemetry))
         }
     };
     // Beside the first lists: who is alone does not wait for one after the other.
     let mut replica = Replica::start(&server, &client, options.candidacy.clone())?;
     let shared = Arc::new(Shared::new(server, options, monitor));
     let mut telling = JoinSet::new();
-    if let Some((server, set_log)) = http {
+    if let Some((server, telemetry)) = http {
         info!(address = %server.address(), "answering");
-        let served = monitor::http::serve(server, shared.clone(), replica.activity.clone(), set_log);
+        let served = monitor::http::serve(server, shared.clone(), replica.activity.clone(), telemetry);
         telling.spawn(async { match served.await {} });
     }
     let (synced, mut served) = channel::channel(false);

@@ -165,7 +165,7 @@ impl Reconciler {
         let Some((snapshot, _)) = shared.snapshot(key, Consulted::default()) else { return };
         let message = format!("the API server refuses a request of Podium: {message}");
         let settings = snapshot.election.settings.as_ref().ok();
-        let status = status::stalled(&snapshot, settings, (Reason::WriteRefused, message), (shared.clock)());
+        let status = status::stalled(&snapshot, settings, (Reason::RequestDenied, message), (shared.clock)());
         // Once: the words may differ each time, and two controllers would wake each other with them.
         let status = status.filter(|write| !write.can_wait);
         let told = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;

@@ -21,7 +21,7 @@ use super::observe::world::{Changes, Key, World, went_back};
 use super::queue::Queue;
 use super::server::{Read, Refusal, Server, Write};
 use super::{Clock, Options, workers};
-use crate::api::Reason;
+use crate::api::{DEGRADED, Reason};
 use crate::election::Snapshot;
 use crate::election::term::{Uid, Version};
 use crate::sync;
@@ -43,8 +43,8 @@ pub struct Shared<S> {
     pub elections: Arc<Queue<Key>>,
     /// Elections with writes that nobody waits for.
     pub background: Arc<Queue<Key>>,
-    /// Names of Elections whose leftovers are to be swept.
-    pub sweeps: Arc<Queue<Key>>,
+    /// Names of Elections whose leftovers are to be removed.
+    pub cleanups: Arc<Queue<Key>>,
     /// What is known of the Elections' labels beside the caches.
     pub disputes: Disputes,
     /// What was already logged.
@@ -96,7 +96,7 @@ impl<S: Server> Shared<S> {
             elections: workers::elections(),
             background: workers::background(),
             disputes: Disputes::default(),
-            sweeps: workers::sweeps(),
+            cleanups: workers::cleanups(),
             complaints: Complaints::default(),
             monitor,
             world,
@@ -115,8 +115,7 @@ impl<S: Server> Shared<S> {
     /// What a decision about the Election looks at, and its Lease as it must be written back. `None`: no such Election is known.
     pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
         let (mut snapshot, lease) = self.world().snapshot(key, consulted)?;
-        let stalled = snapshot.election.status.condition("Stalled").filter(|stalled| stalled.status == "True");
-        let said = stalled.is_some_and(|stalled| stalled.reason == format!("{:?}", Reason::LabelContested));
+        let said = snapshot.election.status.is(DEGRADED, Reason::LabelContested);
         (snapshot.contest, snapshot.refused) = self.disputes.of(key, said);
         Some((snapshot, lease))
     }
@@ -155,7 +154,7 @@ impl<S: Server> Shared<S> {
             self.elections.add(key, now);
         }
         for key in orphaned {
-            self.sweeps.add(key, now);
+            self.cleanups.add(key, now);
         }
     }
 

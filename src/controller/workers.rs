@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::background;
+use super::cleanup;
 use super::observe::world::Key;
 use super::queue::{Outcome, Queue};
 use super::reconcile::Reconciler;
 use super::replicas::Activity;
 use super::server::Server;
 use super::shared::Shared;
-use super::sweep;
 
 /// How many Elections are worked on at a time: half as many of one namespace ([`Shares`](super::queue::Shares)). More would not make
 /// an API server faster, only each of its answers later, and with them the one change of leader that comes among many.
@@ -29,8 +29,8 @@ const BACKGROUND: usize = 16;
 /// How many more may stand aside meanwhile. Each costs some kilobytes while it does.
 const ASIDE: usize = 2_048;
 
-/// How many names are swept at a time.
-const SWEEPS: usize = 8;
+/// How many names are removed at a time.
+const CLEANUPS: usize = 8;
 
 /// How long writes in flight may take to finish. An API server that is well answers within milliseconds.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -45,9 +45,9 @@ pub fn background() -> Arc<Queue<Key>> {
     Arc::new(Queue::new(BACKGROUND, 0))
 }
 
-/// A queue of names of Elections whose leftovers are to be swept.
-pub fn sweeps() -> Arc<Queue<Key>> {
-    Arc::new(Queue::new(SWEEPS, 0))
+/// A queue of names of Elections whose leftovers are to be removed.
+pub fn cleanups() -> Arc<Queue<Key>> {
+    Arc::new(Queue::new(CLEANUPS, 0))
 }
 
 /// A place among those that are worked on at a time.
@@ -82,7 +82,7 @@ pub fn start<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet
     let began = Instant::now();
     shared.elections.open();
     shared.background.open();
-    shared.sweeps.open();
+    shared.cleanups.open();
     // What happened while this replica stood by.
     let everything = shared.world().everything();
     shared.queue(everything);
@@ -104,14 +104,14 @@ pub fn start<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet
     };
     let work_off = work(shared.clone(), shared.background.clone(), activity.clone(), following);
     workers.spawn(shared.server.around(work_off));
-    let sweeping = {
+    let cleaning = {
         let shared = shared.clone();
         move |key, _, _| {
             let shared = shared.clone();
-            async move { sweep::sweep(&shared, &key).await }
+            async move { cleanup::clean_up(&shared, &key).await }
         }
     };
-    workers.spawn(shared.server.around(work(shared.clone(), shared.sweeps.clone(), activity.clone(), sweeping)));
+    workers.spawn(shared.server.around(work(shared.clone(), shared.cleanups.clone(), activity.clone(), cleaning)));
     workers
 }
 
@@ -119,7 +119,7 @@ pub fn start<S: Server>(shared: &Arc<Shared<S>>, activity: &Activity) -> JoinSet
 pub async fn stop<S: Server>(shared: &Shared<S>, mut workers: JoinSet<()>) {
     shared.elections.close();
     shared.background.close();
-    shared.sweeps.close();
+    shared.cleanups.close();
     let finished = tokio::time::timeout(GRACE, async { while workers.join_next().await.is_some() {} }).await;
     if finished.is_err() {
         warn!("some requests were not answered within {} s and are given up", GRACE.as_secs());
@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn elections_behind_a_webhook_that_hangs_do_not_hold_up_those_of_other_namespaces() {
-        for (queue, namespaces) in [(elections(), 1), (elections(), 3), (sweeps(), 1), (sweeps(), 3)] {
+        for (queue, namespaces) in [(elections(), 1), (elections(), 3), (cleanups(), 1), (cleanups(), 3)] {
             let world = World::new(queue, false);
             for namespace in 0..namespaces {
                 world.add(&format!("hangs-{namespace}"), 40);

@@ -34,16 +34,16 @@ pub enum Ineligible {
 impl fmt::Display for Ineligible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSelected => f.write_str("does not match the selector"),
+            Self::NotSelected => f.write_str("does not match spec.selector"),
             Self::Terminating => f.write_str("is terminating"),
             Self::Failed => f.write_str("failed"),
-            Self::Succeeded => f.write_str("has ended"),
+            Self::Succeeded => f.write_str("has completed"),
             Self::Pending => f.write_str("is not running"),
-            Self::OptedOut => f.write_str("opted out"),
-            Self::ClaimedBy(election) => write!(f, "is claimed by Election {election}"),
+            Self::OptedOut => f.write_str("has podium.dev/candidate: \"false\""),
+            Self::ClaimedBy(election) => write!(f, "belongs to Election {election}"),
             Self::ForeignLabel(value) => write!(f, "carries the label with the foreign value {value:?}"),
             Self::NotReady => f.write_str("is not Ready"),
-            Self::ReadyTooShort(_) => f.write_str("has not been Ready for long enough"),
+            Self::ReadyTooShort(_) => f.write_str("has not been Ready for spec.minReadySeconds"),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashSet};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::candidate::{Ineligible, eligible};
+use super::cause::Cause;
 use super::order;
 use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, Then};
 use super::project::{Projection, Reign, project};
 use super::snapshot::{Contest, Pod, PodState, Settings, Snapshot};
 use super::status::{self, Leadership, Outlook};
-use super::term::{Term, Uid, Version};
+use super::term::{PodRef, Term, Uid, Version};
 use super::title::Title;
 use crate::api::Reason;
 use crate::lease::record::{Content, Lease, Record};
@@ -37,7 +38,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     };
     let matching = snapshot.pods.iter().filter(|pod| pod.matches).count();
     if matching > MOST_PODS {
-        let message = format!("spec.selector matches {matching} pods, at most {MOST_PODS} are served: narrow it");
+        let message = format!("spec.selector must match at most {MOST_PODS} pods and matches {matching}: narrow it");
         return stalled(snapshot, Some(settings), Reason::TooManyPods, message, now);
     }
     let Some(lease) = &snapshot.lease else {
@@ -50,7 +51,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     }
     let decision = Decision::new(snapshot, settings, lease, &title, now);
     if decision.status_may_be_newer() {
-        return consult("the status names a term above the Lease's");
+        return consult("the status has a term above the Lease's");
     }
     let of_this_election = lease.incarnation.as_ref() == Some(&snapshot.election.uid);
     match &lease.content {
@@ -133,7 +134,7 @@ impl<'a> Decision<'a> {
         let in_use: Vec<&str> = in_use.map(|pod| pod.id.name.as_str()).collect();
         if election.status.term.is_none() && !in_use.is_empty() {
             let message = format!(
-                "the label {} is in use on {} before the first election: remove it there and from the pods' template, or make the Election with another spec.label.key",
+                "label {} is in use on {} before the first election: remove it from these pods and their template, or create the Election with another spec.label.key",
                 self.settings.label.key,
                 some_of(&in_use),
             );
@@ -150,19 +151,19 @@ impl<'a> Decision<'a> {
             return stalled(self.snapshot, Some(self.settings), reason, message, self.now);
         }
         if self.adopts && !self.adopts_as_it_is() {
-            return self.blank("it was handed over");
+            return self.blank("it was adopted");
         }
         if self.snapshot.read_after != Some(self.lease.resource_version) {
             return consult("the Lease names no former holders");
         }
         let lost = election.status.term.is_some() || pods.iter().any(|pod| pod.term.is_some());
-        let reason = match (self.adopts, lost) {
-            (true, _) => "the Lease was handed over",
-            (false, true) => "the Lease was lost",
-            (false, false) => "first election",
+        let (cause, reason) = match (self.adopts, lost) {
+            (true, _) => (Cause::LeaseAdopted, "the Lease was adopted"),
+            (false, true) => (Cause::LeaseLost, "the Lease was lost"),
+            (false, false) => (Cause::InitialElection, "initial election"),
         };
         let listed = pods.iter().map(|pod| &pod.id.uid).chain(&self.lease.former).cloned();
-        self.elect(holder, listed.collect(), reason.into())
+        self.elect(holder, listed.collect(), (cause, reason.into()))
     }
 
     /// Whether a Lease that was handed over may be filled without being emptied first, so that its holder leads all the time.
@@ -193,9 +194,9 @@ impl<'a> Decision<'a> {
             return consult("the next leader was last seen before it was deposed");
         }
         let reason = if let Some(pod) = self.above(record.term).next() {
-            format!("{} carries a term above the Lease's", pod.id.name)
+            (Cause::TermRepaired, format!("{} carries a term above the Lease's", pod.id.name))
         } else if self.status_is_above(record.term) {
-            "the status names a term above the Lease's".into()
+            (Cause::TermRepaired, "the status has a term above the Lease's".into())
         } else if successor.map(|pod| &pod.id.uid) == self.incumbent.as_ref() {
             return self.uphold(record);
         } else {
@@ -212,7 +213,7 @@ impl<'a> Decision<'a> {
     fn successor(&self) -> Option<&'a Pod> {
         let patient = self.patience().is_some();
         let first = self.first().filter(|_| !patient);
-        first.or_else(|| self.unready_holder().filter(|_| patient || self.settings.hold))
+        first.or_else(|| self.unready_holder().filter(|_| patient || self.settings.retain))
     }
 
     fn unready_holder(&self) -> Option<&'a Pod> {
@@ -271,13 +272,13 @@ impl<'a> Decision<'a> {
         seen.chain(&self.snapshot.gone).collect()
     }
 
-    fn reason(&self, record: &Record, first: Option<&Pod>) -> String {
+    fn reason(&self, record: &Record, first: Option<&Pod>) -> (Cause, String) {
         match (&record.holder, first) {
-            (None, Some(pod)) => format!("{} became eligible", pod.id.name),
-            (None, None) => "nobody is eligible".into(),
+            (None, Some(pod)) => (Cause::BecameEligible, format!("{} became eligible", pod.id.name)),
+            (None, None) => (Cause::Unknown, "no candidate is eligible".into()),
             (Some(holder), _) => match self.ineligible.iter().find(|(pod, _)| pod.id.uid == holder.uid) {
-                Some((pod, why)) => format!("{} {why}", pod.id.name),
-                None => format!("{} is gone", holder.name),
+                Some((pod, why)) => (Cause::from(why), format!("previous leader {} {why}", pod.id.name)),
+                None => (Cause::Gone, format!("previous leader {} is gone", holder.name)),
             },
         }
     }
@@ -286,7 +287,7 @@ impl<'a> Decision<'a> {
     ///
     /// Rule 4: it names only a pod that carries the claim. Whoever loses the Lease later finds the pod by that, whatever became
     /// of the selector.
-    fn elect(&self, holder: Option<&Pod>, mut unfenced: BTreeSet<Uid>, reason: String) -> Plan {
+    fn elect(&self, holder: Option<&Pod>, mut unfenced: BTreeSet<Uid>, (cause, reason): (Cause, String)) -> Plan {
         if let Some(pod) = holder.filter(|pod| !pod.claimed) {
             return Plan { claim: Some(claim(pod)), then: Then::DecideAgain, ..Plan::default() };
         }
@@ -294,7 +295,7 @@ impl<'a> Decision<'a> {
             unfenced.remove(&pod.id.uid);
         }
         let term = Term::replacing(self.lease.resource_version);
-        let record = Record { holder: holder.map(|pod| pod.id.clone()), term, unfenced, reason };
+        let record = Record { holder: holder.map(|pod| pod.id.clone()), term, unfenced, cause, reason };
         // The API server stores microseconds.
         let acquired = Timestamp::from_microsecond(self.now.as_microsecond()).unwrap_or(self.now);
         let transitions = self.transitions(holder);
@@ -308,7 +309,8 @@ impl<'a> Decision<'a> {
         let status = &self.snapshot.election.status;
         let blank = self.lease.content == Content::Blank;
         // A Lease that was lost takes its count with it; the status still knows.
-        let so_far = if blank { self.lease.transitions.max(status.transitions) } else { self.lease.transitions };
+        let known = status.term.map(|_| status.leader_transitions);
+        let so_far = if blank { self.lease.transitions.max(known) } else { self.lease.transitions };
         let before = if blank { status.leader_uid.as_deref() } else { self.incumbent.as_ref().map(AsRef::as_ref) };
         match (so_far, holder) {
             (None, _) => 0,
@@ -351,27 +353,33 @@ impl<'a> Decision<'a> {
         Plan { fence, label, claim_next, follow, ..self.report(Some(leadership), labelled) }
     }
 
-    /// The pod that would lead if the holder went now; where nobody could, the one that may be Ready first.
+    /// The pod that would be elected if the holder's pod went now.
+    fn next_leader(&self, holder: Option<&PodRef>) -> Option<&'a Pod> {
+        let others: Vec<&Pod> = self.eligible.iter().copied().filter(|pod| holder != Some(&pod.id)).collect();
+        order::first(&others, None, &self.newest).filter(|_| !self.settings.suspend && holder.is_some())
+    }
+
+    /// [`Self::next_leader`]; where no other pod is eligible, the one that may become so first.
     fn next_in_line(&self, record: &Record) -> Option<&'a Pod> {
         use Ineligible::{NotReady, Pending, ReadyTooShort};
         if self.settings.suspend || self.snapshot.pods.iter().all(|pod| pod.claimed) {
             return None;
         }
         let other = |pod: &&Pod| record.holder.as_ref() != Some(&pod.id);
-        let eligible: Vec<&Pod> = self.eligible.iter().copied().filter(other).collect();
         let coming = self.ineligible.iter().filter(|(_, why)| matches!(why, NotReady | Pending | ReadyTooShort(_)));
         let free = |pod: &&Pod| {
             let label = pod.label.as_ref().is_none_or(|value| self.settings.label.owns(value));
             !pod.opted_out && pod.rival.is_none() && label
         };
         let coming: Vec<&Pod> = coming.map(|(pod, _)| *pod).filter(other).filter(free).collect();
-        order::first(&eligible, None, &self.newest).or_else(|| order::first(&coming, None, &self.newest))
+        self.next_leader(record.holder.as_ref()).or_else(|| order::first(&coming, None, &self.newest))
     }
 
     /// Rule 9, and when to look again.
     fn report(&self, leadership: Option<Leadership<'_>>, labelled: bool) -> Plan {
         let Self { settings, eligible, ineligible, .. } = self;
-        let outlook = Outlook { settings, leadership, labelled, eligible, ineligible };
+        let next = self.next_leader(leadership.and_then(|leadership| leadership.record.holder.as_ref()));
+        let outlook = Outlook { settings, leadership, labelled, eligible, ineligible, next };
         let status = status::ruled(self.snapshot, outlook, self.now);
         let later = self.ineligible.iter().filter_map(|(_, why)| match why {
             Ineligible::ReadyTooShort(left) => Some(*left),

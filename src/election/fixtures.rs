@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::cause::Cause;
 use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use super::snapshot::{Election, Pod, PodState, Revision, Settings, Snapshot, Workload};
 use super::term::{PodRef, ResourceVersion, Term, Uid};
@@ -57,7 +58,7 @@ pub fn world(content: Content) -> Snapshot {
             renewed: false,
             duration_seconds: Some(i32::MAX),
             unchanged_for: SignedDuration::ZERO,
-            adopt_by: None,
+            allow_adoption_by: None,
             by_sidecars: false,
             former: BTreeSet::new(),
             acquired: Some(at(500)),
@@ -78,7 +79,7 @@ pub fn settings() -> Settings {
         lease_name: "web".into(),
         ready_condition: "Ready".into(),
         min_ready: SignedDuration::ZERO,
-        hold: false,
+        retain: false,
         failover_delay: SignedDuration::ZERO,
         suspend: false,
     }
@@ -87,7 +88,13 @@ pub fn settings() -> Settings {
 /// A term with this holder (`""`: a vacancy) and this list of unfenced.
 pub fn reign<const N: usize>(holder: &str, number: i64, unfenced: [&str; N]) -> Content {
     let holder = (!holder.is_empty()).then(|| pod(holder).id);
-    Content::Term(Record { holder, term: term(number), unfenced: uids(unfenced), reason: "a reason".into() })
+    Content::Term(Record {
+        holder,
+        term: term(number),
+        unfenced: uids(unfenced),
+        cause: Cause::Unknown,
+        reason: "a reason".into(),
+    })
 }
 
 /// A healthy pod that was claimed ahead of time. Its UID is its name with `-uid`.
@@ -273,7 +280,7 @@ fn written(write: LeaseWrite, before: Option<Lease>, resource_version: ResourceV
         renewed: false,
         duration_seconds: None,
         unchanged_for: SignedDuration::ZERO,
-        adopt_by: None,
+        allow_adoption_by: None,
         by_sidecars: false,
         former: BTreeSet::new(),
         acquired: None,

@@ -8,6 +8,7 @@
 //! pods), [`plan`] (the result).
 
 pub mod candidate;
+pub mod cause;
 pub mod decide;
 pub mod order;
 pub mod plan;

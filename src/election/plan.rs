@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::cause::Cause;
 use super::term::{PodRef, ResourceVersion, Term, Version};
 use crate::api::ElectionStatus;
 use crate::lease::record::Record;
@@ -124,6 +125,8 @@ pub struct Announcement {
     pub to: Option<String>,
     /// The term that began.
     pub term: Term,
-    /// Why.
+    /// The cause.
+    pub cause: Cause,
+    /// The cause in words.
     pub reason: String,
 }

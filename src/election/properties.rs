@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::candidate::eligible;
+use super::cause::Cause;
 use super::fixtures::*;
 use super::order::{self, Newest};
 use super::plan::LeaseWrite;
@@ -64,6 +65,7 @@ fn any_content() -> impl Strategy<Value = Content> {
             holder: holder.map(|name| pod(name).id),
             term: term(number),
             unfenced,
+            cause: Cause::Unknown,
             reason: String::new(),
         })
     });
@@ -93,13 +95,13 @@ fn any_tuned_world() -> impl Strategy<Value = Snapshot> {
             let settings = world.election.settings.as_mut().unwrap();
             settings.label.follower_value = follower;
             settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(delay);
-            (settings.hold, settings.suspend) = (hold, suspend);
+            (settings.retain, settings.suspend) = (hold, suspend);
         })
     })
 }
 
 fn is_stalled(world: &Snapshot) -> bool {
-    world.election.status.condition("Stalled").is_some_and(|condition| condition.status == "True")
+    world.election.status.condition("Stalled").is_some()
 }
 
 proptest! {

@@ -67,8 +67,8 @@ pub struct Settings {
     pub ready_condition: String,
     /// How long a pod must have been Ready before it may become leader.
     pub min_ready: SignedDuration,
-    /// A leader that is merely not Ready keeps the label while there is no other candidate.
-    pub hold: bool,
+    /// A leader that is merely not Ready keeps the label while no other candidate is eligible.
+    pub retain: bool,
     /// How long a leader whose readiness turned false keeps the podium.
     pub failover_delay: SignedDuration,
     /// No new term.

@@ -47,12 +47,12 @@ impl<'a> Title<'a> {
             });
         }
         let holder = snapshot.pods.iter().find(|pod| pod.matches && Some(&pod.id.name) == lease.holder_identity.as_ref());
-        let by_owner = lease.adopt_by.as_ref() == Some(election);
+        let by_owner = lease.allow_adoption_by.as_ref() == Some(election);
         let by_sidecars = lease.by_sidecars && name == election && holder.is_some();
         if !by_owner && !by_sidecars {
             let holder = lease.holder_identity.as_deref().unwrap_or("nobody");
             return theirs(format!(
-                "Lease {name} was not made by Podium (its holder is {holder}): {remedy}, or let Podium have it: kubectl annotate lease {name} podium.dev/adopt-by={election}"
+                "Lease {name} was not made by Podium (its holder is {holder}): {remedy}, or let Podium have it: kubectl annotate lease {name} podium.dev/allow-adoption-by={election}"
             ));
         }
         // A sidecar that finds its Lease taken over follows from then on: nothing has to be waited for if its pod stays leader.

@@ -60,7 +60,7 @@ pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
         renewed: spec.renew_time.is_some(),
         duration_seconds: spec.lease_duration_seconds,
         unchanged_for: SignedDuration::ZERO,
-        adopt_by: annotations.get(names::ADOPT_BY).cloned(),
+        allow_adoption_by: annotations.get(names::ALLOW_ADOPTION_BY).cloned(),
         by_sidecars: annotations.get(names::ELECTOR).is_some_and(|elector| elector == names::SIDECAR),
         acquired: spec.acquire_time.map(|MicroTime(time)| time),
         transitions: spec.lease_transitions,
@@ -79,7 +79,7 @@ pub fn blank(name: &str, owner: Owner<'_>) -> Object {
 pub fn blanked(mut object: Object, owner: Owner<'_>) -> Object {
     let annotations = object.metadata.annotations.get_or_insert_default();
     let former = record::listed(&record::named(annotations));
-    for name in [names::HOLDER, names::TERM, names::UNFENCED, names::REASON, names::CHECKSUM] {
+    for name in [names::HOLDER, names::TERM, names::UNFENCED, names::CAUSE, names::REASON, names::CHECKSUM] {
         annotations.remove(name);
     }
     annotations.extend(former.map(|former| (names::UNFENCED.to_owned(), former)));
@@ -114,7 +114,7 @@ pub fn elected(mut object: Object, owner: Owner<'_>, record: &Record, acquired: 
 fn claim(object: &mut Object, owner: Owner<'_>) {
     object.metadata.managed_fields = None;
     let annotations: &mut BTreeMap<_, _> = object.metadata.annotations.get_or_insert_default();
-    annotations.retain(|key, _| key != names::ADOPT_BY && key != names::ELECTOR);
+    annotations.retain(|key, _| key != names::ALLOW_ADOPTION_BY && key != names::ELECTOR);
     annotations.insert(names::INCARNATION.into(), owner.uid.into());
     let owners = object.metadata.owner_references.get_or_insert_default();
     let is_ours = |known: &OwnerReference| known.name == owner.name && known.uid == owner.uid;
@@ -124,7 +124,7 @@ fn claim(object: &mut Object, owner: Owner<'_>) {
     }
     owners.retain(|owner| !is_election(owner));
     owners.push(OwnerReference {
-        api_version: format!("{}/v1", names::GROUP),
+        api_version: names::API_VERSION.into(),
         kind: "Election".into(),
         name: owner.name.into(),
         uid: owner.uid.into(),
@@ -137,6 +137,7 @@ fn claim(object: &mut Object, owner: Owner<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::election::cause::Cause;
     use crate::election::term::{PodRef, Term};
 
     const OWNER: Owner<'_> = Owner { name: "web", uid: "election-uid" };
@@ -151,7 +152,13 @@ mod tests {
     fn record() -> Record {
         let holder = Some(PodRef { name: "web-0".into(), uid: "u0".into() });
         let term = Term::parse("41").unwrap();
-        Record { holder, term, unfenced: ["u1".into()].into(), reason: "web-1 is terminating".into() }
+        Record {
+            holder,
+            term,
+            unfenced: ["u1".into()].into(),
+            cause: Cause::Terminating,
+            reason: "web-1 is terminating".into(),
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::names;
+use crate::election::cause::Cause;
 use crate::election::term::{PodRef, ResourceVersion, Term, Uid};
 use crate::hash::fnv;
 
@@ -34,8 +35,8 @@ pub struct Lease {
     pub duration_seconds: Option<i32>,
     /// For how long its reader has seen this version unchanged, on a monotonic clock: what an expiry is counted from.
     pub unchanged_for: SignedDuration,
-    /// `podium.dev/adopt-by`: the Election that may take it over.
-    pub adopt_by: Option<String>,
+    /// `podium.dev/allow-adoption-by`: the Election that may take it over.
+    pub allow_adoption_by: Option<String>,
     /// `podium.dev/elector: sidecar`: Podium's own sidecars elect by it.
     pub by_sidecars: bool,
     /// `spec.acquireTime`: when the present term began.
@@ -79,7 +80,9 @@ pub struct Record {
     pub term: Term,
     /// Former holders that were not known to be fenced when the term began.
     pub unfenced: BTreeSet<Uid>,
-    /// Why the term began, a phrase for people.
+    /// The cause of the term.
+    pub cause: Cause,
+    /// The cause in words, for people.
     pub reason: String,
 }
 
@@ -128,16 +131,17 @@ impl Content {
         if text(names::CHECKSUM) != Some(checksum(text).as_str()) {
             return Self::Damaged("its annotations do not belong together");
         }
+        let cause = text(names::CAUSE).and_then(Cause::parse).unwrap_or(Cause::Unknown);
         let reason = text(names::REASON).unwrap_or_default().to_owned();
-        Self::Term(Record { holder, term, unfenced, reason })
+        Self::Term(Record { holder, term, unfenced, cause, reason })
     }
 }
 
 impl Record {
     /// All of Podium's annotations that describe a term of the Election with this UID, each with its value, or `None` where it
     /// must not be there.
-    pub fn annotations(&self, incarnation: &str) -> [(&'static str, Option<String>); 5] {
-        let Self { holder, term, unfenced, reason } = self;
+    pub fn annotations(&self, incarnation: &str) -> [(&'static str, Option<String>); 6] {
+        let Self { holder, term, unfenced, cause, reason } = self;
         let holder = holder.as_ref().map(|PodRef { name, uid }| format!("{name}/{uid}"));
         let (term, unfenced) = (term.to_string(), listed(unfenced));
         let checksum = checksum(|name| match name {
@@ -150,6 +154,7 @@ impl Record {
             (names::HOLDER, holder),
             (names::TERM, Some(term)),
             (names::UNFENCED, unfenced),
+            (names::CAUSE, Some(cause.as_str().into())),
             (names::REASON, Some(reason.clone())),
             (names::CHECKSUM, Some(checksum)),
         ]
@@ -194,7 +199,8 @@ mod tests {
             holder: Some(PodRef { name: "web-0".into(), uid: "u0".into() }),
             term: Term::parse("41").unwrap(),
             unfenced: ["u1".into(), "u2".into()].into(),
-            reason: "web-1 is terminating".into(),
+            cause: Cause::Terminating,
+            reason: "previous leader web-1 is terminating".into(),
         }
     }
 

@@ -183,7 +183,8 @@ mod tests {
             holder: Some(PodRef { name: holder.into(), uid: uid.into() }),
             term: Term::parse("41").unwrap(),
             unfenced: BTreeSet::new(),
-            reason: "first".into(),
+            cause: crate::election::cause::Cause::InitialElection,
+            reason: "initial election".into(),
         };
         let mut annotations: BTreeMap<_, _> =
             record.annotations("e").into_iter().filter_map(|(name, value)| Some((name, value?))).collect();

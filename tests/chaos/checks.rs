@@ -136,7 +136,7 @@ fn unrest(changes: &[(&str, Value)]) -> Vec<String> {
             "metadata": { "name": "g001", "annotations": { "podium.dev/term": "4", "podium.dev/holder": "g001-0/uid-0" } },
             "spec": { "holderIdentity": "g001-0" } },
         "election": {
-            "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": "g001", "generation": 2 },
+            "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": "g001", "generation": 2 },
             "status": { "leader": "g001-0", "leaderUID": "uid-0", "term": 4, "observedGeneration": 2,
                         "conditions": [{ "type": "Ready", "status": "True" }] } },
     });

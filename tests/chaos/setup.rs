@@ -31,7 +31,7 @@ pub fn cluster() -> (Kubeconfig, PathBuf) {
 
 /// Elections, as the API server has them.
 pub fn elections(client: &Client) -> Api<DynamicObject> {
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("podium.dev", "v1", "Election"));
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("podium.dev", "v1beta1", "Election"));
     Api::namespaced_with(client.clone(), NAMESPACE, &kind)
 }
 
@@ -77,7 +77,7 @@ impl World {
         let all = self.groups.iter().flat_map(|group| group.elections.iter().map(move |election| (group, election)));
         let created = stream::iter(all).map(|(group, election)| async move {
             let object = json!({
-                "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": election.election },
+                "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": election.election },
                 "spec": { "selector": { "matchLabels": { "app": group.name } }, "label": { "key": election.key } },
             });
             // Where the definition was just installed, an API server may need a moment.

@@ -146,7 +146,7 @@ async fn with_the_controllers_token_no_lease_can_be_written_that_nobody_lets_an_
         let client = someone_with_everything(world, "podium").await;
         let policies = world.policies(&CONTROLLER, &["Deny"], &[]).await;
         in_force(&policies, &client, "leases", lease(json!({}), json!([]))).await;
-        let election = json!([{ "apiVersion": "podium.dev/v1", "kind": "Election", "name": "web", "uid": "some" }]);
+        let election = json!([{ "apiVersion": "podium.dev/v1beta1", "kind": "Election", "name": "web", "uid": "some" }]);
         let other = json!([{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "some" }]);
         let own =
             json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "podium-controller" } });
@@ -161,7 +161,7 @@ async fn with_the_controllers_token_no_lease_can_be_written_that_nobody_lets_an_
         let foreign = [json!({}), json!({ "podium.dev/elector": "other" }), json!({ "podium.dev/adopted": "x" })];
         let ours = [
             json!({ "podium.dev/election": "uid" }),
-            json!({ "podium.dev/adopt-by": "web" }),
+            json!({ "podium.dev/allow-adoption-by": "web" }),
             json!({ "podium.dev/elector": "sidecar" }),
         ];
         for (annotations, consents) in foreign.into_iter().map(|marks| (marks, false)).chain(ours.map(|marks| (marks, true)))
@@ -172,7 +172,7 @@ async fn with_the_controllers_token_no_lease_can_be_written_that_nobody_lets_an_
             if consents {
                 assert_taken(&annotations.to_string(), &answer);
             } else {
-                assert_refused(&annotations.to_string(), &answer, "podium.dev/adopt-by");
+                assert_refused(&annotations.to_string(), &answer, "podium.dev/allow-adoption-by");
             }
             let answer = world.send(&client, "DELETE", "application/json", "leases/some", json!({})).await;
             assert_refused("deletion", &answer, "may only create and update Leases");
@@ -472,7 +472,7 @@ async fn under_all_policies_a_controller_with_the_charts_rights_elects_fails_ove
         world.set_ready(&leader.name, true).await;
         world.leader_after("web", &next).await;
         let consents = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": { "name": "db", "annotations": { "podium.dev/adopt-by": "db" } } });
+            "metadata": { "name": "db", "annotations": { "podium.dev/allow-adoption-by": "db" } } });
         let consents = serde_json::from_value(consents).expect("a Lease");
         world.api::<Lease>().create(&PostParams::default(), &consents).await.expect("the Lease is created");
         world.pod("db-0", json!({ "labels": { "app": "db" } })).await;
@@ -519,8 +519,8 @@ async fn whoever_has_rights_on_elections_only_makes_the_controller_touch_no_fore
             ("foreign", "LeaseConflict"),
             ("named", "LeaseConflict"),
             ("own", "LeaseConflict"),
-            ("key", "ForbiddenLabelKey"),
-            ("other", "ForbiddenLabelKey"),
+            ("key", "LabelKeyNotAllowed"),
+            ("other", "LabelKeyNotAllowed"),
         ] {
             world.condition(election, "Stalled", "True", reason).await;
         }
@@ -553,7 +553,7 @@ async fn a_controller_that_meets_the_policy_says_so_in_its_words_until_it_may_wr
         in_force(&policies, &mine, "pods/web-0", label("leader", json!("x"))).await;
         let _controller = world.controller_with(&account, &[]);
         world.election("web").await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(
             message.contains("The Podium controller may change only the labels") && message.contains("not leader"),
             "{message}"
@@ -561,7 +561,7 @@ async fn a_controller_that_meets_the_policy_says_so_in_its_words_until_it_may_wr
         assert!(message.contains("If a mutating webhook changed it"), "it names the likely cause: {message}");
         policies.remove().await;
         world.leader("web").await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }

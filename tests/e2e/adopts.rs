@@ -53,8 +53,8 @@ async fn client_go_is_not_pushed_out_and_hands_over_when_it_is_told_to_and_gets_
         world.pods(["web-0"]).await;
         world.election("web").await;
         let message = world.condition("web", "Stalled", "True", "LeaseConflict").await;
-        assert!(message.contains("podium.dev/adopt-by=web"), "{message}");
-        patch_lease(world, json!({ "metadata": { "annotations": { "podium.dev/adopt-by": "web" } } })).await;
+        assert!(message.contains("podium.dev/allow-adoption-by=web"), "{message}");
+        patch_lease(world, json!({ "metadata": { "annotations": { "podium.dev/allow-adoption-by": "web" } } })).await;
         eventually("the Election says that the elector must be stopped", async || {
             let message = world.condition("web", "Stalled", "True", "LeaseConflict").await;
             if message.contains("stop that elector") { Ok(()) } else { Err(message) }
@@ -65,7 +65,7 @@ async fn client_go_is_not_pushed_out_and_hands_over_when_it_is_told_to_and_gets_
 
         elector.terminate().await;
         world.leader_is("web", "web-0").await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
 
         let elector = world.elector("web", "client-go-again");
         elector.says(HELD, 1).await;
@@ -79,7 +79,7 @@ async fn client_go_is_not_pushed_out_and_hands_over_when_it_is_told_to_and_gets_
 #[tokio::test]
 async fn a_holder_that_does_not_renew_is_waited_for_as_long_as_its_lease_lasts() {
     scenario(async |world| {
-        held_by(world, "somebody", json!({ "podium.dev/adopt-by": "web", "example.com/note": "kept" })).await;
+        held_by(world, "somebody", json!({ "podium.dev/allow-adoption-by": "web", "example.com/note": "kept" })).await;
         let controller = world.controller();
         controller.elects().await;
         world.pods(["web-0"]).await;
@@ -93,7 +93,7 @@ async fn a_holder_that_does_not_renew_is_waited_for_as_long_as_its_lease_lasts()
         assert!(leader.term > observed, "emptied first: {leader:?}");
         assert_eq!(leader.transitions, 4);
         let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
-        assert_eq!(lease.annotations().get("podium.dev/adopt-by"), None, "the consent is used up");
+        assert_eq!(lease.annotations().get("podium.dev/allow-adoption-by"), None, "the consent is used up");
         assert_eq!(lease.annotations().get("example.com/note").map(String::as_str), Some("kept"));
     })
     .await;

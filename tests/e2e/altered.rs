@@ -94,14 +94,14 @@ async fn nobody_else_is_labelled_while_a_policy_restores_the_label_of_a_former_l
         let policy = Mutation::apply(world, ("", "pods"), lost, restore).await;
         policy.in_force([json!("probe"), json!(null)], Some("probe")).await;
         world.set_ready(&former.name, false).await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("label leader is true instead of absent"), "{message}");
-        world.condition("web", "Ready", "False", "WriteRefused").await;
+        world.condition("web", "Ready", "False", "RequestDenied").await;
         assert_eq!(labelled(world).await, std::slice::from_ref(&former.name));
         policy.remove().await;
         let next = world.leader_after("web", &former).await;
         assert_eq!(labelled(world).await, [next.name]);
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }
@@ -121,12 +121,12 @@ async fn an_election_is_not_ready_while_a_policy_drops_the_leaders_label() {
         let policy = Mutation::apply(world, ("", "pods"), labelled, drop).await;
         policy.in_force([json!(null), json!("probe")], None).await;
         world.election("web").await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("label leader is absent instead of true"), "{message}");
-        world.condition("web", "Ready", "False", "WriteRefused").await;
+        world.condition("web", "Ready", "False", "RequestDenied").await;
         policy.remove().await;
         world.leader("web").await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }
@@ -150,11 +150,11 @@ async fn a_lease_that_a_policy_strips_of_its_term_elects_nobody() {
             if lease.annotations().contains_key("podium.dev/unfenced") { Err("not yet".into()) } else { Ok(()) }
         })
         .await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("annotation podium.dev/unfenced is absent"), "{message}");
         policy.remove().await;
         world.leader_after("web", &former).await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }

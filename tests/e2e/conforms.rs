@@ -287,7 +287,7 @@ fn pods() -> Vec<Step> {
 
 fn elections() -> Vec<Step> {
     let election = json!({
-        "apiVersion": "podium.dev/v1", "kind": "Election",
+        "apiVersion": "podium.dev/v1beta1", "kind": "Election",
         "metadata": { "name": "el", "finalizers": ["example.com/wait"] }, "spec": { "selector": { "matchLabels": { "a": "b" } } },
     });
     let guarded = |version: &str, status: Value| json!({ "metadata": { "uid": "$uid:el", "resourceVersion": version, "labels": { "no": "no" } }, "status": status });
@@ -314,7 +314,7 @@ fn elections() -> Vec<Step> {
 fn lists() -> Vec<Step> {
     let election = |name: &str| {
         json!({
-            "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name }, "spec": { "selector": { "matchLabels": { "a": "b" } } },
+            "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": name }, "spec": { "selector": { "matchLabels": { "a": "b" } } },
         })
     };
     vec![

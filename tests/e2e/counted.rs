@@ -61,17 +61,17 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
         world.led().await;
         until(one, CHANGES, &[], |changes| changes > 0.0).await;
         for (name, labels, active, standby) in [
-            ("podium_active", &[][..], 1.0, 0.0),
+            ("podium_controller_active", &[][..], 1.0, 0.0),
             ("podium_ready", &[], 1.0, 1.0),
             ("podium_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0, 1.0),
-            (CHANGES, &[("reason", "first_election"), ("to", "leader")], 1.0, 0.0),
+            (CHANGES, &[("reason", "initial_election"), ("to", "leader")], 1.0, 0.0),
             (CHANGES, &[], 1.0, 0.0),
-            ("podium_leaderless_seconds_count", &[], 0.0, 0.0),
+            ("podium_failover_duration_seconds_count", &[], 0.0, 0.0),
         ] {
             assert_eq!((value(one, name, labels).await, value(other, name, labels).await), (active, standby), "{name}");
         }
         for http in [one, other] {
-            until(http, "podium_elections", &[("state", "led")], |led| led == 1.0).await;
+            until(http, "podium_elections", &[("state", "elected")], |elected| elected == 1.0).await;
             assert_eq!(value(http, "podium_elections", &[]).await, 1.0, "in one state only");
             // The Election's Lease and the controller's own.
             for (resource, count) in [("pods", 2.0), ("leases", 2.0), ("elections", 1.0)] {
@@ -80,18 +80,30 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
             assert!(value(http, "process_resident_memory_bytes", &[]).await > 1e6);
         }
 
+        let election = [("namespace", world.namespace.as_str()), ("election", "web")];
+        let leads = |leader| [election[0], election[1], ("leader", leader), ("label_key", "leader")];
+        for http in [one, other] {
+            until(http, "podium_election_info", &leads("web-0"), |info| info == 1.0).await;
+            until(http, "podium_election_ready", &election, |ready| ready == 1.0).await;
+            until(http, "podium_election_eligible_candidates", &election, |eligible| eligible == 2.0).await;
+        }
+
         world.set_ready("web-0", false).await;
         world.leader_is("web", "web-1").await;
+        for http in [one, other] {
+            until(http, "podium_election_info", &leads("web-1"), |info| info == 1.0).await;
+            until(http, "podium_election_transitions_total", &election, |transitions| transitions == 1.0).await;
+        }
         until(one, CHANGES, &[("reason", "not_ready"), ("to", "leader")], |changes| changes == 1.0).await;
-        let short = value(one, "podium_leaderless_seconds_sum", &[]).await;
-        assert_eq!(value(one, "podium_leaderless_seconds_count", &[]).await, 1.0);
+        let short = value(one, "podium_failover_duration_seconds_sum", &[]).await;
+        assert_eq!(value(one, "podium_failover_duration_seconds_count", &[]).await, 1.0);
         println!("a failover takes {short} s by the metric");
         assert!(short > 0.0 && short < 10.0);
 
         let began = Instant::now();
         world.set_ready("web-1", false).await;
         world.vacancy("web").await;
-        until(one, CHANGES, &[("reason", "not_ready"), ("to", "nobody")], |changes| changes == 1.0).await;
+        until(one, CHANGES, &[("reason", "not_ready"), ("to", "none")], |changes| changes == 1.0).await;
         for http in [one, other] {
             until(http, "podium_elections", &[("state", "vacant")], |vacant| vacant == 1.0).await;
             until(http, "podium_longest_vacancy_seconds", &[], |seconds| seconds >= 2.0).await;
@@ -100,7 +112,7 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
         world.set_ready("web-0", true).await;
         world.leader_is("web", "web-0").await;
         until(one, CHANGES, &[("reason", "became_eligible"), ("to", "leader")], |changes| changes == 1.0).await;
-        let whole = value(one, "podium_leaderless_seconds_sum", &[]).await - short;
+        let whole = value(one, "podium_failover_duration_seconds_sum", &[]).await - short;
         println!("the vacancy lasted {whole} s by the metric");
         assert!(whole > at_least && whole < began.elapsed().as_secs_f64() + 1.0, "{whole}");
         until(one, "podium_longest_vacancy_seconds", &[], |seconds| seconds == 0.0).await;
@@ -131,9 +143,27 @@ async fn an_election_whose_pods_are_anothers_from_the_beginning_is_stalled_and_m
 }
 
 #[tokio::test]
-async fn asking_costs_no_request_and_no_number_of_elections_makes_more_series() {
+async fn series_of_an_election_go_when_it_is_deleted() {
     scenario(async |world| {
         let controller = world.controller_with(&world.cluster.kubeconfig, HTTP);
+        controller.elects().await;
+        let http = controller.http().await;
+        world.led().await;
+        until(http, "podium_election_info", &[("election", "web")], |info| info == 1.0).await;
+        world.delete_election("web").await;
+        until(http, "podium_election_info", &[("election", "web")], |info| info == 0.0).await;
+        let left: Vec<Sample> =
+            scrape(http).await.into_iter().filter(|sample| sample.metric.starts_with("podium_election_")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn scrapes_cost_no_request_and_without_series_per_election_their_number_is_bounded() {
+    scenario(async |world| {
+        let options = [HTTP, &["--metrics-per-election=false"]].concat();
+        let controller = world.controller_with(&world.cluster.kubeconfig, &options);
         controller.elects().await;
         let http = controller.http().await;
         world.led().await;
@@ -159,7 +189,7 @@ async fn asking_costs_no_request_and_no_number_of_elections_makes_more_series() 
             let label = serde_json::json!({ "label": { "key": format!("n{number}.example.com/leader") } });
             world.election_with(&name, label).await;
         }
-        until(http, "podium_elections", &[("state", "led")], |led| led == 21.0).await;
+        until(http, "podium_elections", &[("state", "elected")], |elected| elected == 21.0).await;
         let many = scrape(http).await;
         for sample in &many {
             let named = sample.labels.values().find(|value| value.contains("web") || value.contains("other-"));

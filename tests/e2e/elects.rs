@@ -19,7 +19,7 @@ async fn one_of_the_ready_pods_is_elected() {
         assert_eq!((leader.name.as_str(), Some(leader.uid)), ("web-0", pod.uid()), "the longest Ready, then the name");
         assert_eq!(leader.transitions, 0);
         let status = world.status("web").await.expect("a current status");
-        assert_eq!((status.lease.as_deref(), status.candidates), (Some("web"), Some(3)));
+        assert_eq!((status.lease_name.as_deref(), status.candidates), (Some("web"), 3));
     })
     .await;
 }
@@ -29,7 +29,7 @@ async fn an_election_older_than_its_pods_elects_the_first_that_comes() {
     scenario(async |world| {
         let _controller = world.controller();
         world.election("web").await;
-        world.condition("web", "Ready", "False", "NoPods").await;
+        world.condition("web", "Ready", "False", "NoMatchingPods").await;
         world.pods(["web-0"]).await;
         world.leader_is("web", "web-0").await;
     })
@@ -61,7 +61,7 @@ async fn the_higher_priority_is_elected_first_and_never_preempts_a_leader() {
         world.election("web").await;
         let first = world.leader_is("web", "web-1").await;
         world.pod("web-2", json!({ "annotations": { "podium.dev/priority": "100" } })).await;
-        world.eligible("web", "3/3").await;
+        world.eligible("web", 3, 3).await;
         assert_eq!(world.leader("web").await, first);
         world.delete_pod("web-1").await;
         world.leader_is("web", "web-2").await;
@@ -80,7 +80,7 @@ async fn a_pod_that_opts_out_does_not_lead_and_a_leader_that_does_is_replaced() 
         world.patch_pod("web-1", json!({ "annotations": { "podium.dev/candidate": "false" } })).await;
         world.leader_is("web", "web-2").await;
         world.patch_pod("web-0", json!({ "annotations": { "podium.dev/candidate": null } })).await;
-        world.eligible("web", "2/3").await;
+        world.eligible("web", 2, 3).await;
         world.leader_is("web", "web-2").await;
     })
     .await;
@@ -98,7 +98,7 @@ async fn the_leader_carries_the_label_that_the_election_asks_for() {
         let pod = world.api::<Pod>().get(&leader.name).await.expect("the pod is there");
         assert_eq!(pod.labels().get("a.example/leader").map(String::as_str), Some("yes"));
         assert_eq!(pod.labels().get("leader"), None);
-        assert_eq!(world.status("web").await.expect("a current status").lease.as_deref(), Some("lock"));
+        assert_eq!(world.status("web").await.expect("a current status").lease_name.as_deref(), Some("lock"));
     })
     .await;
 }
@@ -144,12 +144,13 @@ async fn of_two_elections_with_the_same_key_the_older_goes_on_and_the_younger_sa
 #[tokio::test]
 async fn a_key_that_the_controller_may_not_write_stalls_this_election_and_no_other() {
     scenario(async |world| {
-        let _controller = world.controller_with(&world.cluster.kubeconfig, &["--label-keys", "leader,role.example/primary"]);
+        let _controller =
+            world.controller_with(&world.cluster.kubeconfig, &["--allowed-label-keys", "leader,role.example/primary"]);
         world.pods(["web-0"]).await;
         world.election_with("a", json!({ "label": { "key": "app" } })).await;
         world.election_with("b", json!({ "label": { "key": "role.example/primary" } })).await;
-        let message = world.condition("a", "Stalled", "True", "ForbiddenLabelKey").await;
-        assert!(message.contains("spec.label.key") && message.contains("--label-keys"), "{message}");
+        let message = world.condition("a", "Stalled", "True", "LabelKeyNotAllowed").await;
+        assert!(message.contains("spec.label.key") && message.contains("--allowed-label-keys"), "{message}");
         world.leader("b").await;
     })
     .await;

@@ -16,16 +16,16 @@ async fn a_foreign_value_on_a_pod_is_named_and_that_pod_takes_no_part_until_it_i
         world.led().await;
         world.pods(["web-2"]).await;
         world.patch_pod("web-1", json!({ "labels": { "leader": "maybe" } })).await;
-        let message = world.condition("web", "Stalled", "True", "LabelConflict").await;
+        let message = world.condition("web", "Degraded", "True", "LabelConflict").await;
         assert!(message.contains("web-1") && message.contains("leader") && message.contains("remove it"), "{message}");
-        world.eligible("web", "2/3").await;
+        world.eligible("web", 2, 3).await;
         world.set_ready("web-0", false).await;
         let second = world.leader_is("web", "web-2").await;
         let other = world.api::<Pod>().get("web-1").await.expect("the pod is there");
         assert_eq!(other.labels()["leader"], "maybe", "it is its user's");
         world.patch_pod("web-1", json!({ "labels": { "leader": null } })).await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
-        world.eligible("web", "2/3").await;
+        world.recovered("web").await;
+        world.eligible("web", 2, 3).await;
         assert_eq!(world.leader("web").await, second);
         world.set_ready("web-2", false).await;
         world.leader_is("web", "web-1").await;
@@ -40,7 +40,7 @@ async fn a_foreign_value_on_the_leader_moves_the_leadership() {
         world.led().await;
         world.forge_pod("web-0", json!({ "labels": { "leader": "maybe" } })).await;
         world.leader_is("web", "web-1").await;
-        let message = world.condition("web", "Stalled", "True", "LabelConflict").await;
+        let message = world.condition("web", "Degraded", "True", "LabelConflict").await;
         assert!(message.contains("web-0"), "{message}");
         let former = world.api::<Pod>().get("web-0").await.expect("the pod is there");
         assert_eq!(former.labels()["leader"], "maybe");
@@ -109,7 +109,7 @@ async fn a_template_with_the_leaders_label_makes_no_leaders() {
 
         set_template_labels(world, json!({ "leader": null })).await;
         let first = world.leader("web").await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
 
         // Now with an Election that has a term: whoever is born with the label loses it.
         set_template_labels(world, json!({ "leader": "true" })).await;
@@ -129,24 +129,25 @@ async fn a_key_that_is_no_longer_allowed_leaves_leader_and_label_as_they_are() {
         let leader = world.led().await;
         let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
         controller.kill();
-        let mut controller = world.controller_with(&world.cluster.controllers, &["--label-keys", "a.example/leader"]);
-        let message = world.condition("web", "Stalled", "True", "ForbiddenLabelKey").await;
-        for words in ["spec.label.key \"leader\"", "--label-keys", "a.example/leader"] {
+        let mut controller =
+            world.controller_with(&world.cluster.controllers, &["--allowed-label-keys", "a.example/leader"]);
+        let message = world.condition("web", "Stalled", "True", "LabelKeyNotAllowed").await;
+        for words in ["spec.label.key \"leader\"", "--allowed-label-keys", "a.example/leader"] {
             assert!(message.contains(words), "no {words:?} in {message}");
         }
-        world.condition("web", "Ready", "True", "ForbiddenLabelKey").await;
+        world.condition("web", "Ready", "True", "LeaderElected").await;
         assert_eq!(world.leader("web").await, leader);
 
         // Nobody follows a leader that goes, and the status does not say that all is well.
         world.delete_pod("web-0").await;
-        world.condition("web", "Ready", "False", "ForbiddenLabelKey").await;
+        world.condition("web", "Ready", "False", "LabelKeyNotAllowed").await;
         let after = world.api::<Lease>().get("web").await.expect("the Lease is there");
         assert_eq!(after.resource_version(), lease.resource_version());
 
         controller.kill();
         let _controller = world.controller();
         world.leader_is("web", "web-1").await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }

@@ -39,7 +39,7 @@ async fn an_api_server_that_goes_and_comes_back_moves_no_leader() {
         assert_eq!(world.leader("web").await, leader);
         door.open().await;
         world.pods(["web-2"]).await;
-        world.eligible("web", "3/3").await;
+        world.eligible("web", 3, 3).await;
         assert_eq!(world.leader("web").await, leader);
         // What happens meanwhile is seen afterwards.
         door.close().await;
@@ -97,11 +97,11 @@ async fn a_write_that_is_refused_is_said_in_the_status_until_it_is_allowed() {
         let _controller = world.controller_with(&account, &[]);
         world.pods(["web-0", "web-1"]).await;
         world.election("web").await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("cannot patch resource \"pods\""), "{message}");
         world.grant("podium", &*RIGHTS).await;
         world.leader("web").await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }
@@ -153,7 +153,7 @@ async fn an_invalid_election_that_an_older_resource_lets_through_does_not_stop_t
         ];
         for (name, spec, _) in &invalid {
             let object =
-                json!({ "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
+                json!({ "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
             let object = serde_json::from_value(object).expect("an object");
             world.raw_elections().create(&<_>::default(), &object).await.expect("this API server takes anything");
         }

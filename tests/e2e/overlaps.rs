@@ -32,7 +32,7 @@ async fn when_the_older_of_two_elections_is_deleted_the_younger_takes_its_pods()
         world.delete_election("older").await;
         let leader = world.leader("younger").await;
         assert!(leader.term > former.term);
-        world.condition("younger", "Stalled", "False", "AsDeclared").await;
+        world.recovered("younger").await;
     })
     .await;
 }
@@ -50,23 +50,23 @@ async fn pods_stay_with_the_election_that_claimed_them_also_when_an_older_one_co
             if now.as_second() > created.as_second() { Ok(()) } else { Err(now.to_string()) }
         })
         .await;
-        world.condition("older", "Ready", "False", "NoPods").await;
+        world.condition("older", "Ready", "False", "NoMatchingPods").await;
         world.election_with("younger", selector("web")).await;
         let leader = world.leader("younger").await;
         world.patch_election("older", selector("web")).await.expect("the selector is changed");
         let message = world.condition("older", "Stalled", "True", "OverlappingElections").await;
-        assert!(message.contains("Election younger has web-"), "{message}");
+        assert!(message.contains("Election younger owns pod web-"), "{message}");
         assert_eq!(world.leader("younger").await, leader);
         // A pod that nobody claimed is the older one's; that one elects nobody beside pods that it cannot fence.
         world.pods(["web-2"]).await;
-        let message = world.condition("younger", "Stalled", "True", "OverlappingElections").await;
-        assert!(message.contains("Election older has web-2"), "{message}");
+        let message = world.condition("younger", "Degraded", "True", "OverlappingElections").await;
+        assert!(message.contains("Election older owns pod web-2"), "{message}");
         assert_eq!(world.leader("younger").await, leader);
         world.patch_election("older", selector("db")).await.expect("the selector is changed back");
         for election in ["older", "younger"] {
-            world.condition(election, "Stalled", "False", "AsDeclared").await;
+            world.recovered(election).await;
         }
-        world.eligible("younger", "3/3").await;
+        world.eligible("younger", 3, 3).await;
         assert_eq!(world.leader("younger").await, leader);
     })
     .await;
@@ -120,7 +120,7 @@ async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_th
         // The deleted one's may be made again, and go again, while the controller has not heard of the deletion.
         assert!(writes.most("Lease").1 <= 3, "{:?}", writes.most("Lease"));
         assert!(writes.all("Lease") <= 5, "the deleted one's and the winner's: {:?}", writes.counts());
-        assert!(writes.all("Pod") <= 8, "swept, labelled and fenced: {:?}", writes.counts());
+        assert!(writes.all("Pod") <= 8, "removed, labelled and fenced: {:?}", writes.counts());
     })
     .await;
 }

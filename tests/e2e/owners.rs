@@ -60,7 +60,7 @@ async fn leases_get_other_owners_where_that_takes_the_right_to_delete_and_withou
         let third = world.leader_after("web", &second).await;
         world.set_ready(&second.name, true).await;
         make_again(world).await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("the verb delete on leases"), "{message}");
         world.grant_all("podium", "delete", "leases").await;
         world.leader_after("web", &third).await;
@@ -70,7 +70,7 @@ async fn leases_get_other_owners_where_that_takes_the_right_to_delete_and_withou
     scenario_on(own.cluster.clone(), async |world| {
         let account = world.account_with("podium", &*RIGHTS).await;
         let lease = json!({
-            "metadata": { "name": "web", "annotations": { "podium.dev/adopt-by": "web" } }, "spec": { "leaseTransitions": 3 },
+            "metadata": { "name": "web", "annotations": { "podium.dev/allow-adoption-by": "web" } }, "spec": { "leaseTransitions": 3 },
         });
         let lease = serde_json::from_value(lease).expect("a Lease");
         world.api::<Lease>().create(&PostParams::default(), &lease).await.expect("the Lease is created");

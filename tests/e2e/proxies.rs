@@ -44,13 +44,13 @@ async fn every_command_goes_through(world: &Scenario, scheme: &str) {
     drop(controller);
     let path = world.kubeconfig(scheme);
     std::fs::write(&path, serde_json::to_string(&kubeconfig).expect("a kubeconfig")).expect("a writable directory");
-    let mut sweep = Command::new(env!("CARGO_BIN_EXE_podium"));
-    sweep.args(["sweep", "--dry-run", "--namespaces", &world.namespace]).env_clear().env("KUBECONFIG", path);
-    let mut sweep = sweep.spawn().expect("podium runs");
+    let mut cleanup = Command::new(env!("CARGO_BIN_EXE_podium"));
+    cleanup.args(["cleanup", "--dry-run", "--namespaces", &world.namespace]).env_clear().env("KUBECONFIG", path);
+    let mut cleanup = cleanup.spawn().expect("podium runs");
     let status =
-        eventually("it ends", async || sweep.try_wait().expect("our own child").ok_or_else(|| "it runs".to_owned())).await;
+        eventually("it ends", async || cleanup.try_wait().expect("our own child").ok_or_else(|| "it runs".to_owned())).await;
     assert!(status.success(), "{status}");
-    assert!(went() > 0, "sweep");
+    assert!(went() > 0, "cleanup");
 }
 
 #[tokio::test]

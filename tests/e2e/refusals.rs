@@ -95,7 +95,7 @@ async fn a_policy_that_refuses_a_write_is_quoted_and_asked_less_and_less_often()
         proxy.take();
         world.set_ready("web-0", false).await;
         let attempts = requests(&proxy, 6, |asked| asked.writes("leases/web")).await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("the platform team has frozen it"), "{message}");
         assert_patient(&attempts);
         let statuses = proxy.asked(|asked| asked.writes("elections/web/status"));
@@ -106,7 +106,7 @@ async fn a_policy_that_refuses_a_write_is_quoted_and_asked_less_and_less_often()
         fails_over(world, "db").await;
         thaw(world).await;
         world.leader_after("web", &leader).await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }
@@ -130,11 +130,11 @@ async fn a_quota_without_room_for_a_lease_is_quoted_until_there_is_room() {
         .await;
         world.pods(["web-0", "web-1"]).await;
         world.election("web").await;
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("exceeded quota: none"), "{message}");
         quotas.delete("none", &DeleteParams::default()).await.expect("the quota is deleted");
         world.leader("web").await;
-        world.condition("web", "Stalled", "False", "AsDeclared").await;
+        world.recovered("web").await;
     })
     .await;
 }
@@ -233,7 +233,7 @@ async fn a_watch_whose_revision_is_forgotten_begins_anew_however_that_is_said() 
             world.set_ready(&leader.name, false).await;
             let next = world.leader_after("web", &leader).await;
             world.set_ready(&leader.name, true).await;
-            world.eligible("web", "2/2").await;
+            world.eligible("web", 2, 2).await;
             leader = next;
         }
     })

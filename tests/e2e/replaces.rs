@@ -61,7 +61,7 @@ async fn a_leader_that_is_not_ready_is_replaced_and_does_not_come_back_when_it_r
         let second = world.leader_is("web", "web-1").await;
         world.set_ready("web-0", true).await;
         // The controller has seen the recovery when it counts the pod again.
-        world.eligible("web", "2/2").await;
+        world.eligible("web", 2, 2).await;
         assert_eq!(world.leader("web").await, second);
     })
     .await;
@@ -101,7 +101,7 @@ async fn a_rollout_changes_the_leader_once_to_a_pod_of_the_new_revision() {
         let _controller = world.controller();
         world.workload::<Deployment>("web", json!({ "replicas": 3 })).await;
         world.election("web").await;
-        world.eligible("web", "3/3").await;
+        world.eligible("web", 3, 3).await;
         let first = world.leader("web").await;
         let old = revision_of(world, &first).await;
         let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("pods can be listed");
@@ -142,7 +142,7 @@ async fn with_nobody_eligible_there_is_a_vacancy_with_a_term_of_its_own_until_so
         world.set_ready("web-0", false).await;
         let vacancy = world.vacancy("web").await;
         assert!(vacancy.term > Some(first.term), "{vacancy:?}");
-        let message = world.condition("web", "Ready", "False", "NoEligiblePod").await;
+        let message = world.condition("web", "Ready", "False", "NoEligibleCandidate").await;
         assert!(message.contains("web-0 is not Ready"), "{message}");
         world.set_ready("web-0", true).await;
         let second = world.leader("web").await;
@@ -160,9 +160,9 @@ async fn an_election_whose_pods_all_went_is_ready_without_a_leader() {
         world.election("web").await;
         world.leader("web").await;
         world.delete_pod("web-0").await;
-        world.condition("web", "Ready", "False", "NoPods").await;
+        world.condition("web", "Ready", "False", "NoMatchingPods").await;
         let status = world.status("web").await.expect("a current status");
-        assert_eq!((status.leader, status.eligible.as_deref()), (None, Some("0/0")));
+        assert_eq!((status.leader, status.eligible_candidates, status.candidates), (None, 0, 0));
     })
     .await;
 }

@@ -120,14 +120,14 @@ async fn lose(world: &Scenario, controller: &Controller, verb: &str, resource: &
     let line = controller.says(&["WARN", &words, &world.namespace]).await;
     assert!(line.contains("web"), "{line}");
     if shows == Shows::InTheStatus {
-        let message = world.condition("web", "Stalled", "True", "WriteRefused").await;
+        let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains(&words), "{message}");
     }
     world.grant_all("podium", verb, resource).await;
     world.leader_after("web", &leader).await;
-    world.condition("web", "Stalled", "False", "AsDeclared").await;
+    world.recovered("web").await;
     world.set_ready(&leader.name, true).await;
-    world.eligible("web", "2/2").await;
+    world.eligible("web", 2, 2).await;
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_right_to_read_that_is_lost_is_named_where_the_server_must_be_asked() 
         world.grant_all_but("podium", verb, resource).await;
         let leader = use_it(world, Use::LeaderFails).await;
         controller.says(&["WARN", "cannot get resource \"pods\"", &world.namespace]).await;
-        world.condition("web", "Stalled", "True", "WriteRefused").await;
+        world.condition("web", "Stalled", "True", "RequestDenied").await;
         proxy.heal();
         world.grant_all("podium", verb, resource).await;
         world.leader_after("web", &leader).await;
@@ -190,7 +190,7 @@ async fn a_watch_that_may_not_be_continued_is_named_and_continued_once_it_may() 
             world.grant_all("podium", verb, resource).await;
             world.leader_after("web", &leader).await;
             world.set_ready(&leader.name, true).await;
-            world.eligible("web", "2/2").await;
+            world.eligible("web", 2, 2).await;
         }
     })
     .await;
@@ -205,7 +205,7 @@ async fn without_the_right_to_ask_for_the_resource_itself_the_labels_of_a_delete
         let leader = world.led().await;
         world.api::<Election>().delete("web", &DeleteParams::default()).await.expect("the Election is deleted");
         let words = "cannot get resource \"customresourcedefinitions\"";
-        controller.says(&["WARN", "failed to sweep", &world.namespace, words, "elections.podium.dev"]).await;
+        controller.says(&["WARN", "failed to clean up", &world.namespace, words, "elections.podium.dev"]).await;
         let pod = world.ready(&leader.name).await;
         assert_eq!(pod.metadata.labels.expect("labels").get("leader").map(String::as_str), Some("true"));
         // What the chart has for the whole cluster where it serves some namespaces only.

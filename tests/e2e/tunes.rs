@@ -15,12 +15,12 @@ async fn a_condition_of_the_users_own_makes_the_candidate() {
         let _controller = world.controller();
         world.pods(["web-0", "web-1"]).await;
         world.election_with("web", json!({ "readyCondition": "example.com/in-sync" })).await;
-        world.condition("web", "Ready", "False", "NoEligiblePod").await;
+        world.condition("web", "Ready", "False", "NoEligibleCandidate").await;
         world.set_condition("web-1", "example.com/in-sync", true).await;
         let leader = world.leader_is("web", "web-1").await;
         world.set_condition("web-0", "example.com/in-sync", true).await;
         world.set_ready("web-1", false).await;
-        world.eligible("web", "2/2").await;
+        world.eligible("web", 2, 2).await;
         assert_eq!(world.leader("web").await, leader, "Ready is not asked for");
         world.set_condition("web-1", "example.com/in-sync", false).await;
         world.leader_is("web", "web-0").await;
@@ -33,15 +33,15 @@ async fn a_held_leader_keeps_the_label_until_another_pod_may_lead_or_its_own_goe
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0"]).await;
-        world.election_with("web", json!({ "whenNoCandidate": "Hold" })).await;
+        world.election_with("web", json!({ "whenNoneEligible": "Retain" })).await;
         let first = world.leader_is("web", "web-0").await;
         world.set_ready("web-0", false).await;
-        world.condition("web", "Ready", "True", "LeaderHeld").await;
+        world.condition("web", "Ready", "True", "LeaderRetained").await;
         assert_eq!(world.leader("web").await, first);
         world.pods(["web-1"]).await;
         world.leader_is("web", "web-1").await;
         world.set_ready("web-1", false).await;
-        world.condition("web", "Ready", "True", "LeaderHeld").await;
+        world.condition("web", "Ready", "True", "LeaderRetained").await;
         world.delete_pod("web-1").await;
         world.vacancy("web").await;
     })
@@ -68,10 +68,10 @@ async fn a_leader_that_recovers_within_the_failover_delay_stays_and_one_that_is_
         let _controller = world.controller();
         let first = world.led_with(json!({ "failoverDelaySeconds": 86400 })).await;
         world.set_ready("web-0", false).await;
-        world.eligible("web", "1/2").await;
+        world.eligible("web", 1, 2).await;
         assert_eq!(world.leader("web").await, first);
         world.set_ready("web-0", true).await;
-        world.eligible("web", "2/2").await;
+        world.eligible("web", 2, 2).await;
         assert_eq!(world.leader("web").await, first);
         world.delete_pod("web-0").await;
         world.leader_is("web", "web-1").await;

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use podium::api::{ElectionStatus, LeaderLabel};
+use podium::election::cause::Cause;
 use podium::election::plan::{self, LabelChange, LeaseWrite, PodWrite};
 use podium::election::snapshot::{self, PodState, Settings};
 use podium::election::term::{PodRef, ResourceVersion, Term, Uid as CoreUid};
@@ -319,6 +320,7 @@ fn core_lease(lease: Lease, expired: bool) -> record::Lease {
             holder: holder.map(|uid| PodRef { name: name_text(uid).into(), uid: VALUES.uids[usize::from(uid)].clone() }),
             term: term(number),
             unfenced: core_uids(unfenced),
+            cause: Cause::Unknown,
             reason: String::new(),
         }),
     };
@@ -331,7 +333,7 @@ fn core_lease(lease: Lease, expired: bool) -> record::Lease {
         renewed: campaign.is_some(),
         duration_seconds: campaign.map(|_| 15),
         unchanged_for: if expired { SignedDuration::MAX } else { SignedDuration::ZERO },
-        adopt_by: None,
+        allow_adoption_by: None,
         by_sidecars: campaign.is_some(),
         former: core_uids(named),
         acquired: None,
@@ -350,7 +352,7 @@ fn settings(suspend: bool) -> Settings {
         lease_name: "web".into(),
         ready_condition: String::new(),
         min_ready: SignedDuration::ZERO,
-        hold: false,
+        retain: false,
         failover_delay: SignedDuration::ZERO,
         suspend,
     }

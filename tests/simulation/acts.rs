@@ -195,7 +195,7 @@ impl Directed {
         let spec = json!({
             "selector": selector,
             "label": { "key": KEY, "value": "true", "followerValue": self.followers.then_some("false") },
-            "whenNoCandidate": if self.hold { "Hold" } else { "Clear" },
+            "whenNoneEligible": if self.hold { "Retain" } else { "Release" },
         });
         cluster.ask(WHO, "POST", (Elections, ELECTION), json!({ "metadata": { "name": ELECTION }, "spec": spec }));
         let election = ELECTION.to_owned();

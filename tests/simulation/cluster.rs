@@ -142,7 +142,7 @@ impl Cluster {
         self.ask_path(caller, "PATCH", format!("{}/status", resource.path(NAMESPACE, Some(name))), body)
     }
 
-    /// Installs the Election resource: what the sweep asks for before it believes that an Election is gone.
+    /// Installs the Election resource: what the cleanup asks for before it believes that an Election is gone.
     pub fn install(&self) {
         let (group, version, plural, kind) = Resource::Elections.names();
         let name = format!("{plural}.{group}");

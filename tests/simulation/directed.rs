@@ -37,7 +37,7 @@ pub struct Directed {
     chance: u64,
     /// In so many of a thousand steps several go at once.
     bursts: u64,
-    /// `whenNoCandidate: Hold`
+    /// `whenNoneEligible: Hold`
     pub hold: bool,
     /// Followers are labeled, too.
     pub followers: bool,

@@ -82,7 +82,7 @@ fn create(cluster: &Cluster, people: &People, index: usize, random: &mut Random)
     let mut spec = json!({
         "selector": { "matchLabels": { "app": app } },
         "label": { "key": key, "value": "true", "followerValue": people.followers.then_some("false") },
-        "whenNoCandidate": if random.permille(300) { "Hold" } else { "Clear" },
+        "whenNoneEligible": if random.permille(300) { "Retain" } else { "Release" },
         "failoverDelaySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },
         "minReadySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },
     });
@@ -128,7 +128,7 @@ fn touch_election(cluster: &Cluster, name: &str, election: &Value, random: &mut 
         0 | 1 => cluster.ask(WHO, "DELETE", (Elections, name), Value::Null),
         2 => patch(json!({ "spec": { "suspend": true } })),
         3 => patch(json!({ "spec": { "suspend": false } })),
-        4 => patch(json!({ "spec": { "whenNoCandidate": if random.permille(500) { "Hold" } else { "Clear" } } })),
+        4 => patch(json!({ "spec": { "whenNoneEligible": if random.permille(500) { "Retain" } else { "Release" } } })),
         5 => patch(json!({ "spec": { "failoverDelaySeconds": random.between(0, 6) } })),
         6 => patch(json!({ "spec": { "minReadySeconds": random.between(0, 6) } })),
         7 => {

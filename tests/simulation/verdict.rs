@@ -60,7 +60,7 @@ pub fn unrest(cluster: &Cluster) -> Vec<String> {
 /// Elections that say that others change the label.
 pub fn contested(cluster: &Cluster) -> Vec<String> {
     let elections = cluster.all(Elections);
-    let contested = elections.iter().filter(|(_, election)| condition(election, "Stalled")["reason"] == "LabelContested");
+    let contested = elections.iter().filter(|(_, election)| condition(election, "Degraded")["reason"] == "LabelContested");
     contested.map(|(name, _)| format!("{name} is contested although nobody changes a label")).collect()
 }
 
@@ -87,7 +87,7 @@ pub fn unconfirmed(cluster: &Cluster) -> Vec<String> {
                 let (label, status) = (&object["spec"]["label"], &object["status"]);
                 let label = format!("{}={}", text(&label["key"]), text(&label["value"]));
                 let claim = format!("{CLAIM}{}={}", id.name, status["term"]);
-                let ready = ["LeaderElected", "LeaderHeld"]
+                let ready = ["LeaderElected", "LeaderRetained"]
                     .contains(&condition(object, "Ready")["reason"].as_str().unwrap_or_default())
                     && condition(object, "Ready")["status"] == "True";
                 // A status that admission altered says what nobody wrote.
@@ -144,11 +144,13 @@ impl End<'_> {
         let holder = self.annotation("podium.dev/holder");
         let term = self.annotation("podium.dev/term");
         // What needs a person is said, and what it allows is more than this test wants to know.
-        // That others changed the label is said for a minute after they stopped, and changes nothing.
-        if self.condition("Stalled") == "True" && self.reason("Stalled") != "LabelContested" {
-            let reason = &self.reason("Stalled");
-            let known = ["LabelConflict", "OverlappingElections"].contains(&reason.as_str());
-            return known.then_some(()).ok_or_else(|| format!("it is stalled: {status}"));
+        // LabelContested stays for a minute after the last change, and changes nothing.
+        for kind in ["Stalled", "Degraded"] {
+            let reason = &self.reason(kind);
+            if self.condition(kind) == "True" && reason != "LabelContested" {
+                let known = ["LabelConflict", "OverlappingElections"].contains(&reason.as_str());
+                return known.then_some(()).ok_or_else(|| format!("it is {kind}: {status}"));
+            }
         }
         if let Some(value) = self.election["spec"]["label"]["followerValue"].as_str() {
             self.judge_followers(value)?;
@@ -168,7 +170,7 @@ impl End<'_> {
                 && status["leaderUID"] == uid
                 && status["term"].as_i64() == term.as_ref().and_then(|term| term.parse().ok())
                 && self.condition("Ready") == "True";
-            let held = self.election["spec"]["whenNoCandidate"] == "Hold" && eligible.is_empty();
+            let held = self.election["spec"]["whenNoneEligible"] == "Retain" && eligible.is_empty();
             let fits = eligible.contains(&leader) || held && self.matches(pod) && pod["status"]["phase"] == "Running";
             return (agreed && fits).then_some(()).ok_or_else(seen);
         }

@@ -4,25 +4,31 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{ElectionStatus, Reason};
+use crate::api::{DEGRADED, ElectionStatus, READY, Reason, STALLED};
 
 /// The states. An Election is in exactly one:
-/// `led` has a leader, `held` one that is kept although it is not Ready itself, `no_pods` nobody to lead, `vacant` only pods that may
-/// not lead; `suspended` has no leader because it was told so, `stalled` none and needs a person, `new` none because it was not
-/// served yet.
-pub const STATES: &[&str] = &["led", "held", "no_pods", "vacant", "suspended", "stalled", "new"];
+/// `elected` has a leader, `retained` one that is not Ready, `no_pods` no matching pod, `vacant` no eligible candidate; `suspended` has
+/// no leader because elections are suspended, `stalled` none until a person acts, `pending` none because it is not decided yet.
+pub const STATES: &[&str] = &["elected", "retained", "no_pods", "vacant", "suspended", "stalled", "pending"];
 
-/// Why a person is needed.
+/// The reasons of Stalled.
 pub const STALLS: &[&str] = &[
-    "InvalidSelector",
-    "InvalidSpec",
-    "ForbiddenLabelKey",
-    "LabelConflict",
-    "LabelContested",
-    "OverlappingElections",
-    "LeaseConflict",
-    "WriteRefused",
-    "TooManyPods",
+    Reason::InvalidSelector.as_str(),
+    Reason::InvalidSpec.as_str(),
+    Reason::LabelKeyNotAllowed.as_str(),
+    Reason::LabelConflict.as_str(),
+    Reason::OverlappingElections.as_str(),
+    Reason::LeaseConflict.as_str(),
+    Reason::RequestDenied.as_str(),
+    Reason::TooManyPods.as_str(),
+];
+
+/// The reasons of Degraded.
+pub const DEGRADATIONS: &[&str] = &[
+    Reason::LabelConflict.as_str(),
+    Reason::OverlappingElections.as_str(),
+    Reason::LabelContested.as_str(),
+    Reason::FollowersNotLabeled.as_str(),
 ];
 
 /// How many Elections there are.
@@ -30,9 +36,11 @@ pub const STALLS: &[&str] = &[
 pub struct Census {
     /// By state.
     pub states: BTreeMap<&'static str, i64>,
-    /// That need a person, by reason.
+    /// The stalled ones, by reason.
     pub stalled: BTreeMap<&'static str, i64>,
-    /// Since when the one has been without a leader that has been so the longest.
+    /// The degraded ones, by reason.
+    pub degraded: BTreeMap<&'static str, i64>,
+    /// When the longest vacancy began.
     pub vacant_since: Option<Timestamp>,
 }
 
@@ -40,15 +48,17 @@ impl Census {
     /// Counts these: when each was created, and its status.
     pub fn of<'a>(elections: impl Iterator<Item = (Timestamp, &'a ElectionStatus)>) -> Self {
         let none = |words: &[&'static str]| words.iter().map(|word| (*word, 0)).collect();
-        let mut census = Self { states: none(STATES), stalled: none(STALLS), vacant_since: None };
+        let mut census =
+            Self { states: none(STATES), stalled: none(STALLS), degraded: none(DEGRADATIONS), vacant_since: None };
         for (created, status) in elections {
-            let ready = status.condition("Ready");
-            let stalled = status.condition("Stalled").filter(|stalled| stalled.status == "True");
-            let state = ready.map_or("new", |ready| state(ready.status == "True", &ready.reason, stalled.is_some()));
+            let ready = status.condition(READY);
+            let holds = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
+            let stalled = holds(STALLED);
+            let state = ready.map_or("pending", |ready| state(ready.status == "True", &ready.reason, stalled.is_some()));
             *census.states.entry(state).or_default() += 1;
-            // Where nobody ever led nothing was lost: that a person is needed is all that there is to say.
+            // An Election that never had a leader lost none: `stalled` says all.
             let lacks_a_leader = match state {
-                "vacant" | "new" => true,
+                "vacant" | "pending" => true,
                 "stalled" => status.term.is_some(),
                 _ => false,
             };
@@ -56,24 +66,24 @@ impl Census {
                 let since = ready.map_or(created, |ready| ready.last_transition_time.0);
                 census.vacant_since = Some(census.vacant_since.map_or(since, |known| known.min(since)));
             }
-            if let Some(reason) = stalled.and_then(|stalled| STALLS.iter().find(|reason| **reason == stalled.reason)) {
-                *census.stalled.entry(reason).or_default() += 1;
+            for (condition, counts) in [(stalled, &mut census.stalled), (holds(DEGRADED), &mut census.degraded)] {
+                let count = condition.and_then(|condition| counts.get_mut(condition.reason.as_str()));
+                count.into_iter().for_each(|count| *count += 1);
             }
         }
         census
     }
 }
 
-/// The state that the conditions Ready and Stalled say.
+/// The state by the conditions Ready and Stalled.
 fn state(ready: bool, reason: &str, stalled: bool) -> &'static str {
-    let is = |one: Reason| reason == format!("{one:?}");
+    let is = |one: Reason| reason == one.as_str();
     match ready {
-        _ if is(Reason::NoPods) => "no_pods",
-        true if is(Reason::LeaderHeld) => "held",
-        true => "led",
+        _ if is(Reason::NoMatchingPods) => "no_pods",
+        true if is(Reason::LeaderRetained) => "retained",
+        true => "elected",
         false if is(Reason::Suspended) => "suspended",
-        // Pods that may not lead because they are another Election's are for a person to sort out.
-        false if (is(Reason::NoEligiblePod) || is(Reason::LeaderNotActive)) && !stalled => "vacant",
+        false if (is(Reason::NoEligibleCandidate) || is(Reason::LeaderNotActive)) && !stalled => "vacant",
         false => "stalled",
     }
 }
@@ -87,10 +97,11 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn status(since: i64, ready: (bool, Reason), stalled: Option<Reason>) -> ElectionStatus {
+    fn status(since: i64, ready: (bool, Reason), attention: Option<(&str, Reason)>) -> ElectionStatus {
         let said = |kind, holds, reason| condition(None, kind, holds, (reason, String::new()), 1, at(since));
-        let stalled = said("Stalled", stalled.is_some(), stalled.unwrap_or(Reason::AsDeclared));
-        ElectionStatus { conditions: Some(vec![said("Ready", ready.0, ready.1), stalled]), ..ElectionStatus::default() }
+        let mut conditions = vec![said(READY, ready.0, ready.1)];
+        conditions.extend(attention.map(|(kind, reason)| said(kind, true, reason)));
+        ElectionStatus { conditions: Some(conditions), ..ElectionStatus::default() }
     }
 
     fn census(statuses: &[ElectionStatus]) -> Census {
@@ -99,18 +110,20 @@ mod tests {
 
     #[test]
     fn every_election_is_in_one_state() {
+        let stalled = |reason| Some((STALLED, reason));
+        let degraded = |reason| Some((DEGRADED, reason));
         let statuses = [
-            (status(1, (true, Reason::LeaderElected), None), "led"),
-            (status(1, (true, Reason::LeaderElected), Some(Reason::OverlappingElections)), "led"),
-            (status(1, (true, Reason::LeaseConflict), Some(Reason::LeaseConflict)), "led"),
-            (status(1, (true, Reason::LeaderHeld), None), "held"),
-            (status(1, (false, Reason::NoPods), None), "no_pods"),
+            (status(1, (true, Reason::LeaderElected), None), "elected"),
+            (status(1, (true, Reason::LeaderElected), degraded(Reason::OverlappingElections)), "elected"),
+            (status(1, (true, Reason::LeaderElected), stalled(Reason::LeaseConflict)), "elected"),
+            (status(1, (true, Reason::LeaderRetained), None), "retained"),
+            (status(1, (false, Reason::NoMatchingPods), None), "no_pods"),
             (status(1, (false, Reason::Suspended), None), "suspended"),
-            (status(1, (false, Reason::NoEligiblePod), None), "vacant"),
-            (status(1, (false, Reason::LeaderNotActive), None), "vacant"),
-            (status(1, (false, Reason::LabelConflict), Some(Reason::LabelConflict)), "stalled"),
-            (status(1, (false, Reason::NoEligiblePod), Some(Reason::OverlappingElections)), "stalled"),
-            (ElectionStatus::default(), "new"),
+            (status(1, (false, Reason::NoEligibleCandidate), None), "vacant"),
+            (status(1, (false, Reason::LeaderNotActive), degraded(Reason::LabelContested)), "vacant"),
+            (status(1, (false, Reason::LabelConflict), stalled(Reason::LabelConflict)), "stalled"),
+            (status(1, (false, Reason::NoEligibleCandidate), stalled(Reason::OverlappingElections)), "stalled"),
+            (ElectionStatus::default(), "pending"),
         ];
         for (status, expected) in &statuses {
             let counted = census(std::slice::from_ref(status));
@@ -120,10 +133,12 @@ mod tests {
         let all: Vec<_> = statuses.into_iter().map(|(status, _)| status).collect();
         let all = census(&all);
         assert_eq!((all.states.len(), all.states.values().sum::<i64>()), (STATES.len(), 11));
-        assert_eq!(all.stalled.iter().filter(|(_, count)| **count > 0).count(), 3);
-        assert_eq!(all.stalled["OverlappingElections"], 2);
-        assert_eq!(all.stalled["LeaseConflict"], 1);
-        assert_eq!(all.stalled.len(), STALLS.len());
+        let counted = |counts: &BTreeMap<&'static str, i64>| -> Vec<(&'static str, i64)> {
+            counts.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| (*reason, *count)).collect()
+        };
+        assert_eq!(counted(&all.stalled), [("LabelConflict", 1), ("LeaseConflict", 1), ("OverlappingElections", 1)]);
+        assert_eq!(counted(&all.degraded), [("LabelContested", 1), ("OverlappingElections", 1)]);
+        assert_eq!((all.stalled.len(), all.degraded.len()), (STALLS.len(), DEGRADATIONS.len()));
     }
 
     #[test]
@@ -131,17 +146,18 @@ mod tests {
         let led = status(10, (true, Reason::LeaderElected), None);
         let suspended = status(20, (false, Reason::Suspended), None);
         assert_eq!(census(&[led.clone(), suspended.clone()]).vacant_since, None);
-        let vacant = status(30, (false, Reason::NoEligiblePod), None);
-        let later = status(40, (false, Reason::NoEligiblePod), None);
+        let vacant = status(30, (false, Reason::NoEligibleCandidate), None);
+        let later = status(40, (false, Reason::NoEligibleCandidate), None);
         assert_eq!(census(&[later, led, vacant, suspended]).vacant_since, Some(at(30)));
         assert_eq!(census(&[ElectionStatus::default()]).vacant_since, Some(at(50)), "since it was created");
     }
 
     #[test]
     fn an_election_that_is_stalled_lacks_a_leader_only_if_it_ever_had_one() {
-        let stalls = [(Reason::NoEligiblePod, Reason::OverlappingElections), (Reason::LabelConflict, Reason::LabelConflict)];
+        let stalls =
+            [(Reason::NoEligibleCandidate, Reason::OverlappingElections), (Reason::LabelConflict, Reason::LabelConflict)];
         for (reason, stalled) in stalls {
-            let never = status(30, (false, reason), Some(stalled));
+            let never = status(30, (false, reason), Some((STALLED, stalled)));
             let once = ElectionStatus { term: Some(7), ..never.clone() };
             assert_eq!(census(std::slice::from_ref(&never)).vacant_since, None, "{stalled:?}");
             assert_eq!(census(&[never, once]).vacant_since, Some(at(30)), "{stalled:?}");
@@ -149,22 +165,18 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_to_need_a_person_is_counted() {
-        let page = include_str!("../../api/conditions.rs");
-        let mut stalls: Vec<&str> = Vec::new();
-        let mut told = false;
-        for line in page.lines().map(str::trim) {
-            match line.strip_prefix("/// ") {
-                Some(words) => told |= words.starts_with("Stalled:"),
-                None => {
-                    stalls.extend(line.strip_suffix(',').filter(|_| told));
-                    told = false;
-                }
-            }
+    fn every_reason_belongs_to_a_condition() {
+        let ready = [
+            Reason::LeaderElected,
+            Reason::LeaderRetained,
+            Reason::LeaderNotActive,
+            Reason::NoMatchingPods,
+            Reason::NoEligibleCandidate,
+            Reason::Suspended,
+        ];
+        for reason in Reason::ALL {
+            let counted = STALLS.contains(&reason.as_str()) || DEGRADATIONS.contains(&reason.as_str());
+            assert_ne!(counted, ready.contains(reason), "{reason:?}");
         }
-        stalls.sort_unstable();
-        let mut counted = STALLS.to_vec();
-        counted.sort_unstable();
-        assert_eq!(counted, stalls);
     }
 }

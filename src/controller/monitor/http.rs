@@ -12,12 +12,13 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::census::Census;
+use super::elections::{self, Observed};
 use super::health::Report;
 use super::metrics::Now;
-use crate::controller::SetLog;
 use crate::controller::replicas::Activity;
 use crate::controller::server::Server as ApiServer;
 use crate::controller::shared::Shared;
+use crate::controller::{SetLog, Telemetry};
 use crate::http::{Body, Server, full, text};
 
 /// What Prometheus calls the format.
@@ -30,14 +31,19 @@ const LONGEST: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers for ever.
-pub async fn serve<S: ApiServer>(server: Server, shared: Arc<Shared<S>>, activity: Activity, set_log: SetLog) -> Infallible {
+pub async fn serve<S: ApiServer>(
+    server: Server,
+    shared: Arc<Shared<S>>,
+    activity: Activity,
+    telemetry: Telemetry,
+) -> Infallible {
     server
         .serve(move |request, peer| {
-            let (shared, activity, set_log) = (shared.clone(), activity.clone(), set_log.clone());
+            let (shared, activity, telemetry) = (shared.clone(), activity.clone(), telemetry.clone());
             async move {
                 match (request.method(), request.uri().path()) {
-                    (&Method::PUT, "/log") => change_log(&set_log, request, peer).await,
-                    (&Method::GET | &Method::HEAD, path) => respond(&shared, &activity, path),
+                    (&Method::PUT, "/log") => change_log(&telemetry.set_log, request, peer).await,
+                    (&Method::GET | &Method::HEAD, path) => respond(&shared, &activity, &telemetry, path),
                     _ => text(StatusCode::METHOD_NOT_ALLOWED, WHAT_THERE_IS),
                 }
             }
@@ -47,11 +53,11 @@ pub async fn serve<S: ApiServer>(server: Server, shared: Arc<Shared<S>>, activit
 
 const WHAT_THERE_IS: &str = "there are GET /healthz, /readyz, /metrics and PUT /log\n";
 
-fn respond<S: ApiServer>(shared: &Shared<S>, activity: &Activity, path: &str) -> Response<Body> {
+fn respond<S: ApiServer>(shared: &Shared<S>, activity: &Activity, telemetry: &Telemetry, path: &str) -> Response<Body> {
     match path {
         "/healthz" => alive(shared),
         "/readyz" => can_work(shared, activity),
-        "/metrics" => full(StatusCode::OK, OPEN_METRICS, metrics(shared, activity)),
+        "/metrics" => full(StatusCode::OK, OPEN_METRICS, metrics(shared, activity, telemetry.per_election)),
         _ => text(StatusCode::NOT_FOUND, WHAT_THERE_IS),
     }
 }
@@ -111,18 +117,25 @@ fn report<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Report {
     report
 }
 
-fn metrics<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> String {
+fn metrics<S: ApiServer>(shared: &Shared<S>, activity: &Activity, per_election: bool) -> String {
     let ready = report(shared, activity).obstacles.is_empty();
-    let (census, objects, unserved) = {
+    let (census, elections, objects, unserved) = {
         let world = shared.world();
         let unserved = shared.monitor.health.unserved(&world.unlisted()).len();
-        (Census::of(world.statuses()), world.counts(), unserved)
+        let census = Census::of(world.elections().map(|(.., election)| (election.created, &election.status)));
+        let elections = per_election.then(|| {
+            elections::series(world.elections().map(|(namespace, name, election)| {
+                let label_key = election.parsed.as_ref().ok().map(|parsed| parsed.settings.label.key.as_str());
+                Observed { namespace, name, label_key, status: &election.status }
+            }))
+        });
+        (census, elections.unwrap_or_default(), world.counts(), unserved)
     };
-    let queues = [("elections", shared.elections.depth()), ("sweeps", shared.sweeps.depth())];
+    let queues = [("elections", shared.elections.depth()), ("cleanups", shared.cleanups.depth())];
     let silences = shared.monitor.health.silences();
     let halted = shared.is_halted();
     let (active, time) = (activity.is_active() && !halted, (shared.clock)());
-    shared.monitor.metrics.tell(Now { census, objects, unserved, silences, queues, active, ready, halted, time })
+    shared.monitor.metrics.tell(Now { census, elections, objects, unserved, silences, queues, active, ready, halted, time })
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use tokio::time::Instant;
 
-use super::cause::{CAUSES, cause};
 use super::census::Census;
 use super::process::Process;
 use super::requests;
@@ -24,6 +23,7 @@ use super::table::{self, Definition, Shape};
 use crate::api::ElectionStatus;
 use crate::controller::observe::stream::Kind;
 use crate::controller::observe::world::Key;
+use crate::election::cause::Cause;
 use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
 use crate::sync::lock;
 
@@ -46,9 +46,10 @@ pub struct Metrics {
     registry: Registry,
     elections: Family<Labels<1>, Gauge>,
     stalled: Family<Labels<1>, Gauge>,
+    degraded: Family<Labels<1>, Gauge>,
     longest: Gauge<f64, AtomicU64>,
     changes: Family<Labels<2>, Counter>,
-    leaderless: Histogram,
+    failovers: Histogram,
     reconciles: Family<Labels<1>, Histogram, Buckets>,
     requests: Family<WithCode, Counter>,
     failures: Family<Labels<1>, Counter>,
@@ -66,15 +67,17 @@ pub struct Metrics {
 /// What is counted when somebody asks.
 #[derive(Clone, Debug)]
 pub struct Now {
-    /// The Elections.
+    /// The Elections in total.
     pub census: Census,
+    /// The series of each Election.
+    pub elections: String,
     /// How many objects the caches have.
     pub objects: [(Kind, usize); 3],
     /// How long nothing has come on the watches.
     pub silences: [(Kind, Duration); 3],
     /// How many of the namespaces that are to be served are not.
     pub unserved: usize,
-    /// How many Elections are due, and names to be swept.
+    /// How many Elections are due, and names to be removed.
     pub queues: [(&'static str, usize); 2],
     /// Whether this replica is the active one.
     pub active: bool,
@@ -115,9 +118,10 @@ impl Metrics {
         let metrics = Self {
             elections: add(all, &table::ELECTIONS, Family::default()),
             stalled: add(all, &table::STALLED, Family::default()),
+            degraded: add(all, &table::DEGRADED, Family::default()),
             longest: add(all, &table::LONGEST, Gauge::default()),
             changes: add(all, &table::CHANGES, Family::default()),
-            leaderless: add(all, &table::LEADERLESS, Buckets(bounds(&table::LEADERLESS)).new_metric()),
+            failovers: add(all, &table::FAILOVERS, Buckets(bounds(&table::FAILOVERS)).new_metric()),
             reconciles: add(all, &table::RECONCILES, reconciles),
             requests: add(all, &table::REQUESTS, Family::default()),
             failures: add(all, &table::FAILURES, Family::default()),
@@ -132,9 +136,9 @@ impl Metrics {
             registry,
         };
         // At 0 from the start: nobody sees an increase from nothing to one.
-        for reason in CAUSES {
-            for to in ["leader", "nobody"] {
-                metrics.changes.get_or_create(&[("reason", reason), ("to", to)]).inc_by(0);
+        for cause in Cause::NAMES {
+            for to in ["leader", "none"] {
+                metrics.changes.get_or_create(&[("reason", cause), ("to", to)]).inc_by(0);
             }
         }
         for kind in Kind::ALL {
@@ -145,13 +149,16 @@ impl Metrics {
 
     /// All of it, as it is now.
     pub fn tell(&self, now: Now) -> String {
-        let Now { census, objects, unserved, silences, queues, active, ready, halted, time } = now;
-        let Census { states, stalled, vacant_since } = census;
+        let Now { census, elections, objects, unserved, silences, queues, active, ready, halted, time } = now;
+        let Census { states, stalled, degraded, vacant_since } = census;
         for (state, count) in states {
             self.elections.get_or_create(&[("state", state)]).set(count);
         }
         for (reason, count) in stalled {
             self.stalled.get_or_create(&[("reason", reason)]).set(count);
+        }
+        for (reason, count) in degraded {
+            self.degraded.get_or_create(&[("reason", reason)]).set(count);
         }
         self.longest.set(vacant_since.map_or(0.0, |since| time.duration_since(since).as_secs_f64().max(0.0)));
         for (kind, count) in objects {
@@ -167,10 +174,12 @@ impl Metrics {
         self.active.set(active.into());
         self.ready.set(ready.into());
         self.halted.set(halted.into());
-        let mut told = String::new();
+        let mut metrics = String::new();
         // Writing to a string does not fail.
-        let _ = text::encode(&mut told, &self.registry);
-        told
+        let _ = text::encode_registry(&mut metrics, &self.registry);
+        metrics += &elections;
+        let _ = text::encode_eof(&mut metrics);
+        metrics
     }
 
     /// A request to the API server begins. Count it by what is returned.
@@ -217,10 +226,9 @@ impl Metrics {
 
     /// A change is complete: written to the Lease, to the pods, and to the status, which was `before` until then.
     pub fn changed(&self, key: &Key, change: &Announcement, before: &ElectionStatus, since: Instant, now: Timestamp) {
-        let Announcement { from: _, to, term: _, reason } = change;
-        let reason = cause(reason);
-        let direction = if to.is_some() { "leader" } else { "nobody" };
-        self.changes.get_or_create(&[("reason", reason), ("to", direction)]).inc();
+        let Announcement { from: _, to, term: _, cause, reason: _ } = change;
+        let direction = if to.is_some() { "leader" } else { "none" };
+        self.changes.get_or_create(&[("reason", cause.as_str()), ("to", direction)]).inc();
         if to.is_none() {
             // The vacancy goes on.
             return self.vacant(key, since);
@@ -230,9 +238,9 @@ impl Metrics {
             return;
         }
         // A vacancy that began under another replica: only the wall clock knows.
-        let vacant = before.since.as_ref().filter(|_| before.leader.is_none());
+        let vacant = before.acquire_time.as_ref().filter(|_| before.leader.is_none());
         let vacant = vacant.and_then(|since| Duration::try_from(now.duration_since(since.0)).ok());
-        self.leaderless.observe(since.elapsed().max(vacant.unwrap_or_default()).as_secs_f64());
+        self.failovers.observe(since.elapsed().max(vacant.unwrap_or_default()).as_secs_f64());
     }
 }
 
@@ -242,8 +250,8 @@ impl Default for Metrics {
     }
 }
 
-/// Puts a metric into the registry under its name.
-fn add<M: Metric + Clone>(registry: &mut Registry, definition: &Definition, metric: M) -> M {
+/// Registers a metric under its name.
+pub(super) fn add<M: Metric + Clone>(registry: &mut Registry, definition: &Definition, metric: M) -> M {
     let Definition { name, measure, help, shape: _, labels: _ } = definition;
     match measure.unit() {
         None => registry.register(*name, *help, metric.clone()),

@@ -3,8 +3,8 @@
 //! Everything here is told by those who act, and read by whoever asks over HTTP. Nothing is decided on it, and nothing is asked
 //! of the API server for it.
 
-pub mod cause;
 pub mod census;
+mod elections;
 pub mod health;
 pub mod http;
 pub mod metrics;

@@ -63,7 +63,7 @@ mod tests {
             ("GET", "/apis/coordination.k8s.io/v1/leases?", ("list", "leases")),
             ("POST", "/apis/coordination.k8s.io/v1/namespaces/a/leases", ("create", "leases")),
             ("PUT", "/apis/coordination.k8s.io/v1/namespaces/a/leases/web", ("update", "leases")),
-            ("PATCH", "/apis/podium.dev/v1/namespaces/a/elections/web/status", ("patch", "elections/status")),
+            ("PATCH", "/apis/podium.dev/v1beta1/namespaces/a/elections/web/status", ("patch", "elections/status")),
             ("POST", "/apis/events.k8s.io/v1/namespaces/a/events", ("create", "events")),
             (
                 "GET",

@@ -5,11 +5,11 @@ use std::fmt::Write;
 
 use prometheus_client::registry::Unit;
 
-use super::cause::CAUSES;
-use super::census::{STALLS, STATES};
+use super::census::{DEGRADATIONS, STALLS, STATES};
 use super::metrics::OUTCOMES;
 use super::requests::{RESOURCES, VERBS};
 use crate::controller::observe::stream::Kind;
+use crate::election::cause::Cause;
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ pub enum Values {
     /// One of these.
     Of(&'static [&'static str]),
     /// What it is, where the values are not listed. Bounded all the same.
-    Told(&'static str),
+    Any(&'static str),
 }
 
 /// One metric.
@@ -123,6 +123,13 @@ pub(super) const STALLED: Definition = Definition::new(
 )
 .by(&[("reason", Values::Of(STALLS))]);
 
+pub(super) const DEGRADED: Definition = Definition::new(
+    "podium_elections_degraded",
+    Shape::Gauge,
+    "Elections that work and need attention, by the reason of their condition Degraded",
+)
+.by(&[("reason", Values::Of(DEGRADATIONS))]);
+
 pub(super) const LONGEST: Definition = Definition::seconds(
     "podium_longest_vacancy",
     Shape::Gauge,
@@ -134,10 +141,10 @@ pub(super) const CHANGES: Definition = Definition::new(
     Shape::Counter,
     "Terms that began, by why, and whether with a leader or without. Told by the replica that finished the change",
 )
-.by(&[("reason", Values::Of(CAUSES)), ("to", Values::Of(&["leader", "nobody"]))]);
+.by(&[("reason", Values::Of(Cause::NAMES)), ("to", Values::Of(&["leader", "none"]))]);
 
-pub(super) const LEADERLESS: Definition = Definition::seconds(
-    "podium_leaderless",
+pub(super) const FAILOVERS: Definition = Definition::seconds(
+    "podium_failover_duration",
     Shape::Histogram(VACANCIES),
     "Time without a leader, at each change to one: from when the API server said why the last one cannot lead until the next one is labelled and in the status. First elections do not count",
 );
@@ -157,7 +164,7 @@ pub(super) const REQUESTS: Definition = Definition::new(
 .by(&[
     ("verb", Values::Of(VERBS)),
     ("resource", Values::Of(RESOURCES)),
-    ("code", Values::Told("the answer's HTTP status; `none`: there was no answer")),
+    ("code", Values::Any("the answer's HTTP status; `none`: there was no answer")),
 ]);
 
 pub(super) const FAILURES: Definition =
@@ -174,10 +181,10 @@ pub(super) const SILENCE: Definition = Definition::seconds(
 pub(super) const QUEUE: Definition = Definition::new(
     "podium_queue_depth",
     Shape::Gauge,
-    "Elections that are due and that nobody works on yet: to be decided on, or, being gone, to be swept. 0 on a replica that \
+    "Elections that are due and that nobody works on yet: to be decided on, or, being gone, to be removed. 0 on a replica that \
      stands by",
 )
-.by(&[("queue", Values::Of(&["elections", "sweeps"]))]);
+.by(&[("queue", Values::Of(&["elections", "cleanups"]))]);
 
 pub(super) const OBJECTS: Definition =
     Definition::new("podium_cached_objects", Shape::Gauge, "Objects in the caches").by(&[("resource", Values::Of(KINDS))]);
@@ -190,7 +197,7 @@ pub(super) const UNSERVED: Definition = Definition::new(
 );
 
 pub(super) const ACTIVE: Definition =
-    Definition::new("podium_active", Shape::Gauge, "1 on the replica that elects, 0 on those that stand by");
+    Definition::new("podium_controller_active", Shape::Gauge, "1 on the replica that elects, 0 on those that stand by");
 
 pub(super) const READY: Definition = Definition::new("podium_ready", Shape::Gauge, "1 if /readyz says so, else 0");
 
@@ -202,7 +209,38 @@ pub(super) const HALTED: Definition = Definition::new(
 );
 
 pub(super) const BUILD: Definition =
-    Definition::new("podium_build", Shape::Info, "Which Podium this is").by(&[("version", Values::Told("of the program"))]);
+    Definition::new("podium_build", Shape::Info, "Which Podium this is").by(&[("version", Values::Any("of the program"))]);
+
+const ELECTION: (&str, Values) = ("election", Values::Any("name of the Election"));
+const NAMESPACE: (&str, Values) = ("namespace", Values::Any("of the Election"));
+
+pub(super) const ELECTION_INFO: Definition =
+    Definition::new("podium_election_info", Shape::Gauge, "Always 1. `leader` is empty while there is no leader").by(&[
+        NAMESPACE,
+        ELECTION,
+        ("leader", Values::Any("name of the leader's pod")),
+        ("label_key", Values::Any("key of the leader's label")),
+    ]);
+
+pub(super) const ELECTION_READY: Definition =
+    Definition::new("podium_election_ready", Shape::Gauge, "1 if the Election's Ready condition is True, otherwise 0")
+        .by(&[NAMESPACE, ELECTION]);
+
+pub(super) const ELECTION_TERM: Definition =
+    Definition::new("podium_election_term", Shape::Gauge, "Term of the Election, 0 before the first one")
+        .by(&[NAMESPACE, ELECTION]);
+
+pub(super) const ELECTION_TRANSITIONS: Definition =
+    Definition::new("podium_election_transitions", Shape::Counter, "Changes of the Election's leader")
+        .by(&[NAMESPACE, ELECTION]);
+
+pub(super) const ELECTION_ELIGIBLE: Definition =
+    Definition::new("podium_election_eligible_candidates", Shape::Gauge, "Eligible candidates of the Election")
+        .by(&[NAMESPACE, ELECTION]);
+
+/// The series of each Election: `--metrics-per-election`.
+pub const PER_ELECTION: [&Definition; 5] =
+    [&ELECTION_INFO, &ELECTION_READY, &ELECTION_TERM, &ELECTION_TRANSITIONS, &ELECTION_ELIGIBLE];
 
 pub(super) const CPU: Definition =
     Definition::seconds("process_cpu", Shape::Counter, "Processor time that the process used, its own and the kernel's");
@@ -214,12 +252,13 @@ pub(super) const OPEN: Definition = Definition::new("process_open_fds", Shape::G
 pub(super) const MOST_OPEN: Definition = Definition::new("process_max_fds", Shape::Gauge, "How many may be");
 
 /// All of them.
-pub const TABLE: [&Definition; 22] = [
+pub const TABLE: [&Definition; 23] = [
     &ELECTIONS,
     &STALLED,
+    &DEGRADED,
     &LONGEST,
     &CHANGES,
-    &LEADERLESS,
+    &FAILOVERS,
     &RECONCILES,
     &REQUESTS,
     &FAILURES,
@@ -242,7 +281,7 @@ pub const TABLE: [&Definition; 22] = [
 /// docs/reference/metrics.md
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
-    for definition in TABLE {
+    for definition in TABLE.into_iter().chain(PER_ELECTION) {
         let Definition { shape, labels, help, .. } = definition;
         let shape = match shape {
             Shape::Counter => "counter",
@@ -265,7 +304,7 @@ pub fn page() -> String {
 
 fn label(name: &str, values: Values) -> String {
     match values {
-        Values::Told(what) => format!("`{name}`: {what}"),
+        Values::Any(what) => format!("`{name}`: {what}"),
         Values::Of(values) => {
             let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
             format!("`{name}`: {}", values.join(", "))
@@ -278,10 +317,13 @@ const INTRODUCTION: &str = "\
 
 <!-- Printed by `podium metrics`; `make generate` renews it. -->
 
-`podium controller --http :8080` serves `/metrics` in the OpenMetrics text format. The number of
-series is bounded, whatever the cluster holds: no label names an Election, a pod or a namespace.
-Each replica reports what it observes. Aggregate gauges over the replicas by `max`, and counters by
-`sum`. [The sidecar](sidecar.md#metrics) has metrics of its own.
+`podium controller --http :8080` serves `/metrics` in the OpenMetrics text format. Each replica
+reports what it observes. Aggregate gauges and `podium_election_*` over the replicas by `max`, and
+other counters by `sum`. [The sidecar](sidecar.md#metrics) has metrics of its own.
+
+The five series `podium_election_*` of an Election have its name as a label and go when it is
+deleted. `--metrics-per-election=false` switches them off. No other label names an Election, a pod
+or a namespace, so the number of the other series is bounded.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

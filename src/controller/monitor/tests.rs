@@ -9,13 +9,13 @@ use k8s_openapi::jiff::Timestamp;
 use prometheus_parse::{Scrape, Value};
 use tokio::time::{Instant, advance};
 
-use super::cause::CAUSES;
 use super::census::{Census, STATES};
 use super::metrics::{Metrics, Now, OUTCOMES};
-use super::table::{Shape, TABLE, Values, page};
+use super::table::{PER_ELECTION, Shape, TABLE, Values, page};
 use crate::api::{ElectionStatus, whole_second};
 use crate::controller::observe::stream::Kind;
 use crate::controller::observe::world::Key;
+use crate::election::cause::Cause;
 use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
 use crate::election::term::{ResourceVersion, Term, Version};
 use crate::lease::record::Record;
@@ -23,10 +23,11 @@ use crate::lease::record::Record;
 fn told(metrics: &Metrics) -> String {
     metrics.tell(Now {
         census: Census::of(std::iter::empty()),
+        elections: String::new(),
         objects: Kind::ALL.map(|kind| (kind, 3)),
         silences: Kind::ALL.map(|kind| (kind, Duration::from_secs(9))),
         unserved: 1,
-        queues: [("elections", 1), ("sweeps", 0)],
+        queues: [("elections", 1), ("cleanups", 0)],
         active: true,
         ready: true,
         halted: false,
@@ -58,8 +59,8 @@ fn key() -> Key {
     Key { namespace: "default".into(), name: "web".into() }
 }
 
-fn change(to: Option<&str>, reason: &str) -> Announcement {
-    Announcement { from: None, to: to.map(str::to_owned), term: Term::replacing(revision()), reason: reason.into() }
+fn change(to: Option<&str>, cause: Cause) -> Announcement {
+    Announcement { from: None, to: to.map(str::to_owned), term: Term::replacing(revision()), cause, reason: String::new() }
 }
 
 /// A status that has had a term.
@@ -67,7 +68,7 @@ fn status(leader: Option<&str>, since: i64) -> ElectionStatus {
     ElectionStatus {
         term: Some(5),
         leader: leader.map(str::to_owned),
-        since: Some(whole_second(Timestamp::from_second(since).unwrap())),
+        acquire_time: Some(whole_second(Timestamp::from_second(since).unwrap())),
         ..ElectionStatus::default()
     }
 }
@@ -77,8 +78,13 @@ fn revision() -> ResourceVersion {
 }
 
 fn electing() -> Plan {
-    let record =
-        Record { holder: None, term: Term::replacing(revision()), unfenced: BTreeSet::new(), reason: String::new() };
+    let record = Record {
+        holder: None,
+        term: Term::replacing(revision()),
+        unfenced: BTreeSet::new(),
+        cause: Cause::Unknown,
+        reason: String::new(),
+    };
     let guard = Version { uid: "uid".into(), resource_version: revision() };
     let elect = LeaseWrite::Elect { guard, record, acquired: Timestamp::UNIX_EPOCH, transitions: 1 };
     Plan { lease: Some(elect), ..Plan::default() }
@@ -96,7 +102,7 @@ fn busy() -> Metrics {
     for outcome in OUTCOMES {
         metrics.pass().ended(outcome);
     }
-    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &status(Some("web-0"), 0), Instant::now(), now());
+    metrics.changed(&key(), &change(Some("web-1"), Cause::Gone), &status(Some("web-0"), 0), Instant::now(), now());
     Arc::into_inner(metrics).unwrap()
 }
 
@@ -118,7 +124,7 @@ fn alerts_and_dashboard_are_about_metrics_and_values_that_there_are() {
     let alerts = include_str!("../../../charts/podium/files/alerts.yaml");
     let dashboard = include_str!("../../../charts/podium/files/dashboard.json");
     serde_json::from_str::<serde_json::Value>(dashboard).expect("JSON");
-    let mut names: BTreeSet<String> = TABLE.iter().map(|definition| definition.full_name()).collect();
+    let mut names: BTreeSet<String> = TABLE.iter().chain(&PER_ELECTION).map(|definition| definition.full_name()).collect();
     for definition in TABLE.iter().filter(|definition| matches!(definition.shape, Shape::Histogram(_))) {
         names.extend(["bucket", "count", "sum"].map(|part| format!("{}_{part}", definition.full_name())));
     }
@@ -129,7 +135,7 @@ fn alerts_and_dashboard_are_about_metrics_and_values_that_there_are() {
             assert!(names.contains(name), "{name}");
         }
     }
-    for (page, label, known) in [(alerts, "reason=~\"", CAUSES), (dashboard, "state=~\\\"", STATES)] {
+    for (page, label, known) in [(alerts, "reason=~\"", Cause::NAMES), (dashboard, "state=~\\\"", STATES)] {
         let lists: Vec<&str> = page.split(label).skip(1).filter_map(|rest| rest.split(['"', '\\']).next()).collect();
         assert!(!lists.is_empty(), "{label}");
         for value in lists.iter().flat_map(|list| list.split('|')) {
@@ -168,7 +174,7 @@ fn labels_say_what_the_table_says_that_they_may() {
             let value = sample.labels.get(label).unwrap();
             match values {
                 Values::Of(values) => assert!(values.contains(&value), "{name} {label}={value:?}"),
-                Values::Told(_) => {}
+                Values::Any(_) => {}
             }
             seen.insert((name.to_owned(), *label, value.to_owned()));
         }
@@ -192,12 +198,12 @@ async fn the_time_without_a_leader_begins_when_it_was_seen_however_often_it_is_t
     advance(Duration::from_secs(3)).await;
     metrics.planned(&key(), &before, &electing(), Instant::now());
     advance(Duration::from_secs(1)).await;
-    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &before, Instant::now(), now());
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_count", &[]), Some(1.0));
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(4.0));
+    metrics.changed(&key(), &change(Some("web-1"), Cause::Gone), &before, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_count", &[]), Some(1.0));
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(4.0));
     let labels = [("reason", "gone"), ("to", "leader")];
     assert_eq!(value(&metrics, "podium_leader_changes_total", &labels), Some(1.0));
-    assert_eq!(value(&metrics, "podium_leader_changes_total", &[("reason", "gone"), ("to", "nobody")]), Some(0.0));
+    assert_eq!(value(&metrics, "podium_leader_changes_total", &[("reason", "gone"), ("to", "none")]), Some(0.0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,17 +211,17 @@ async fn a_vacancy_is_counted_as_a_whole_when_it_is_over() {
     let metrics = Metrics::new();
     let began = Instant::now();
     metrics.planned(&key(), &status(Some("web-0"), 900), &electing(), began);
-    metrics.changed(&key(), &change(None, "web-0 is not Ready"), &status(Some("web-0"), 900), began, now());
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_count", &[]), Some(0.0));
+    metrics.changed(&key(), &change(None, Cause::NotReady), &status(Some("web-0"), 900), began, now());
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_count", &[]), Some(0.0));
     advance(Duration::from_secs(60)).await;
     let vacant = status(None, 1_000);
     metrics.planned(&key(), &vacant, &electing(), Instant::now());
-    metrics.changed(&key(), &change(Some("web-1"), "web-1 became eligible"), &vacant, Instant::now(), now());
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(60.0));
+    metrics.changed(&key(), &change(Some("web-1"), Cause::BecameEligible), &vacant, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(60.0));
     // One that began under another replica, 250 s ago.
     let vacant = status(None, 750);
-    metrics.changed(&key(), &change(Some("web-1"), "web-1 became eligible"), &vacant, Instant::now(), now());
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(310.0));
+    metrics.changed(&key(), &change(Some("web-1"), Cause::BecameEligible), &vacant, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(310.0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,20 +229,20 @@ async fn a_first_election_and_a_false_alarm_are_no_time_without_a_leader() {
     let metrics = Metrics::new();
     let none = ElectionStatus::default();
     metrics.planned(&key(), &none, &electing(), Instant::now());
-    metrics.changed(&key(), &change(Some("web-0"), "first election"), &none, Instant::now(), now());
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_count", &[]), Some(0.0));
+    metrics.changed(&key(), &change(Some("web-0"), Cause::InitialElection), &none, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_count", &[]), Some(0.0));
     let led = status(Some("web-0"), 900);
     metrics.planned(&key(), &led, &electing(), Instant::now());
     advance(Duration::from_secs(100)).await;
     // Not yet known: what is to be done depends on the server.
     metrics.planned(&key(), &led, &Plan { then: Then::Consult("why"), ..Plan::default() }, Instant::now());
-    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &led, Instant::now(), now());
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(100.0));
+    metrics.changed(&key(), &change(Some("web-1"), Cause::Gone), &led, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(100.0));
     metrics.planned(&key(), &led, &electing(), Instant::now());
     metrics.planned(&key(), &led, &Plan::default(), Instant::now());
     advance(Duration::from_secs(100)).await;
-    metrics.changed(&key(), &change(Some("web-1"), "web-0 is gone"), &led, Instant::now(), now());
-    assert_eq!(value(&metrics, "podium_leaderless_seconds_sum", &[]), Some(100.0), "another replica was faster");
+    metrics.changed(&key(), &change(Some("web-1"), Cause::Gone), &led, Instant::now(), now());
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(100.0), "another replica was faster");
 }
 
 #[test]

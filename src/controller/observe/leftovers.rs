@@ -1,4 +1,4 @@
-//! What Elections that are gone left on the pods of a namespace: what the sweep has to know.
+//! What Elections that are gone left on the pods of a namespace: what the cleanup has to know.
 //!
 //! A label is left over if Podium set it last, or if the controller saw it when it saw its Election go. What somebody else sets
 //! afterwards is theirs, however often the controller is restarted; a write of Podium's own that arrives late is Podium's,
@@ -13,7 +13,7 @@ use super::settings::LabelKeys;
 use crate::api::LeaderLabel;
 use crate::election::term::{Uid, Version};
 
-/// An Election that was seen to go, until its label is swept.
+/// An Election that was seen to go, until its label is removed.
 #[derive(Clone, Debug)]
 pub(super) struct Retired {
     pub(super) uid: Uid,
@@ -90,7 +90,7 @@ impl Namespace {
     }
 
     /// Forgets the Election of this name that is gone, if nothing of it is left.
-    pub fn swept(&mut self, election: &str, keys: &LabelKeys) {
+    pub fn cleaned_up(&mut self, election: &str, keys: &LabelKeys) {
         if self.leftovers(election, keys).is_empty() {
             self.retired.remove(election);
             self.suspects.remove(election);
@@ -141,7 +141,7 @@ impl Namespace {
     }
 
     /// Notes the Elections that a label on the pod may be left of: Podium set it, and no Election that is known has it there.
-    /// A write that was under way when everything was swept is noticed so.
+    /// A write that was under way when everything was removed is noticed so.
     pub(super) fn suspect(&mut self, pod: &str) {
         let Some(known) = self.pods.get(pod).filter(|known| !known.value.ours.is_empty()) else { return };
         let mut ours = known.value.labels.iter().filter(|(key, _)| known.value.ours.contains(key));

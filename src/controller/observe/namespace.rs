@@ -48,7 +48,7 @@ pub struct Namespace {
     pub(super) related: BTreeMap<Name, BTreeSet<Name>>,
     /// By Election: UIDs of its former holders that are known to be gone for ever.
     pub(super) gone: BTreeMap<String, BTreeSet<Uid>>,
-    /// By name: Elections that were seen and are gone, until their labels are swept, or no pod carries their claim.
+    /// By name: Elections that were seen and are gone, until their labels are removed, or no pod carries their claim.
     pub(super) retired: BTreeMap<String, Retired>,
     /// Names of Elections that a label on a pod may be left of.
     pub(super) suspects: BTreeSet<Name>,

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
 
 use super::index::Anchor;
-use crate::api::{ElectionSpec, Reason, WhenNoCandidate};
+use crate::api::{ElectionSpec, Reason, WhenNoneEligible};
 use crate::election::snapshot::{Problem, Settings};
 
 /// What an Election may make this controller do: whoever may create one acts with the controller's rights.
@@ -21,7 +21,7 @@ pub struct Limits {
 pub struct LabelKeys(Vec<String>);
 
 impl LabelKeys {
-    /// The patterns as the `--label-keys` flag has them.
+    /// The patterns as the `--allowed-label-keys` flag has them.
     pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
         Self(patterns.into_iter().collect())
     }
@@ -61,7 +61,7 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         lease_name,
         ready_condition,
         min_ready_seconds,
-        when_no_candidate,
+        when_none_eligible,
         failover_delay_seconds,
         suspend,
     } = spec;
@@ -79,11 +79,11 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
     }
     if !limits.label_keys.allow(&label.key) {
         let message = format!(
-            "spec.label.key {:?} is not one that this controller may write ({}): use one of these, or start the controller with --label-keys",
+            "spec.label.key {:?} is not one that this controller may write ({}): use one of these, or start the controller with --allowed-label-keys",
             label.key,
             limits.label_keys.list(),
         );
-        return problem(Reason::ForbiddenLabelKey, message);
+        return problem(Reason::LabelKeyNotAllowed, message);
     }
     let lease_name = lease_name.clone().unwrap_or_else(|| name.to_owned());
     if limits.own_lease.as_ref().is_some_and(|(place, own)| place == namespace && *own == lease_name) {
@@ -102,7 +102,7 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         lease_name,
         ready_condition: ready_condition.clone(),
         min_ready: SignedDuration::from_secs((*min_ready_seconds).into()),
-        hold: *when_no_candidate == WhenNoCandidate::Hold,
+        retain: *when_none_eligible == WhenNoneEligible::Retain,
         failover_delay: SignedDuration::from_secs((*failover_delay_seconds).into()),
         suspend: *suspend,
     };

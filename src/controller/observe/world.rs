@@ -3,17 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
-use super::cached::Named;
+use super::cached::{CachedElection, Named};
 use super::compact::Name;
 use super::conditions::Clocks;
 use super::leftovers::Leftover;
 use super::namespace::{Affected, Namespace, is_known};
 use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
-use crate::api::ElectionStatus;
 use crate::controller::Clock;
 use crate::controller::queue::Grouped;
 use crate::election::term::{ResourceVersion, Uid, Version};
@@ -128,10 +126,11 @@ impl World {
         Kind::ALL.map(|kind| (kind, self.namespaces.values().map(|cache| cache.count(kind)).sum()))
     }
 
-    /// All Elections: when each was created, and its status.
-    pub fn statuses(&self) -> impl Iterator<Item = (Timestamp, &ElectionStatus)> {
-        let elections = self.namespaces.values().flat_map(|cache| cache.elections.values());
-        elections.map(|seen| (seen.value.created, &seen.value.status))
+    /// All Elections, each with its namespace and name.
+    pub fn elections(&self) -> impl Iterator<Item = (&str, &str, &CachedElection)> {
+        self.namespaces.iter().flat_map(|(namespace, cache)| {
+            cache.elections.iter().map(move |(name, seen)| (&**namespace, &**name, &seen.value))
+        })
     }
 
     /// The number of the latest change.
@@ -246,10 +245,10 @@ impl World {
         self.namespaces.get(&key.namespace)?.retired(&key.name).cloned()
     }
 
-    /// See [`Namespace::swept`].
-    pub fn swept(&mut self, key: &Key, keys: &LabelKeys) {
+    /// See [`Namespace::removed`].
+    pub fn cleaned_up(&mut self, key: &Key, keys: &LabelKeys) {
         if let Some(cache) = self.namespaces.get_mut(&key.namespace) {
-            cache.swept(&key.name, keys);
+            cache.cleaned_up(&key.name, keys);
         }
     }
 

@@ -113,7 +113,7 @@ async fn a_write_that_is_refused_for_good_stalls_the_election_and_is_said_in_its
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::ReplaceLease(_), Write::PatchStatus { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
     let stalled = &patch["status"]["conditions"][1];
-    assert_eq!((&stalled["status"], &stalled["reason"]), (&"True".into(), &"WriteRefused".into()));
+    assert_eq!((&stalled["status"], &stalled["reason"]), (&"True".into(), &"RequestDenied".into()));
     assert!(stalled["message"].as_str().unwrap().contains("is forbidden"), "{stalled}");
 
     // The same in other words, as each of two controllers would hear it: the status has it already.

@@ -60,7 +60,7 @@ async fn a_dropped_label_is_said_in_the_status_and_nobody_is_ready() {
     let Some(Write::PatchStatus { patch, .. }) = writes.last() else { panic!("{writes:#?}") };
     let conditions = &patch["status"]["conditions"];
     assert_eq!((&conditions[0]["type"], &conditions[0]["status"]), (&"Ready".into(), &"False".into()));
-    assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"WriteRefused".into()));
+    assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"RequestDenied".into()));
     let message = conditions[1]["message"].as_str().unwrap();
     assert!(message.contains("label leader is absent instead of true") && message.contains("pods b"), "{message}");
 }
@@ -107,6 +107,6 @@ async fn a_sweep_that_left_the_label_is_not_done() {
         ..Script::default()
     };
     let shared = shared(script, [left()]);
-    assert_eq!(sweep(&shared, &key("web")).await, Outcome::HeldOff);
-    assert!(shared.world().orphaned().contains(&key("web")), "it is swept again");
+    assert_eq!(clean_up(&shared, &key("web")).await, Outcome::HeldOff);
+    assert!(shared.world().orphaned().contains(&key("web")), "it is removed again");
 }

@@ -74,7 +74,7 @@ async fn a_follower_that_may_not_be_written_to_is_said_once_and_the_leader_stays
     let [_, Write::PatchStatus { patch, .. }, ..] = &writes[..] else { panic!("{writes:#?}") };
     let conditions = &patch["status"]["conditions"];
     assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&"True".into(), &"LeaderElected".into()));
-    assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"WriteRefused".into()));
+    assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"FollowersNotLabeled".into()));
 
     // The same once more, over the status that says so: nothing is written but the follower, and nothing is read.
     let said = election("web", 50, |object| {

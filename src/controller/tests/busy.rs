@@ -45,5 +45,5 @@ async fn a_sweep_waits_as_well() {
         set_by(object, names::MANAGER, &["leader"]);
     });
     let shared = shared(script, [left]);
-    assert_eq!(asked_again(sweep(&shared, &key("web")).await), Duration::from_secs(7));
+    assert_eq!(asked_again(clean_up(&shared, &key("web")).await), Duration::from_secs(7));
 }

@@ -41,7 +41,7 @@ impl Machine {
         let spec = |object: &mut Value| {
             object["spec"]["minReadySeconds"] = DELAY.into();
             object["spec"]["failoverDelaySeconds"] = DELAY.into();
-            object["spec"]["whenNoCandidate"] = "Hold".into();
+            object["spec"]["whenNoneEligible"] = "Retain".into();
         };
         apply(&mut machine.world, election("web", 10, spec));
         machine

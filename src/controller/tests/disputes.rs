@@ -20,7 +20,7 @@ async fn a_status_that_somebody_replaced_is_written_again_only_after_a_look_at_t
     let [Write::PatchStatus { patch, .. }, Write::CreateEvent(_)] = &writes[..] else { panic!("{writes:#?}") };
 
     let mut others = patch["status"].clone();
-    others["conditions"][0]["reason"] = "LeaderHeld".into();
+    others["conditions"][0]["reason"] = "LeaderRetained".into();
     apply(&mut shared.world(), election("web", 60, |object| object["status"] = others));
     *shared.server.to_reads.lock().unwrap() = [Ok(vec![pod("b", 70, |_| ())])].into();
     reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;

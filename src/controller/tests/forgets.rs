@@ -7,7 +7,7 @@ use crate::controller::observe::cached;
 async fn a_replica_that_stands_by_remembers_nothing_of_elections_that_came_and_went() {
     let shared = shared(Script::default(), []);
     shared.elections.close();
-    shared.sweeps.close();
+    shared.cleanups.close();
     for number in 0..100 {
         let (name, revision) = (format!("web-{number}"), 100 + 10 * number);
         let claimed = |object: &mut serde_json::Value| {
@@ -26,7 +26,7 @@ async fn a_replica_that_stands_by_remembers_nothing_of_elections_that_came_and_w
     }
     // One that is in nobody's way keeps the namespace.
     apply(&mut shared.world(), pod("b", 5_000, |_| ()));
-    assert_eq!((shared.elections.depth(), shared.sweeps.depth()), (0, 0));
+    assert_eq!((shared.elections.depth(), shared.cleanups.depth()), (0, 0));
     let world = shared.world();
     for number in 0..100 {
         assert!(world.retired(&key(&format!("web-{number}"))).is_none(), "{number}");

@@ -5,12 +5,12 @@ mod answers;
 mod background;
 mod busy;
 mod caches;
+mod cleanup;
 mod clock;
 mod disputes;
 mod forgets;
 mod halts;
 mod namespaces;
-mod sweep;
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::act::act;
+use super::cleanup::clean_up;
 use super::fixtures::*;
 use super::observe::cached::{self, Named};
 use super::observe::snapshot::Consulted;
@@ -28,7 +29,6 @@ use super::queue::Outcome;
 use super::reconcile::Reconciler;
 use super::server::{Read, Refusal, Write};
 use super::shared::{Shared, Target};
-use super::sweep::sweep;
 use super::workers::Place;
 use crate::api::names;
 use crate::election::plan::Plan;

@@ -5,24 +5,25 @@ use super::*;
 // ---- Candidates and their order ----
 
 #[test]
-fn who_may_not_lead_is_replaced_at_once_with_the_reason() {
+fn ineligible_leader_is_replaced_at_once_with_the_cause() {
     type Change = fn(&mut Pod);
-    let cases: [(Change, &str); 8] = [
-        (|pod| pod.state = PodState::Terminating, "a is terminating"),
-        (|pod| pod.state = PodState::Failed, "a failed"),
-        (|pod| pod.state = PodState::Succeeded, "a has ended"),
-        (|pod| pod.state = PodState::Pending, "a is not running"),
-        (|pod| pod.ready = false, "a is not Ready"),
-        (|pod| pod.opted_out = true, "a opted out"),
-        (|pod| pod.matches = false, "a does not match the selector"),
-        (|pod| pod.rival = Some("db".into()), "a is claimed by Election db"),
+    let cases: [(Change, Cause, &str); 9] = [
+        (|pod| pod.state = PodState::Terminating, Cause::Terminating, "is terminating"),
+        (|pod| pod.state = PodState::Failed, Cause::Ended, "failed"),
+        (|pod| pod.state = PodState::Succeeded, Cause::Ended, "has completed"),
+        (|pod| pod.state = PodState::Pending, Cause::NotRunning, "is not running"),
+        (|pod| pod.ready = false, Cause::NotReady, "is not Ready"),
+        (|pod| pod.opted_out = true, Cause::OptedOut, "has podium.dev/candidate: \"false\""),
+        (|pod| pod.matches = false, Cause::NotSelected, "does not match spec.selector"),
+        (|pod| pod.rival = Some("db".into()), Cause::Overlap, "belongs to Election db"),
+        (|pod| pod.label = Some("x".into()), Cause::LabelConflict, "carries the label with the foreign value \"x\""),
     ];
-    for (change, why) in cases {
+    for (change, cause, why) in cases {
         let leader = pod("a").labelled().term(90).with(change);
         let plan = world(reign("a", 90, [])).pods([leader, pod("b")]).plan();
         assert_eq!(elected(&plan).0, "b", "{why}");
         let Some(LeaseWrite::Elect { record, .. }) = plan.lease else { unreachable!() };
-        assert_eq!(record.reason, why);
+        assert_eq!((record.cause, record.reason), (cause, format!("previous leader a {why}")));
     }
 }
 
@@ -116,11 +117,11 @@ fn ready_reason(plan: &Plan) -> (String, String) {
 
 #[test]
 fn hold_keeps_a_leader_that_is_merely_not_ready_while_there_is_no_other() {
-    let hold = || with_settings(|settings| settings.hold = true);
+    let hold = || with_settings(|settings| settings.retain = true);
     let leader = || pod("a").ready_for(false, 10).labelled().term(90);
     let plan = world(reign("a", 90, [])).pods([leader()]).with(hold()).plan();
     assert_eq!((plan.lease.clone(), plan.fence.len()), (None, 0));
-    assert_eq!(ready_reason(&plan), ("True".into(), "LeaderHeld".into()));
+    assert_eq!(ready_reason(&plan), ("True".into(), "LeaderRetained".into()));
     let plan = world(reign("a", 90, [])).pods([leader(), pod("b")]).with(hold()).plan();
     assert_eq!(elected(&plan).0, "b", "there is another");
     for state in [PodState::Terminating, PodState::Failed, PodState::Succeeded] {
@@ -135,7 +136,7 @@ fn hold_keeps_a_leader_that_is_merely_not_ready_while_there_is_no_other() {
 #[test]
 fn hold_and_the_delay_hold_also_when_the_lease_was_lost() {
     let leader = || pod("a").ready_for(false, 10).labelled().term(90);
-    let hold = with_settings(|settings| settings.hold = true);
+    let hold = with_settings(|settings| settings.retain = true);
     let plan = world(Content::Blank).pods([leader()]).with(hold).consulted().plan();
     assert_eq!((elected(&plan).0, plan.fence.len()), ("a", 0));
     let delay = with_settings(|settings| settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(30));
@@ -149,7 +150,7 @@ fn a_failover_delay_gives_time_to_a_leader_that_turned_unready_and_to_no_other()
     let of = |leader| world(reign("a", 90, [])).pods([leader, pod("b")]).with(delay()).plan();
     let early = of(pod("a").ready_for(false, 29).labelled().term(90));
     assert_eq!((early.lease.clone(), early.then.clone()), (None, look_again(1)));
-    assert_eq!(ready_reason(&early), ("True".into(), "LeaderHeld".into()));
+    assert_eq!(ready_reason(&early), ("True".into(), "LeaderRetained".into()));
     assert_eq!(elected(&of(pod("a").ready_for(false, 30).labelled().term(90))).0, "b", "the time is over");
     for state in [PodState::Terminating, PodState::Failed] {
         let gone = pod("a").ready_for(false, 1).labelled().term(90).with(|pod| pod.state = state);

@@ -88,6 +88,6 @@ fn a_term_that_begins_at_the_ends_of_time_is_written_and_read() {
         let plan = decide(&world(Content::Blank).pods([pod("a")]).consulted(), now);
         assert_eq!((elected(&plan).0, elected(&plan).1), ("a", 100), "{now}");
         let status = plan.status.expect("it is told").status;
-        assert!(status.since.is_some() && status.leader.as_deref() == Some("a"), "{now}");
+        assert!(status.acquire_time.is_some() && status.leader.as_deref() == Some("a"), "{now}");
     }
 }

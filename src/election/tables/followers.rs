@@ -81,7 +81,7 @@ fn the_followers_value_is_not_foreign_and_another_value_is() {
     let foreign = || follower("a").with(|pod| pod.label = Some("maybe".into()));
     let plan = led([foreign()]).plan();
     assert!(plan.follow.is_empty(), "{:?}", plan.follow);
-    assert_eq!(plan.status.unwrap().status.condition("Stalled").unwrap().reason, "LabelConflict");
+    assert_eq!(plan.status.unwrap().status.condition(DEGRADED).unwrap().reason, "LabelConflict");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn rule_4_no_compare_and_swap_names_a_pod_that_is_not_claimed() {
     let claimed = world(Content::Blank).pods([pod("a"), pod("b").unclaimed()]).consulted().plan();
     assert_eq!(elected(&claimed), ("a", 100, uids(["b-uid"])));
     let Some(LeaseWrite::Elect { record, .. }) = claimed.lease else { unreachable!() };
-    assert_eq!(record.reason, "first election", "a claim without a term is not left from a lost Lease");
+    assert_eq!(record.reason, "initial election", "a claim without a term is not left from a lost Lease");
 }
 
 #[test]

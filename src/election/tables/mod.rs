@@ -9,11 +9,12 @@ mod outcome;
 mod pods;
 mod titles;
 
+use super::cause::Cause;
 use super::fixtures::*;
 use super::plan::{LabelChange, LeaseWrite, Plan, Then};
 use super::snapshot::{Contest, Pod, PodState, Problem, Settings, Snapshot};
 use super::term::Version;
-use crate::api::Reason;
+use crate::api::{DEGRADED, Reason, STALLED};
 use crate::lease::record::Content;
 
 const REMOVE: LabelChange = LabelChange::Remove;
@@ -30,7 +31,7 @@ fn stalled(world: &Snapshot) -> (String, String) {
     let plan = world.plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None), "a stalled Election writes nothing else");
     let status = plan.status.unwrap().status;
-    let condition = status.condition("Stalled").unwrap();
+    let condition = status.condition(STALLED).unwrap();
     assert_eq!(condition.status, "True");
     (condition.reason.clone(), condition.message.clone())
 }

@@ -23,10 +23,10 @@ fn rule_9_a_change_of_leader_is_announced_with_the_status_that_tells_it_first() 
     let status = plan.status.unwrap();
     assert_eq!(status.status.leader.as_deref(), Some("b"));
     assert_eq!(status.status.leader_uid.as_deref(), Some("b-uid"));
-    assert_eq!((status.status.term, status.status.transitions), (Some(100), Some(5)));
+    assert_eq!((status.status.term, status.status.leader_transitions), (Some(100), 5));
     let announced = status.announce.unwrap();
     assert_eq!((announced.to.as_deref(), announced.term), (Some("b"), term(100)));
-    assert_eq!(announced.reason, "a is gone");
+    assert_eq!((announced.cause, announced.reason.as_str()), (Cause::Gone, "previous leader a is gone"));
 }
 
 #[test]
@@ -48,10 +48,10 @@ fn rule_10_without_an_eligible_pod_the_holder_is_deposed_under_a_new_term() {
     assert_eq!(elected(&plan), ("", 100, uids(["a-uid"])));
     assert_eq!((writes(&plan.fence), plan.label), (vec![("a", 100, REMOVE)], None));
     let status = plan.status.unwrap().status;
-    assert_eq!((status.leader.as_deref(), status.term, status.transitions), (None, Some(100), Some(4)));
+    assert_eq!((status.leader.as_deref(), status.term, status.leader_transitions), (None, Some(100), 4));
     let ready = status.condition("Ready").unwrap();
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoEligiblePod"));
-    assert_eq!(ready.message, "none of the matching pods may lead: a is not Ready");
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoEligibleCandidate"));
+    assert_eq!(ready.message, "No candidate is eligible: a is not Ready");
 }
 
 #[test]
@@ -64,8 +64,58 @@ fn a_vacancy_is_not_renewed() {
 fn an_election_without_pods_is_not_ready() {
     let status = world(reign("", 90, [])).plan().status.unwrap().status;
     let ready = status.condition("Ready").unwrap();
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoPods"));
-    assert_eq!(status.eligible.as_deref(), Some("0/0"));
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoMatchingPods"));
+    assert_eq!((status.eligible_candidates, status.candidates), (0, 0));
+}
+
+#[test]
+fn next_leader_is_the_pod_that_is_elected_when_the_leader_is_gone() {
+    let pods =
+        || [pod("a").labelled().term(90), pod("b").with(|pod| pod.priority = 1), pod("c").with(|pod| pod.priority = 2)];
+    let next = |world: &Snapshot| world.plan().status.unwrap().status.next_leader;
+    let led = world(reign("a", 90, [])).pods(pods());
+    assert_eq!(next(&led).as_deref(), Some("c"));
+    let gone = led.clone().with(|world| drop(world.pods.remove(0))).consulted().plan();
+    assert_eq!(elected(&gone).0, "c");
+    let suspended = led.clone().with(|world| world.election.settings.as_mut().unwrap().suspend = true);
+    assert_eq!(next(&suspended), None, "a suspended Election elects no other");
+    let alone = led.with(|world| world.pods.truncate(1));
+    assert_eq!(next(&alone), None);
+    assert_eq!(next(&world(reign("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready = false)])), None);
+}
+
+// ---- Degraded and Stalled ----
+
+#[test]
+fn conflict_stalls_before_the_first_term_and_on_all_pods_and_degrades_otherwise() {
+    let foreign = |name: &str| pod(name).term(80).with(|pod| pod.label = Some("foreign".into()));
+    let theirs = |name: &str| pod(name).term(80).with(|pod| pod.rival = Some("db".into()));
+    let conditions = |world: Snapshot| {
+        let status = world.plan().status.unwrap().status;
+        let is = |kind| status.is(kind, Reason::LabelConflict) || status.is(kind, Reason::OverlappingElections);
+        (is(DEGRADED), is(STALLED))
+    };
+    let leader = || pod("a").labelled().term(90);
+    assert_eq!(conditions(world(reign("a", 90, [])).pods([leader(), foreign("b")])), (true, false));
+    assert_eq!(conditions(world(reign("a", 90, [])).pods([leader(), theirs("b")])), (true, false));
+    assert_eq!(conditions(world(reign("", 90, [])).pods([foreign("a"), theirs("b")])), (false, true), "all pods");
+    let first = |pods: [Pod; 2]| world(Content::Blank).pods(pods).consulted();
+    assert_eq!(conditions(first([foreign("a").unclaimed(), pod("b").unclaimed()])), (false, true), "the first term");
+    assert_eq!(conditions(first([theirs("a").unclaimed(), pod("b").with(|pod| pod.ready = false)])), (false, true));
+}
+
+#[test]
+fn a_condition_that_does_not_hold_is_absent() {
+    let status = world(reign("a", 90, [])).pods([pod("a").labelled().term(90)]).plan().status.unwrap().status;
+    let kinds: Vec<_> = status.conditions.iter().flatten().map(|condition| condition.type_.as_str()).collect();
+    assert_eq!(kinds, ["Ready"]);
+}
+
+#[test]
+fn first_leader_after_a_status_without_a_term_counts_no_transition() {
+    let counted = |world: &mut Snapshot| world.election.status.leader_transitions = 0;
+    let plan = world(Content::Blank).pods([pod("a")]).with(counted).consulted().plan();
+    assert_eq!(plan.status.unwrap().status.leader_transitions, 0);
 }
 
 // ---- What is refused ----
@@ -158,7 +208,7 @@ fn a_contested_label_is_restored_at_most_once_in_ten_seconds_and_the_status_says
     assert_eq!((plan.fence.len(), plan.label.as_ref()), (0, None));
     assert_eq!(plan.then, look_again(6));
     let status = plan.status.as_ref().unwrap().status.clone();
-    assert_eq!(status.condition("Stalled").unwrap().reason, "LabelContested");
+    assert_eq!(status.condition(DEGRADED).unwrap().reason, "LabelContested");
     assert_eq!(readiness(plan), ("False".into(), "LeaderNotActive".into()));
     let plan = stripped().with(contested(10)).plan();
     assert_eq!((plan.fence.len(), plan.label.is_some(), plan.then), (1, true, look_again(50)));

@@ -19,8 +19,8 @@ fn foreign(holder: &str, age: i64, change: impl FnOnce(&mut Lease)) -> Snapshot 
     })
 }
 
-fn adopt_by(election: &str) -> impl FnOnce(&mut Lease) {
-    move |lease| lease.adopt_by = Some(election.into())
+fn allow_adoption_by(election: &str) -> impl FnOnce(&mut Lease) {
+    move |lease| lease.allow_adoption_by = Some(election.into())
 }
 
 fn by_sidecars(lease: &mut Lease) {
@@ -41,25 +41,26 @@ fn left_alone(world: &Snapshot) -> (String, Option<i64>) {
 fn a_foreign_lease_is_left_alone_however_old_and_the_message_says_how_to_consent() {
     for (holder, age) in [("db-0", 0), ("db-0", 9_999), ("", 9_999)] {
         let (message, again) = left_alone(&foreign(holder, age, |_| {}).consulted());
-        assert!(message.contains("kubectl annotate lease web podium.dev/adopt-by=web"), "{message}");
+        assert!(message.contains("kubectl annotate lease web podium.dev/allow-adoption-by=web"), "{message}");
         assert_eq!(again, None);
     }
-    let (message, _) = left_alone(&foreign("db-0", 9_999, adopt_by("db")).consulted());
+    let (message, _) = left_alone(&foreign("db-0", 9_999, allow_adoption_by("db")).consulted());
     assert!(message.contains("its holder is db-0"), "consent for another Election is none: {message}");
 }
 
 #[test]
 fn with_consent_a_live_holder_is_waited_for_until_it_expires() {
-    let (message, again) = left_alone(&foreign("b", 5, adopt_by("web")).consulted());
+    let (message, again) = left_alone(&foreign("b", 5, allow_adoption_by("web")).consulted());
     assert!(message.contains("b holds it") && message.contains("stop that elector"), "{message}");
     assert_eq!(again, Some(10));
-    let no_duration = foreign("b", 5, |lease| (lease.adopt_by, lease.duration_seconds) = (Some("web".into()), None));
+    let no_duration =
+        foreign("b", 5, |lease| (lease.allow_adoption_by, lease.duration_seconds) = (Some("web".into()), None));
     assert_eq!(left_alone(&no_duration.consulted()).1, Some(10), "client-go's default");
 }
 
 #[test]
 fn with_consent_a_released_or_expired_lease_is_emptied_which_makes_it_ours_with_a_revision_above_all_terms() {
-    for world in [foreign("", 0, adopt_by("web")), foreign("db-0", 15, adopt_by("web"))] {
+    for world in [foreign("", 0, allow_adoption_by("web")), foreign("db-0", 15, allow_adoption_by("web"))] {
         let plan = world.plan();
         assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was handed over")));
         assert_eq!((plan.fence.len(), plan.label, plan.then), (0, None, Then::DecideAgain));
@@ -85,7 +86,7 @@ fn a_sidecars_lease_is_taken_over_at_once_and_its_holder_stays() {
     assert_eq!(elected(&plan), ("b", 100, uids(["a-uid"])));
     let Some(LeaseWrite::Elect { record, transitions, .. }) = plan.lease else { panic!("{plan:?}") };
     assert_eq!(transitions, 4, "the leader did not change");
-    assert_eq!(record.reason, "the Lease was handed over");
+    assert_eq!(record.reason, "the Lease was adopted");
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn a_sidecars_lease_needs_the_elections_name_and_a_holder_that_it_selects() {
     left_alone(&foreign("", 99, by_sidecars).consulted());
     let other_name = |world: &mut Snapshot| world.election.settings.as_mut().unwrap().lease_name = "other".into();
     left_alone(&foreign("b", 0, by_sidecars).with(other_name).consulted());
-    let named = foreign("b", 0, |lease| (lease.by_sidecars, lease.adopt_by) = (true, Some("web".into())));
+    let named = foreign("b", 0, |lease| (lease.by_sidecars, lease.allow_adoption_by) = (true, Some("web".into())));
     assert_eq!(elected(&named.with(other_name).consulted().plan()).0, "b");
 }
 
@@ -135,15 +136,16 @@ fn an_owner_reference_alone_makes_a_lease_ours_or_anothers() {
     assert!(matches!(owned("web").plan().lease, Some(LeaseWrite::Blank(..))));
     let (message, _) = left_alone(&owned("db").consulted());
     assert!(message.contains("belongs to Election db"), "{message}");
-    let consented = foreign("b", 99, |lease| (lease.owner, lease.adopt_by) = (Some("db".into()), Some("web".into())));
+    let consented =
+        foreign("b", 99, |lease| (lease.owner, lease.allow_adoption_by) = (Some("db".into()), Some("web".into())));
     left_alone(&consented.consulted());
 }
 
 #[test]
 fn nothing_is_taken_over_while_elections_are_suspended_or_nobody_may_lead() {
-    let suspended = foreign("", 0, adopt_by("web")).consulted();
+    let suspended = foreign("", 0, allow_adoption_by("web")).consulted();
     let plan = suspended.with(|world| world.election.settings.as_mut().unwrap().suspend = true).plan();
     assert_eq!(plan.lease, None);
-    let nobody = foreign("", 0, adopt_by("web")).with(|world| world.pods.clear()).consulted().plan();
+    let nobody = foreign("", 0, allow_adoption_by("web")).with(|world| world.pods.clear()).consulted().plan();
     assert_eq!(nobody.lease, None);
 }

@@ -31,7 +31,7 @@ pub enum Change {
     /// The Lease is edited by hand.
     LeaseEdited,
     /// The Election is deleted.
-    Swept,
+    Removed,
     /// A pod that does not lead gets the label by hand.
     LabelForged,
     /// The Election was deleted and created again, with the Lease still there, while no controller ran.
@@ -51,7 +51,7 @@ pub const ALL: [Change; 13] = [
     Change::VacancyEnds,
     Change::LeaseDeleted,
     Change::LeaseEdited,
-    Change::Swept,
+    Change::Removed,
     Change::LabelForged,
     Change::Recreated,
     Change::Adopted,
@@ -101,7 +101,7 @@ impl Change {
                 world.patch::<Pod>("web-0", held).await;
                 None
             }
-            Self::Swept | Self::Recreated => {
+            Self::Removed | Self::Recreated => {
                 world.disown_lease().await;
                 None
             }
@@ -156,7 +156,7 @@ impl Change {
                 world.forge::<Lease>("web", json!({ "spec": { "holderIdentity": "web-1" } })).await;
                 again
             }
-            Self::Swept => {
+            Self::Removed => {
                 world.delete::<Election>("web").await;
                 Goal::NoLabel
             }
@@ -170,7 +170,7 @@ impl Change {
                 again
             }
             Self::Adopted => {
-                let consent = json!({ "metadata": { "annotations": { "podium.dev/adopt-by": "web" } } });
+                let consent = json!({ "metadata": { "annotations": { "podium.dev/allow-adoption-by": "web" } } });
                 world.patch::<Lease>("web", consent).await;
                 again
             }
@@ -184,7 +184,7 @@ impl Change {
                 world.set_ready("web-1", true).await;
                 Goal::Leader(Some("web-1"), Term::Above(term))
             }
-            Self::Swept => {
+            Self::Removed => {
                 world.election().await;
                 Goal::Leader(Some("web-0"), Term::Above(term))
             }

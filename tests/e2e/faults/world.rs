@@ -120,7 +120,7 @@ impl World {
     /// Creates the Election `web` of the pods labelled `app: web`.
     pub async fn election(&self) {
         let election = json!({
-            "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": "web" },
+            "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": "web" },
             "spec": { "selector": { "matchLabels": { "app": "web" } } },
         });
         self.create::<Election>(election).await;

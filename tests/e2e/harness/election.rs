@@ -58,7 +58,7 @@ impl Scenario {
     /// Asks the API server to create an Election with exactly this spec.
     pub async fn try_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
         let object =
-            json!({ "apiVersion": "podium.dev/v1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
+            json!({ "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
         // As it is: the type would refuse some of what the API server is to judge.
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let created = self.raw_elections().create(&PostParams::default(), &object).await?;
@@ -124,6 +124,16 @@ impl Scenario {
         .await
     }
 
+    /// Waits until the Election is neither Stalled nor Degraded.
+    pub async fn recovered(&self, election: &str) {
+        eventually(&format!("{election} is neither Stalled nor Degraded"), async || {
+            let seen = self.status(election).await?;
+            let troubled = ["Stalled", "Degraded"].iter().any(|kind| seen.condition(kind).is_some());
+            if troubled { Err(format!("{seen:?}")) } else { Ok(()) }
+        })
+        .await;
+    }
+
     /// Changes the Election's spec.
     pub async fn patch_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
         self.api::<Election>().patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await
@@ -170,11 +180,12 @@ impl Scenario {
         self.leader(name).await;
     }
 
-    /// Waits until the controller has counted so many eligible pods, as `"2/3"`.
-    pub async fn eligible(&self, election: &str, count: &str) {
-        eventually(&format!("{election}: {count} pods are eligible"), async || {
-            let eligible = self.status(election).await?.eligible;
-            if eligible.as_deref() == Some(count) { Ok(()) } else { Err(format!("{eligible:?}")) }
+    /// Waits until the status counts so many eligible candidates of so many.
+    pub async fn eligible(&self, election: &str, eligible: i32, candidates: i32) {
+        eventually(&format!("{election}: {eligible} of {candidates} candidates are eligible"), async || {
+            let status = self.status(election).await?;
+            let counts = (status.eligible_candidates, status.candidates);
+            if counts == (eligible, candidates) { Ok(()) } else { Err(format!("{counts:?}")) }
         })
         .await;
     }
@@ -190,7 +201,7 @@ impl Scenario {
         if !ready || labelled != [expected.clone()] || holder != Some(expected) {
             return Err(seen());
         }
-        let (name, uid, transitions) = (name.clone(), uid.clone(), status.transitions.ok_or_else(seen)?);
+        let (name, uid, transitions) = (name.clone(), uid.clone(), status.leader_transitions);
         Ok(Leader { name, uid, term, transitions })
     }
 

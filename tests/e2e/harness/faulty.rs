@@ -352,7 +352,7 @@ fn what(write: &Write) -> String {
             let label = metadata["labels"].as_object().and_then(|labels| labels.values().next());
             match label {
                 Some(value) if !value.is_null() => format!("label {name}"),
-                Some(_) if metadata["annotations"].is_null() => format!("sweep {name}"),
+                Some(_) if metadata["annotations"].is_null() => format!("cleanup {name}"),
                 _ => format!("fence {name}"),
             }
         }

@@ -106,7 +106,7 @@ impl Scenario {
     /// Starts a controller for the namespace with another kubeconfig and more arguments.
     pub fn controller_with(&self, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Controller {
         let (directory, number) = self.next_process();
-        let arguments = [&["--namespaces", &self.namespace, "--log", "info,podium=debug"], arguments].concat();
+        let arguments = [&["--namespaces", &self.namespace, "--log-level", "info,podium=debug"], arguments].concat();
         Controller::start(&directory, &format!("controller-{number}"), kubeconfig, &arguments)
     }
 
@@ -132,7 +132,7 @@ impl Scenario {
     pub fn controller_of_the_cluster(&self) -> Controller {
         let (directory, number) = self.next_process();
         let name = format!("controller-{number}");
-        Controller::start(&directory, &name, &self.cluster.controllers, &["--log", "info,podium=debug"])
+        Controller::start(&directory, &name, &self.cluster.controllers, &["--log-level", "info,podium=debug"])
     }
 
     /// Makes the checker watch an Election.

@@ -150,7 +150,7 @@ async fn changes(world: &World, names: &[String], since: f64) -> Result<(), Stri
     let began: BTreeMap<String, f64> = elections
         .iter()
         .filter_map(|election| {
-            let since = election.status.as_ref()?.since.clone()?;
+            let since = election.status.as_ref()?.acquire_time.clone()?;
             Some((election.name_any(), since.0.as_millisecond() as f64))
         })
         .collect();

@@ -23,7 +23,7 @@ impl Resource {
         match self {
             Self::Pods => ("", "v1", "pods", "Pod"),
             Self::Leases => ("coordination.k8s.io", "v1", "leases", "Lease"),
-            Self::Elections => ("podium.dev", "v1", "elections", "Election"),
+            Self::Elections => ("podium.dev", "v1beta1", "elections", "Election"),
             Self::Events => ("events.k8s.io", "v1", "events", "Event"),
             Self::Definitions => ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
         }

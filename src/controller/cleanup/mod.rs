@@ -1,4 +1,4 @@
-//! The sweep: labels left on pods by Elections that were deleted. Rule 11 of the safety protocol.
+//! The cleanup: labels left on pods by Elections that were deleted. Rule 11 of the safety protocol.
 //!
 //! The label goes, the term stays: it is the fence. That the Election is gone is the word of the server itself, about this
 //! very object, while it serves Elections at all; absence from a cache proves nothing. What somebody else than Podium set after
@@ -19,11 +19,11 @@ use crate::controller::server::{Read, Refusal, Server, Write};
 use crate::controller::shared::{Shared, Target};
 
 /// What this work is called among the complaints.
-const WORK: &str = "sweeping";
+const WORK: &str = "cleanup";
 
 /// Sweeps what the Election of this name left, if it is gone.
-pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
-    match try_sweep(shared, key).await {
+pub async fn clean_up<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
+    match try_clean_up(shared, key).await {
         Ok(()) => {
             shared.complaints.settle(key, WORK);
             Outcome::Done
@@ -35,17 +35,17 @@ pub async fn sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
         }
         Err(refusal) => {
             if shared.complaints.is_news(key, WORK, &refusal.to_string()) {
-                warn!(election = %key, "failed to sweep the labels of a deleted Election, trying again: {refusal}");
+                warn!(election = %key, "failed to clean up the labels of a deleted Election, trying again: {refusal}");
             }
             refusal.outcome()
         }
     }
 }
 
-async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
+async fn try_clean_up<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
     let keys = &shared.limits.label_keys;
     if shared.world().leftovers(key, keys).is_empty() {
-        shared.world().swept(key, keys);
+        shared.world().cleaned_up(key, keys);
         return Ok(());
     }
     if !is_deleted(shared, key).await? {
@@ -84,7 +84,7 @@ async fn try_sweep<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refus
     if let Some(refusal) = refused {
         return Err(refusal);
     }
-    shared.world().swept(key, keys);
+    shared.world().cleaned_up(key, keys);
     Ok(())
 }
 

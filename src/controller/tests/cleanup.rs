@@ -1,4 +1,4 @@
-//! Rule 11: what the sweep takes, and what it leaves.
+//! Rule 11: what the cleanup takes, and what it leaves.
 
 use super::*;
 
@@ -28,16 +28,16 @@ fn left_behind() -> Named {
     labelled_by(names::MANAGER, 41)
 }
 
-async fn swept(answer: Result<Vec<Named>, Refusal>, serves_elections: bool) -> Vec<Write> {
+async fn removed(answer: Result<Vec<Named>, Refusal>, serves_elections: bool) -> Vec<Write> {
     let script = Script { to_reads: answers([answer]), serves_elections, ..Script::default() };
     let shared = shared(script, [left_behind()]);
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     shared.server.writes.into_inner().unwrap()
 }
 
 #[tokio::test]
 async fn rule_11_the_label_of_a_deleted_election_goes_and_the_term_stays() {
-    let writes = swept(Err(absent(true)), true).await;
+    let writes = removed(Err(absent(true)), true).await;
     let [Write::PatchPod { name, patch }] = &writes[..] else { panic!("{writes:#?}") };
     assert_eq!(name, "a");
     let metadata = json!({ "uid": "a-uid", "resourceVersion": "41", "labels": { "leader": null } });
@@ -46,10 +46,10 @@ async fn rule_11_the_label_of_a_deleted_election_goes_and_the_term_stays() {
 
 #[tokio::test]
 async fn rule_11_nothing_is_swept_without_the_servers_word_about_this_very_election() {
-    assert!(swept(Ok(vec![election("web", 50, |_| ())]), true).await.is_empty(), "it exists");
-    assert!(swept(Err(absent(false)), true).await.is_empty(), "something else was not found");
-    assert!(swept(Err(absent(true)), false).await.is_empty(), "the resource is not served");
-    assert!(swept(Err(Refusal::Unknown("timeout".into())), true).await.is_empty(), "no answer");
+    assert!(removed(Ok(vec![election("web", 50, |_| ())]), true).await.is_empty(), "it exists");
+    assert!(removed(Err(absent(false)), true).await.is_empty(), "something else was not found");
+    assert!(removed(Err(absent(true)), false).await.is_empty(), "the resource is not served");
+    assert!(removed(Err(Refusal::Unknown("timeout".into())), true).await.is_empty(), "no answer");
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_pod_that_may_not_be_written_to_does_not_keep_the_others_from_being_sw
         set_by(object, names::MANAGER, &["leader"]);
     });
     let shared = shared(script, [left_behind(), second]);
-    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Failed, "it is tried again");
+    assert_eq!(clean_up(&shared, &key("web")).await, Outcome::Failed, "it is tried again");
     let writes = shared.server.writes.lock().unwrap();
     let pods: Vec<&str> =
         writes.iter().map(|write| if let Write::PatchPod { name, .. } = write { name } else { "" }).collect();
@@ -93,7 +93,7 @@ async fn a_label_that_another_election_only_waits_for_is_swept() {
 async fn swept_beside_another(pod: Named) -> Vec<Write> {
     let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
     let shared = shared(script, [pod, election("other", 12, |_| ())]);
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     shared.server.writes.into_inner().unwrap()
 }
 
@@ -117,7 +117,7 @@ async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
     let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
     let changes = delete(&mut shared.world(), election("web", 50, |_| ()));
     assert_eq!(changes.orphaned.into_iter().collect::<Vec<_>>(), [key("web")]);
-    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Done);
+    assert_eq!(clean_up(&shared, &key("web")).await, Outcome::Done);
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
     assert_eq!(patch["metadata"]["labels"], json!({ "leader": null }));
@@ -128,7 +128,7 @@ async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
     });
     let changes = apply(&mut shared.world(), by_hand);
     assert!(changes.orphaned.is_empty(), "once: what is labelled afterwards is its user's");
-    assert_eq!(sweep(&shared, &key("web")).await, Outcome::Done);
+    assert_eq!(clean_up(&shared, &key("web")).await, Outcome::Done);
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
 }
 
@@ -151,13 +151,13 @@ async fn made_again_with((label, value): (&str, &str)) {
     delete(&mut shared.world(), election("web", 50, |_| ()));
     let changes = apply(&mut shared.world(), again());
     assert!(changes.orphaned.contains(&key("web")) && changes.affected.contains(&key("web")));
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
     assert_eq!(patch["metadata"]["labels"], json!({ "leader": null }));
 }
 
-/// `web` was seen, is gone, and everything that it left is swept.
+/// `web` was seen, is gone, and everything that it left is removed.
 async fn after_the_sweep<const N: usize>(pods: [Named; N]) -> Shared<Script> {
     let script = Script {
         to_reads: answers([Err(absent(true)), Err(absent(true))]),
@@ -167,7 +167,7 @@ async fn after_the_sweep<const N: usize>(pods: [Named; N]) -> Shared<Script> {
     };
     let shared = shared(script, [election("web", 10, |_| ())].into_iter().chain(pods));
     delete(&mut shared.world(), election("web", 50, |_| ()));
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     shared
 }
 
@@ -177,7 +177,7 @@ async fn rule_11_a_label_that_somebody_sets_after_the_sweep_is_theirs() {
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     for revision in [52, 54] {
         assert!(apply(&mut shared.world(), labelled_by("kubectl-label", revision)).orphaned.is_empty());
-        sweep(&shared, &key("web")).await;
+        clean_up(&shared, &key("web")).await;
         apply(&mut shared.world(), unlabelled(revision + 1));
     }
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1, "once");
@@ -190,7 +190,7 @@ async fn rule_11_a_label_that_is_set_anew_before_the_sweep_is_theirs() {
     delete(&mut shared.world(), election("web", 50, |_| ()));
     apply(&mut shared.world(), unlabelled(51));
     apply(&mut shared.world(), labelled_by("kubectl-label", 52));
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     assert!(shared.server.writes.lock().unwrap().is_empty());
 }
 
@@ -200,7 +200,7 @@ async fn rule_11_a_restart_takes_no_label_that_podium_did_not_set() {
         let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
         let shared = shared(script, [by_somebody]);
         assert!(shared.world().orphaned().is_empty());
-        sweep(&shared, &key("web")).await;
+        clean_up(&shared, &key("web")).await;
         assert!(shared.server.reads.lock().unwrap().is_empty() && shared.server.writes.lock().unwrap().is_empty());
     }
 }
@@ -212,7 +212,7 @@ async fn rule_11_a_label_that_was_under_way_when_its_election_was_swept_goes_too
         let shared = after_the_sweep([before]).await;
         assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labelled yet");
         assert!(apply(&mut shared.world(), labelled_by(names::MANAGER, 52)).orphaned.contains(&key("web")));
-        sweep(&shared, &key("web")).await;
+        clean_up(&shared, &key("web")).await;
         assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     }
 }
@@ -230,7 +230,7 @@ async fn rule_11_a_late_label_of_a_former_election_goes_also_where_another_one_h
     assert!(apply(&mut shared.world(), labelled_by(names::MANAGER, 61)).orphaned.contains(&key("web")));
     *shared.server.to_reads.lock().unwrap() = [Ok(vec![again()])].into();
     *shared.server.to_writes.lock().unwrap() = [Ok(vec![unlabelled(65)])].into();
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     let own = pod("a", 71, |object| {
         object["metadata"]["labels"]["new.example/leader"] = "true".into();
@@ -249,7 +249,7 @@ async fn an_election_that_the_caches_do_not_know_yet_is_asked_for_before_its_lab
     });
     let answers = answers([Err(absent(true)), Ok(vec![election("other", 42, |_| ())])]);
     let shared = shared(Script { to_reads: answers, serves_elections: true, ..Script::default() }, [claimed]);
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     let reads = shared.server.reads.lock().unwrap().clone();
     assert_eq!(reads, [Read::Election("web".into()), Read::Election("other".into())]);
     assert!(shared.server.writes.lock().unwrap().is_empty());
@@ -265,7 +265,7 @@ async fn a_pod_of_an_election_that_cannot_be_read_is_spared() {
     });
     let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
     let shared = shared(script, [unreadable, its_leader]);
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     assert!(shared.server.writes.lock().unwrap().is_empty());
 }
 
@@ -280,7 +280,7 @@ async fn rule_11_an_election_whose_spec_became_unusable_keeps_the_leader_that_it
     let script = Script { to_reads: answers([Ok(vec![broken()])]), serves_elections: true, ..Script::default() };
     let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
     apply(&mut shared.world(), broken());
-    sweep(&shared, &key("web")).await;
+    clean_up(&shared, &key("web")).await;
     assert_eq!(*shared.server.reads.lock().unwrap(), [Read::Election("web".into())]);
     assert!(shared.server.writes.lock().unwrap().is_empty());
 }

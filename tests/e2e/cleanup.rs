@@ -1,4 +1,4 @@
-//! `podium sweep`.
+//! `podium cleanup`.
 
 use std::process::{Command, Output};
 
@@ -9,11 +9,11 @@ use serde_json::json;
 
 use crate::harness::{Scenario, scenario};
 
-/// Runs `podium sweep` with these arguments as an administrator.
-fn sweep(world: &Scenario, arguments: &[&str]) -> Output {
-    let kubeconfig = world.kubeconfig("sweep");
+/// Runs `podium cleanup` with these arguments as an administrator.
+fn cleanup(world: &Scenario, arguments: &[&str]) -> Output {
+    let kubeconfig = world.kubeconfig("cleanup");
     let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
-    command.arg("sweep").args(arguments).env_clear().env("KUBECONFIG", kubeconfig).output().expect("podium runs")
+    command.arg("cleanup").args(arguments).env_clear().env("KUBECONFIG", kubeconfig).output().expect("podium runs")
 }
 
 fn printed(output: &Output) -> String {
@@ -38,11 +38,11 @@ async fn what_elections_labelled_is_removed_where_no_controller_does_it_and_noth
 
         let there = ["--namespaces", &world.namespace];
         let labels = ["web-0: leader=true", "web-1: leader=false", "web-2: gone.example/leader=true", "web-2: leader=false"];
-        let dry = printed(&sweep(world, &[&there[..], &["--dry-run"]].concat()));
+        let dry = printed(&cleanup(world, &[&there[..], &["--dry-run"]].concat()));
         assert!(labels.iter().all(|label| dry.contains(label)) && dry.lines().count() == 4, "{dry}");
         assert_eq!(world.leader("web").await, leader, "a dry run removes nothing");
 
-        assert_eq!(printed(&sweep(world, &there)), dry.replace(" (dry run)", ""));
+        assert_eq!(printed(&cleanup(world, &there)), dry.replace(" (dry run)", ""));
         for name in ["web-0", "web-1", "web-2"] {
             let pod = world.unlabelled(name).await;
             assert!(!pod.labels().contains_key("gone.example/leader"));
@@ -50,7 +50,7 @@ async fn what_elections_labelled_is_removed_where_no_controller_does_it_and_noth
         }
         let foreign = world.api::<Pod>().get("db-0").await.expect("the pod is there");
         assert!(foreign.labels().contains_key("team.example/leader"));
-        assert_eq!(printed(&sweep(world, &there)), "", "there is nothing left");
+        assert_eq!(printed(&cleanup(world, &there)), "", "there is nothing left");
     })
     .await;
 }
@@ -58,7 +58,7 @@ async fn what_elections_labelled_is_removed_where_no_controller_does_it_and_noth
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_to_sweep_must_be_said() {
     scenario(async |world| {
-        let output = sweep(world, &[]);
+        let output = cleanup(world, &[]);
         assert_eq!(output.status.code(), Some(2));
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(message.contains("--namespaces") && message.contains("--all-namespaces"), "{message}");

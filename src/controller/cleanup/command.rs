@@ -1,6 +1,6 @@
-//! `podium sweep`: takes Podium's labels from pods by hand, where no controller does it any more.
+//! `podium cleanup`: takes Podium's labels from pods by hand, where no controller does it any more.
 //!
-//! The terms stay, as in every sweep: they are fences, and go with their pods.
+//! The terms stay, as in every cleanup: they are fences, and go with their pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 5;
 
 /// A label that was on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Swept {
+pub struct Removed {
     /// The pod's name.
     pub pod: String,
     /// The label's key.
@@ -52,12 +52,12 @@ pub async fn namespaces(client: &Client) -> Result<BTreeSet<String>, String> {
 ///
 /// # Errors
 /// The first request that was not answered with success.
-pub async fn sweep_namespace<S: Server>(
+pub async fn clean_up_namespace<S: Server>(
     server: &S,
     namespace: &str,
     keys: &LabelKeys,
     dry_run: bool,
-    mut tell: impl FnMut(&Swept),
+    mut tell: impl FnMut(&Removed),
 ) -> Result<(), Refusal> {
     let elections = match server.read(namespace, Read::Elections).await {
         Ok(elections) => elections,
@@ -74,14 +74,15 @@ pub async fn sweep_namespace<S: Server>(
         let (name, mut object) = (named.name, named.object);
         for attempt in 1..=ATTEMPTS {
             let Object::Pod(pod) = &object else { break };
-            let swept = leftovers(&name, pod, &labels, keys);
-            if swept.is_empty() {
+            let removed = leftovers(&name, pod, &labels, keys);
+            if removed.is_empty() {
                 break;
             }
-            let answer = if dry_run { Ok(()) } else { answer::write(server, namespace, patch(&name, pod, &swept)).await.1 };
+            let answer =
+                if dry_run { Ok(()) } else { answer::write(server, namespace, patch(&name, pod, &removed)).await.1 };
             match answer {
                 Ok(()) => {
-                    swept.iter().for_each(&mut tell);
+                    removed.iter().for_each(&mut tell);
                     break;
                 }
                 Err(Refusal::NotFound { named: true, .. }) => break,
@@ -103,7 +104,7 @@ pub async fn sweep_namespace<S: Server>(
 }
 
 /// The labels on the pod that Elections which claim it wrote, or may have written.
-fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLabel>, keys: &LabelKeys) -> Vec<Swept> {
+fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLabel>, keys: &LabelKeys) -> Vec<Removed> {
     let is_left = |(key, value): &(&str, &str)| {
         pod.claims.keys().any(|election| match elections.get(election) {
             Some(label) => label.key == *key && label.owns(value),
@@ -111,11 +112,11 @@ fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLab
         })
     };
     let left = pod.labels.iter().filter(is_left);
-    left.map(|(key, value)| Swept { pod: name.into(), key: key.to_owned(), value: value.to_owned() }).collect()
+    left.map(|(key, value)| Removed { pod: name.into(), key: key.to_owned(), value: value.to_owned() }).collect()
 }
 
-fn patch(name: &str, pod: &CachedPod, swept: &[Swept]) -> Write {
-    let labels: serde_json::Map<_, _> = swept.iter().map(|swept| (swept.key.clone(), json!(null))).collect();
+fn patch(name: &str, pod: &CachedPod, removed: &[Removed]) -> Write {
+    let labels: serde_json::Map<_, _> = removed.iter().map(|removed| (removed.key.clone(), json!(null))).collect();
     let patch = json!({ "metadata": {
         "uid": pod.version.uid.as_ref(),
         "resourceVersion": pod.version.resource_version.to_string(),

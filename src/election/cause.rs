@@ -1,0 +1,55 @@
+//! The cause of a term, as a closed set: the message that people read names pods, and a metric must not.
+
+use super::candidate::Ineligible;
+use crate::wire_names::wire_names;
+
+wire_names! {
+    /// The cause of a term.
+    pub enum Cause {
+        /// The first term of the Election.
+        InitialElection = "initial_election",
+        /// A candidate became eligible after a vacancy.
+        BecameEligible = "became_eligible",
+        /// The leader's pod is gone.
+        Gone = "gone",
+        /// The leader's pod is terminating.
+        Terminating = "terminating",
+        /// The leader's pod is not Ready.
+        NotReady = "not_ready",
+        /// The leader's pod failed, was evicted or completed.
+        Ended = "ended",
+        /// The leader's pod is not running.
+        NotRunning = "not_running",
+        /// The leader's pod does not match the selector.
+        NotSelected = "not_selected",
+        /// The leader's pod opted out.
+        OptedOut = "opted_out",
+        /// The leader's pod carries the label with a foreign value.
+        LabelConflict = "label_conflict",
+        /// Another Election owns the leader's pod.
+        Overlap = "overlap",
+        /// The Lease was deleted, blanked or edited.
+        LeaseLost = "lease_lost",
+        /// The Election adopted a Lease.
+        LeaseAdopted = "lease_adopted",
+        /// A pod or the status carried a term above the Lease's.
+        TermRepaired = "term_repaired",
+        /// A cause that this version does not know.
+        Unknown = "unknown",
+    }
+}
+
+impl From<&Ineligible> for Cause {
+    fn from(why: &Ineligible) -> Self {
+        match why {
+            Ineligible::NotSelected => Self::NotSelected,
+            Ineligible::Terminating => Self::Terminating,
+            Ineligible::Failed | Ineligible::Succeeded => Self::Ended,
+            Ineligible::Pending => Self::NotRunning,
+            Ineligible::OptedOut => Self::OptedOut,
+            Ineligible::ClaimedBy(_) => Self::Overlap,
+            Ineligible::ForeignLabel(_) => Self::LabelConflict,
+            Ineligible::NotReady | Ineligible::ReadyTooShort(_) => Self::NotReady,
+        }
+    }
+}
