@@ -124,7 +124,7 @@ async fn a_refusal_that_is_over_is_not_taken_for_a_foreign_overwrite() {
     assert_eq!(outcome, Outcome::Failed);
     seen(52, &stalled);
     let (_, last) = settle().await;
-    assert_eq!(last.unwrap()["conditions"][1]["status"], "False");
+    assert_eq!(last.unwrap()["conditions"].as_array().unwrap().len(), 1, "Ready alone");
     assert!(shared.server.reads.lock().unwrap().is_empty(), "{:?}", shared.server.reads.lock().unwrap());
 }
 

@@ -113,7 +113,10 @@ fn a_condition_that_does_not_hold_is_absent() {
 
 #[test]
 fn first_leader_after_a_status_without_a_term_counts_no_transition() {
-    let counted = |world: &mut Snapshot| world.election.status.leader_transitions = 0;
+    let counted = |world: &mut Snapshot| {
+        world.lease.as_mut().unwrap().transitions = None;
+        world.election.status.leader_transitions = 0;
+    };
     let plan = world(Content::Blank).pods([pod("a")]).with(counted).consulted().plan();
     assert_eq!(plan.status.unwrap().status.leader_transitions, 0);
 }

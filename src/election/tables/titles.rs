@@ -62,7 +62,7 @@ fn with_consent_a_live_holder_is_waited_for_until_it_expires() {
 fn with_consent_a_released_or_expired_lease_is_emptied_which_makes_it_ours_with_a_revision_above_all_terms() {
     for world in [foreign("", 0, allow_adoption_by("web")), foreign("db-0", 15, allow_adoption_by("web"))] {
         let plan = world.plan();
-        assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was handed over")));
+        assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was adopted")));
         assert_eq!((plan.fence.len(), plan.label, plan.then), (0, None, Then::DecideAgain));
     }
 }
@@ -71,10 +71,10 @@ fn with_consent_a_released_or_expired_lease_is_emptied_which_makes_it_ours_with_
 fn a_term_from_another_lease_of_the_elections_name_is_never_taken_for_forged_by_an_older_lease() {
     let claimed = |world: &mut Snapshot| world.pods[0] = pod("a").term(2_500);
     let plan = foreign("b", 0, by_sidecars).with(claimed).consulted().plan();
-    assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was handed over")));
+    assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was adopted")));
     let named = |world: &mut Snapshot| world.election.status.term = Some(2_500);
     let plan = foreign("b", 0, by_sidecars).with(named).consulted().plan();
-    assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was handed over")));
+    assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was adopted")));
 }
 
 #[test]
