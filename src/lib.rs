@@ -39,6 +39,8 @@ pub mod election;
 mod hash;
 mod http;
 #[doc(hidden)]
+pub mod ids;
+#[doc(hidden)]
 pub mod lease;
 mod log_once;
 mod proc_stat;

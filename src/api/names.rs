@@ -25,7 +25,7 @@ pub const INCARNATION: &str = podium_campaign::ELECTION_ANNOTATION;
 /// a part is not taken for a term.
 pub const CHECKSUM: &str = "podium.dev/checksum";
 
-/// On a Lease: the cause of the present term, one of [`Cause`](crate::election::cause::Cause).
+/// On a Lease: the cause of the present term, one of [`Cause`](crate::lease::cause::Cause).
 pub const CAUSE: &str = "podium.dev/cause";
 
 /// On a Lease: the cause of the present term in words, for people and for the Event.

@@ -14,7 +14,7 @@ use super::shared::{Shared, Target};
 use crate::api::{ElectionStatus, LeaderLabel, names};
 use crate::election::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use crate::election::snapshot::Election;
-use crate::election::term::Version;
+use crate::ids::Version;
 use crate::lease::object::{self, Owner};
 
 /// How many pods of one Election are written to at a time.

@@ -31,7 +31,7 @@ pub async fn write<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
     };
     let plan = decide::decide(&snapshot, (shared.clock)());
     // A failover comes first, and asks for this again.
-    if !plan.is_settled() {
+    if plan.has_foreground_writes() {
         return Outcome::Done;
     }
     let Plan { claim_next, follow, .. } = plan;

@@ -7,13 +7,13 @@ use k8s_openapi::jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::observe::world::Key;
-use crate::election::decide::CONTEST;
 use crate::election::plan::LabelChange;
+use crate::election::snapshot::CONTEST_TIMEOUT;
 use crate::election::snapshot::Contest;
-use crate::election::term::Uid;
+use crate::ids::Uid;
 use crate::sync;
 
-/// How many repairs within [`CONTEST`] make a contest.
+/// How many repairs within [`CONTEST_TIMEOUT`] make a contest.
 const REPAIRS: usize = 3;
 
 /// What is remembered of each Election whose labels others change, or whose followers cannot be labeled.
@@ -87,7 +87,7 @@ impl Disputes {
 impl Dispute {
     fn contest(&mut self, said: bool) -> Option<Contest> {
         self.settled &= said;
-        let lasts = |since: &Instant| SignedDuration::try_from(since.elapsed()).ok().filter(|ago| *ago < CONTEST);
+        let lasts = |since: &Instant| SignedDuration::try_from(since.elapsed()).ok().filter(|ago| *ago < CONTEST_TIMEOUT);
         let own = self.repairs.back().filter(|_| self.contested).map(lasts);
         let taken_over = self.taken_over.filter(|_| said).as_ref().map(lasts);
         self.contested = matches!(own, Some(Some(_)));
@@ -105,7 +105,7 @@ impl Dispute {
         if self.repairs.len() > REPAIRS {
             self.repairs.pop_front();
         }
-        let lately = |first: &Instant| SignedDuration::try_from(now - *first).is_ok_and(|ago| ago < CONTEST);
+        let lately = |first: &Instant| SignedDuration::try_from(now - *first).is_ok_and(|ago| ago < CONTEST_TIMEOUT);
         self.contested |= self.repairs.len() == REPAIRS && self.repairs.front().is_some_and(lately);
     }
 }

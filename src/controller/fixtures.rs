@@ -19,8 +19,8 @@ use super::observe::world::{Changes, Key, Scope, World};
 use super::server::{Read, Refusal, Server, Write};
 use super::shared::Shared;
 use crate::api::names;
-use crate::election::cause::Cause;
-use crate::election::term::{PodRef, Term, Uid};
+use crate::ids::{PodRef, Term, Uid};
+use crate::lease::cause::Cause;
 use crate::lease::record::Record;
 
 pub fn limits() -> Limits {

@@ -10,7 +10,7 @@ use super::observe::cached::Named;
 use super::observe::snapshot::Consulted;
 use super::observe::stream::{Kind, Ticket};
 use super::observe::world::World;
-use crate::election::term::Uid;
+use crate::ids::Uid;
 
 /// What happens next.
 #[derive(Clone, Debug)]

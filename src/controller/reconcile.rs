@@ -20,8 +20,9 @@ use super::workers::Place;
 use crate::api::{ElectionStatus, Reason};
 use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
-use crate::election::{ResourceVersion, decide, status};
+use crate::election::{decide, status};
 use crate::hash::fnv;
+use crate::ids::ResourceVersion;
 use crate::lease::record::Content;
 use crate::sync::lock;
 
@@ -256,11 +257,11 @@ async fn consult<S: Server>(
     let found = place.aside(shared.list_pods(&key.namespace)).await?;
     shared.world().note_gone(key, former.difference(&found).cloned().collect());
     shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
-    let settled_at = shared.world().now();
+    let verified_at = shared.world().now();
     if let Ok(settings) = &snapshot.election.settings {
         shared.read(&key.namespace, Read::Lease(settings.lease_name.clone())).await?;
     }
-    Ok(Consulted { read_after, settled_at })
+    Ok(Consulted { read_after, verified_at })
 }
 
 fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {

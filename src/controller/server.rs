@@ -24,7 +24,7 @@ use super::observe::cached::{self, Named, PodObject};
 use super::observe::settings::Limits;
 use super::queue::Outcome;
 use crate::api::{Election, names};
-use crate::election::term::NotAnInteger;
+use crate::ids::NotAnInteger;
 use crate::retry_after;
 
 /// How long one request may take. Whatever is not answered by then may still be applied.

@@ -23,7 +23,7 @@ use super::server::{Read, Refusal, Server, Write};
 use super::{Clock, Options, workers};
 use crate::api::{DEGRADED, Reason};
 use crate::election::Snapshot;
-use crate::election::term::{Uid, Version};
+use crate::ids::{Uid, Version};
 use crate::sync;
 
 /// How many pods may be remembered as written to before those that are not any more are forgotten.

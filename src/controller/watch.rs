@@ -22,7 +22,7 @@ use super::observe::stream::Kind;
 use super::observe::world::went_back;
 use super::server::Server;
 use super::shared::Shared;
-use crate::election::term::{NotAnInteger, ResourceVersion};
+use crate::ids::{NotAnInteger, ResourceVersion};
 use crate::retry_after;
 
 /// The delays between attempts to reach the API server. Short, because nobody is elected meanwhile.

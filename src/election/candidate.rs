@@ -5,6 +5,7 @@ use std::fmt;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::snapshot::{Pod, PodState, Settings};
+use crate::lease::cause::Cause;
 
 /// Why a pod may not lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,4 +79,19 @@ pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool) -> Result<(), I
     }
     let left = settings.min_ready.saturating_sub(pod.unchanged_for);
     if incumbent || !left.is_positive() { Ok(()) } else { Err(Ineligible::ReadyTooShort(left)) }
+}
+
+impl From<&Ineligible> for Cause {
+    fn from(why: &Ineligible) -> Self {
+        match why {
+            Ineligible::NotSelected => Self::NotSelected,
+            Ineligible::Terminating => Self::Terminating,
+            Ineligible::Failed | Ineligible::Succeeded => Self::Ended,
+            Ineligible::Pending => Self::NotRunning,
+            Ineligible::OptedOut => Self::OptedOut,
+            Ineligible::ClaimedBy(_) => Self::Overlap,
+            Ineligible::ForeignLabel(_) => Self::LabelConflict,
+            Ineligible::NotReady | Ineligible::ReadyTooShort(_) => Self::NotReady,
+        }
+    }
 }

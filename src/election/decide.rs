@@ -5,15 +5,16 @@ use std::collections::{BTreeSet, HashSet};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::candidate::{Ineligible, eligible};
-use super::cause::Cause;
 use super::order;
 use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, Then};
 use super::project::{Projection, Reign, project};
-use super::snapshot::{Contest, Pod, PodState, Settings, Snapshot};
+use super::snapshot::{CONTEST_TIMEOUT, Contest, Pod, PodState, REPAIR_INTERVAL, Settings, Snapshot};
 use super::status::{self, Leadership, Outlook};
-use super::term::{PodRef, Term, Uid, Version};
+use super::text::first_names;
 use super::title::Title;
 use crate::api::Reason;
+use crate::ids::{PodRef, Term, Uid, Version};
+use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Lease, Record};
 
 /// As many pods as their UIDs fit into an annotation, with room to spare: the list of former holders may name all of them.
@@ -21,12 +22,6 @@ pub const MOST_PODS: usize = 5_000;
 
 /// How many followers one plan writes to.
 pub const FOLLOWERS_AT_ONCE: usize = 64;
-
-/// The time between two repairs of a label that others keep changing.
-pub const REPAIR_PAUSE: SignedDuration = SignedDuration::from_secs(10);
-
-/// The time without a repair after which the fight for a label is over.
-pub const CONTEST: SignedDuration = SignedDuration::from_secs(60);
 
 /// Decides what is to be done about one Election.
 ///
@@ -62,7 +57,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
         Content::Damaged(why) => decision.blank(why),
         Content::Blank if of_this_election => decision.fill(),
         // Or for a later one, if it is this Election that is gone: two controllers would take the Lease from each other for ever.
-        Content::Blank | Content::Term(_) if !snapshot.election.settled => consult("the Lease is of another incarnation"),
+        Content::Blank | Content::Term(_) if !snapshot.election.verified => consult("the Lease is of another incarnation"),
         Content::Blank | Content::Term(_) => decision.blank("it was written for a former Election of this name"),
     }
 }
@@ -136,7 +131,7 @@ impl<'a> Decision<'a> {
             let message = format!(
                 "label {} is in use on {} before the first election: remove it from these pods and their template, or create the Election with another spec.label.key",
                 self.settings.label.key,
-                some_of(&in_use),
+                first_names(&in_use),
             );
             return stalled(self.snapshot, Some(self.settings), Reason::LabelConflict, message, self.now);
         }
@@ -177,7 +172,7 @@ impl<'a> Decision<'a> {
 
     /// Rules 4 and 10 where the leader changes; rules 5 to 9 where it stays.
     fn rule(&self, record: &Record) -> Plan {
-        if self.unsettled(record) {
+        if self.is_unverified(record) {
             return consult("a pod carries a term above the Lease's");
         }
         if self.settings.suspend {
@@ -234,20 +229,20 @@ impl<'a> Decision<'a> {
         use PodState::{Pending, Running};
         let holder = self.incumbent.as_ref().and_then(|uid| self.snapshot.pod(uid));
         let holder = holder.filter(|pod| matches!(pod.state, Pending | Running));
-        holder.is_some_and(|pod| !pod.settled && pod.term < Some(record.term))
+        holder.is_some_and(|pod| !pod.verified && pod.term < Some(record.term))
     }
 
     /// Whether what speaks for the pod is from before it was deposed: whoever did that has seen it since, and found it not well.
     /// It is a former holder, and its fence has not been seen.
     fn is_deposed_unseen(&self, pod: &Pod, record: &Record) -> bool {
-        record.unfenced.contains(&pod.id.uid) && !pod.settled && pod.term < Some(record.term)
+        record.unfenced.contains(&pod.id.uid) && !pod.verified && pod.term < Some(record.term)
     }
 
     /// Whether a term that matters is above the Lease's, and only the server can tell whether it is the Lease that is old.
-    fn unsettled(&self, record: &Record) -> bool {
-        let beyond = |pod: &Pod| !pod.settled && pod.term.is_some_and(|own| own.is_beyond(self.lease.resource_version));
+    fn is_unverified(&self, record: &Record) -> bool {
+        let beyond = |pod: &Pod| !pod.verified && pod.term.is_some_and(|own| own.is_beyond(self.lease.resource_version));
         let former = |pod: &&Pod| record.unfenced.contains(&pod.id.uid);
-        self.above(record.term).any(|pod| !pod.settled)
+        self.above(record.term).any(|pod| !pod.verified)
             || self.successor().is_some_and(beyond)
             || self.snapshot.pods.iter().filter(former).any(beyond)
     }
@@ -339,7 +334,7 @@ impl<'a> Decision<'a> {
         }
         let Projection { mut fence, mut label, mut follow, mut labelled, .. } = projection;
         follow.truncate(FOLLOWERS_AT_ONCE);
-        let pause = self.snapshot.contest.filter(|contest| contest.repaired_ago < REPAIR_PAUSE);
+        let pause = self.snapshot.contest.filter(|contest| contest.repaired_ago < REPAIR_INTERVAL);
         if pause.is_some() {
             // What may be a former leader's label is no repair, and waits for nothing.
             labelled &= label.as_ref().is_none_or(|write| !write.is_repair);
@@ -392,7 +387,7 @@ impl<'a> Decision<'a> {
     /// How long until a contested label may be repaired again, or is not contested any more.
     fn repairs_again(&self) -> Option<SignedDuration> {
         let Contest { repaired_ago } = self.snapshot.contest?;
-        let waits = if repaired_ago < REPAIR_PAUSE { REPAIR_PAUSE } else { CONTEST };
+        let waits = if repaired_ago < REPAIR_INTERVAL { REPAIR_INTERVAL } else { CONTEST_TIMEOUT };
         Some(waits.saturating_sub(repaired_ago))
     }
 
@@ -407,7 +402,7 @@ impl<'a> Decision<'a> {
     fn status_may_be_newer(&self) -> bool {
         let election = &self.snapshot.election;
         let named = election.status.term;
-        !election.settled && named.is_some_and(|named| named >= Term::replacing(self.lease.resource_version).number())
+        !election.verified && named.is_some_and(|named| named >= Term::replacing(self.lease.resource_version).number())
     }
 
     fn guard(&self) -> Version {
@@ -424,10 +419,4 @@ fn claim(pod: &Pod) -> PodWrite {
     let Pod { id, resource_version, .. } = pod;
     let (pod, resource_version) = (id.clone(), *resource_version);
     PodWrite { pod, resource_version, label: LabelChange::Keep, term: None, is_repair: false }
-}
-
-/// The first three of the names, and how many more there are.
-pub(super) fn some_of(names: &[&str]) -> String {
-    let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-    if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
 }

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::cause::Cause;
 use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use super::snapshot::{Election, Pod, PodState, Revision, Settings, Snapshot, Workload};
-use super::term::{PodRef, ResourceVersion, Term, Uid};
 use super::{decide, plan};
 use crate::api::{ElectionStatus, LeaderLabel};
+use crate::ids::{PodRef, ResourceVersion, Term, Uid};
+use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Lease, Record};
 
 /// The wall clock of all tables, in seconds.
@@ -45,7 +45,7 @@ pub fn world(content: Content) -> Snapshot {
             uid: "election".into(),
             resource_version: revision(90),
             generation: 1,
-            settled: false,
+            verified: false,
             settings: Ok(settings()),
             status: ElectionStatus::default(),
         },
@@ -106,7 +106,7 @@ pub fn pod(name: &str) -> Pod {
         label: None,
         claimed: true,
         term: None,
-        settled: false,
+        verified: false,
         rival: None,
         state: PodState::Running,
         ready: true,
@@ -174,13 +174,13 @@ impl Snapshot {
     /// As after reading pods, Election and Lease from the server: what is seen is all there is.
     pub fn consulted(mut self) -> Self {
         self.read_after = self.lease.as_ref().map(|lease| lease.resource_version);
-        self.election.settled = true;
+        self.election.verified = true;
         let mut former = BTreeSet::new();
         if let Some(Lease { content: Content::Term(record), .. }) = &self.lease {
             former.extend(record.unfenced.iter().chain(record.holder.iter().map(|holder| &holder.uid)).cloned());
         }
         self.gone.extend(former.into_iter().filter(|uid| self.pods.iter().all(|pod| pod.id.uid != *uid)));
-        self.pods.iter_mut().for_each(|pod| pod.settled = true);
+        self.pods.iter_mut().for_each(|pod| pod.verified = true);
         self
     }
 
@@ -223,7 +223,7 @@ impl PerfectServer {
     pub fn settle(&mut self, mut world: Snapshot) -> (Snapshot, usize) {
         for decisions in 0..20 {
             let plan = world.plan();
-            let idle = plan.is_settled() && plan.status.is_none() && !plan.has_background_writes();
+            let idle = !plan.has_foreground_writes() && plan.status.is_none() && !plan.has_background_writes();
             let then = plan.then.clone();
             world = self.carry_out(plan, world);
             match then {

@@ -1,27 +1,31 @@
 //! The pure core: one Election, its pods, its Lease and the time in; the complete plan out.
 //!
-//! Nothing in here knows a Kubernetes client, an async runtime or a clock, so that the same [`decide()`] runs in the
-//! controller, in a model checker and in a simulation. A test reads the sources of this folder and proves it.
+//! No file here names a Kubernetes client, an async runtime or a clock, so the same [`decide()`] runs in the controller, in a
+//! model checker and in a simulation. A test reads these sources and proves it.
 //!
-//! Read in this order: [`term`] (what a term is), [`snapshot`] (what is seen), [`candidate`] (who may lead),
-//! [`order`] (who leads first), [`title`] (whose a Lease is), [`decide`](mod@decide) (what is done about it), [`project`] (what a Lease means for the
-//! pods), [`plan`] (the result).
+//! Read in this order:
+//! * [`ids`](crate::ids): terms, revisions and UIDs.
+//! * [`snapshot`]: the input of a decision.
+//! * [`candidate`]: which pods are eligible.
+//! * [`order`]: which eligible pod is elected first.
+//! * [`title`]: whether this Election may write its Lease.
+//! * [`decide`](mod@decide): the decision.
+//! * [`project`]: which labels and claims a Lease requires.
+//! * [`plan`]: the output of a decision.
 
 pub mod candidate;
-pub mod cause;
 pub mod decide;
 pub mod order;
 pub mod plan;
 pub mod project;
 pub mod snapshot;
 pub mod status;
-pub mod term;
+mod text;
 pub mod title;
 
 pub use decide::decide;
 pub use plan::Plan;
 pub use snapshot::Snapshot;
-pub use term::{ResourceVersion, Term};
 
 #[cfg(test)]
 mod fixtures;

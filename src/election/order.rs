@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::snapshot::{Pod, Revision, Workload};
-use super::term::Uid;
+use crate::ids::Uid;
 
 /// The first of the eligible pods: the present holder, then the higher priority, then the newest revision of its workload (so
 /// that a rollout does not elect a pod that is about to go), then the longest Ready, then the name.

@@ -2,9 +2,9 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::cause::Cause;
-use super::term::{PodRef, ResourceVersion, Term, Version};
 use crate::api::ElectionStatus;
+use crate::ids::{PodRef, ResourceVersion, Term, Version};
+use crate::lease::cause::Cause;
 use crate::lease::record::Record;
 
 /// The complete plan. Its parts are carried out in the order of the fields; the first refusal or unknown answer ends it.
@@ -64,14 +64,14 @@ pub enum LeaseWrite {
 }
 
 impl Plan {
-    /// Whether it has writes that nobody waits for, and that may be sent once it was carried out.
+    /// Whether it has writes that neither a status nor a failover waits for. They are sent after the rest of the plan.
     pub fn has_background_writes(&self) -> bool {
         self.claim_next.is_some() || !self.follow.is_empty()
     }
 
-    /// Whether nothing must be written before its background writes.
-    pub fn is_settled(&self) -> bool {
-        self.claim.is_none() && self.lease.is_none() && self.fence.is_empty() && self.label.is_none()
+    /// Whether it has writes that come before its background writes. The status does not count.
+    pub fn has_foreground_writes(&self) -> bool {
+        self.claim.is_some() || self.lease.is_some() || !self.fence.is_empty() || self.label.is_some()
     }
 }
 

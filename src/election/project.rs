@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::plan::{LabelChange, PodWrite};
 use super::snapshot::{Pod, PodState, Settings, Snapshot};
-use super::term::{ResourceVersion, Term, Uid};
+use crate::ids::{ResourceVersion, Term, Uid};
 use crate::lease::record::Record;
 
 /// What is still missing until the pods look as the Lease says.

@@ -3,11 +3,12 @@
 use proptest::prelude::*;
 
 use super::candidate::eligible;
-use super::cause::Cause;
 use super::fixtures::*;
 use super::order::{self, Newest};
 use super::plan::LeaseWrite;
 use super::snapshot::{Pod, PodState, Snapshot};
+use crate::ids::Term;
+use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Record};
 
 fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
@@ -201,7 +202,7 @@ proptest! {
             prop_assert!(own <= write.term);
         }
         if let Some(LeaseWrite::Elect { guard, record, .. }) = &plan.lease {
-            prop_assert_eq!(record.term, super::Term::replacing(guard.resource_version));
+            prop_assert_eq!(record.term, Term::replacing(guard.resource_version));
             let named = record.holder.as_ref().and_then(|holder| world.pod(&holder.uid));
             prop_assert!(record.holder.is_none() || named.is_some_and(|pod| pod.claimed), "it names an unclaimed pod");
             if let Content::Term(before) = &world.lease.as_ref().unwrap().content {

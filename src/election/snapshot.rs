@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::term::{PodRef, ResourceVersion, Term, Uid};
 use crate::api::{ElectionStatus, LeaderLabel, Reason};
 use crate::hash::fnv;
+use crate::ids::{PodRef, ResourceVersion, Term, Uid};
 use crate::lease::record::Lease;
 
 /// One Election, its Lease and its pods.
@@ -28,6 +28,12 @@ pub struct Snapshot {
     pub refused: Option<String>,
 }
 
+/// The minimum time between two repairs of a contested label.
+pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+
+/// The time without a repair after which a label is no longer contested.
+pub const CONTEST_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
+
 /// A label that others keep changing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contest {
@@ -48,8 +54,8 @@ pub struct Election {
     pub resource_version: ResourceVersion,
     /// `metadata.generation`
     pub generation: i64,
-    /// Whether the Lease was read from the server after this version of the Election was seen, as in [`Pod::settled`].
-    pub settled: bool,
+    /// Whether the Lease was read from the server after this version of the Election was seen, as in [`Pod::verified`].
+    pub verified: bool,
     /// The spec, if it can be used.
     pub settings: Result<Settings, Problem>,
     /// The status as it is, a projection that may be stale, wiped or forged.
@@ -101,7 +107,7 @@ pub struct Pod {
     pub term: Option<Term>,
     /// Whether the Lease was read from the server after this version of the pod was seen: only then is a term beyond the
     /// Lease's revision known to be forged. Otherwise the Lease may be the stale one.
-    pub settled: bool,
+    pub verified: bool,
     /// The Election that has the better right to this pod under the same label key, if one has.
     pub rival: Option<String>,
     /// `status.phase` and what belongs to it.
@@ -177,6 +183,6 @@ impl Pod {
 
     /// The term in the claim, unless the Lease at `revision` proves it forged: then it counts as none.
     pub fn term_unless_forged(&self, revision: ResourceVersion) -> Option<Term> {
-        self.term.filter(|term| !(self.settled && term.is_beyond(revision)))
+        self.term.filter(|term| !(self.verified && term.is_beyond(revision)))
     }
 }

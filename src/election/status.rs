@@ -3,11 +3,11 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::candidate::Ineligible;
-use super::decide::{REPAIR_PAUSE, some_of};
 use super::plan::{Announcement, StatusWrite};
-use super::snapshot::{Pod, PodState, Settings, Snapshot};
-use super::term::{Term, Version};
+use super::snapshot::{Pod, PodState, REPAIR_INTERVAL, Settings, Snapshot};
+use super::text::first_names;
 use crate::api::{DEGRADED, ElectionStatus, READY, Reason, STALLED, condition, whole_second};
+use crate::ids::{Term, Version};
 use crate::lease::record::{Content, Record};
 
 /// A term that is in force.
@@ -210,7 +210,7 @@ fn attention(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Opt
         Some(pod) => Some(overlap(pod, outlook.settings)),
         None if foreign.is_empty() => None,
         None => {
-            let message = format!("{} carries label {key} with a foreign value: remove it", some_of(&foreign));
+            let message = format!("{} carries label {key} with a foreign value: remove it", first_names(&foreign));
             Some((Reason::LabelConflict, message))
         }
     };
@@ -222,7 +222,7 @@ fn attention(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Opt
     if snapshot.contest.is_some() {
         let message = format!(
             "Another client keeps changing label {key}, and the controller restores it at most once in {} s: managedFields of the pods name the client, stop it",
-            REPAIR_PAUSE.as_secs(),
+            REPAIR_INTERVAL.as_secs(),
         );
         return Some(Attention::Degrades((Reason::LabelContested, message)));
     }
@@ -237,7 +237,7 @@ fn attention(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Opt
 fn obstacles(ineligible: &[(&Pod, Ineligible)]) -> String {
     let matching = ineligible.iter().filter(|(pod, _)| pod.matches);
     let each: Vec<String> = matching.map(|(pod, why)| format!("{} {why}", pod.id.name)).collect();
-    some_of(&each.iter().map(String::as_str).collect::<Vec<_>>())
+    first_names(&each.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn whole(count: usize) -> i32 {

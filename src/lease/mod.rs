@@ -1,4 +1,5 @@
 //! The Lease: the truth of an election, and its write-ahead log.
 
+pub mod cause;
 pub mod object;
 pub mod record;

@@ -11,7 +11,7 @@ use podium_campaign::is_election;
 
 use super::record::{self, Content, Lease, NEVER_EXPIRES, Parts, Record};
 use crate::api::names;
-use crate::election::term::{NotAnInteger, ResourceVersion};
+use crate::ids::{NotAnInteger, ResourceVersion};
 
 /// The Election that a Lease is written for.
 #[derive(Clone, Copy, Debug)]
@@ -137,8 +137,8 @@ fn claim(object: &mut Object, owner: Owner<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::cause::Cause;
-    use crate::election::term::{PodRef, Term};
+    use crate::ids::{PodRef, Term};
+    use crate::lease::cause::Cause;
 
     const OWNER: Owner<'_> = Owner { name: "web", uid: "election-uid" };
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::names;
-use crate::election::cause::Cause;
-use crate::election::term::{PodRef, ResourceVersion, Term, Uid};
 use crate::hash::fnv;
+use crate::ids::{PodRef, ResourceVersion, Term, Uid};
+use crate::lease::cause::Cause;
 
 /// `leaseDurationSeconds` of a term without heartbeats. client-go takes an absent duration for an expired one, and a Lease
 /// with it; this one does not expire.

@@ -162,7 +162,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::election::term::{PodRef, Term};
+    use crate::ids::{PodRef, Term};
     use crate::lease::record::Record;
 
     fn at(seconds: u64) -> Moment {
@@ -183,7 +183,7 @@ mod tests {
             holder: Some(PodRef { name: holder.into(), uid: uid.into() }),
             term: Term::parse("41").unwrap(),
             unfenced: BTreeSet::new(),
-            cause: crate::election::cause::Cause::InitialElection,
+            cause: crate::lease::cause::Cause::InitialElection,
             reason: "initial election".into(),
         };
         let mut annotations: BTreeMap<_, _> =

@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use podium::api::{ElectionStatus, LeaderLabel};
-use podium::election::cause::Cause;
 use podium::election::plan::{self, LabelChange, LeaseWrite, PodWrite};
 use podium::election::snapshot::{self, PodState, Settings};
-use podium::election::term::{PodRef, ResourceVersion, Term, Uid as CoreUid};
 use podium::election::{Snapshot, decide};
+use podium::ids::{PodRef, ResourceVersion, Term, Uid as CoreUid};
+use podium::lease::cause::Cause;
 use podium::lease::record;
 
 use crate::mutation::Mutation;
@@ -148,7 +148,7 @@ impl Controller {
         let uid = |uid: Uid| VALUES.uids[if names { name(uid) } else { usize::from(uid) }].clone();
         let election = self.election?;
         let former = self.former_holders();
-        let settled = |index: usize, rev: Rev| self.consulted.settled[index] == rev;
+        let verified = |index: usize, rev: Rev| self.consulted.verified[index] == rev;
         let seen = self.pods.iter().flatten().filter(|pod| self.is_related(pod) || has(former, pod.uid));
         let pods = seen.map(|pod| snapshot::Pod {
             id: PodRef { name: name_text(pod.uid).into(), uid: uid(pod.uid) },
@@ -157,7 +157,7 @@ impl Controller {
             label: pod.label.then(|| "true".into()),
             claimed: pod.claimed,
             term: (pod.term != 0).then(|| term(pod.term)),
-            settled: settled(name(pod.uid), pod.rev),
+            verified: verified(name(pod.uid), pod.rev),
             rival: None,
             state: PodState::Running,
             ready: pod.ready,
@@ -180,7 +180,7 @@ impl Controller {
                 uid: VALUES.elections[usize::from(election.uid)].clone(),
                 resource_version: revision(election.rev),
                 generation: 1,
-                settled: settled(NAMES, election.rev),
+                verified: verified(NAMES, election.rev),
                 settings: Ok(settings(election.suspend)),
                 status: VALUES.status[usize::from(election.term)].clone(),
             },
@@ -196,7 +196,7 @@ impl Controller {
     /// From the core's plan to that of the model.
     fn translate(&mut self, plan: plan::Plan, creates: bool) -> Plan {
         // The background worker decides by itself, at the earliest when nothing else is left to write.
-        let background = plan.claim_next.clone().filter(|_| plan.is_settled()).map(|write| self.patch(write));
+        let background = plan.claim_next.clone().filter(|_| !plan.has_foreground_writes()).map(|write| self.patch(write));
         self.background = background.or(self.background);
         let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, then } = plan;
         assert!(follow.is_empty(), "followers are not modelled");
@@ -280,13 +280,13 @@ impl Controller {
         pods.iter().flatten().for_each(|pod| self.merge(Answer::Pod(*pod)));
         self.note_gone(former & !found);
         let versions = self.pods.map(|pod| pod.map_or(0, |pod| pod.rev));
-        self.consulted.settled[..NAMES].copy_from_slice(&versions);
+        self.consulted.verified[..NAMES].copy_from_slice(&versions);
     }
 
     /// The answer to a read of the Election.
     pub fn get_election(&mut self, election: Option<Election>) {
         self.see_election(election);
-        self.consulted.settled[NAMES] = election.map_or(0, |election| election.rev);
+        self.consulted.verified[NAMES] = election.map_or(0, |election| election.rev);
     }
 
     /// The pod of this UID is gone.

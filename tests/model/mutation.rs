@@ -1,7 +1,7 @@
 //! Rules of the safety protocol, removed one at a time.
 
 use podium::election::Snapshot;
-use podium::election::term::Term;
+use podium::ids::Term;
 use podium::lease::record;
 
 use crate::server::Guards;

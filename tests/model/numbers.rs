@@ -108,7 +108,7 @@ impl World {
             controller.election.iter_mut().for_each(|object| election(object, visit));
             pods(&mut controller.pods, visit);
             visit(&mut controller.consulted.read_after);
-            controller.consulted.settled.iter_mut().for_each(&mut *visit);
+            controller.consulted.verified.iter_mut().for_each(&mut *visit);
             if let Doing::Act(plan) = &mut controller.doing {
                 plan.lease.iter_mut().chain(&mut plan.status).for_each(|object| write(object, visit));
                 let patches = plan.fence.iter_mut().chain(&mut plan.label).chain(&mut plan.claim);

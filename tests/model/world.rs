@@ -224,7 +224,7 @@ pub enum Doing {
 pub struct Consulted {
     pub read_after: Rev,
     /// By name: the version that was seen before the Lease was read. The Election comes last.
-    pub settled: [Rev; NAMES + 1],
+    pub verified: [Rev; NAMES + 1],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -23,8 +23,8 @@ use super::table::{self, Definition, Shape};
 use crate::api::ElectionStatus;
 use crate::controller::observe::stream::Kind;
 use crate::controller::observe::world::Key;
-use crate::election::cause::Cause;
 use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
+use crate::lease::cause::Cause;
 use crate::sync::lock;
 
 /// How a pass may end: at rest; to be looked at again at a known time; because the world had changed; refused by the API server;

@@ -9,7 +9,7 @@ use super::census::{DEGRADATIONS, STALLS, STATES};
 use super::metrics::OUTCOMES;
 use super::requests::{RESOURCES, VERBS};
 use crate::controller::observe::stream::Kind;
-use crate::election::cause::Cause;
+use crate::lease::cause::Cause;
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq)]

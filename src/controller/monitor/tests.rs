@@ -15,9 +15,9 @@ use super::table::{PER_ELECTION, Shape, TABLE, Values, page};
 use crate::api::{ElectionStatus, whole_second};
 use crate::controller::observe::stream::Kind;
 use crate::controller::observe::world::Key;
-use crate::election::cause::Cause;
 use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
-use crate::election::term::{ResourceVersion, Term, Version};
+use crate::ids::{ResourceVersion, Term, Version};
+use crate::lease::cause::Cause;
 use crate::lease::record::Record;
 
 fn told(metrics: &Metrics) -> String {

@@ -18,7 +18,7 @@ use super::stream::Kind;
 use super::workload;
 use crate::api::{Election, ElectionStatus, Reason, names};
 use crate::election::snapshot::{PodState, Problem, Workload};
-use crate::election::term::{NotAnInteger, ResourceVersion, Version};
+use crate::ids::{NotAnInteger, ResourceVersion, Version};
 use crate::lease::object;
 use crate::lease::record::Lease;
 

@@ -11,7 +11,7 @@ use super::compact::Name;
 use super::namespace::{KnownPod, Namespace};
 use super::settings::LabelKeys;
 use crate::api::LeaderLabel;
-use crate::election::term::{Uid, Version};
+use crate::ids::{Uid, Version};
 
 /// An Election that was seen to go, until its label is removed.
 #[derive(Clone, Debug)]

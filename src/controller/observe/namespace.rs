@@ -10,7 +10,7 @@ use super::conditions::Moment;
 use super::index::LabelIndex;
 use super::leftovers::Retired;
 use super::stream::Kind;
-use crate::election::term::{ResourceVersion, Uid, Version};
+use crate::ids::{ResourceVersion, Uid, Version};
 use crate::lease::record::Lease;
 
 /// A cached object, and when it was stored, counted in changes of the cache.

@@ -10,7 +10,7 @@ use super::namespace::{KnownPod, Namespace, Seen};
 use super::world::{Key, World};
 use crate::api::names;
 use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
-use crate::election::term::{PodRef, ResourceVersion, Term};
+use crate::ids::{PodRef, ResourceVersion, Term};
 use k8s_openapi::jiff::SignedDuration;
 
 /// What this pass read from the server itself.
@@ -19,7 +19,7 @@ pub struct Consulted {
     /// The revision of the Lease that was known before pods and Election were read.
     pub read_after: Option<ResourceVersion>,
     /// What the caches had taken in before the Lease was read, as a number of changes.
-    pub settled_at: u64,
+    pub verified_at: u64,
 }
 
 impl World {
@@ -44,7 +44,7 @@ impl World {
                 uid: election.version.uid.clone(),
                 resource_version: election.version.resource_version,
                 generation: election.generation,
-                settled: *at <= consulted.settled_at,
+                verified: *at <= consulted.verified_at,
                 settings: election.parsed.as_ref().map(|parsed| parsed.settings.clone()).map_err(Clone::clone),
                 status: election.status.clone(),
             },
@@ -98,7 +98,7 @@ fn seen_by(
         label: parsed.and_then(|parsed| pod.labels.get(&parsed.settings.label.key)).map(str::to_owned),
         claimed: claim.is_some(),
         term: claim.and_then(Term::parse),
-        settled: *at <= consulted.settled_at,
+        verified: *at <= consulted.verified_at,
         rival: rival(name, election, cache, known),
         state: pod.state,
         ready: holds,

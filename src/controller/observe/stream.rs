@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cached::Named;
-use crate::election::term::{ResourceVersion, Version};
+use crate::ids::{ResourceVersion, Version};
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

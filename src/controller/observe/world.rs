@@ -14,7 +14,7 @@ use super::settings::LabelKeys;
 use super::stream::{Kind, Stream, Ticket};
 use crate::controller::Clock;
 use crate::controller::queue::Grouped;
-use crate::election::term::{ResourceVersion, Uid, Version};
+use crate::ids::{ResourceVersion, Uid, Version};
 
 /// An Election, by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,12 +9,12 @@ mod outcome;
 mod pods;
 mod titles;
 
-use super::cause::Cause;
 use super::fixtures::*;
 use super::plan::{LabelChange, LeaseWrite, Plan, Then};
 use super::snapshot::{Contest, Pod, PodState, Problem, Settings, Snapshot};
-use super::term::Version;
 use crate::api::{DEGRADED, Reason, STALLED};
+use crate::ids::Version;
+use crate::lease::cause::Cause;
 use crate::lease::record::Content;
 
 const REMOVE: LabelChange = LabelChange::Remove;

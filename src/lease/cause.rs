@@ -1,6 +1,5 @@
-//! The cause of a term, as a closed set: the message that people read names pods, and a metric must not.
+//! The cause of a term: a closed set, because a metric's labels must not name pods as the message does.
 
-use super::candidate::Ineligible;
 use crate::wire_names::wire_names;
 
 wire_names! {
@@ -36,20 +35,5 @@ wire_names! {
         TermRepaired = "term_repaired",
         /// A cause that this version does not know.
         Unknown = "unknown",
-    }
-}
-
-impl From<&Ineligible> for Cause {
-    fn from(why: &Ineligible) -> Self {
-        match why {
-            Ineligible::NotSelected => Self::NotSelected,
-            Ineligible::Terminating => Self::Terminating,
-            Ineligible::Failed | Ineligible::Succeeded => Self::Ended,
-            Ineligible::Pending => Self::NotRunning,
-            Ineligible::OptedOut => Self::OptedOut,
-            Ineligible::ClaimedBy(_) => Self::Overlap,
-            Ineligible::ForeignLabel(_) => Self::LabelConflict,
-            Ineligible::NotReady | Ineligible::ReadyTooShort(_) => Self::NotReady,
-        }
     }
 }
