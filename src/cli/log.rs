@@ -24,7 +24,7 @@ pub struct LogArgs {
     #[arg(long, env = "PODIUM_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
     /// Log level: error, warn, info, debug or trace, or directives such as `podium=debug,kube_client=debug`.
-    #[arg(long, env = "PODIUM_LOG_LEVEL", default_value = "info")]
+    #[arg(long, alias = "log", env = "PODIUM_LOG_LEVEL", default_value = "info")]
     log_level: String,
 }
 
