@@ -1,8 +1,9 @@
-//! `docs/reference/election.md` is what the CustomResourceDefinition says.
+//! `docs/reference/election.md` is what the CustomResourceDefinition says, and the pages beside it list every reason and annotation.
 
 use std::fmt::Write;
 use std::{env, fs};
 
+use podium::api::{Reason, names};
 use serde_json::Value;
 
 const DEFINITION: &str = include_str!("../crds/elections.podium.dev.yaml");
@@ -27,6 +28,21 @@ fn election_reference_is_current() {
     }
     let committed = fs::read_to_string(PAGE).unwrap_or_default();
     assert!(committed == page, "docs/reference/election.md is not what the CRD says: run `make generate`");
+}
+
+#[test]
+fn every_reason_and_annotation_is_documented() {
+    let conditions = include_str!("../docs/reference/conditions-and-events.md");
+    for reason in Reason::NAMES {
+        assert!(conditions.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+    let annotations = include_str!("../docs/reference/labels-and-annotations.md");
+    let on_leases =
+        [names::HOLDER, names::TERM, names::UNFENCED, names::INCARNATION, names::CHECKSUM, names::CAUSE, names::REASON];
+    let by_users = [names::CANDIDATE, names::PRIORITY, names::ALLOW_ADOPTION_BY];
+    for name in [&on_leases[..], &by_users, &[names::ELECTOR, names::CLAIM_PREFIX]].concat() {
+        assert!(annotations.contains(&format!("`{name}")), "{name}");
+    }
 }
 
 #[test]
