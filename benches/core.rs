@@ -1,6 +1,6 @@
-//! What one decision, and one event of a watch, cost: no API server, no network.
+//! Cost of one decision and of one watch event, without API server and network.
 //!
-//! `make bench ONLY=core`. Statistics by criterion; their medians are handed on as figures.
+//! `make bench ONLY=core`. The figures are criterion's medians.
 
 #[path = "harness/mod.rs"]
 mod harness;
@@ -24,10 +24,10 @@ use podium::controller::observe::world::{Key, Scope, World};
 use podium::election::decide;
 use serde_json::{Value, json};
 
-/// How many pods the Election has that is decided about.
+/// Numbers of pods of the Election under decision.
 const CANDIDATES: [usize; 3] = [3, 100, 5_000];
 
-/// How many Elections, with three pods each, the caches hold that an event comes to.
+/// Numbers of Elections, with three pods each, in the caches that receive the event.
 const ELECTIONS: [usize; 3] = [100, 1_000, 10_000];
 
 fn main() -> Result<()> {
@@ -35,26 +35,26 @@ fn main() -> Result<()> {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
-    let mut told = Vec::new();
+    let mut names = Vec::new();
     for pods in CANDIDATES {
         let world = election_with(pods);
-        told.push(format!("snapshot of an Election with {pods} pods"));
-        criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| snapshot(&world)));
-        told.push(format!("decision, nothing to do, {pods} pods"));
+        names.push(format!("snapshot of an Election with {pods} pods"));
+        criterion.bench_function(&names[names.len() - 1], |bencher| bencher.iter(|| snapshot(&world)));
+        names.push(format!("decision, nothing to do, {pods} pods"));
         let rest = snapshot(&world);
-        criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| decide(black_box(&rest), now())));
-        told.push(format!("decision, the leader is deleted, {pods} pods"));
+        criterion.bench_function(&names[names.len() - 1], |bencher| bencher.iter(|| decide(black_box(&rest), now())));
+        names.push(format!("decision, the leader is deleted, {pods} pods"));
         let mut world = world;
         world.watched(Kind::Pods, None, Event::Delete(pod("web", "e0", 0, 1_000_000, true)));
         let lost = snapshot(&world);
-        criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| decide(black_box(&lost), now())));
+        criterion.bench_function(&names[names.len() - 1], |bencher| bencher.iter(|| decide(black_box(&lost), now())));
         if pods == CANDIDATES[2] {
-            first_failover(&mut criterion, &mut told, pods);
+            first_failover(&mut criterion, &mut names, pods);
         }
     }
     for elections in ELECTIONS {
         for (place, each) in [("in one namespace", elections), ("100 to a namespace", 100)] {
-            told.push(format!("readiness of a pod changes, caches of {elections} Elections {place}"));
+            names.push(format!("readiness of a pod changes, caches of {elections} Elections {place}"));
             let mut world = elections_in(elections, each);
             let mut revision = 2_000_000;
             let event = |number: usize, revision: i64, ready: bool| {
@@ -62,8 +62,8 @@ fn main() -> Result<()> {
                 Event::Apply(pod(&namespace, &election, 1, revision, ready))
             };
             let mut number = 0;
-            criterion.bench_function(&told[told.len() - 1], |bencher| {
-                // One Election after the other, and in every round the readiness of its pod changes: somebody is concerned.
+            criterion.bench_function(&names[names.len() - 1], |bencher| {
+                // Each event belongs to the next Election. Its pod changes readiness in every round, so the event matters.
                 let prepare = || {
                     (revision, number) = (revision + 1, number + 1);
                     event(number * 7 % elections, revision, (number / elections).is_multiple_of(2))
@@ -74,17 +74,17 @@ fn main() -> Result<()> {
         }
     }
     criterion.final_summary();
-    tell(&told)
+    report(&names)
 }
 
-/// After the first election every pod but the leader is listed as unfenced.
-fn first_failover(criterion: &mut Criterion, told: &mut Vec<String>, pods: usize) {
+/// Measures the failover after an initial election, which lists every pod but the leader as unfenced.
+fn first_failover(criterion: &mut Criterion, names: &mut Vec<String>, pods: usize) {
     let mut world = election_with(pods);
     let unfenced = (1..pods).map(|number| format!("web-e0-{number}-8c2c5fd0")).collect::<Vec<_>>().join(",");
     world.watched(Kind::Leases, None, Event::Apply(lease("web", "e0", 60, Some(&unfenced))));
-    told.push(format!("one of {} unfenced pods is deleted", pods - 1));
+    names.push(format!("one of {} unfenced pods is deleted", pods - 1));
     let last = || Event::Delete(pod("web", "e0", pods - 1, 1_000_000, true));
-    criterion.bench_function(&told[told.len() - 1], |bencher| {
+    criterion.bench_function(&names[names.len() - 1], |bencher| {
         let before = || (world.clone(), last());
         bencher.iter_batched_ref(
             before,
@@ -92,14 +92,14 @@ fn first_failover(criterion: &mut Criterion, told: &mut Vec<String>, pods: usize
             BatchSize::LargeInput,
         );
     });
-    told.push(format!("decision, the leader is deleted, {} unfenced pods", pods - 1));
+    names.push(format!("decision, the leader is deleted, {} unfenced pods", pods - 1));
     world.watched(Kind::Pods, None, Event::Delete(pod("web", "e0", 0, 1_000_000, true)));
     let lost = snapshot(&world);
-    criterion.bench_function(&told[told.len() - 1], |bencher| bencher.iter(|| decide(black_box(&lost), now())));
+    criterion.bench_function(&names[names.len() - 1], |bencher| bencher.iter(|| decide(black_box(&lost), now())));
 }
 
-/// Hands on what criterion has found.
-fn tell(names: &[String]) -> Result<()> {
+/// Adds criterion's medians to the figures.
+fn report(names: &[String]) -> Result<()> {
     let mut figures = Figures::new("core");
     for name in names {
         let Some(median) = median(name)? else { continue };
@@ -108,7 +108,7 @@ fn tell(names: &[String]) -> Result<()> {
     Ok(figures.finish()?)
 }
 
-/// The median in nanoseconds. Nothing: it was not measured, because another name was asked for.
+/// Returns the median in nanoseconds, or `None` if a filter excluded this benchmark.
 fn median(name: &str) -> Result<Option<f64>> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let path = target.join("criterion").join(name).join("new/estimates.json");
@@ -132,7 +132,7 @@ fn metadata(namespace: &str, name: &str, revision: i64) -> Value {
     })
 }
 
-/// Pod `number` of an Election: 0 leads under term 40. As an API server sends it, and taken in as from there.
+/// Returns pod `number` of an Election, parsed from the API server's form. Pod 0 leads with term 40.
 fn pod(namespace: &str, election: &str, number: usize, revision: i64, ready: bool) -> Named {
     let mut metadata = metadata(namespace, &format!("{election}-{number}"), revision);
     metadata["labels"] = json!({ "app": election, "pod-template-hash": "5d8c7f9b64", "app.kubernetes.io/part-of": "bench" });
@@ -172,7 +172,7 @@ fn lease(namespace: &str, election: &str, revision: i64, unfenced: Option<&str>)
         .expect("a revision")
 }
 
-/// Caches that hold these.
+/// Returns caches with these objects.
 fn world(items: impl IntoIterator<Item = Named>) -> World {
     let mut world = World::new(&Scope::Cluster, Arc::new(now));
     let mut by_kind: BTreeMap<Kind, Vec<Named>> = BTreeMap::new();

@@ -1,9 +1,9 @@
-//! Puts what benchmarks found into docs/benchmarks.md, and says what got worse. For `benches/run`.
+//! Updates docs/benchmarks.md with new results, and lists regressions. `benches/run` calls it.
 //!
-//! `report LINES HOW NEW`: reads the lines that `$PODIUM_FIGURES` collected in the file LINES, writes the page with their parts
-//! replaced, and HOW above each, to the file NEW, and prints what compares badly with the page as it is.
+//! `report LINES HOW NEW` reads the results of `$PODIUM_FIGURES` from the file LINES. It writes the page with new parts, each headed
+//! by HOW, to the file NEW, and prints regressions from the present page.
 
-#[allow(dead_code, reason = "the benchmarks use the rest of it")]
+#[allow(dead_code, reason = "only the benchmarks use the rest")]
 #[path = "harness/figures.rs"]
 mod figures;
 #[path = "harness/page.rs"]
@@ -16,15 +16,15 @@ use figures::Line;
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
 
 fn main() -> ExitCode {
-    // Cargo adds its own.
+    // Cargo adds an argument.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let told = match arguments.as_slice() {
+    let listed = match arguments.as_slice() {
         [lines, how, new] => report(lines, how, new),
         _ => Err("usage: report LINES HOW NEW; `benches/run` calls it".to_owned()),
     };
-    match told {
-        Ok(told) => {
-            println!("{told}");
+    match listed {
+        Ok(listed) => {
+            println!("{listed}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -37,13 +37,13 @@ fn main() -> ExitCode {
 fn report(lines: &str, how: &str, new: &str) -> Result<String, String> {
     let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let lines: Result<Vec<Line>, _> = read(lines)?.lines().map(serde_json::from_str).collect();
-    let lines = lines.map_err(|error| format!("a line that no benchmark wrote: {error}"))?;
+    let lines = lines.map_err(|error| format!("invalid line: {error}"))?;
     let page = read(PAGE)?;
-    let told = page::compared(&page, &lines)?;
-    std::fs::write(new, page::renewed(&page, &lines, how)?).map_err(|error| format!("{new}: {error}"))?;
-    if told.is_empty() {
-        return Ok("Nothing is worse than in docs/benchmarks.md, and no aim is missed.".to_owned());
+    let listed = page::regressions(&page, &lines)?;
+    std::fs::write(new, page::updated(&page, &lines, how)?).map_err(|error| format!("{new}: {error}"))?;
+    if listed.is_empty() {
+        return Ok("No regression from docs/benchmarks.md, and no missed aim.".to_owned());
     }
     let percent = page::TOLERANCE * 100.0;
-    Ok(format!("Worse than in docs/benchmarks.md by more than {percent} %, or than aimed at:\n  {}", told.join("\n  ")))
+    Ok(format!("Worse than docs/benchmarks.md by more than {percent} %, or than the aim:\n  {}", listed.join("\n  ")))
 }

@@ -1,7 +1,7 @@
-//! What electors cost while nothing happens: requests, writes, memory and processor time of leader and followers.
+//! Cost of idle electors: requests, writes, memory and processor time of leader and followers.
 //!
-//! `make bench ONLY=sidecars`. Three processes of each kind, each in the place of a pod and behind a proxy of its own that counts what it asks
-//! of the API server. All kinds at the same time: they wait, nearly always.
+//! `make bench ONLY=sidecars`. Each of the three processes of a kind stands for a pod. Its own proxy counts its requests to the API
+//! server. All kinds run in parallel, because they wait nearly always.
 
 mod harness;
 
@@ -22,24 +22,23 @@ use tokio::time::sleep;
 
 const NAMESPACE: &str = "bench-sidecars";
 
-/// How long nothing happens.
-const QUIET: Duration = Duration::from_secs(60);
+/// Duration of the measurement.
+const IDLE: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether they take part.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two reads of a log.
+const POLL: Duration = Duration::from_millis(20);
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Those whose cost is compared. A kube-scheduler does more than elect: only its requests for the lock count, and its memory is none
-/// of this.
+/// Electors to compare. A kube-scheduler does more than elect, so only its requests for the lock count.
 const SUBJECTS: [Subject; 6] =
-    [Subject::Follow, Subject::Sidecar, Subject::Looking, Subject::Contrib, Subject::ClientGo, Subject::Example];
+    [Subject::Follow, Subject::Sidecar, Subject::Polling, Subject::Contrib, Subject::ClientGo, Subject::Example];
 
-/// What one process cost in the quiet time.
+/// Cost of one process while idle.
 struct Cost {
     subject: Subject,
     leads: bool,
-    /// Those that began a watch do not count: it goes on.
+    /// Requests that began a watch do not count.
     requests: usize,
     writes: usize,
     memory: Memory,
@@ -55,11 +54,11 @@ async fn main() -> Result<()> {
     for subject in SUBJECTS {
         let (kubeconfig, leases) = (Kubeconfig::read_from(&cluster.kubeconfig)?, cluster.api::<Lease>(NAMESPACE));
         if subject == Subject::Follow {
-            // Whom somebody elected once.
+            // The Lease of an earlier election.
             let lease = json!({ "metadata": { "name": lock(subject) }, "spec": { "holderIdentity": "web-1" } });
             leases.create(&Default::default(), &serde_json::from_value(lease)?).await?;
         }
-        kinds.spawn(async move { at_rest(subject, &kubeconfig).await });
+        kinds.spawn(async move { measure_idle(subject, &kubeconfig).await });
     }
     let mut costs = Vec::new();
     while let Some(cost) = kinds.join_next().await {
@@ -67,7 +66,7 @@ async fn main() -> Result<()> {
     }
     for subject in SUBJECTS {
         for leads in [true, false] {
-            tell(costs.iter().filter(|cost| cost.subject == subject && cost.leads == leads), &mut figures);
+            report(costs.iter().filter(|cost| cost.subject == subject && cost.leads == leads), &mut figures);
         }
     }
     cluster.remove(NAMESPACE).await?;
@@ -78,8 +77,8 @@ fn lock(subject: Subject) -> String {
     format!("{subject:?}").to_lowercase()
 }
 
-/// Starts three, waits until they do what they do, and watches them for the quiet time.
-async fn at_rest(subject: Subject, kubeconfig: &Kubeconfig) -> Result<Vec<Cost>> {
+/// Starts three electors, waits until they take part, and measures them while idle.
+async fn measure_idle(subject: Subject, kubeconfig: &Kubeconfig) -> Result<Vec<Cost>> {
     let lock = lock(subject);
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(NAMESPACE).join(&lock);
     std::fs::create_dir_all(&directory)?;
@@ -87,34 +86,34 @@ async fn at_rest(subject: Subject, kubeconfig: &Kubeconfig) -> Result<Vec<Cost>>
     for number in 0..3 {
         let identity = format!("{lock}-{number}");
         let proxy = Proxy::to(kubeconfig).await;
-        if matches!(subject, Subject::Looking | Subject::Contrib) {
+        if matches!(subject, Subject::Polling | Subject::Contrib) {
             proxy.rule(|asked| if asked.is_watch() { Fate::Refuse(403) } else { Fate::Forward });
         }
         let elector = Elector::start(subject, &identity, (NAMESPACE, &lock), &directory, &proxy.kubeconfig())?;
         let began = Instant::now();
-        // Who starts first leads.
+        // The first elector leads.
         while !elector.knows_a_leader()? {
             if began.elapsed() > DEADLINE {
-                return Err(format!("{}: it does not begin", subject.title()).into());
+                return Err(format!("{}: no leader in its log within the deadline", subject.title()).into());
             }
-            sleep(LOOK).await;
+            sleep(POLL).await;
         }
         electors.push((elector, proxy));
     }
-    // Twice the longest time between two looks: whatever belongs to the start is over.
+    // Twice the longest pause between two requests: the start is over.
     sleep(subject.retry_period() * 4).await;
     let mut before = Vec::new();
     for (elector, proxy) in &electors {
         proxy.take();
         before.push(elector.process.processor_time()?);
     }
-    sleep(QUIET).await;
+    sleep(IDLE).await;
     let mut costs = Vec::new();
     for ((elector, proxy), before) in electors.iter().zip(before) {
         let asked = proxy.asked(|asked| asked.path.contains(&lock) && !asked.is_watch());
         let writes = asked.iter().filter(|asked| asked.method != "GET").count();
         let processor_time = elector.process.processor_time()?.saturating_sub(before);
-        let memory = elector.process.memory_of_family()?;
+        let memory = elector.process.memory_with_children()?;
         costs.push(Cost { subject, leads: writes > 0, requests: asked.len(), writes, memory, processor_time });
     }
     drop(electors);
@@ -122,8 +121,8 @@ async fn at_rest(subject: Subject, kubeconfig: &Kubeconfig) -> Result<Vec<Cost>>
     Ok(costs)
 }
 
-/// Tells what leader or followers cost: the most that one of them did.
-fn tell<'a>(costs: impl Iterator<Item = &'a Cost>, figures: &mut Figures) {
+/// Adds the cost of the leader, or the largest of the followers, to the figures.
+fn report<'a>(costs: impl Iterator<Item = &'a Cost>, figures: &mut Figures) {
     let costs: Vec<&Cost> = costs.collect();
     let Some(Cost { subject, leads, .. }) = costs.first() else { return };
     let role = match (subject, leads) {
@@ -133,8 +132,8 @@ fn tell<'a>(costs: impl Iterator<Item = &'a Cost>, figures: &mut Figures) {
     };
     let title = subject.title();
     let most = |of: fn(&Cost) -> f64| costs.iter().map(|cost| of(cost)).fold(0.0, f64::max);
-    let minutes = QUIET.as_secs_f64() / 60.0;
-    // One that may watch has nothing to ask while nothing happens, unless it leads and renews.
+    let minutes = IDLE.as_secs_f64() / 60.0;
+    // A process that may watch sends no requests while idle, unless it leads and renews.
     let silent = !leads && matches!(subject, Subject::Follow | Subject::Sidecar);
     let aim = silent.then_some(Aim::AtMost(0.0));
     let requests = most(|cost| cost.requests as f64) / minutes;

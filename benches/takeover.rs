@@ -1,12 +1,11 @@
-//! Take-over: the active controller is told to stop, or is killed, while a leader is deleted.
+//! Takeover by the standby: the active controller is stopped or killed while a leader is deleted.
 //!
 //! `make bench ONLY=takeover`
 //!
 //! Two controllers serve one Election of three pods. The active one gets a signal, and right after it the Election's leader is
-//! deleted. Measured from the signal: to the moment at which the other one says on /metrics that it is active, and to the label of
-//! the next leader, which only the other one can write. Told to stop, a controller releases its Lease, and the other one need
-//! not wait; killed, it is waited for as long as its Lease lasts since the last renewal that was seen. The runs are spread over the
-//! time between two renewals.
+//! deleted. Two times run from the signal: until the other controller reports on /metrics that it is active, and until the label of
+//! the next leader, which only the other controller can write. A controller that gets SIGTERM releases its Lease, and the other one
+//! need not wait. After SIGKILL it waits until the Lease has expired. The runs are spread over the time between two renewals.
 
 mod harness;
 
@@ -33,8 +32,8 @@ const NAMESPACE: &str = "bench-takeover";
 const RUNS: usize = 10;
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Between two looks at /metrics: what is measured is at most this much too long, and what an answer takes.
-const LOOK: Duration = Duration::from_millis(2);
+/// Pause between two reads of /metrics. A measurement is too long by at most this and the time of an answer.
+const POLL: Duration = Duration::from_millis(2);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -47,13 +46,13 @@ async fn main() -> Result<()> {
     let expiry = TIMING.lease_duration.as_secs_f64();
     for (signal, most) in [("TERM", 1.0), ("KILL", expiry)] {
         let (mut actives, mut labels) = (vec![], vec![]);
-        // The first one opens connections.
+        // The first run opens connections.
         for run in 0..=RUNS {
-            let (active, leader) = settled(&cluster, &pair).await?;
-            // Else it would always be right after it took over, and renewed.
+            let (active, leader) = wait_until_stable(&cluster, &pair).await?;
+            // Without this the signal would always follow a renewal.
             sleep(TIMING.retry_period.mul_f64(run as f64 / RUNS as f64)).await;
             seen.forget();
-            let told = Instant::now();
+            let sent = Instant::now();
             pair[active].process.signal(signal)?;
             let delete = async { Ok(pods.delete(&leader, &DeleteParams::default()).await?) };
             let labelled = async {
@@ -62,10 +61,10 @@ async fn main() -> Result<()> {
             };
             let (_, taken, labelled) = tokio::try_join!(delete, pair[1 - active].becomes_active(), labelled)?;
             if run > 0 {
-                actives.push(taken.saturating_duration_since(told));
-                labels.push(labelled.saturating_duration_since(told));
+                actives.push(taken.saturating_duration_since(sent));
+                labels.push(labelled.saturating_duration_since(sent));
             }
-            // Beside the one that took over, which is not the last one to have this name or number.
+            // The next standby.
             pair[active] = Replica::start(&cluster)?;
         }
         for (what, times) in [("the other one is active", actives), ("the next leader is labelled", labels)] {
@@ -88,7 +87,7 @@ async fn main() -> Result<()> {
     Ok(figures.finish()?)
 }
 
-/// A controller, and where it answers.
+/// A controller and its HTTP address.
 struct Replica {
     process: Process,
     http: SocketAddr,
@@ -96,13 +95,13 @@ struct Replica {
 
 impl Replica {
     fn start(cluster: &Cluster) -> Result<Self> {
-        // Free until now, and nobody else on this machine is asking for one.
+        // Free now, and no other process of the benchmark requests a port.
         let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let arguments = ["--namespaces", NAMESPACE, "--http", &http.to_string()];
         Ok(Self { process: Process::controller(&cluster.kubeconfig, &arguments)?, http })
     }
 
-    /// What it answers to this path; nothing while it does not listen.
+    /// Returns the response, or `None` while it does not listen.
     async fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.http).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -112,18 +111,18 @@ impl Replica {
         Some(answer)
     }
 
-    /// Whether it is ready, and if so whether it is the active one.
+    /// Returns whether it is active, or `None` while it is not ready.
     async fn is_active(&self) -> Option<bool> {
         let metrics = self.get("/metrics").await?;
-        let says = |line: &str| metrics.lines().any(|told| told == line);
-        says("podium_ready 1").then(|| says("podium_controller_active 1"))
+        let reports = |expected: &str| metrics.lines().any(|line| line == expected);
+        reports("podium_ready 1").then(|| reports("podium_controller_active 1"))
     }
 
-    /// When it is the active one.
+    /// Waits until it is active. Returns the time.
     async fn becomes_active(&self) -> Result<Instant> {
         let active = async {
             while self.is_active().await != Some(true) {
-                sleep(LOOK).await;
+                sleep(POLL).await;
             }
             Instant::now()
         };
@@ -131,21 +130,21 @@ impl Replica {
     }
 }
 
-/// Waits until one replica is active and the other one ready, and the Election has a leader and three pods that could lead. Returns
-/// which one is active, and the leader.
-async fn settled(cluster: &Cluster, pair: &[Replica; 2]) -> Result<(usize, String)> {
+/// Waits until one replica is active and the other one ready, and the Election has a leader and three eligible pods. Returns the
+/// index of the active replica, and the leader.
+async fn wait_until_stable(cluster: &Cluster, pair: &[Replica; 2]) -> Result<(usize, String)> {
     let elections: Api<Election> = cluster.api(NAMESPACE);
     let pods: Api<Pod> = cluster.api(NAMESPACE);
-    let settled = async {
+    let wait_until_stable = async {
         loop {
             let status = elections.get("web").await?.status.unwrap_or_default();
             let all = pods.list(&Default::default()).await?.items;
-            let quiet = all.len() == 3 && all.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
+            let complete = all.len() == 3 && all.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
             let eligible = status.eligible_candidates == 3;
-            // Of a leader that has just gone the status may tell still.
+            // The status may still name a leader that is just gone.
             let labelled = all.iter().find(|pod| pod.labels().contains_key("leader")).map(ResourceExt::name_any);
             if let (true, true, Some(leader)) =
-                (quiet, eligible, status.leader.filter(|leader| labelled.as_ref() == Some(leader)))
+                (complete, eligible, status.leader.filter(|leader| labelled.as_ref() == Some(leader)))
             {
                 match (pair[0].is_active().await, pair[1].is_active().await) {
                     (Some(true), Some(false)) => return Ok((0, leader)),
@@ -156,7 +155,7 @@ async fn settled(cluster: &Cluster, pair: &[Replica; 2]) -> Result<(usize, Strin
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(DEADLINE, settled).await?
+    timeout(DEADLINE, wait_until_stable).await?
 }
 
 async fn prepare(cluster: &Cluster) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The manifest by which krew installs the plugin is one that krew takes: by the rules of its `internal/index/validation`.
+//! krew accepts the manifest of the plugin, by the rules of its `internal/index/validation`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-/// As krew reads it; what is not here it does not know.
+/// The manifest as krew parses it. krew knows no other fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Plugin {
@@ -38,13 +38,13 @@ struct Platform {
 
 fn manifest(directory: &Path) -> std::process::Output {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/image/krew");
-    Command::new(script).arg("1.2.3").arg(directory).output().expect("it can be started")
+    Command::new(script).arg("1.2.3").arg(directory).output().expect("image/krew starts")
 }
 
 #[test]
-fn the_plugin_is_the_released_archive_of_each_architecture() {
+fn manifest_names_the_released_archive_of_each_architecture() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("krew");
-    // What an interrupted run left must not be taken for what was made.
+    // Files of an interrupted run must not count as output.
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("podium-linux-amd64.tar.gz"), "abc").unwrap();
@@ -58,7 +58,7 @@ fn the_plugin_is_the_released_archive_of_each_architecture() {
     assert_eq!(metadata, BTreeMap::from([("name".to_owned(), "podium".to_owned())]));
     let Spec { version, homepage, short_description, description, platforms } = spec;
     assert_eq!((version.as_str(), homepage.as_str()), ("v1.2.3", env!("CARGO_PKG_REPOSITORY")));
-    // krew's own advice: it is a cell of a table.
+    // krew prints it in a table cell.
     assert!(!short_description.is_empty() && short_description.len() <= 50 && !short_description.contains('\n'));
     assert!(description.contains("kubectl podium cleanup"));
     // The SHA-256 of "abc", and of nothing (FIPS 180-4's examples).
@@ -74,5 +74,8 @@ fn the_plugin_is_the_released_archive_of_each_architecture() {
         assert_eq!((uri, sha256.as_str(), bin.as_str()), (released, sum, "podium"));
     }
     let workflow = include_str!("../.github/workflows/release.yml");
-    assert!(workflow.contains("podium-linux-$ARCHITECTURE.tar.gz"), "what the workflow makes is named otherwise");
+    assert!(
+        workflow.contains("podium-linux-$ARCHITECTURE.tar.gz"),
+        "the workflow must name its archive podium-linux-$ARCHITECTURE.tar.gz"
+    );
 }

@@ -1,14 +1,13 @@
-//! The pure core stays pure: its sources name no Kubernetes client, no async runtime and no clock.
+//! The pure files must not name a Kubernetes client, an async runtime or a clock.
 
 use std::path::Path;
 
-/// What the sources of the core must not contain. `api` and `lease::record` are plain data; of a
-/// campaign, the driver and the locks are not pure.
+/// Words that the pure files must not contain. `api` and `lease::record` are plain data, so they are allowed.
 const FORBIDDEN: [&str; 9] =
     ["kube::", "tokio", "futures", "async ", "SystemTime", "Instant", "::now()", "crate::controller", "lease::object"];
 
 #[test]
-fn the_core_knows_no_client_no_runtime_and_no_clock() {
+fn pure_files_name_no_client_no_runtime_and_no_clock() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let core = std::fs::read_dir(root.join("src/election")).unwrap().map(|entry| entry.unwrap().path());
     let others = [

@@ -1,4 +1,4 @@
-//! The scripts find out what a machine lacks, also if something else has the name of the missing program.
+//! Scripts detect missing programs, even if a function, alias or file has the name.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Runs `require package PROGRAM` after `before`, with an apt-get that installs nothing: whether that was asked to install the package.
+/// Runs `require package PROGRAM` after `before`, with a fake apt-get. Returns whether the script tried to install the package.
 fn installs(case: &str, before: &str, program: &str) -> bool {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scripts").join(case);
     let _ = fs::remove_dir_all(&directory);
@@ -60,7 +60,7 @@ fn readme_names_what_a_fresh_machine_runs() {
     assert_eq!(commands.lines().collect::<Vec<_>>(), ["make demo", "make test"]);
 }
 
-/// Every script of the project: what begins with `#!` and names a shell, and what such a script sources.
+/// Collects every script of the project: files whose `#!` line names a shell, and `*.sh`.
 fn scripts(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name());

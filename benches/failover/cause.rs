@@ -1,4 +1,4 @@
-//! What may end a leader, as the API server shows it.
+//! Events that end a leader, as the API server shows them.
 
 use std::time::Instant;
 
@@ -10,24 +10,24 @@ use serde_json::{Value, json};
 
 use super::harness::Result;
 
-/// What befalls the leader's pod.
+/// An event of the leader's pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It is deleted, with its grace period.
+    /// Deletion with the grace period.
     Deleted,
-    /// It is deleted with a grace period of 0, so that it is gone at once.
+    /// Deletion with a grace period of 0: the pod is gone at once.
     Forced,
-    /// Its readiness probe fails: kubelet writes `Ready=False`.
+    /// A failed readiness probe: the kubelet writes `Ready=False`.
     NotReady,
-    /// Its container ends: kubelet writes that it has terminated, and `Ready=False`.
+    /// A terminated container: the kubelet writes that and `Ready=False`.
     Crashed,
 }
 
 impl Cause {
-    /// All of them.
+    /// All events.
     pub const ALL: [Self; 4] = [Self::Deleted, Self::Forced, Self::NotReady, Self::Crashed];
 
-    /// What happened to the leader.
+    /// Returns the name in the figures.
     pub fn title(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
@@ -37,8 +37,8 @@ impl Cause {
         }
     }
 
-    /// Lets it happen, and returns when the API server had acknowledged it.
-    pub async fn befall(self, pods: &Api<Pod>, name: &str) -> Result<Instant> {
+    /// Causes the event. Returns the time of the API server's acknowledgment.
+    pub async fn trigger(self, pods: &Api<Pod>, name: &str) -> Result<Instant> {
         match self {
             Self::Deleted => drop(pods.delete(name, &DeleteParams::default()).await?),
             Self::Forced => drop(pods.delete(name, &DeleteParams::default().grace_period(0)).await?),
@@ -54,8 +54,8 @@ impl Cause {
         Ok(Instant::now())
     }
 
-    /// Makes the pod well again, where it lives on.
-    pub async fn mend(self, pods: &Api<Pod>, name: &str) -> Result<()> {
+    /// Makes the pod healthy again, unless it was deleted.
+    pub async fn recover(self, pods: &Api<Pod>, name: &str) -> Result<()> {
         match self {
             Self::Deleted | Self::Forced => Ok(()),
             Self::NotReady => write(pods, name, conditions(true)).await,
@@ -68,7 +68,7 @@ impl Cause {
     }
 }
 
-/// What kubelet writes when the containers are ready, or not any more.
+/// Returns the status that the kubelet writes when containers become ready or unready.
 fn conditions(ready: bool) -> Value {
     let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let status = if ready { "True" } else { "False" };

@@ -1,4 +1,4 @@
-//! Electors without an operator: how long after the leader's end the lock names the next one.
+//! Electors without an operator: the time from the leader's end until the lock names the next one.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,17 +17,17 @@ use super::harness::figures::Spread;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether they take part.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two reads of a log.
+const POLL: Duration = Duration::from_millis(20);
 
-/// How many groups of three are measured at a time: they wait nearly all the time.
+/// Groups of three in parallel: they wait nearly always.
 const GROUPS: usize = 5;
 
-/// Three electors on a lock of their own: nothing is left of the round before.
+/// Three electors on a new lock.
 struct Group {
     subject: Subject,
     signal: &'static str,
-    /// Of those that are measured at a time.
+    /// Index among the parallel groups.
     number: usize,
     namespace: String,
     lock: String,
@@ -35,7 +35,7 @@ struct Group {
     kubeconfig: Kubeconfig,
 }
 
-/// From this signal to the leader until the Lease names another holder: so many rounds of several groups.
+/// Measures the time from the signal to the leader until the Lease names another holder, in `rounds` rounds of parallel groups.
 pub async fn measure(
     cluster: &Cluster,
     namespace: &str,
@@ -65,20 +65,20 @@ pub async fn measure(
 }
 
 impl Group {
-    /// How long the lock is without a leader that runs.
+    /// Returns the time during which the lock has no running leader.
     async fn fail_over(self, mut seen: Arrivals<Lease>) -> Result<Duration> {
-        // Whoever is first leads. Some choose their name themselves.
+        // The first elector leads. Some electors choose their own identity.
         let leader = self.start(0)?;
         let (_, first) = seen.first(|lease| !holder(lease).is_empty()).await?;
         let others = [self.start(1)?, self.start(2)?];
         let began = Instant::now();
         while !(others[0].knows_a_leader()? && others[1].knows_a_leader()?) {
             if began.elapsed() > DEADLINE {
-                return Err(format!("{}: nobody stands by", self.subject.title()).into());
+                return Err(format!("{}: no standby within the deadline", self.subject.title()).into());
             }
-            sleep(LOOK).await;
+            sleep(POLL).await;
         }
-        // Measured is from everywhere between two renewals alike: how long the others wait hangs on when the last one was.
+        // Spreads the signals evenly between two renewals, because the wait of the others depends on the last renewal.
         let renewed = first.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         seen.forget();
         seen.first(|lease| lease.spec.as_ref().is_some_and(|spec| spec.renew_time > renewed)).await?;

@@ -1,5 +1,5 @@
-//! The floor: what a client gets that does nothing but hear of the leader's end and write three times, the Lease, the pod that led
-//! and the pod that leads next, each after the other's answer. It keeps no promise; it is what any program needs for that.
+//! The floor: a plain client that watches for the leader's end and sends three writes, each after the answer to the one before: the
+//! Lease, the former leader and the next leader. Any program needs as much. It guarantees nothing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use super::harness::Result;
 use super::harness::arrivals::Arrivals;
 use super::harness::cluster::Cluster;
-use super::world::is_well;
+use super::world::is_healthy;
 
-/// The plain client. It ends when this is dropped.
+/// The plain client. Stops on drop.
 pub struct Floor(tokio::task::JoinHandle<()>);
 
 impl Floor {
-    /// Starts one in this namespace, with connections of its own.
+    /// Starts a client in this namespace, with its own connections.
     pub async fn start(cluster: &Cluster, namespace: &str) -> Result<Self> {
         let kubeconfig = kube::config::Kubeconfig::read_from(&cluster.kubeconfig)?;
         let client = Cluster::client(&kubeconfig).await?;
@@ -65,9 +65,9 @@ impl Plain {
                 }
                 watcher::Event::Init | watcher::Event::InitDone => {}
             }
-            let well = |name: &String| self.known.get(name).is_some_and(is_well);
-            if !self.leader.as_ref().is_some_and(well)
-                && let Some(next) = self.known.keys().find(|name| well(name)).cloned()
+            let healthy = |name: &String| self.known.get(name).is_some_and(is_healthy);
+            if !self.leader.as_ref().is_some_and(healthy)
+                && let Some(next) = self.known.keys().find(|name| healthy(name)).cloned()
             {
                 self.replace(next).await?;
             }
@@ -75,7 +75,7 @@ impl Plain {
         Ok(())
     }
 
-    /// The three writes. A pod that is known to be gone needs no fence.
+    /// Sends the three writes. A pod that is gone needs no fence.
     async fn replace(&mut self, next: String) -> Result<()> {
         self.lease.spec.get_or_insert_default().holder_identity = Some(next.clone());
         self.lease = self.leases.replace("web", &PostParams::default(), &self.lease).await?;
@@ -87,7 +87,7 @@ impl Plain {
         self.label(&next, json!("true")).await
     }
 
-    /// Writes to a pod. The watch tells later that it is gone, if it is.
+    /// Writes to a pod. Ignores a missing pod: the watch reports its deletion later.
     async fn label(&self, pod: &str, value: Value) -> Result<()> {
         let patch = json!({ "metadata": { "labels": { "leader": value } } });
         match self.pods.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await {
@@ -97,16 +97,16 @@ impl Plain {
     }
 }
 
-/// The latency of a watch, and three writes, while nothing else happens.
-pub struct Calm {
+/// Latency of a watch, and of three writes, on an idle cluster.
+pub struct IdleCluster {
     pods: Api<Pod>,
     leases: Api<Lease>,
     seen: Arrivals<Pod>,
     lease: Lease,
 }
 
-impl Calm {
-    /// For this namespace.
+impl IdleCluster {
+    /// Creates the measurement for this namespace.
     pub async fn new(cluster: &Cluster, namespace: &str) -> Result<Self> {
         let leases: Api<Lease> = cluster.api(namespace);
         let lease = serde_json::from_value(json!({ "metadata": { "name": "calm" }, "spec": {} }))?;
@@ -115,7 +115,8 @@ impl Calm {
         Ok(Self { pods: cluster.api(namespace), leases, seen, lease })
     }
 
-    /// From the acknowledgment of a write to its arrival on a watch, zero where the watch was first; and three writes.
+    /// Returns the time from the acknowledgment of a write to its arrival on a watch (0 if the watch was first), and the time of three
+    /// writes.
     pub async fn measure(&mut self, pod: &str) -> Result<(Duration, Duration)> {
         self.seen.forget();
         let mark = format!("{:?}", Instant::now());

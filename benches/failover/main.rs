@@ -1,9 +1,9 @@
-//! Failover: from what ends a leader until the Lease, the label, the EndpointSlice and the sidecar's answer name the next one.
+//! Failover: the time from the leader's end until the Lease, the label, the EndpointSlice and the sidecar name the next leader.
 //!
-//! `make bench ONLY=failover`, `RUNS=4` for a first look. Beside Podium's operator a plain client does the same work on pods of its own, turn by turn: it hears of the
-//! end by a watch and writes three times, because that is what the protocol cannot do without: compare-and-swap, fence, label. That is
-//! the floor, in the same situation: the control plane is busy replacing the pod then, and every write takes longer. Then
-//! electors without an operator, Podium's sidecar and client-go in programs that people run.
+//! `make bench ONLY=failover`; `RUNS=4` is quick. A plain client alternates with Podium's operator and does the same work on its own
+//! pods: it watches for the end and sends the three writes that the protocol needs, compare-and-swap, fence and label. That is the
+//! floor in the same situation: the control plane replaces the pod at that moment, and every write takes longer. Then follow electors
+//! without an operator: Podium's sidecar, and client-go in widely used programs.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -17,7 +17,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use cause::Cause;
-use floor::{Calm, Floor};
+use floor::{Floor, IdleCluster};
 use harness::Result;
 use harness::cluster::Cluster;
 use harness::elector::Subject;
@@ -25,7 +25,7 @@ use harness::figures::{Aim, Better, Figures, Spread, Unit, ratio};
 use harness::process::{PODIUM, Process, command};
 use world::{Owner, Reached, World};
 
-/// How often each cause is measured.
+/// Runs per cause.
 const RUNS: usize = 60;
 
 #[tokio::main]
@@ -35,12 +35,12 @@ async fn main() -> Result<()> {
     let runs = std::env::var("RUNS").ok().map_or(Ok(RUNS), |runs| runs.parse())?;
     let mut figures = Figures::new("failover");
     let deleted = operator(&cluster, Owner::Deployment, &Cause::ALL, runs, &mut figures).await?;
-    operator(&cluster, Owner::Nobody, &[Cause::Deleted], runs, &mut figures).await?;
+    operator(&cluster, Owner::None, &[Cause::Deleted], runs, &mut figures).await?;
     electors(&cluster, deleted, &mut figures).await?;
     Ok(figures.finish()?)
 }
 
-/// Podium's operator beside the plain client. Returns how long the first cause took to the Lease and to the label.
+/// Measures Podium's operator and the plain client. Returns the first cause's times to the Lease and to the label.
 async fn operator(
     cluster: &Cluster,
     owner: Owner,
@@ -60,16 +60,16 @@ async fn operator(
     let mut theirs = World::new(cluster, plain, owner, None).await?;
     let mut ours = World::new(cluster, elected, owner, Some(&address)).await?;
     ours.elect(cluster, elected).await?;
-    let mut calm = Calm::new(cluster, plain).await?;
+    let mut calm = IdleCluster::new(cluster, plain).await?;
     let mut first = None;
     for cause in causes {
         let (mut podium, mut floor, mut latency, mut writes) = (vec![], vec![], vec![], vec![]);
         for run in 0..=runs {
-            let leader = theirs.settled().await?;
-            ours.settled().await?;
+            let leader = theirs.wait_until_stable().await?;
+            ours.wait_until_stable().await?;
             let (watch, three) = calm.measure(&leader).await?;
             let reached = (ours.measure(*cause).await?, theirs.measure(*cause).await?);
-            ours.settled().await?;
+            ours.wait_until_stable().await?;
             // The first run opens connections.
             if run > 0 {
                 podium.push(reached.0);
@@ -78,15 +78,15 @@ async fn operator(
                 writes.push(three);
             }
         }
-        let pods = if owner == Owner::Nobody { " (of a pod that nobody replaces)" } else { "" };
+        let pods = if owner == Owner::None { " (of a pod that nobody replaces)" } else { "" };
         let end = format!("leader {}{pods}", cause.title());
-        let told = tell(&end, &podium, &floor, figures)?;
-        first = first.or(Some(told));
+        let reported = report(&end, &podium, &floor, figures)?;
+        first = first.or(Some(reported));
         if *cause == Cause::Deleted {
             let (latency, writes) = (spread(&latency)?, spread(&writes)?);
             figures.add_times(format!("plain client, nothing happens{pods}: latency of a watch"), latency);
             figures.add_times(format!("plain client, nothing happens{pods}: three writes"), writes);
-            let calm = ratio(told.1.median, latency.median + writes.median);
+            let calm = ratio(reported.1.median, latency.median + writes.median);
             let what = format!("{end}: label, median, to the sum of both while nothing happens");
             figures.add(what, calm, Unit::Ratio, Better::Lower, None);
         }
@@ -97,8 +97,8 @@ async fn operator(
     first.ok_or_else(|| "no causes".into())
 }
 
-/// Tells one cause. Returns how long it took to the Lease and to the label.
-fn tell(end: &str, podium: &[Reached], floor: &[Reached], figures: &mut Figures) -> Result<(Spread, Spread)> {
+/// Adds one cause to the figures. Returns its times to the Lease and to the label.
+fn report(end: &str, podium: &[Reached], floor: &[Reached], figures: &mut Figures) -> Result<(Spread, Spread)> {
     type Place = (&'static str, fn(&Reached) -> Option<Duration>);
     let places: [Place; 4] = [
         ("Lease", |reached| Some(reached.lease)),
@@ -125,7 +125,7 @@ fn tell(end: &str, podium: &[Reached], floor: &[Reached], figures: &mut Figures)
     Ok((to_lease, to_label.ok_or("no label was measured")?))
 }
 
-/// Those that elect by themselves. `deleted`: how long the operator takes to the Lease and to the label when its leader is deleted.
+/// Measures the electors. `deleted` has the operator's times to the Lease and to the label after a deletion.
 async fn electors(cluster: &Cluster, deleted: (Spread, Spread), figures: &mut Figures) -> Result<()> {
     let namespace = "bench-electors";
     cluster.namespace(namespace).await?;
@@ -143,7 +143,7 @@ async fn electors(cluster: &Cluster, deleted: (Spread, Spread), figures: &mut Fi
         figures.add_times(format!("{title}: leader killed: Lease"), killed);
         figures.add_times(format!("{title}: leader told to end, which releases: Lease"), released);
         if subject == Subject::ClientGo {
-            // client-go's has nothing but a Lease to tell by: like for like is the Lease, and the aim is for more, the label.
+            // client-go announces its leader by the Lease alone, so that ratio is like for like. The aim is for the later label.
             let aim = Some(Aim::AtLeast(500.0));
             for (place, deleted, aim) in [("Lease", deleted.0, None), ("label", deleted.1, aim)] {
                 let what = format!(
@@ -156,11 +156,11 @@ async fn electors(cluster: &Cluster, deleted: (Spread, Spread), figures: &mut Fi
     cluster.remove(namespace).await
 }
 
-/// An address of this machine on which nothing listens.
+/// Returns a free address of this machine.
 fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 fn spread(times: &[Duration]) -> Result<Spread> {
-    Spread::of(times).ok_or_else(|| "nothing was measured".into())
+    Spread::of(times).ok_or_else(|| "no measurements".into())
 }

@@ -1,4 +1,4 @@
-//! Three pods, the Service of their leader, and what a client sees of them.
+//! Three pods, the Service of their leader, and a client's observations of them.
 
 use std::time::{Duration, Instant};
 
@@ -15,34 +15,34 @@ use super::cause::Cause;
 use super::harness::Result;
 use super::harness::arrivals::Arrivals;
 use super::harness::cluster::Cluster;
-use super::harness::events::Told;
+use super::harness::events::LeaderEvents;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Whose the pods are.
+/// The owner of the pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A Deployment's: whatever happens to a pod, Kubernetes replaces it at once, on the same processors.
+    /// A Deployment, which replaces a lost pod at once, on the same processors.
     Deployment,
-    /// Nobody's: nothing else happens.
-    Nobody,
+    /// No controller replaces the pods.
+    None,
 }
 
-/// A namespace with three pods of which one leads.
+/// A namespace with three pods, one of which leads.
 pub struct World {
     pods: Api<Pod>,
     slices: Api<EndpointSlice>,
-    /// Where an Election serves: its status is waited for, too.
+    /// Set with an Election: its status must be stable, too.
     elections: Option<Api<Election>>,
     owner: Owner,
     seen_pods: Arrivals<Pod>,
     seen_slices: Arrivals<EndpointSlice>,
     seen_lease: Arrivals<Lease>,
-    told: Option<Told>,
+    leader_events: Option<LeaderEvents>,
     made: usize,
 }
 
-/// How long after the cause each of these knew the next leader.
+/// Times from the cause until each place named the next leader.
 #[derive(Clone, Copy, Debug)]
 pub struct Reached {
     pub lease: Duration,
@@ -52,7 +52,7 @@ pub struct Reached {
 }
 
 impl World {
-    /// Makes one, in a namespace that is there. `sidecar`: where one answers that follows it.
+    /// Creates the pods in an existing namespace. `sidecar` is the address of a sidecar that follows the Election.
     pub async fn new(cluster: &Cluster, namespace: &str, owner: Owner, sidecar: Option<&str>) -> Result<Self> {
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
@@ -69,7 +69,7 @@ impl World {
             cluster.apply::<Deployment>(namespace, deployment).await?;
         }
         let lease = watcher::Config::default().fields("metadata.name=web");
-        // One watch of each for all runs: a new one would measure how long it takes to begin.
+        // All runs share one watch of each kind, because a run with a new watch would measure its start.
         Ok(Self {
             pods: cluster.api(namespace),
             slices: cluster.api(namespace),
@@ -78,15 +78,15 @@ impl World {
             seen_pods: Arrivals::of(cluster.api(namespace), watcher::Config::default()),
             seen_slices: Arrivals::of(cluster.api(namespace), watcher::Config::default()),
             seen_lease: Arrivals::of(cluster.api(namespace), lease),
-            told: match sidecar {
-                Some(address) => Some(Told::by(address).await?),
+            leader_events: match sidecar {
+                Some(address) => Some(LeaderEvents::by(address).await?),
                 None => None,
             },
             made: 0,
         })
     }
 
-    /// Applies the Election of the pods.
+    /// Applies the Election.
     pub async fn elect(&mut self, cluster: &Cluster, namespace: &str) -> Result<()> {
         let election = json!({
             "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": "web" },
@@ -97,16 +97,16 @@ impl World {
         Ok(())
     }
 
-    /// Ends the leader, and measures when each of those who are told knew the next one. Waits before for rest, and mends after.
+    /// Ends the leader, and measures when each place named the next one. Waits for a stable state first, and recovers the pod.
     pub async fn measure(&mut self, cause: Cause) -> Result<Reached> {
-        let leader = self.settled().await?;
+        let leader = self.wait_until_stable().await?;
         self.seen_pods.forget();
         self.seen_slices.forget();
         self.seen_lease.forget();
-        if let Some(told) = &mut self.told {
-            told.forget();
+        if let Some(leader_events) = &mut self.leader_events {
+            leader_events.forget();
         }
-        let begun = cause.befall(&self.pods, &leader).await?;
+        let begun = cause.trigger(&self.pods, &leader).await?;
         let is_next = |name: &str| !name.is_empty() && name != leader;
         let holder = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
         let (lease, _) = self.seen_lease.first(|lease| is_next(&holder(lease).unwrap_or_default())).await?;
@@ -117,26 +117,26 @@ impl World {
             !targets.is_empty() && targets.iter().all(|target| is_next(target))
         };
         let (slice, _) = self.seen_slices.first(only_next).await?;
-        let sidecar = match &mut self.told {
-            Some(told) => Some(told.first(is_next).await?),
+        let sidecar = match &mut self.leader_events {
+            Some(leader_events) => Some(leader_events.first(is_next).await?),
             None => None,
         };
-        cause.mend(&self.pods, &leader).await?;
-        // The watch may be faster than the answer.
+        cause.recover(&self.pods, &leader).await?;
+        // The watch may be earlier than the answer.
         let after = |at: Instant| at.saturating_duration_since(begun);
         Ok(Reached { lease: after(lease), label: after(label), slice: after(slice), sidecar: sidecar.map(after) })
     }
 
-    /// Waits until three pods are ready, one is labelled, the EndpointSlice has it, and so has the Election. Returns its name.
-    pub async fn settled(&mut self) -> Result<String> {
+    /// Waits until three pods are ready, and label, EndpointSlice and Election agree on one of them. Returns its name.
+    pub async fn wait_until_stable(&mut self) -> Result<String> {
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
             let pods = self.pods.list(&Default::default()).await?.items;
             self.fill(pods.len()).await?;
             if let [one] = labelled(&pods).as_slice()
                 && pods.len() == 3
-                && pods.iter().all(is_well)
-                && self.is_told(one).await?
+                && pods.iter().all(is_healthy)
+                && self.is_announced(one).await?
             {
                 return Ok(one.clone());
             }
@@ -145,7 +145,7 @@ impl World {
         Err("no leader with an EndpointSlice within the deadline".into())
     }
 
-    async fn is_told(&self, leader: &str) -> Result<bool> {
+    async fn is_announced(&self, leader: &str) -> Result<bool> {
         let slices = self.slices.list(&Default::default()).await?.items;
         let served: Vec<String> = slices.iter().flat_map(targets).collect();
         let elected = match &self.elections {
@@ -158,12 +158,12 @@ impl World {
         Ok(elected && served == [leader])
     }
 
-    /// Makes the pods that nobody else makes.
-    async fn fill(&mut self, there: usize) -> Result<()> {
+    /// Creates missing pods if no controller does.
+    async fn fill(&mut self, existing: usize) -> Result<()> {
         if self.owner == Owner::Deployment {
             return Ok(());
         }
-        for _ in there..3 {
+        for _ in existing..3 {
             let name = format!("web-{}", self.made);
             self.made += 1;
             let pod = json!({ "metadata": { "name": name, "labels": { "app": "web" } }, "spec": pod_spec() });
@@ -173,8 +173,8 @@ impl World {
     }
 }
 
-/// Whether a pod may lead, as Kubernetes' own conditions say it.
-pub fn is_well(pod: &Pod) -> bool {
+/// Returns whether a pod is ready and not terminating.
+pub fn is_healthy(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
     ready && pod.metadata.deletion_timestamp.is_none()

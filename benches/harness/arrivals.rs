@@ -1,4 +1,4 @@
-//! What a watch delivers, and when.
+//! Objects from a watch, with their times of arrival.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -11,17 +11,17 @@ use tokio::sync::mpsc;
 
 use super::Result;
 
-/// How long anything that a benchmark waits for may take.
+/// Bound on every wait of a benchmark.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The objects that a watch delivers. One watch for all runs: a new one would measure how long it takes to begin.
+/// Objects from one watch. All runs share it, because a run with a new watch would measure its start.
 pub struct Arrivals<K>(mpsc::UnboundedReceiver<(Instant, K)>);
 
 impl<K> Arrivals<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    /// Begins to watch what `config` selects. The objects that are there arrive first.
+    /// Starts a watch of what `config` selects. Existing objects arrive first.
     pub fn of(api: Api<K>, config: watcher::Config) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -36,16 +36,16 @@ where
         Self(receiver)
     }
 
-    /// Forgets what arrived so far.
+    /// Drops everything that has arrived.
     pub fn forget(&mut self) {
         while self.0.try_recv().is_ok() {}
     }
 
-    /// The first object that fulfils the condition, and when it arrived.
-    pub async fn first(&mut self, fulfils: impl Fn(&K) -> bool) -> Result<(Instant, K)> {
+    /// Waits for the first object that satisfies the condition. Returns its time of arrival, too.
+    pub async fn first(&mut self, satisfies: impl Fn(&K) -> bool) -> Result<(Instant, K)> {
         let found = async {
             while let Some((arrived, object)) = self.0.recv().await {
-                if fulfils(&object) {
+                if satisfies(&object) {
                     return Ok((arrived, object));
                 }
             }

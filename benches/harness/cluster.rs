@@ -1,4 +1,4 @@
-//! The cluster that is measured on.
+//! The cluster under measurement.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -19,19 +19,19 @@ use tokio::time::timeout;
 
 use super::Result;
 
-/// How long a namespace with everything in it may take to go.
+/// Bound on the deletion of a namespace with its objects.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// A cluster that nobody else uses meanwhile.
+/// A cluster that runs nothing else meanwhile.
 pub struct Cluster {
-    /// Never tries again by itself: a request that failed is no measurement.
+    /// Never retries: a failed request is no measurement.
     pub client: Client,
-    /// For processes that are started.
+    /// Passed to the processes that benchmarks start.
     pub kubeconfig: PathBuf,
 }
 
 impl Cluster {
-    /// The one that `PODIUM_KUBECONFIG` names, as `benches/run` sets it.
+    /// Returns the cluster of `PODIUM_KUBECONFIG`, which `benches/run` sets.
     pub async fn from_env() -> Result<Self> {
         let kubeconfig = std::env::var_os("PODIUM_KUBECONFIG")
             .map(PathBuf::from)
@@ -40,14 +40,14 @@ impl Cluster {
         Ok(Self { client, kubeconfig })
     }
 
-    /// Another client, with connections of its own. Nothing waits on them: what is compared with Podium is no slower for its client.
+    /// Returns a client with its own connections, so that a peer of Podium is not slower because of its client.
     pub async fn client(kubeconfig: &Kubeconfig) -> Result<Client> {
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
         config.default_retry = false;
         Ok(Client::try_from(config)?)
     }
 
-    /// The objects of a kind in a namespace.
+    /// Returns the API of a kind in a namespace.
     pub fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -55,7 +55,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Applies Podium's resource definition, and waits until it is served.
+    /// Applies Podium's CRD and waits until it is established.
     pub async fn define(&self) -> Result<()> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let definition = Patch::Apply(custom_resource_definition());
@@ -65,7 +65,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a namespace, empty: what an earlier run left is removed first.
+    /// Creates an empty namespace. Removes the one of an earlier run first.
     pub async fn namespace(&self, name: &str) -> Result<()> {
         self.remove(name).await?;
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -74,7 +74,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Removes a namespace with everything in it, and waits until it is gone.
+    /// Deletes a namespace with its objects and waits until it is gone.
     pub async fn remove(&self, name: &str) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let Some(namespace) = namespaces.get_opt(name).await? else { return Ok(()) };
@@ -84,7 +84,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Applies an object from its manifest, which has its kind and name.
+    /// Applies an object from a manifest with kind and name.
     pub async fn apply<K>(&self, namespace: &str, manifest: Value) -> Result<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + Debug,

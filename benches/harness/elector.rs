@@ -1,6 +1,4 @@
-//! Processes that elect one among themselves, side by side: Podium's sidecar and client-go in programs that people run.
-//!
-//! Each stands for a pod.
+//! Electors as processes: Podium's sidecar, and client-go in widely used programs. Each process stands for a pod.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,36 +11,34 @@ use serde_json::json;
 use super::Result;
 use super::process::{PODIUM, Process, command};
 
-/// What elects, and with which durations: how long the others wait for a leader, how long it leads without an answer, and how often
-/// it renews.
+/// An elector with its lease duration, renew deadline and retry period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// Podium that follows: whoever else elects, on a Lease. No elector.
+    /// Podium as a follower of an Election. It elects nothing.
     Follow,
-    /// Podium in the place of SupportTools' elector, with the right to watch its Lease.
+    /// Podium as SupportTools' elector, with the permission to watch its Lease.
     Sidecar,
-    /// The same without that right, which the old one did not need.
-    Looking,
-    /// Podium as fast as it can be set.
+    /// The same without that permission, which the old elector did not need.
+    Polling,
+    /// Podium with its shortest durations.
     SidecarTuned,
-    /// Podium in the place of the contrib elector, which has no Leases: an annotation of Endpoints.
+    /// Podium as the contrib elector, which elects on an annotation of Endpoints.
     Contrib,
-    /// client-go at its defaults, which are those of Kubernetes' own components: three kube-schedulers for a scheduler name that no
-    /// pod has.
+    /// client-go at its defaults, those of Kubernetes' own components: three kube-schedulers with a scheduler name that no pod has.
     ClientGo,
-    /// The same as fast as client-go's validation lets it be; a Lease lasts whole seconds.
+    /// The same with the shortest durations that client-go's validation permits. A Lease lasts whole seconds.
     ClientGoTuned,
-    /// client-go's example program. Its durations are fixed.
+    /// client-go's example program, whose durations are fixed.
     Example,
 }
 
 impl Subject {
-    /// What it is called in the figures.
+    /// Returns the name in the figures.
     pub fn title(self) -> &'static str {
         match self {
             Self::Follow => "Podium's sidecar that follows an Election",
             Self::Sidecar => "Podium's sidecar, 15/10/2 s",
-            Self::Looking => "Podium's sidecar without the right to watch, 15/10/2 s",
+            Self::Polling => "Podium's sidecar without the right to watch, 15/10/2 s",
             Self::SidecarTuned => "Podium's sidecar, 1/0.5/0.25 s",
             Self::Contrib => "Podium's sidecar on Endpoints, 10/5/2.5 s",
             Self::ClientGo => "client-go (kube-scheduler), 15/10/2 s",
@@ -51,10 +47,10 @@ impl Subject {
         }
     }
 
-    /// How often its leader renews, if there is one.
+    /// Returns the leader's renewal period.
     pub fn retry_period(self) -> Duration {
         Duration::from_millis(match self {
-            Self::Follow | Self::Sidecar | Self::Looking | Self::ClientGo => 2_000,
+            Self::Follow | Self::Sidecar | Self::Polling | Self::ClientGo => 2_000,
             Self::SidecarTuned => 250,
             Self::Contrib => 2_500,
             Self::ClientGoTuned => 200,
@@ -62,7 +58,7 @@ impl Subject {
         })
     }
 
-    /// The command for an elector of this name on this lock. Files that it needs are written into `directory`.
+    /// Returns the command of an elector with this name and lock. Writes its files into `directory`.
     fn command(self, identity: &str, namespace: &str, lock: &str, directory: &Path, kubeconfig: &Path) -> Result<Command> {
         let mut command = match self {
             Self::Example => command(binaries()?.join("leader-election")),
@@ -78,7 +74,7 @@ impl Subject {
             Self::ClientGoTuned => {
                 scheduler(&mut command, ["1s", "800ms", "200ms"], namespace, lock, kubeconfig)?;
             }
-            Self::Sidecar | Self::Looking => {
+            Self::Sidecar | Self::Polling => {
                 command.env("LEASE_NAME", lock).env("NAMESPACE", namespace).env("PODIUM_HTTP", "127.0.0.1:0");
                 command.env("PODIUM_FILE", directory.join(identity));
             }
@@ -100,7 +96,7 @@ impl Subject {
     }
 }
 
-/// kube-scheduler says these things in a file.
+/// Adds the options of a kube-scheduler, which reads them from a file.
 fn scheduler(
     command: &mut Command,
     [lease, renew, retry]: [&str; 3],
@@ -117,21 +113,21 @@ fn scheduler(
         },
         "profiles": [{ "schedulerName": "bench" }],
     });
-    // Each has a kubeconfig of its own, and so a file.
+    // Each elector has its own kubeconfig, and so its own file.
     let path = kubeconfig.with_extension("scheduler");
     std::fs::write(&path, configuration.to_string())?;
     command.arg("--config").arg(path).args(["--secure-port=0", "-v=4"]);
     Ok(())
 }
 
-/// An elector that runs. Killed on drop.
+/// A running elector. Killed on drop.
 pub struct Elector {
     pub process: Process,
     log: PathBuf,
 }
 
 impl Elector {
-    /// Starts one of this name on this lock. What it says, and the files that it needs, are in `directory`.
+    /// Starts an elector with this name and lock. Its log and its files are in `directory`.
     pub fn start(
         subject: Subject,
         identity: &str,
@@ -146,16 +142,16 @@ impl Elector {
         Ok(Self { process: Process::spawn(command.stderr(File::create(&log)?))?, log })
     }
 
-    /// Whether it says that it knows who leads, and so takes part.
+    /// Returns whether its log names a leader, so that it takes part.
     pub fn knows_a_leader(&self) -> Result<bool> {
-        let said = std::fs::read_to_string(&self.log)?;
-        let podium = said.split("the leader leader=\"").skip(1).any(|name| !name.starts_with('"'));
-        // client-go's words, in its fourth degree of detail: of those that stand by, and of the one that leads.
-        Ok(podium || said.contains("held by") || said.contains("uccessfully acquired lease"))
+        let log = std::fs::read_to_string(&self.log)?;
+        let podium = log.split("the leader leader=\"").skip(1).any(|name| !name.starts_with('"'));
+        // client-go's messages at verbosity 4, on standbys and on the leader.
+        Ok(podium || log.contains("held by") || log.contains("uccessfully acquired lease"))
     }
 }
 
-/// Where the binaries of the local cluster are.
+/// Returns the directory of the local cluster's binaries.
 fn binaries() -> Result<PathBuf> {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/build")).output()?;
     if !output.status.success() {

@@ -1,4 +1,4 @@
-//! What a sidecar tells by `/events`, and when.
+//! Leader names from a sidecar's `/events`, with their times of arrival.
 
 use std::time::{Duration, Instant};
 
@@ -11,18 +11,18 @@ use tokio::time::timeout;
 
 use super::Result;
 
-/// How long anything that a benchmark waits for may take.
+/// Bound on every wait of a benchmark.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The names that a sidecar tells, each when it arrived.
-pub struct Told(mpsc::UnboundedReceiver<(Instant, String)>);
+/// Leader names that a sidecar sends, with their times of arrival.
+pub struct LeaderEvents(mpsc::UnboundedReceiver<(Instant, String)>);
 
-impl Told {
-    /// Listens to the sidecar at this address; waits until it answers.
+impl LeaderEvents {
+    /// Connects to the sidecar at this address. Waits until it listens.
     pub async fn by(address: &str) -> Result<Self> {
         let connected = async {
             loop {
-                // It may just have been started.
+                // It may not listen yet.
                 match TcpStream::connect(address).await {
                     Ok(stream) => return stream,
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -44,26 +44,26 @@ impl Told {
         Ok(Self(receiver))
     }
 
-    /// Forgets what was told so far.
+    /// Drops everything that has arrived.
     pub fn forget(&mut self) {
         while self.0.try_recv().is_ok() {}
     }
 
-    /// When it first told a name that fulfils this.
-    pub async fn first(&mut self, fulfils: impl Fn(&str) -> bool) -> Result<Instant> {
+    /// Waits for the first name that satisfies the condition. Returns its time of arrival.
+    pub async fn first(&mut self, satisfies: impl Fn(&str) -> bool) -> Result<Instant> {
         let found = async {
             while let Some((arrived, name)) = self.0.recv().await {
-                if fulfils(&name) {
+                if satisfies(&name) {
                     return Ok(arrived);
                 }
             }
-            Err("the sidecar does not answer any more".into())
+            Err("the sidecar closed /events".into())
         };
         timeout(DEADLINE, found).await?
     }
 }
 
-/// The name in the next event. Nothing at the end of the connection.
+/// Returns the name in the next event, or `None` at the end of the connection.
 async fn next_name(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> Option<String> {
     while let Ok(Some(line)) = lines.next_line().await {
         let Some(data) = line.strip_prefix("data: ") else { continue };

@@ -1,14 +1,14 @@
-//! What a benchmark found: printed for people, and handed on to `benches/run` as lines for `benches/report.rs`.
+//! Results of a benchmark: printed, and written as lines that `benches/run` passes to `benches/report.rs`.
 
 use std::io::Write;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What a value is counted in.
+/// The unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
-    /// So many times something that was measured in the same run.
+    /// Relative to another measurement of the same run.
     Ratio,
     /// Pieces: writes, requests, pods.
     Count,
@@ -23,7 +23,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// As it is printed, after a space.
+    /// Returns the printed symbol.
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Ratio => "×",
@@ -39,9 +39,8 @@ impl Unit {
         }
     }
 
-    /// Whether another machine, or this one on another day, gives another value for the same program. Such values are told, and
-    /// never judged.
-    pub fn is_of_the_machine(self) -> bool {
+    /// Returns whether the same program gives other values on another machine or day. Such values are reported and never judged.
+    pub fn depends_on_machine(self) -> bool {
         match self {
             Self::Microseconds | Self::Milliseconds | Self::Seconds | Self::PerSecond => true,
             Self::Ratio | Self::Count | Self::Bytes | Self::MiB | Self::PerMinute | Self::Percent => false,
@@ -49,16 +48,16 @@ impl Unit {
     }
 }
 
-/// Which direction is the good one.
+/// The direction of an improvement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Better {
     Lower,
     Higher,
-    /// Neither: it says how the others came about.
+    /// Context for other values.
     Neither,
 }
 
-/// What a value should be.
+/// The target of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Aim {
     AtMost(f64),
@@ -66,7 +65,7 @@ pub enum Aim {
 }
 
 impl Aim {
-    /// Whether the value is what it should be.
+    /// Returns whether the value meets the target.
     pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtMost(most) => value <= most,
@@ -78,7 +77,7 @@ impl Aim {
 /// One value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What was measured, in words; unique in its benchmark, because comparisons find it by them.
+    /// The measurement in words. Unique in its benchmark, because comparisons use it as key.
     pub what: String,
     pub value: f64,
     pub unit: Unit,
@@ -86,25 +85,25 @@ pub struct Figure {
     pub aim: Option<Aim>,
 }
 
-/// How often something was measured, and how long it took.
+/// Durations of one operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Times {
     pub what: String,
     pub spread: Spread,
 }
 
-/// What a set of durations comes to.
+/// A summary of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
     pub median: Duration,
-    /// The 99th percentile by nearest rank: of fewer than 100 it is the worst.
+    /// The 99th percentile by nearest rank. Of fewer than 100 it is the worst.
     pub p99: Duration,
     pub worst: Duration,
     pub number: usize,
 }
 
 impl Spread {
-    /// What these come to; nothing of nothing.
+    /// Returns the summary, or `None` without durations.
     pub fn of(durations: &[Duration]) -> Option<Self> {
         let mut sorted = durations.to_vec();
         sorted.sort();
@@ -117,18 +116,18 @@ impl Spread {
     }
 }
 
-/// The percentile of a sorted set by nearest rank: the least of them that so many of a hundred do not exceed.
+/// Returns the percentile of a sorted set by nearest rank: the least value that `percent` % of the values do not exceed.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }
 
-/// How many times `floor` this is.
+/// Returns `duration` as a multiple of `floor`.
 pub fn ratio(duration: Duration, floor: Duration) -> f64 {
     duration.as_secs_f64() / floor.as_secs_f64()
 }
 
-/// A line of the file that `$PODIUM_FIGURES` names: one value of one benchmark, as JSON.
+/// A line of the file `$PODIUM_FIGURES`: one value of one benchmark, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     pub bench: String,
@@ -136,7 +135,7 @@ pub struct Line {
     pub found: Found,
 }
 
-/// What a line says.
+/// The value of a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Found {
@@ -144,27 +143,27 @@ pub enum Found {
     Times(Times),
 }
 
-/// What one benchmark found, in the order in which it was found.
-#[must_use = "figures are told by finish"]
+/// The results of one benchmark, in order.
+#[must_use = "finish writes the figures"]
 pub struct Figures {
     bench: &'static str,
     found: Vec<Found>,
 }
 
 impl Figures {
-    /// For the benchmark of this name: that of its file, and of its section in docs/benchmarks.md.
+    /// Returns an empty set. The benchmark has the name of its file and of its section in docs/benchmarks.md.
     pub fn new(bench: &'static str) -> Self {
         Self { bench, found: Vec::new() }
     }
 
-    /// Adds a value. It is printed at once: a benchmark that fails later has said what it knew.
+    /// Adds a value and prints it at once, so that a benchmark that fails later has printed its results.
     pub fn add(&mut self, what: impl Into<String>, value: f64, unit: Unit, better: Better, aim: Option<Aim>) {
         let figure = Figure { what: what.into(), value, unit, better, aim };
-        println!("  {:60} {:>12}  {}", figure.what, measure(value, unit), aimed(&figure));
+        println!("  {:60} {:>12}  {}", figure.what, measure(value, unit), format_aim(&figure));
         self.found.push(Found::Figure(figure));
     }
 
-    /// Adds how long something took. Told, never judged: judged are ratios, by [`Self::add`].
+    /// Adds durations. They are reported and never judged. Ratios are judged, see [`Self::add`].
     pub fn add_times(&mut self, what: impl Into<String>, spread: Spread) {
         let what = what.into();
         let Spread { median, p99, worst, number } = spread;
@@ -172,7 +171,7 @@ impl Figures {
         self.found.push(Found::Times(Times { what, spread }));
     }
 
-    /// Appends everything to the file that `$PODIUM_FIGURES` names, if it does.
+    /// Appends all results to the file `$PODIUM_FIGURES`, if it is set.
     pub fn finish(self) -> std::io::Result<()> {
         let Some(path) = std::env::var_os("PODIUM_FIGURES") else { return Ok(()) };
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
@@ -184,8 +183,8 @@ impl Figures {
     }
 }
 
-/// What a figure should have been, and whether it is.
-pub fn aimed(figure: &Figure) -> String {
+/// Returns the target of a figure, and whether the figure misses it.
+pub fn format_aim(figure: &Figure) -> String {
     let (sign, value) = match figure.aim {
         None => return String::new(),
         Some(Aim::AtMost(most)) => ("≤", most),
@@ -195,12 +194,12 @@ pub fn aimed(figure: &Figure) -> String {
     format!("{sign} {}{}", measure(value, figure.unit), if met { "" } else { ": missed" })
 }
 
-/// A value with its unit, with three digits that say something.
+/// Formats a value with its unit and three significant digits.
 pub fn measure(value: f64, unit: Unit) -> String {
     format!("{} {}", digits(value), unit.symbol()).trim_end().to_owned()
 }
 
-/// A duration in the unit that suits it.
+/// Formats a duration in a unit that fits its size.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {

@@ -1,4 +1,4 @@
-//! What the benchmarks share: each has it by `mod harness;`, or by a `#[path]` to it.
+//! Shared code of the benchmarks. Each includes it by `mod harness;` or by a `#[path]`.
 #![allow(dead_code, unused_imports, reason = "each benchmark uses a part of it")]
 
 pub mod arrivals;
@@ -11,5 +11,5 @@ pub mod process;
 #[path = "../../tests/e2e/harness/proxy.rs"]
 pub mod proxy;
 
-/// A benchmark ends at the first thing that goes wrong, and says it.
+/// A benchmark ends at its first error and prints it.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,17 +1,17 @@
-//! docs/benchmarks.md: its measured parts are written anew, and compared with what was measured before.
+//! Updates the measured parts of docs/benchmarks.md, and compares new results with them.
 //!
-//! A measured part is what stands between `<!-- measured: NAME -->` and `<!-- end -->`. The rest of the page is its authors'.
+//! A measured part stands between `<!-- measured: NAME -->` and `<!-- end -->`. The rest of the page does not change.
 
 use std::time::Duration;
 
-use crate::figures::{Better, Figure, Found, Line, Times, Unit, aimed, duration, measure};
+use crate::figures::{Better, Figure, Found, Line, Times, Unit, duration, format_aim, measure};
 
-/// By how much a value may be worse than the one in the page before it is listed. Two runs of the same program differ by less,
-/// mostly: their medians, not their worst.
+/// Values that are worse than the page by no more than this share are not listed. The medians of two runs of the same program
+/// mostly differ by less.
 pub const TOLERANCE: f64 = 0.25;
 
-/// The page with the part of each benchmark that was run replaced; `how` says on what machine, when, and of what.
-pub fn renewed(page: &str, lines: &[Line], how: &str) -> Result<String, String> {
+/// Returns the page with new parts of the benchmarks that ran. `how` names machine, date and commit.
+pub fn updated(page: &str, lines: &[Line], how: &str) -> Result<String, String> {
     let mut page = page.to_owned();
     for bench in benches(lines) {
         let (before, rest) = around(&page, bench)?;
@@ -20,9 +20,9 @@ pub fn renewed(page: &str, lines: &[Line], how: &str) -> Result<String, String> 
     Ok(page)
 }
 
-/// What is worse than in the page by more than the tolerance, what misses its aim, and what the page has and this run has not.
-pub fn compared(page: &str, lines: &[Line]) -> Result<Vec<String>, String> {
-    let mut told = Vec::new();
+/// Lists values that are worse than the page by more than the tolerance, missed targets, and values that only the page has.
+pub fn regressions(page: &str, lines: &[Line]) -> Result<Vec<String>, String> {
+    let mut listed = Vec::new();
     for bench in benches(lines) {
         let (before, rest) = around(page, bench)?;
         let measured = &page[before.len()..page.len() - rest.len()];
@@ -30,34 +30,34 @@ pub fn compared(page: &str, lines: &[Line]) -> Result<Vec<String>, String> {
         let found = of(lines, bench);
         for (what, _) in &rows {
             if !found.iter().any(|found| name(found) == *what) {
-                told.push(format!("{bench}: {what}: not measured any more"));
+                listed.push(format!("{bench}: {what}: missing in this run"));
             }
         }
         for found in found {
             let before = rows.iter().find(|(what, _)| *what == name(found)).map(|(_, value)| *value);
-            told.extend(judged(found, before).map(|sentence| format!("{bench}: {}: {sentence}", name(found))));
+            listed.extend(regression(found, before).map(|sentence| format!("{bench}: {}: {sentence}", name(found))));
         }
     }
-    Ok(told)
+    Ok(listed)
 }
 
-fn judged(found: &Found, before: Option<f64>) -> Option<String> {
+fn regression(found: &Found, before: Option<f64>) -> Option<String> {
     match found {
         Found::Figure(figure) => {
             let missed = figure.aim.is_some_and(|aim| !aim.is_met(figure.value));
             let worse = before.filter(|before| is_worse(*before, figure.value, figure.better));
-            let machine = if figure.unit.is_of_the_machine() { " (no judgement: the machine's)" } else { "" };
+            let machine = if figure.unit.depends_on_machine() { " (depends on the machine, not judged)" } else { "" };
             let now = measure(figure.value, figure.unit);
             match (worse, missed) {
                 (Some(before), _) => Some(format!("{}, was {}{machine}", now, measure(before, figure.unit))),
-                (None, true) => Some(format!("{now}, aim {}", aimed(figure))),
+                (None, true) => Some(format!("{now}, aim {}", format_aim(figure))),
                 (None, false) => None,
             }
         }
         Found::Times(Times { spread, .. }) => {
             let before = before.filter(|before| is_worse(*before, spread.median.as_secs_f64(), Better::Lower))?;
             let was = duration(Duration::from_secs_f64(before));
-            Some(format!("median {}, was {was} (no judgement: the machine's)", duration(spread.median)))
+            Some(format!("median {}, was {was} (depends on the machine, not judged)", duration(spread.median)))
         }
     }
 }
@@ -70,7 +70,7 @@ fn is_worse(before: f64, now: f64, better: Better) -> bool {
     }
 }
 
-/// The names of the benchmarks, in the order of the lines.
+/// Returns the names of the benchmarks, in the order of the lines.
 fn benches(lines: &[Line]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for line in lines {
@@ -92,7 +92,7 @@ fn name(found: &Found) -> &str {
     }
 }
 
-/// The page up to the end of the part's first mark, and from its second mark on.
+/// Splits the page after the part's first mark and before its second.
 fn around<'a>(page: &'a str, bench: &str) -> Result<(&'a str, &'a str), String> {
     let (begin, end) = (format!("<!-- measured: {bench} -->"), "<!-- end -->");
     let from = page.find(&begin).ok_or(format!("docs/benchmarks.md has no line {begin}"))? + begin.len();
@@ -110,7 +110,7 @@ fn part(found: &[&Found], how: &str) -> String {
         part += "\n| figure | measured | aim |\n|---|---|---|\n";
     }
     for figure in figures {
-        part += &format!("| {} | {} | {} |\n", figure.what, measure(figure.value, figure.unit), aimed(figure));
+        part += &format!("| {} | {} | {} |\n", figure.what, measure(figure.value, figure.unit), format_aim(figure));
     }
     if !times.is_empty() {
         part += "\n| interval | median | 99th percentile | worst | of |\n|---|---|---|---|---|\n";
@@ -122,7 +122,7 @@ fn part(found: &[&Found], how: &str) -> String {
     part
 }
 
-/// What a row of the page says first: its name and value. Durations of the tables of times are in seconds.
+/// Returns name and value of a table row. Durations of the tables of times are in seconds.
 fn row(line: &str) -> Option<(&str, f64)> {
     let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
     let (what, value) = (*cells.first()?, *cells.get(1)?);

@@ -1,4 +1,4 @@
-//! The controller that is measured, and what it says of itself.
+//! The controller under measurement, and its metrics.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,20 +10,20 @@ use crate::harness::Result;
 use crate::harness::cluster::Cluster;
 use crate::harness::process::Process;
 
-/// How long a controller may take until it is ready, or has elected everybody.
+/// Bound on the time until a controller is ready, or has elected all leaders.
 const DEADLINE: Duration = Duration::from_secs(900);
 
-/// One `podium controller`.
+/// A running `podium controller`.
 pub struct Controller {
-    /// Its process.
+    /// The process.
     pub process: Process,
-    /// From its start until it said that it was ready.
+    /// Time from its start until it was ready.
     pub ready_after: Duration,
     address: SocketAddr,
 }
 
 impl Controller {
-    /// Starts it for these namespaces, or for all, and waits until it is ready.
+    /// Starts the controller for these namespaces, or for all if empty. Waits until it is ready.
     pub async fn start(cluster: &Cluster, namespaces: &[&str]) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut arguments = vec!["--leader-elect=false".to_owned(), "--http".into(), address.to_string()];
@@ -43,13 +43,13 @@ impl Controller {
         Ok(controller)
     }
 
-    /// Waits until so many Elections have a leader, and it has nothing left to do.
-    pub async fn settled(&self, led: usize) -> Result<()> {
+    /// Waits until this number of Elections have a leader and the queue is empty.
+    pub async fn wait_until_stable(&self, led: usize) -> Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < DEADLINE {
-            let told = self.told()?;
-            let elections = sum(&told, "podium_elections", |labels| labels.get("state") == Some("led"));
-            if elections as usize == led && sum(&told, "podium_queue_depth", |_| true) == 0.0 {
+            let scrape = self.scrape()?;
+            let elections = sum(&scrape, "podium_elections", |labels| labels.get("state") == Some("led"));
+            if elections as usize == led && sum(&scrape, "podium_queue_depth", |_| true) == 0.0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -57,11 +57,11 @@ impl Controller {
         Err(format!("not {led} Elections had a leader within the deadline").into())
     }
 
-    /// How many requests it has sent so far besides watches. It has no Lease of its own here.
+    /// Returns the requests so far, except watches. The controller has no Lease of its own here.
     pub fn requests(&self) -> Result<Requests> {
-        let told = self.told()?;
+        let scrape = self.scrape()?;
         let of = |writes: bool| {
-            sum(&told, "podium_api_requests_total", |labels| {
+            sum(&scrape, "podium_api_requests_total", |labels| {
                 let verb = labels.get("verb").unwrap_or_default();
                 verb != "watch" && matches!(verb, "create" | "update" | "patch" | "delete") == writes
             })
@@ -69,7 +69,7 @@ impl Controller {
         Ok(Requests { reads: of(false), writes: of(true) })
     }
 
-    fn told(&self) -> Result<Scrape> {
+    fn scrape(&self) -> Result<Scrape> {
         let answer = self.get("/metrics")?;
         let body = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?.1;
         Ok(Scrape::parse(body.lines().map(|line| Ok(line.to_owned())))?)
@@ -84,15 +84,15 @@ impl Controller {
     }
 }
 
-/// Requests besides watches.
+/// Requests, except watches.
 #[derive(Clone, Copy, Debug)]
 pub struct Requests {
     pub reads: f64,
     pub writes: f64,
 }
 
-fn sum(told: &Scrape, metric: &str, of: impl Fn(&prometheus_parse::Labels) -> bool) -> f64 {
-    let samples = told.samples.iter().filter(|sample| sample.metric == metric && of(&sample.labels));
+fn sum(scrape: &Scrape, metric: &str, of: impl Fn(&prometheus_parse::Labels) -> bool) -> f64 {
+    let samples = scrape.samples.iter().filter(|sample| sample.metric == metric && of(&sample.labels));
     let values = samples.map(|sample| match sample.value {
         Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => value,
         Value::Histogram(_) | Value::Summary(_) => 0.0,

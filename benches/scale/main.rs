@@ -1,7 +1,7 @@
-//! Many Elections: what they cost at rest, how fast they begin, what a storm of failovers does, and how all of that grows.
+//! Many Elections: their cost at rest, the rate of initial elections, a storm of failovers, and the growth of all of these.
 //!
-//! `make bench ONLY=scale`: 10,000 Elections with three pods each on kwok's nodes, most of twenty minutes; `ELECTIONS=1000` for a
-//! first look. Rates are compared with those of a plain client that sends the same writes with the same concurrency in the same run.
+//! `make bench ONLY=scale` runs 10,000 Elections with three pods each on kwok's nodes, for about twenty minutes; `ELECTIONS=1000` is
+//! quick. A plain client sends the same writes in the same run, for comparison.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -23,9 +23,9 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use storm::{Leaders, leaders, three_writes};
-use world::{Layout, PODS, at_once};
+use world::{Layout, PODS, concurrently};
 
-/// How long a controller at rest is looked at.
+/// Duration of a measurement at rest.
 const REST: Duration = Duration::from_secs(60);
 
 #[tokio::main]
@@ -47,7 +47,7 @@ async fn main() -> Result<()> {
     let rate = |elections: usize, took: Duration| elections as f64 / took.as_secs_f64();
     let given = rate(worlds.plain.elections(), plain);
     figures.add("cold start: Elections by a plain client's writes", given, Unit::PerSecond, Better::Neither, None);
-    // Gone before the controller begins, which would try to serve them until they are.
+    // The controller would serve these until they are gone.
     for namespace in worlds.plain.namespace_names() {
         cluster.remove(&namespace).await?;
     }
@@ -55,16 +55,16 @@ async fn main() -> Result<()> {
     cold_start(&cluster, worlds, given, &mut figures).await?;
     restart(&cluster, worlds, &mut figures).await?;
     storm(&cluster, worlds, &mut figures).await?;
-    strangers(&cluster, worlds, &mut figures).await?;
+    unrelated_pods(&cluster, worlds, &mut figures).await?;
     let namespaces = worlds.all().into_iter().skip(1).flat_map(Layout::namespace_names);
-    world::remove(client, namespaces.chain([STRANGERS.to_owned()])).await?;
+    world::remove(client, namespaces.chain([UNRELATED.to_owned()])).await?;
     Ok(figures.finish()?)
 }
 
-/// Where the Elections are. What grows within a namespace is seen by the first three, what grows across them by all.
+/// Placement of the Elections. Single namespaces of several sizes show growth within a namespace, all of them growth across.
 #[derive(Clone, Copy)]
 struct Worlds {
-    /// For the plain client alone.
+    /// For the plain client only.
     plain: Layout,
     one: Layout,
     hundred: Layout,
@@ -89,18 +89,18 @@ impl Worlds {
         [self.plain, self.one, self.hundred, self.thousand, self.rest]
     }
 
-    /// How many Elections the controller has to do with.
+    /// Returns the number of Elections that the controller serves.
     fn elections(self) -> usize {
         self.all().iter().skip(1).map(Layout::elections).sum()
     }
 }
 
-/// From nobody elected to all elected.
+/// Measures the initial election of all leaders.
 async fn cold_start(cluster: &Cluster, worlds: Worlds, given: f64, figures: &mut Figures) -> Result<()> {
     let all = worlds.elections();
     let begun = Instant::now();
     let controller = Controller::start(cluster, &[]).await?;
-    controller.settled(all).await?;
+    controller.wait_until_stable(all).await?;
     let rate = all as f64 / begun.elapsed().as_secs_f64();
     figures.add("cold start: Elections by Podium", rate, Unit::PerSecond, Better::Higher, None);
     let aim = Some(Aim::AtLeast(0.75));
@@ -110,7 +110,7 @@ async fn cold_start(cluster: &Cluster, worlds: Worlds, given: f64, figures: &mut
     at_rest(&controller, &format!("{all} Elections, after a cold start"), figures).await
 }
 
-/// Over a world that is as it should be: nothing is to be done.
+/// Measures restarts over a correct state, which needs no writes.
 async fn restart(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Result<()> {
     let sizes = [(worlds.elections(), None), (worlds.thousand.elections(), Some(worlds.thousand)), (1, Some(worlds.one))];
     let mut memories = Vec::new();
@@ -118,7 +118,7 @@ async fn restart(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Re
         let namespaces: Vec<String> = only.into_iter().flat_map(Layout::namespace_names).collect();
         let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
         let controller = Controller::start(cluster, &namespaces).await?;
-        controller.settled(elections).await?;
+        controller.wait_until_stable(elections).await?;
         let name = format!("{elections} Elections");
         let ready = controller.ready_after.as_secs_f64();
         figures.add(format!("{name}: restart, ready after"), ready, Unit::Seconds, Better::Lower, None);
@@ -133,7 +133,7 @@ async fn restart(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Re
     Ok(())
 }
 
-/// What is asked for and used while nothing happens.
+/// Measures requests, processor time and memory at rest.
 async fn at_rest(controller: &Controller, name: &str, figures: &mut Figures) -> Result<()> {
     let before = (controller.requests()?, controller.process.processor_time()?);
     tokio::time::sleep(REST).await;
@@ -151,12 +151,12 @@ async fn at_rest(controller: &Controller, name: &str, figures: &mut Figures) -> 
     Ok(())
 }
 
-/// The processor time for one event of a pod that changes nothing: parsing, the caches, the indices.
+/// Measures the processor time of a pod event without news: parsing, caches, indices.
 async fn per_event(cluster: &Cluster, controller: &Controller, of: Layout, name: &str, figures: &mut Figures) -> Result<()> {
     const EVENTS: usize = 2_000;
     let names: Vec<_> = of.names().take(100).collect();
     let before = controller.process.processor_time()?;
-    at_once((0..EVENTS).collect(), |event: usize| {
+    concurrently((0..EVENTS).collect(), |event: usize| {
         let (namespace, election) = names[event % names.len()].clone();
         async move {
             let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
@@ -172,15 +172,15 @@ async fn per_event(cluster: &Cluster, controller: &Controller, of: Layout, name:
     Ok(())
 }
 
-/// A tenth of all leaders deleted at the same moment, and single ones of other namespaces before and meanwhile.
+/// Deletes a tenth of all leaders at once, and single leaders of another namespace before and meanwhile.
 async fn storm(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Result<()> {
     let client = &cluster.client;
     let controller = Controller::start(cluster, &[]).await?;
-    controller.settled(worlds.elections()).await?;
+    controller.wait_until_stable(worlds.elections()).await?;
     let (lone, many) = (worlds.hundred, worlds.thousand);
     let mut single = Leaders::of(client, &lone.namespace(0));
     let mut all = Leaders::of(client, &many.namespace(0));
-    // Half of them before, half of them meanwhile.
+    // Half of the single leaders before the storm, half meanwhile.
     let singles: Vec<_> = leaders(client, lone).await?.into_iter().collect();
     let (before, during) = singles.split_at(singles.len() / 2);
     let (mut calm, mut calm_floor) = (Vec::new(), Vec::new());
@@ -234,19 +234,19 @@ async fn storm(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Resu
     Ok(())
 }
 
-const STRANGERS: &str = "bench-strangers";
+const UNRELATED: &str = "bench-unrelated";
 
-/// Pods that belong to no Election, a hundred for each that does.
-async fn strangers(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Result<()> {
+/// Measures the cost of pods that belong to no Election, 99 for each that does.
+async fn unrelated_pods(cluster: &Cluster, worlds: Worlds, figures: &mut Figures) -> Result<()> {
     let number = worlds.hundred.elections() * PODS * 99;
     let few = worlds.hundred.namespace(0);
     let without = Controller::start(cluster, &[&few]).await?;
-    without.settled(worlds.hundred.elections()).await?;
+    without.wait_until_stable(worlds.hundred.elections()).await?;
     let before = without.process.memory()?.resident;
     drop(without);
-    world::create_strangers(&cluster.client, STRANGERS, number).await?;
-    let with = Controller::start(cluster, &[&few, STRANGERS]).await?;
-    with.settled(worlds.hundred.elections()).await?;
+    world::create_unrelated_pods(&cluster.client, UNRELATED, number).await?;
+    let with = Controller::start(cluster, &[&few, UNRELATED]).await?;
+    with.wait_until_stable(worlds.hundred.elections()).await?;
     let name = format!("{number} pods of which 1 % belong to Elections");
     let ready = with.ready_after.as_secs_f64();
     figures.add(format!("{name}: ready after"), ready, Unit::Seconds, Better::Lower, None);

@@ -1,4 +1,4 @@
-//! The same writes by a plain client: what the API server gives.
+//! The same writes by a plain client: the API server's limit.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use podium::api::Election;
 use serde_json::json;
 
 use crate::harness::Result;
-use crate::world::{Layout, at_once};
+use crate::world::{Layout, concurrently};
 
-/// Writes for every Election of the layout what a first term takes: the Lease twice, both followers' fences side by side, the
-/// label, the status, an Event. As many Elections at a time as the controller works on. Returns how long all of it took.
+/// Sends the writes of a first term for every Election of the layout: the Lease twice, both followers' fences in parallel, the
+/// label, the status, an Event. Returns the total time.
 pub async fn elect_all(client: &Client, layout: Layout) -> Result<Duration> {
     let begun = Instant::now();
-    at_once(layout.names().collect(), |(namespace, name)| elect(client, namespace, name)).await?;
+    concurrently(layout.names().collect(), |(namespace, name)| elect(client, namespace, name)).await?;
     Ok(begun.elapsed())
 }
 

@@ -1,4 +1,4 @@
-//! Leaders that are deleted, one by one and many at the same moment, and how long each Election waits for the next one.
+//! Deletion of leaders, one by one and many at once, and the time until each Election has its next leader.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::harness::Result;
-use crate::world::{Layout, at_once};
+use crate::world::{Layout, concurrently};
 
-/// How long the last Election may wait.
+/// Bound on the wait of the last Election.
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Namespace and name of an Election.
 type Id = (String, String);
 
-/// Who gets the label, and when.
+/// Pods that get the label, with the times.
 pub struct Leaders(mpsc::UnboundedReceiver<(Instant, Id, String)>);
 
 impl Leaders {
-    /// Watches the labels of a namespace's pods. Those that are there arrive first.
+    /// Watches the labels of a namespace's pods. Existing leaders arrive first.
     pub fn of(client: &Client, namespace: &str) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), namespace);
@@ -44,12 +44,12 @@ impl Leaders {
         Self(receiver)
     }
 
-    /// Deletes these leaders, all at the same moment as far as a client can, and waits until each Election has another one.
-    /// Returns how long each waited, from the acknowledgment of the deletion.
+    /// Deletes these leaders concurrently and waits until each Election has another leader. Returns the wait of each Election from
+    /// the acknowledgment of the deletion.
     pub async fn replace(&mut self, client: &Client, leaders: &HashMap<Id, String>) -> Result<Vec<Duration>> {
         while self.0.try_recv().is_ok() {}
         let (acknowledged, mut deletions) = mpsc::unbounded_channel();
-        let deleting = at_once(leaders.clone().into_iter().collect(), |((namespace, election), leader)| {
+        let deleting = concurrently(leaders.clone().into_iter().collect(), |((namespace, election), leader)| {
             let acknowledged = acknowledged.clone();
             async move {
                 let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
@@ -80,7 +80,7 @@ impl Leaders {
     }
 }
 
-/// What a failover cannot do without, by a plain client: a Lease, a pod, a pod, one after the other.
+/// Measures the three writes that a failover needs, by a plain client: a Lease, a pod, a pod, one after the other.
 pub async fn three_writes(client: &Client, layout: Layout) -> Result<Duration> {
     let namespace = layout.namespace(0);
     let (leases, pods): (Api<Lease>, Api<Pod>) =
@@ -97,7 +97,7 @@ pub async fn three_writes(client: &Client, layout: Layout) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// The leaders of a layout's Elections, as their statuses say.
+/// Returns the leaders of a layout's Elections, from their statuses.
 pub async fn leaders(client: &Client, layout: Layout) -> Result<HashMap<Id, String>> {
     let mut leaders = HashMap::new();
     for number in 0..layout.namespaces {

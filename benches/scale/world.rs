@@ -1,4 +1,4 @@
-//! The world that is measured: namespaces with Elections, each with pods of its own on kwok's nodes.
+//! The objects under measurement: namespaces with Elections, each with its own pods on kwok's nodes.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -12,47 +12,47 @@ use serde_json::{Value, json};
 
 use crate::harness::Result;
 
-/// How many requests the benchmark itself has under way at a time. As many as the controller has workers.
-pub const AT_ONCE: usize = 16;
+/// Concurrent requests of the benchmark itself.
+pub const CONCURRENCY: usize = 16;
 
-/// How many pods each Election has.
+/// Pods of each Election.
 pub const PODS: usize = 3;
 
-/// Where Elections are: so many in each of so many namespaces.
+/// Placement of Elections in namespaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// What the namespaces' names begin with.
+    /// Prefix of the namespaces' names.
     pub prefix: &'static str,
-    /// How many namespaces.
+    /// Number of namespaces.
     pub namespaces: usize,
-    /// How many Elections in each.
+    /// Elections in each namespace.
     pub each: usize,
 }
 
 impl Layout {
-    /// How many Elections there are.
+    /// Returns the number of Elections.
     pub fn elections(&self) -> usize {
         self.namespaces * self.each
     }
 
-    /// The name of the namespace with this number.
+    /// Returns the name of a namespace.
     pub fn namespace(&self, number: usize) -> String {
         format!("{}-{number}", self.prefix)
     }
 
-    /// The names of all namespaces.
+    /// Returns the names of all namespaces.
     pub fn namespace_names(self) -> impl Iterator<Item = String> {
         (0..self.namespaces).map(move |number| self.namespace(number))
     }
 
-    /// Namespace and name of every Election.
+    /// Returns namespace and name of every Election.
     pub fn names(&self) -> impl Iterator<Item = (String, String)> {
         let layout = *self;
         (0..self.elections())
             .map(move |number| (layout.namespace(number / layout.each), format!("e{}", number % layout.each)))
     }
 
-    /// Creates the namespaces, the pods, and waits for these to be Ready; no Elections yet. Returns how long that took.
+    /// Creates namespaces and pods, and waits until the pods run. Returns the time.
     pub async fn create_pods(&self, client: &Client) -> Result<Duration> {
         let begun = Instant::now();
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default().labels("type=kwok")).await?.items;
@@ -73,13 +73,13 @@ impl Layout {
             })
         });
         let pods: Vec<(String, Value)> = pods.collect();
-        at_once(pods, |(namespace, pod)| async move {
+        concurrently(pods, |(namespace, pod)| async move {
             let pod: Pod = serde_json::from_value(pod)?;
             let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
             retrying(|| async { pods.create(&PostParams::default(), &pod).await.map(drop) }).await
         })
         .await?;
-        // What is still Pending is told by the server, not listed.
+        // The server filters for Pending pods, so that the lists stay short.
         let pending = ListParams::default().fields("status.phase!=Running").limit(1);
         for number in 0..self.namespaces {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace(number));
@@ -90,10 +90,10 @@ impl Layout {
         Ok(begun.elapsed())
     }
 
-    /// Creates the Elections. Returns how long that took.
+    /// Creates the Elections. Returns the time.
     pub async fn create_elections(&self, client: &Client) -> Result<Duration> {
         let begun = Instant::now();
-        at_once(self.names().collect(), |(namespace, name)| async move {
+        concurrently(self.names().collect(), |(namespace, name)| async move {
             let election: Election = serde_json::from_value(json!({
                 "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": name },
                 "spec": { "selector": { "matchLabels": { "app": name } } },
@@ -113,11 +113,11 @@ async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Creates a namespace with so many pods that belong to no Election. They wait for a node for ever.
-pub async fn create_strangers(client: &Client, namespace: &str, number: usize) -> Result<()> {
+/// Creates a namespace with pods that belong to no Election. They stay Pending.
+pub async fn create_unrelated_pods(client: &Client, namespace: &str, number: usize) -> Result<()> {
     create_namespace(client, namespace).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    at_once((0..number).collect(), |number: usize| {
+    concurrently((0..number).collect(), |number: usize| {
         let pods = pods.clone();
         async move {
             let mut object = pod_object(&format!("stranger-{}", number / PODS), number % PODS, "");
@@ -129,7 +129,7 @@ pub async fn create_strangers(client: &Client, namespace: &str, number: usize) -
     .await
 }
 
-/// Asks for the end of all namespaces of the layouts, without waiting for it.
+/// Deletes namespaces without waiting.
 pub async fn remove(client: &Client, names: impl Iterator<Item = String>) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     for name in names {
@@ -138,7 +138,7 @@ pub async fn remove(client: &Client, names: impl Iterator<Item = String>) -> Res
     Ok(())
 }
 
-/// A pod as a Deployment would make it, bound to its node already: the scheduler is not what is measured.
+/// Returns a pod as of a Deployment, bound to its node, so that the scheduler is not part of the measurement.
 fn pod_object(election: &str, number: usize, node: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -153,15 +153,15 @@ fn pod_object(election: &str, number: usize, node: &str) -> Value {
     })
 }
 
-/// Does this to all of them, [`AT_ONCE`] at a time.
-pub async fn at_once<T, F>(items: Vec<T>, each: impl Fn(T) -> F) -> Result<()>
+/// Runs `each` for all items, [`CONCURRENCY`] in parallel.
+pub async fn concurrently<T, F>(items: Vec<T>, each: impl Fn(T) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
-    stream::iter(items).map(each).buffer_unordered(AT_ONCE).try_collect().await
+    stream::iter(items).map(each).buffer_unordered(CONCURRENCY).try_collect().await
 }
 
-/// A namespace's ServiceAccount may come a moment after it.
+/// Retries a 403 for 10 s: a namespace's ServiceAccount may appear a moment after the namespace.
 async fn retrying<F>(request: impl Fn() -> F) -> Result<()>
 where
     F: Future<Output = kube::Result<()>>,
