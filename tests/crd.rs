@@ -1,20 +1,20 @@
-//! The CustomResourceDefinition that is committed, and its rules evaluated without a cluster.
+//! The committed CRD is current. Its CEL rules, evaluated without a cluster.
 
 use kube::core::cel::{validate_cel, validate_cel_update};
 use podium::api::{Election, ElectionSpec, custom_resource_definition};
 use serde_json::{Value, json};
 
 #[test]
-fn the_committed_definition_is_the_generated_one() {
+fn committed_crd_is_the_generated_one() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/elections.podium.dev.yaml");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     let generated = serde_yaml::to_string(&custom_resource_definition()).expect("YAML");
     assert!(committed == generated, "crds/elections.podium.dev.yaml is not what `podium crd` prints: run `make generate`");
 }
 
-/// A rule whose failure message has no place reads as if it were about the whole object, and some servers print `<nil>`.
+/// Without `fieldPath` some API servers print `<nil>` as the field of a root rule.
 #[test]
-fn every_rule_has_a_message_and_those_of_the_root_name_the_field() {
+fn every_rule_has_a_message_and_root_rules_name_the_field() {
     let definition = serde_json::to_value(custom_resource_definition()).expect("JSON");
     let root = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut rules = Vec::new();
@@ -51,7 +51,7 @@ fn problems(fields: Value) -> Vec<String> {
 }
 
 #[test]
-fn a_usable_spec_passes_every_rule() {
+fn valid_spec_passes_every_rule() {
     let expression = |operator: &str, values: Value| json!({ "matchExpressions": [{ "key": "a.b/c", "operator": operator, "values": values }] });
     let selectors = [
         json!({ "matchLabels": { "example.com/app": "web", "tier": "" } }),
@@ -66,7 +66,7 @@ fn a_usable_spec_passes_every_rule() {
 }
 
 #[test]
-fn an_unusable_selector_breaks_a_rule_that_says_what_to_write() {
+fn invalid_selector_is_refused_with_the_remedy() {
     let expression = |operator: &str, values: Value| json!({ "matchExpressions": [{ "key": "a", "operator": operator, "values": values }] });
     let cases = [
         (json!({}), "give matchLabels or matchExpressions"),
@@ -85,7 +85,7 @@ fn an_unusable_selector_breaks_a_rule_that_says_what_to_write() {
 }
 
 #[test]
-fn label_and_lease_name_are_immutable_also_where_they_are_defaults() {
+fn label_and_lease_name_are_immutable_even_by_default() {
     let (label, lease) = ("spec.label is immutable", "spec.leaseName is immutable");
     let cases = [
         (json!({}), json!({ "label": { "key": "a.example/leader" } }), Some(label)),
