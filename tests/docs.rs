@@ -23,12 +23,12 @@ fn summary_lists_every_page_of_the_book_once() {
 }
 
 #[test]
-fn lines_are_wrapped_and_tables_have_headers() {
+fn lines_are_wrapped_and_tables_are_complete() {
     let repository = Repository::read();
     let problems: Vec<String> = repository
         .pages
         .iter()
-        .flat_map(|(path, text)| [long_lines(path, text), bare_tables(path, text)].concat())
+        .flat_map(|(path, text)| [long_lines(path, text), broken_tables(path, text)].concat())
         .collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
@@ -77,15 +77,17 @@ fn pages_missing_from_the_summary_are_reported() {
 }
 
 #[test]
-fn long_lines_and_tables_without_header_are_reported() {
+fn long_lines_and_broken_tables_are_reported() {
     let long = "word ".repeat(21);
     let good = format!("| a |\n|---|\n| {long} |\n\n```\n{long}\n```\n\n[{}](https://x.example/{})\n", "a", "b".repeat(90));
     assert_eq!(long_lines("a.md", &good), [""; 0]);
     assert_eq!(long_lines("a.md", &format!("\n{long}\n")), ["a.md:2: 104 characters, not at most 100"]);
-    assert_eq!(bare_tables("a.md", &good), [""; 0]);
+    assert_eq!(broken_tables("a.md", &good), [""; 0]);
     let wrong = "| a | |\n|---|---|\n| b | c |\n\n| d |\n| e |\n";
     let expected = ["a.md:1: the table needs a header for each column", "a.md:5: the table needs a header for each column"];
-    assert_eq!(bare_tables("a.md", wrong), expected);
+    assert_eq!(broken_tables("a.md", wrong), expected);
+    let wrong = "| a | b |\n|---|---|\n| `c|d` | e |\n| `c\\|d` | e |\n";
+    assert_eq!(broken_tables("a.md", wrong), ["a.md:3: the row has 3 columns, not 2"]);
 }
 
 /// The files of the repository: the text of Markdown pages, and the paths of everything.
@@ -236,19 +238,29 @@ fn long_lines(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-fn bare_tables(path: &str, text: &str) -> Vec<String> {
+fn broken_tables(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut before = "";
+    let mut columns = 0;
     let lines: Vec<(usize, &str)> = prose(text).collect();
     for (index, (number, line)) in lines.iter().enumerate() {
-        if line.starts_with('|') && !before.starts_with('|') {
-            let named = line.trim().trim_matches('|').split('|').all(|cell| !cell.trim().is_empty());
-            let delimited = lines.get(index + 1).is_some_and(|(_, next)| next.starts_with("|--") || next.starts_with("|:-"));
-            if !named || !delimited {
-                problems.push(format!("{path}:{number}: the table needs a header for each column"));
-            }
+        let cells = cells(line);
+        let begins = columns == 0;
+        columns = if begins || cells.is_empty() { cells.len() } else { columns };
+        let is_named = cells.iter().all(|cell| !cell.is_empty());
+        let is_delimited = lines.get(index + 1).is_some_and(|(_, next)| next.starts_with("|--") || next.starts_with("|:-"));
+        if begins && !cells.is_empty() && !(is_named && is_delimited) {
+            problems.push(format!("{path}:{number}: the table needs a header for each column"));
         }
-        before = line;
+        if cells.len() != columns {
+            problems.push(format!("{path}:{number}: the row has {} columns, not {columns}", cells.len()));
+        }
     }
     problems
+}
+
+/// The cells of a table's row, empty where the line is none. A bar in code ends a cell, too, unless it is escaped.
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim().replace("\\|", "");
+    let inner = line.strip_prefix('|').map(|inner| inner.strip_suffix('|').unwrap_or(inner));
+    inner.into_iter().flat_map(|inner| inner.split('|')).map(|cell| cell.trim().to_owned()).collect()
 }

@@ -67,6 +67,7 @@ fn row(option: &Arg) -> String {
         (Some(long), None) => format!("{short}{long}"),
         (None, value) => format!("<{}>", value.unwrap_or_default()),
     };
+    let name = name.replace('|', "\\|");
     let environment = option.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default();
     let defaults: Vec<_> = option.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let default = if defaults.is_empty() || !option.get_action().takes_values() {
