@@ -1,4 +1,4 @@
-//! Terms, revisions and identities: the newtypes that must not be mixed up.
+//! Terms, revisions and identities, as newtypes that cannot be mixed up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceVersion(i64);
 
-/// A resourceVersion that is not an integer: Podium cannot work with such an API server.
+/// A resourceVersion that is not an integer. Podium cannot work with such an API server.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("resourceVersion {0:?} is not a positive integer; Podium needs an API server whose resourceVersions are integers")]
 pub struct NotAnInteger(String);
 
 impl ResourceVersion {
-    /// The position as the number that it is.
+    /// Parses `metadata.resourceVersion`.
     ///
     /// # Errors
-    /// [`NotAnInteger`] where the text is not a positive 63-bit integer.
+    /// [`NotAnInteger`] if the text is not a positive 63-bit integer.
     pub fn parse(text: &str) -> Result<Self, NotAnInteger> {
         match text.parse() {
             Ok(number) if number > 0 => Ok(Self(number)),
@@ -47,23 +47,23 @@ impl Term {
         Self(revision.0)
     }
 
-    /// A term as it is written in an annotation. `None` for anything that we would not have written.
+    /// Parses the term in an annotation. Returns `None` for a text that Podium does not write.
     pub fn parse(text: &str) -> Option<Self> {
         let number: i64 = text.parse().ok()?;
         (number > 0 && number.to_string() == text).then_some(Self(number))
     }
 
-    /// The number, as the status carries it.
+    /// The number, as in the status.
     pub fn number(self) -> i64 {
         self.0
     }
 
-    /// Whether a Lease at this revision can have named this term: it is then older than the revision.
+    /// Whether a Lease at this revision can have named this term: a term is older than the revision that names it.
     pub fn precedes(self, revision: ResourceVersion) -> bool {
         self.0 < revision.0
     }
 
-    /// Whether this term is beyond everything that happened up to this revision.
+    /// Whether this term is above every term that existed at this revision.
     pub fn is_beyond(self, revision: ResourceVersion) -> bool {
         self.0 > revision.0
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Term {
     }
 }
 
-/// `metadata.uid`: what identifies an object through re-creations under the same name.
+/// `metadata.uid`: it differs between an object and one that is recreated under the same name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uid(Arc<str>);
 
@@ -97,16 +97,16 @@ impl fmt::Display for Uid {
     }
 }
 
-/// One version of one object: what a write is guarded by.
+/// One version of one object: the guard of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// `metadata.uid`. Without it a PUT of a Lease would re-create a deleted one.
+    /// `metadata.uid`. Without it a PUT of a Lease recreates a deleted one.
     pub uid: Uid,
     /// `metadata.resourceVersion`
     pub resource_version: ResourceVersion,
 }
 
-/// One pod, by the name to write to and the UID to mean.
+/// One pod: writes address its name and are guarded by its UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodRef {
     /// `metadata.name`

@@ -120,8 +120,8 @@ impl Reconciler {
                     debug!(election = %key, why, "reading from the server");
                     consulted = consult(shared, key, &snapshot, &mut place).await?;
                 }
-                Then::Rest => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
-                Then::LookAgain(wait) => {
+                Then::AwaitChange => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
+                Then::RequeueAfter(wait) => {
                     let at = Instant::now() + Duration::try_from(wait).unwrap_or_default();
                     return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
                 }

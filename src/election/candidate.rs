@@ -1,4 +1,4 @@
-//! Who may lead.
+//! The eligibility of a pod.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::snapshot::{Pod, PodState, Settings};
 use crate::lease::cause::Cause;
 
-/// Why a pod may not lead.
+/// The reason why a pod is ineligible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ineligible {
     /// The selector does not match it.
@@ -16,19 +16,19 @@ pub enum Ineligible {
     Terminating,
     /// It failed or was evicted.
     Failed,
-    /// It ended.
+    /// It completed.
     Succeeded,
     /// It is not running yet.
     Pending,
-    /// It says `podium.dev/candidate: "false"`.
+    /// It is annotated with `podium.dev/candidate: "false"`.
     OptedOut,
-    /// Another Election has it under the same label key.
+    /// Another Election owns it under the same label key.
     ClaimedBy(String),
-    /// It carries the label's key with a value that is not ours.
+    /// It carries the label's key with a value that is not the Election's.
     ForeignLabel(String),
     /// Its Ready condition is not true.
     NotReady,
-    /// Ready, but not for long enough: it will be after this time.
+    /// Ready, but not for `minReadySeconds` until this time has passed.
     ReadyTooShort(SignedDuration),
 }
 
@@ -49,11 +49,13 @@ impl fmt::Display for Ineligible {
     }
 }
 
-/// Whether the pod may lead now. `incumbent`: it does already, so that it need not have been Ready for long; a controller
-/// that missed a blip must not depose a leader that is well.
+/// Checks whether the pod is eligible.
+///
+/// The `incumbent` need not have been Ready for `minReadySeconds`: a controller that did not observe a short
+/// NotReady must not depose a healthy leader.
 ///
 /// # Errors
-/// The first reason against it.
+/// The first reason why it is ineligible.
 pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool) -> Result<(), Ineligible> {
     if !pod.matches {
         return Err(Ineligible::NotSelected);

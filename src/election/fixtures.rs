@@ -1,4 +1,4 @@
-//! Worlds to decide about, and a server that carries out plans to the letter.
+//! Snapshots to decide about, and a server that executes plans exactly.
 
 #![allow(missing_docs, reason = "test fixtures")]
 
@@ -14,12 +14,12 @@ use crate::ids::{PodRef, ResourceVersion, Term, Uid};
 use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Lease, Record};
 
-/// The wall clock of all tables, in seconds.
+/// Returns a time of the tables' wall clock, in seconds.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// The time at which tables decide.
+/// The time of the tables' decisions.
 pub fn now() -> Timestamp {
     at(1_000)
 }
@@ -85,8 +85,8 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A term with this holder (`""`: a vacancy) and this list of unfenced.
-pub fn reign<const N: usize>(holder: &str, number: i64, unfenced: [&str; N]) -> Content {
+/// A term with this holder (`""`: a vacancy) and these unfenced pods.
+pub fn held_by<const N: usize>(holder: &str, number: i64, unfenced: [&str; N]) -> Content {
     let holder = (!holder.is_empty()).then(|| pod(holder).id);
     Content::Term(Record {
         holder,
@@ -120,7 +120,7 @@ pub fn pod(name: &str) -> Pod {
 }
 
 impl Pod {
-    pub fn labelled(mut self) -> Self {
+    pub fn labeled(mut self) -> Self {
         self.label = Some("true".into());
         self
     }
@@ -136,14 +136,14 @@ impl Pod {
         self
     }
 
-    /// The workload and its revision that it was made from, and when.
+    /// Sets the workload and its revision that it was created from, and when.
     pub fn made_from(mut self, workload: &str, hash: &str, second: i64) -> Self {
         self.revision = Some(Revision { workload: Workload::of(&[workload]), hash: hash.into() });
         self.created = at(second);
         self
     }
 
-    /// Whether it is Ready, and for how many seconds it has been or has not been.
+    /// Sets `ready`, and the seconds since it changed.
     pub fn ready_for(mut self, ready: bool, seconds: i64) -> Self {
         (self.ready, self.unchanged_for) = (ready, SignedDuration::from_secs(seconds));
         self
@@ -155,9 +155,9 @@ impl Pod {
     }
 }
 
-/// To be looked at again after these seconds.
-pub fn look_again(seconds: i64) -> Then {
-    Then::LookAgain(SignedDuration::from_secs(seconds))
+/// Decide again after these seconds.
+pub fn requeue_after(seconds: i64) -> Then {
+    Then::RequeueAfter(SignedDuration::from_secs(seconds))
 }
 
 impl Snapshot {
@@ -171,7 +171,7 @@ impl Snapshot {
         self
     }
 
-    /// As after reading pods, Election and Lease from the server: what is seen is all there is.
+    /// The snapshot after reading pods, Election and Lease from the server: absent pods are gone.
     pub fn consulted(mut self) -> Self {
         self.read_after = self.lease.as_ref().map(|lease| lease.resource_version);
         self.election.verified = true;
@@ -189,12 +189,12 @@ impl Snapshot {
     }
 }
 
-/// The names in a list of pod writes, with their terms and what happens to the label.
+/// Returns the name, the term and the label change of each pod write.
 pub fn writes(writes: &[PodWrite]) -> Vec<(&str, i64, LabelChange)> {
     writes.iter().map(|write| (write.pod.name.as_str(), write.term.map_or(0, Term::number), write.label)).collect()
 }
 
-/// What a plan begins: the holder's name (`""`: a vacancy), the term and the unfenced. Panics where it begins nothing.
+/// Returns the term that a plan begins: the holder's name (`""`: a vacancy), the term, the unfenced. Panics if it begins none.
 pub fn elected(plan: &Plan) -> (&str, i64, BTreeSet<Uid>) {
     match &plan.lease {
         Some(LeaseWrite::Elect { record, .. }) => {
@@ -204,7 +204,7 @@ pub fn elected(plan: &Plan) -> (&str, i64, BTreeSet<Uid>) {
     }
 }
 
-/// A server that never fails and hides nothing. Counts its revisions from beyond those of the tables.
+/// A server that never fails. Its revisions begin above those of the tables.
 pub struct PerfectServer {
     revision: i64,
 }
@@ -219,17 +219,17 @@ impl PerfectServer {
         revision(self.revision)
     }
 
-    /// Carries out plans until there is nothing left to do. Returns the world at rest and the number of decisions.
-    pub fn settle(&mut self, mut world: Snapshot) -> (Snapshot, usize) {
+    /// Executes plans until none has a write. Returns the world at rest and the number of decisions.
+    pub fn run(&mut self, mut world: Snapshot) -> (Snapshot, usize) {
         for decisions in 0..20 {
             let plan = world.plan();
             let idle = !plan.has_foreground_writes() && plan.status.is_none() && !plan.has_background_writes();
             let then = plan.then.clone();
             world = self.carry_out(plan, world);
             match then {
-                Then::Rest | Then::LookAgain(_) if idle => return (world, decisions),
+                Then::AwaitChange | Then::RequeueAfter(_) if idle => return (world, decisions),
                 Then::Consult(_) => world = world.consulted(),
-                Then::Rest | Then::LookAgain(_) | Then::DecideAgain => {}
+                Then::AwaitChange | Then::RequeueAfter(_) | Then::DecideAgain => {}
             }
         }
         panic!("no rest after 20 decisions: {:#?}", world.plan());
@@ -258,7 +258,7 @@ impl PerfectServer {
     fn write(&mut self, write: PodWrite, world: &mut Snapshot) {
         let resource_version = self.next();
         let pod = world.pods.iter_mut().find(|pod| pod.id == write.pod).expect("a pod that exists");
-        assert_eq!(pod.resource_version, write.resource_version, "guarded by the version that was seen");
+        assert_eq!(pod.resource_version, write.resource_version, "guarded by the observed version");
         assert!(write.term.is_some() || !pod.claimed, "a claim without a term lowers none");
         *pod = Pod { resource_version, claimed: true, term: write.term, ..pod.clone() };
         match write.label {

@@ -16,12 +16,12 @@
 pub mod candidate;
 pub mod decide;
 pub mod order;
+pub mod ownership;
 pub mod plan;
 pub mod project;
 pub mod snapshot;
 pub mod status;
 mod text;
-pub mod title;
 
 pub use decide::decide;
 pub use plan::Plan;

@@ -1,4 +1,4 @@
-//! Who leads first: a total order, so that the same input gives the same leader on every replica and in every run.
+//! The order of candidates: total, so that the same input gives the same leader on every replica and in every run.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -6,14 +6,16 @@ use std::collections::HashMap;
 use super::snapshot::{Pod, Revision, Workload};
 use crate::ids::Uid;
 
-/// The first of the eligible pods: the present holder, then the higher priority, then the newest revision of its workload (so
-/// that a rollout does not elect a pod that is about to go), then the longest Ready, then the name.
+/// Returns the first of the eligible pods.
 ///
-/// Revisions of two workloads are not compared: a pod is only asked whether its own workload has a newer one. That is a
-/// property of the pod, so the order stays total, which a comparison in pairs would not be.
+/// The order is: the holder, then the higher priority, then the newest revision of the workload, then the longest Ready, then
+/// the name. The revision counts so that a rollout does not elect a pod that it is about to delete.
 ///
-/// Readiness is compared by the times that the pods themselves report, as they stand: what a controller observed, and what its
-/// clock says of a time in the future, differs between replicas. A pod without such a time comes last.
+/// Revisions of two workloads are not compared: a pod only ranks lower if its own workload has a newer one. That is a property
+/// of the pod, so the order stays total, which a comparison in pairs would not be.
+///
+/// Readiness is compared by the times in the pods' conditions, also if they are in the future: observations and clocks differ
+/// between replicas. A pod without such a time comes last.
 pub fn first<'a>(eligible: &[&'a Pod], incumbent: Option<&Uid>, newest: &Newest<'_>) -> Option<&'a Pod> {
     eligible.iter().copied().min_by_key(|pod| {
         (
@@ -27,12 +29,12 @@ pub fn first<'a>(eligible: &[&'a Pod], incumbent: Option<&Uid>, newest: &Newest<
     })
 }
 
-/// The newest of the matching pods of each workload: its revision is the workload's newest.
+/// The newest matching pod of each workload: its revision is the workload's newest.
 #[derive(Debug)]
 pub struct Newest<'a>(HashMap<Workload, &'a Pod>);
 
 impl<'a> Newest<'a> {
-    /// Those of these pods.
+    /// Returns the newest of these pods.
     pub fn of(pods: &'a [Pod]) -> Self {
         let mut newest: HashMap<Workload, &Pod> = HashMap::new();
         for pod in pods.iter().filter(|pod| pod.matches) {

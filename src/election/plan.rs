@@ -1,4 +1,4 @@
-//! What a decision results in: everything that is to be written, in the order in which it may be written.
+//! The output of a decision: all writes, in the order in which they may be sent.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -7,7 +7,7 @@ use crate::ids::{PodRef, ResourceVersion, Term, Version};
 use crate::lease::cause::Cause;
 use crate::lease::record::Record;
 
-/// The complete plan. Its parts are carried out in the order of the fields; the first refusal or unknown answer ends it.
+/// The complete plan. Its parts are executed in the order of the fields; the first denied or unanswered write ends it.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
 pub struct Plan {
@@ -15,31 +15,31 @@ pub struct Plan {
     pub claim: Option<PodWrite>,
     /// The compare-and-swap. Nothing after it may start before it is acknowledged.
     pub lease: Option<LeaseWrite>,
-    /// Pods to fence. All of them must be fenced before anybody is labelled.
+    /// Pods to fence. All of them must be fenced before any pod is labeled.
     pub fence: Vec<PodWrite>,
     /// The pod to label.
     pub label: Option<PodWrite>,
     /// The status, and after it the Event.
     pub status: Option<StatusWrite>,
-    /// Claims the pod that would lead next, so that its election need not wait for that. In the background.
+    /// Claims the pod that would be elected next, so that its election need not wait for the claim. In the background.
     pub claim_next: Option<PodWrite>,
     /// Pods that get or lose the follower's value. In the background: neither a status nor a failover waits for them.
     pub follow: Vec<PodWrite>,
-    /// What follows when all of that is done.
+    /// The next step after all of these writes.
     pub then: Then,
 }
 
-/// What follows on a plan that was carried out.
+/// The next step after a plan was executed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Then {
-    /// Nothing, until something changes.
+    /// Wait for a change.
     #[default]
-    Rest,
-    /// Look again after this time, if nothing changes before.
-    LookAgain(SignedDuration),
+    AwaitChange,
+    /// Decide again after this time, or after an earlier change.
+    RequeueAfter(SignedDuration),
     /// Decide again at once: the writes made the next step possible.
     DecideAgain,
-    /// Read pods, Election and Lease from the server, in this order, and decide again: the caches cannot tell. Why.
+    /// The caches do not suffice, for this reason: read pods, Election and Lease from the server, in this order, and decide again.
     Consult(&'static str),
 }
 
@@ -48,7 +48,7 @@ pub enum Then {
 pub enum LeaseWrite {
     /// Create it, blank. A create never names a holder, not even the first.
     Create,
-    /// Empty one that cannot be trusted. Why.
+    /// Blank a Lease that cannot be trusted, for this reason.
     Blank(Version, &'static str),
     /// Begin a term.
     Elect {
@@ -80,48 +80,48 @@ impl Plan {
 pub struct PodWrite {
     /// The pod.
     pub pod: PodRef,
-    /// The version that was decided on.
+    /// The version that the plan is based on.
     pub resource_version: ResourceVersion,
     /// What happens to the label.
     pub label: LabelChange,
-    /// The term that the claim says from then on. `None`: none yet, on a pod that carries no claim.
+    /// The term in the claim. `None`: a claim without a term, on a pod that carries no claim.
     pub term: Option<Term>,
-    /// The label was as the Lease says before, and somebody else changed it.
+    /// The label was correct under this term before, and another client changed it.
     pub is_repair: bool,
 }
 
-/// What happens to the label of a pod.
+/// The change of a pod's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelChange {
     /// The pod becomes the leader.
     Lead,
     /// The pod becomes a follower, where the Election has a value for followers.
     Follow,
-    /// The label goes.
+    /// The label is removed.
     Remove,
-    /// What is there stays: it is as it should be, or not ours.
+    /// The label stays unchanged: it is correct, or belongs to another client.
     Keep,
 }
 
 /// A write to the Election's status, guarded by its resourceVersion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusWrite {
-    /// The Election's UID and the version that was decided on.
+    /// The Election's UID and the version that the plan is based on.
     pub guard: Version,
     /// The whole status.
     pub status: ElectionStatus,
-    /// Mere counts and messages changed: the write may wait for more of them.
+    /// Only counts and messages changed: the write may be delayed and coalesced with the next one.
     pub can_wait: bool,
-    /// The change of leader to announce once the status is written.
+    /// The change of leader to announce after the status is written.
     pub announce: Option<Announcement>,
 }
 
-/// A change of leader, for people.
+/// A change of leader, as an Event reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// The leader before, as far as the status knew.
+    /// The previous leader, according to the status.
     pub from: Option<String>,
-    /// The leader now; `None` is a vacancy.
+    /// The leader; `None` is a vacancy.
     pub to: Option<String>,
     /// The term that began.
     pub term: Term,

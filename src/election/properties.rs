@@ -1,4 +1,4 @@
-//! What holds for every world, however strange.
+//! Properties of decisions in random worlds.
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
                     pod.claimed = claimed || own.is_some();
                     (pod.ready, pod.transitioned) = (ready, Some(at(since)));
                     pod.unchanged_for = k8s_openapi::jiff::SignedDuration::from_secs(1_010 - since);
-                    // What is neither selected nor claimed is not seen.
+                    // A pod that neither matches nor carries the claim is not in a snapshot.
                     pod.matches = matches || !pod.claimed;
                 })
             })
@@ -40,7 +40,7 @@ fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
     )
 }
 
-/// Pods that may lead, of two workloads with revisions and without.
+/// Eligible pods: of two workloads with revisions, and without a workload.
 fn any_candidates() -> impl Strategy<Value = Vec<Pod>> {
     let made = prop_oneof![1 => Just(None), 4 => ((0..2_u8), (0..3_u8)).prop_map(Some)];
     let since = prop_oneof![1 => Just(None), 4 => (0..4_i64).prop_map(Some)];
@@ -88,7 +88,7 @@ fn any_world() -> impl Strategy<Value = Snapshot> {
     )
 }
 
-/// The same with the optional fields: what they do is in the tables, that they break nothing is here.
+/// The same with the optional fields. The tables check what they do, these properties that they break nothing.
 fn any_tuned_world() -> impl Strategy<Value = Snapshot> {
     let follower = prop_oneof![Just(None), Just(Some("false".to_owned()))];
     (any_world(), any::<bool>(), 0..60_i64, any::<bool>(), follower).prop_map(|(world, hold, delay, suspend, follower)| {
@@ -108,30 +108,30 @@ fn is_stalled(world: &Snapshot) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-    /// Whatever is found, the plans lead to rest in a few steps, and then at most the holder is labelled, with its term.
+    /// Plans lead every world to rest in a few steps, and then at most the holder is labeled, with its term.
     #[test]
-    fn every_world_comes_to_rest_with_the_holder_labelled_and_nobody_else(world in any_world()) {
-        let (rest, _) = PerfectServer::new().settle(world);
-        let labelled: Vec<&Pod> = rest.pods.iter().filter(|pod| pod.is_labelled(&settings().label)).collect();
+    fn every_world_comes_to_rest_with_only_the_holder_labeled(world in any_world()) {
+        let (rest, _) = PerfectServer::new().run(world);
+        let labeled: Vec<&Pod> = rest.pods.iter().filter(|pod| pod.is_labeled(&settings().label)).collect();
         let status = &rest.election.status;
         let stalled = is_stalled(&rest);
         match &rest.lease.as_ref().unwrap().content {
             Content::Term(record) => {
                 let holders: Vec<_> = record.holder.iter().collect();
-                prop_assert_eq!(labelled.iter().map(|pod| &pod.id).collect::<Vec<_>>(), holders);
-                prop_assert!(labelled.iter().all(|pod| pod.term == Some(record.term)));
+                prop_assert_eq!(labeled.iter().map(|pod| &pod.id).collect::<Vec<_>>(), holders);
+                prop_assert!(labeled.iter().all(|pod| pod.term == Some(record.term)));
                 prop_assert_eq!(&status.leader, &record.holder.as_ref().map(|holder| holder.name.clone()));
                 prop_assert_eq!(status.term, Some(record.term.number()));
             }
-            Content::Blank => prop_assert!(labelled.is_empty() || stalled, "{:?}", labelled),
+            Content::Blank => prop_assert!(labeled.is_empty() || stalled, "{:?}", labeled),
             Content::Damaged(_) => prop_assert!(false, "a damaged Lease is not left so"),
         }
     }
 
-    /// If somebody may lead, somebody does.
+    /// If a pod is eligible, a pod leads.
     #[test]
     fn an_eligible_pod_means_a_leader(world in any_world()) {
-        let (rest, _) = PerfectServer::new().settle(world);
+        let (rest, _) = PerfectServer::new().run(world);
         let healthy = |pod: &Pod| {
             let label = pod.label.as_deref().is_none_or(|value| value == "true");
             pod.matches && pod.state == PodState::Running && pod.ready && pod.rival.is_none() && label
@@ -143,20 +143,20 @@ proptest! {
         }
     }
 
-    /// Nobody is labelled by a plan that does not also account for everybody who may still be.
+    /// A plan that labels a pod accounts for every other pod that may still be labeled.
     #[test]
-    fn a_plan_that_labels_fences_whoever_else_is_labelled_or_listed(world in any_tuned_world()) {
+    fn a_plan_that_labels_fences_every_other_labeled_or_listed_pod(world in any_tuned_world()) {
         let plan = world.plan();
         let Some(label) = &plan.label else { return Ok(()) };
         let lease = world.lease.as_ref().unwrap();
         let unfenced = match (&plan.lease, &lease.content) {
             (Some(LeaseWrite::Elect { record, .. }), _) | (None, Content::Term(record)) => record.unfenced.clone(),
-            other => panic!("labelled under {other:?}"),
+            other => panic!("labeled under {other:?}"),
         };
         for pod in world.pods.iter().filter(|pod| pod.id != label.pod) {
             let fenced = plan.fence.iter().any(|fence| fence.pod == pod.id && fence.term == label.term);
             let own = pod.term_unless_forged(lease.resource_version);
-            let harmless = !pod.is_labelled(&settings().label) && (own >= label.term || !unfenced.contains(&pod.id.uid));
+            let harmless = !pod.is_labeled(&settings().label) && (own >= label.term || !unfenced.contains(&pod.id.uid));
             prop_assert!(fenced || harmless, "{} is neither fenced nor harmless", pod.id.name);
         }
         for uid in unfenced {
@@ -164,27 +164,27 @@ proptest! {
         }
     }
 
-    /// Whatever the fields say, the plans lead to rest in a few steps.
+    /// Plans lead to rest in a few steps with all optional fields.
     #[test]
     fn every_tuned_world_comes_to_rest(world in any_tuned_world()) {
-        let (rest, _) = PerfectServer::new().settle(world);
-        let labelled = rest.pods.iter().filter(|pod| pod.is_labelled(&settings().label)).count();
+        let (rest, _) = PerfectServer::new().run(world);
+        let labeled = rest.pods.iter().filter(|pod| pod.is_labeled(&settings().label)).count();
         let suspended = rest.election.settings.as_ref().unwrap().suspend;
-        prop_assert!(labelled <= 1 || suspended || is_stalled(&rest));
+        prop_assert!(labeled <= 1 || suspended || is_stalled(&rest));
     }
 
-    /// At rest, whoever could lead and does not has the follower's value, and nobody else.
+    /// At rest, every eligible pod that does not lead carries the follower's value, and no other pod does.
     #[test]
-    fn every_tuned_world_comes_to_rest_with_its_followers_labelled(world in any_tuned_world()) {
-        let (rest, _) = PerfectServer::new().settle(world);
+    fn every_tuned_world_comes_to_rest_with_its_followers_labeled(world in any_tuned_world()) {
+        let (rest, _) = PerfectServer::new().run(world);
         let settings = rest.election.settings.as_ref().unwrap();
         let lease = rest.lease.as_ref().unwrap();
         let (Some(value), Content::Term(record)) = (&settings.label.follower_value, &lease.content) else { return Ok(()) };
         if settings.suspend {
-            return Ok(()); // A pod that is labelled with a higher term stops everything until a new term may begin.
+            return Ok(()); // A pod that is labeled with a higher term blocks all labels until a new term may begin.
         }
         let followers = rest.pods.iter().filter(|pod| pod.rival.is_none() && pod.state != PodState::Terminating);
-        // Nothing is written over a higher term.
+        // No write overrides a higher term.
         let writable = |pod: &&Pod| pod.term_unless_forged(lease.resource_version) <= Some(record.term);
         for pod in followers.filter(writable).filter(|pod| record.holder.as_ref() != Some(&pod.id)) {
             let follows = eligible(pod, settings, false).is_ok();
@@ -192,7 +192,7 @@ proptest! {
         }
     }
 
-    /// No write lowers a term that may be ours.
+    /// No write lowers a term that may be the Election's.
     #[test]
     fn no_write_lowers_a_term_that_is_not_proven_forged(world in any_tuned_world()) {
         let plan = world.plan();
@@ -211,8 +211,8 @@ proptest! {
         }
     }
 
-    /// The order of candidates is total: whoever comes first of many comes first of any of these that it is among, in
-    /// whichever order they are seen, and a pod comes before all outdated ones of its priority.
+    /// The order of candidates is total: the first of many is the first of every subset that contains it, in any order of
+    /// observation. A pod comes before all outdated ones of its priority.
     #[test]
     fn the_order_of_candidates_is_total(pods in any_candidates(), left_out in any::<u8>()) {
         let newest = Newest::of(&pods);
@@ -231,9 +231,9 @@ proptest! {
         prop_assert_eq!(pods.iter().find(better), None);
     }
 
-    /// The order in which pods are seen makes no difference.
+    /// The order in which pods are observed makes no difference.
     #[test]
-    fn the_same_world_in_another_order_gives_the_same_choice(world in any_world()) {
+    fn the_order_of_observed_pods_does_not_matter(world in any_world()) {
         let mut reversed = world.clone();
         reversed.pods.reverse();
         let holder = |plan: super::Plan| match plan.lease {

@@ -1,4 +1,4 @@
-//! What one decision looks at: plain values, taken from the caches at one moment.
+//! The input of one decision: plain values, taken from the caches at one moment.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use crate::lease::record::Lease;
 pub struct Snapshot {
     /// The Election itself.
     pub election: Election,
-    /// Its Lease. `None`: not seen, which proves nothing.
+    /// Its Lease. `None`: not observed, which proves nothing.
     pub lease: Option<Lease>,
     /// Every pod that matches, carries the Election's claim, is the holder or is listed as unfenced.
     pub pods: Vec<Pod>,
-    /// UIDs that the server itself showed to be gone: by a deletion event, or by a list without them. UIDs never come back.
+    /// UIDs that the server showed to be gone, by a deletion event or by a list without them. UIDs never come back.
     pub gone: BTreeSet<Uid>,
     /// The revision of the Lease that was known *before* pods and Election were last read from the server.
     pub read_after: Option<ResourceVersion>,
-    /// Somebody else keeps changing the label, and the controller put it back several times lately.
+    /// Set while another client keeps changing the label and the controller keeps restoring it.
     pub contest: Option<Contest>,
-    /// The answer to a follower write that was refused, until one succeeds.
+    /// The API server's response to a denied follower write, until one succeeds.
     pub refused: Option<String>,
 }
 
@@ -34,14 +34,14 @@ pub const REPAIR_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 /// The time without a repair after which a label is no longer contested.
 pub const CONTEST_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
-/// A label that others keep changing.
+/// A label that another client keeps changing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contest {
     /// The time since the last repair, on a monotonic clock.
     pub repaired_ago: SignedDuration,
 }
 
-/// The Election's identity, its settings, and the status that it has.
+/// The Election's identity, settings and status.
 #[derive(Clone, Debug)]
 pub struct Election {
     /// `metadata.namespace`
@@ -54,39 +54,39 @@ pub struct Election {
     pub resource_version: ResourceVersion,
     /// `metadata.generation`
     pub generation: i64,
-    /// Whether the Lease was read from the server after this version of the Election was seen, as in [`Pod::verified`].
+    /// The Lease was read from the server after this version of the Election was observed, as in [`Pod::verified`].
     pub verified: bool,
-    /// The spec, if it can be used.
+    /// The spec, if it is usable.
     pub settings: Result<Settings, Problem>,
-    /// The status as it is, a projection that may be stale, wiped or forged.
+    /// The status in the cache. It may be stale, wiped or forged.
     pub status: ElectionStatus,
 }
 
-/// A spec that can be used.
+/// A usable spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The label that marks the leader.
     pub label: LeaderLabel,
     /// The Lease's name, defaulted.
     pub lease_name: String,
-    /// The pod condition that makes a candidate.
+    /// The pod condition that makes a candidate eligible.
     pub ready_condition: String,
-    /// How long a pod must have been Ready before it may become leader.
+    /// The time that a pod must have been Ready before it may become leader.
     pub min_ready: SignedDuration,
     /// A leader that is merely not Ready keeps the label while no other candidate is eligible.
     pub retain: bool,
-    /// How long a leader whose readiness turned false keeps the podium.
+    /// The time that a leader that became NotReady keeps the label.
     pub failover_delay: SignedDuration,
-    /// No new term.
+    /// No term begins.
     pub suspend: bool,
 }
 
-/// Why a spec cannot be used: a condition's reason, and a message that names the field and the remedy.
+/// The problem of an unusable spec: a condition's reason, and a message that names the field and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The reason of the Stalled condition.
     pub reason: Reason,
-    /// What is wrong and what to write instead.
+    /// The field, its problem and the remedy.
     pub message: String,
 }
 
@@ -97,26 +97,26 @@ pub struct Pod {
     pub id: PodRef,
     /// `metadata.resourceVersion`, the guard of a write to the pod.
     pub resource_version: ResourceVersion,
-    /// Whether the selector matches.
+    /// The selector matches it.
     pub matches: bool,
     /// The value under the Election's label key.
     pub label: Option<String>,
-    /// Whether it carries the Election's claim, with whatever value.
+    /// It carries the Election's claim, with any value.
     pub claimed: bool,
-    /// The term in the claim, if it is one.
+    /// The term in the claim, if the value is a term.
     pub term: Option<Term>,
-    /// Whether the Lease was read from the server after this version of the pod was seen: only then is a term beyond the
-    /// Lease's revision known to be forged. Otherwise the Lease may be the stale one.
+    /// The Lease was read from the server after this version of the pod was observed: only then is a term beyond the Lease's
+    /// revision known to be forged. Otherwise the Lease may be the stale one.
     pub verified: bool,
-    /// The Election that has the better right to this pod under the same label key, if one has.
+    /// The other Election that owns this pod under the same label key, if one does.
     pub rival: Option<String>,
-    /// `status.phase` and what belongs to it.
+    /// The pod's state, from `status.phase` and `metadata.deletionTimestamp`.
     pub state: PodState,
-    /// Whether the condition that makes a candidate is true.
+    /// The condition that makes a candidate eligible is True.
     pub ready: bool,
-    /// For how long it has or has not been, on a monotonic clock of the reader's: what delays are counted from.
+    /// The time since `ready` changed, on the reader's monotonic clock. Delays count from there.
     pub unchanged_for: SignedDuration,
-    /// The `lastTransitionTime` of that condition, by the clock of whoever reported it. Delays do not start here.
+    /// The `lastTransitionTime` of that condition, by the reporter's clock. Delays do not count from there.
     pub transitioned: Option<Timestamp>,
     /// `podium.dev/candidate: "false"`
     pub opted_out: bool,
@@ -124,7 +124,7 @@ pub struct Pod {
     pub priority: i64,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
-    /// What it was made from, if its workload has revisions.
+    /// The revision that it was created from, if its workload has revisions.
     pub revision: Option<Revision>,
 }
 
@@ -137,7 +137,7 @@ pub struct Revision {
     pub hash: String,
 }
 
-/// A workload, by a hash of its names: all that matters is whether two pods are of the same one, and every pod has one.
+/// A workload, by a hash of its names: decisions only compare the workloads of two pods, and every pod stores one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Workload(u64);
 
@@ -148,12 +148,12 @@ impl Workload {
     }
 }
 
-/// Where a pod is in its life.
+/// The state of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodState {
-    /// Not running yet, or in a phase that we do not know.
+    /// Not running yet, or in an unknown phase.
     Pending,
-    /// Running and not asked to go.
+    /// Running, without a deletionTimestamp.
     Running,
     /// It has a deletionTimestamp.
     Terminating,
@@ -164,20 +164,20 @@ pub enum PodState {
 }
 
 impl Snapshot {
-    /// The pod of this UID, if it is seen.
+    /// The pod with this UID, if it is observed.
     pub fn pod(&self, uid: &Uid) -> Option<&Pod> {
         self.pods.iter().find(|pod| pod.id.uid == *uid)
     }
 }
 
 impl Pod {
-    /// Whether it carries the leader's value under the Election's label key, whoever wrote it.
+    /// Whether it carries the leader's value under the Election's label key, written by any client.
     pub fn has_value(&self, label: &LeaderLabel) -> bool {
         self.label.as_deref() == Some(label.value.as_str())
     }
 
-    /// Whether it carries the leader's label, and the label is this Election's to judge.
-    pub fn is_labelled(&self, label: &LeaderLabel) -> bool {
+    /// Whether it carries the leader's label, and no other Election owns the pod under that key.
+    pub fn is_labeled(&self, label: &LeaderLabel) -> bool {
         self.rival.is_none() && self.has_value(label)
     }
 

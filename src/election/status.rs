@@ -1,4 +1,4 @@
-//! The status as it should read: a projection of the Lease and of the pods.
+//! The status of an Election, computed from its Lease and its pods.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -10,10 +10,10 @@ use crate::api::{DEGRADED, ElectionStatus, READY, Reason, STALLED, condition, wh
 use crate::ids::{Term, Version};
 use crate::lease::record::{Content, Record};
 
-/// A term that is in force.
+/// The current term, as the status reports it.
 #[derive(Clone, Copy, Debug)]
-pub struct Leadership<'a> {
-    /// The term.
+pub struct CurrentTerm<'a> {
+    /// The term's record in the Lease.
     pub record: &'a Record,
     /// When it began.
     pub acquired: Option<Timestamp>,
@@ -21,83 +21,83 @@ pub struct Leadership<'a> {
     pub transitions: i32,
 }
 
-/// What the status of an Election with a usable spec reports.
+/// The input to the status of an Election whose spec is usable.
 #[derive(Clone, Copy, Debug)]
-pub struct Outlook<'a> {
+pub struct StatusInput<'a> {
     /// Its settings.
     pub settings: &'a Settings,
     /// The term, if there is one.
-    pub leadership: Option<Leadership<'a>>,
-    /// The holder carries the label with that term once the plan is carried out.
-    pub labelled: bool,
+    pub current: Option<CurrentTerm<'a>>,
+    /// The holder carries the label with that term after the plan is executed.
+    pub labeled: bool,
     /// The eligible pods.
     pub eligible: &'a [&'a Pod],
-    /// The other pods, each with the reason.
+    /// The ineligible pods, each with the reason.
     pub ineligible: &'a [(&'a Pod, Ineligible)],
     /// The pod that would be elected if the leader failed.
     pub next: Option<&'a Pod>,
 }
 
-/// A reason and its message.
-type Why = (Reason, String);
+/// A condition's reason and message.
+type Explanation = (Reason, String);
 
-/// What that needs attention, by its weight.
+/// A problem that needs attention, by severity.
 enum Attention {
-    /// Elections work all the same.
-    Degrades(Why),
+    /// Elections work nevertheless.
+    Degrades(Explanation),
     /// No progress without a person.
-    Stalls(Why),
+    Stalls(Explanation),
 }
 
-/// The write that brings the status up to date, if it is not.
-pub fn ruled(snapshot: &Snapshot, outlook: Outlook<'_>, now: Timestamp) -> Option<StatusWrite> {
+/// Returns the write that brings the status up to date, or `None` if it is.
+pub fn report(snapshot: &Snapshot, input: StatusInput<'_>, now: Timestamp) -> Option<StatusWrite> {
     let before = &snapshot.election.status;
     let matching = snapshot.pods.iter().filter(|pod| pod.matches).count();
     let mut status = before.clone();
     status.leader = None;
     status.leader_uid = None;
-    if let Some(Leadership { record, acquired, transitions }) = outlook.leadership {
+    if let Some(CurrentTerm { record, acquired, transitions }) = input.current {
         status.leader = record.holder.as_ref().map(|holder| holder.name.clone());
         status.leader_uid = record.holder.as_ref().map(|holder| holder.uid.to_string());
         status.term = Some(record.term.number());
         status.acquire_time = acquired.map(whole_second);
         status.leader_transitions = transitions;
     }
-    status.candidates = whole(matching);
-    status.eligible_candidates = whole(outlook.eligible.len());
-    status.lease_name = Some(outlook.settings.lease_name.clone());
-    status.next_leader = outlook.next.map(|pod| pod.id.name.clone());
+    status.candidates = count(matching);
+    status.eligible_candidates = count(input.eligible.len());
+    status.lease_name = Some(input.settings.lease_name.clone());
+    status.next_leader = input.next.map(|pod| pod.id.name.clone());
 
-    let ready = readiness(snapshot, &outlook, matching);
+    let ready = readiness(snapshot, &input, matching);
     let is_ready = matches!(ready.0, Reason::LeaderElected | Reason::LeaderRetained);
-    let announce = outlook.leadership.filter(|leadership| before.term != Some(leadership.record.term.number()));
-    let announce = announce.map(|Leadership { record, .. }| Announcement {
+    let announce = input.current.filter(|current| before.term != Some(current.record.term.number()));
+    let announce = announce.map(|CurrentTerm { record, .. }| Announcement {
         from: before.leader.clone(),
         to: status.leader.clone(),
         term: record.term,
         cause: record.cause,
         reason: record.reason.clone(),
     });
-    let write = conclude(snapshot, status, (is_ready, ready), attention(snapshot, &outlook, matching), now)?;
+    let write = write(snapshot, status, (is_ready, ready), attention(snapshot, &input, matching), now)?;
     Some(StatusWrite { announce, ..write })
 }
 
 /// The reason of the Ready condition.
-fn readiness(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Why {
-    let record = outlook.leadership.map(|leadership| leadership.record);
+fn readiness(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> Explanation {
+    let record = input.current.map(|current| current.record);
     let Some((record, holder)) = record.and_then(|record| Some((record, record.holder.as_ref()?))) else {
         return match matching {
-            _ if outlook.settings.suspend => (Reason::Suspended, "Elections are suspended by spec.suspend".into()),
+            _ if input.settings.suspend => (Reason::Suspended, "Elections are suspended by spec.suspend".into()),
             0 => (Reason::NoMatchingPods, "No pod matches spec.selector".into()),
-            _ => (Reason::NoEligibleCandidate, format!("No candidate is eligible: {}", obstacles(outlook.ineligible))),
+            _ => (Reason::NoEligibleCandidate, format!("No candidate is eligible: {}", obstacles(input.ineligible))),
         };
     };
     let (name, term) = (&holder.name, record.term);
-    let obstacle = outlook.ineligible.iter().find(|(pod, _)| pod.id == *holder).map(|(_, why)| why);
+    let obstacle = input.ineligible.iter().find(|(pod, _)| pod.id == *holder).map(|(_, why)| why);
     if snapshot.pod(&holder.uid).is_none() {
         return (Reason::Suspended, format!("Leader {name} is gone, and elections are suspended by spec.suspend"));
     }
-    match (outlook.labelled, obstacle) {
+    match (input.labeled, obstacle) {
         (true, None) => elected(name, term.number()),
         (true, Some(why)) => (Reason::LeaderRetained, format!("Pod {name} {why} and keeps the label (term {term})")),
         (false, None) => {
@@ -109,24 +109,24 @@ fn readiness(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Why
     }
 }
 
-fn elected(leader: &str, term: i64) -> Why {
+fn elected(leader: &str, term: i64) -> Explanation {
     (Reason::LeaderElected, format!("Pod {leader} is the leader (term {term})"))
 }
 
-/// The write that says that nothing is done until a person acts. Leader and term stay as they are.
-pub fn stalled(snapshot: &Snapshot, settings: Option<&Settings>, why: Why, now: Timestamp) -> Option<StatusWrite> {
+/// Returns the write that reports no progress until a person acts. Leader and term stay unchanged.
+pub fn stalled(snapshot: &Snapshot, settings: Option<&Settings>, why: Explanation, now: Timestamp) -> Option<StatusWrite> {
     let mut status = snapshot.election.status.clone();
     if let Some(settings) = settings {
         status.lease_name = Some(settings.lease_name.clone());
     }
     status.next_leader = None;
     let ready = confirmed(snapshot, settings).map_or_else(|| (false, why.clone()), |leader| (true, leader));
-    conclude(snapshot, status, ready, Some(Attention::Stalls(why)), now)
+    write(snapshot, status, ready, Some(Attention::Stalls(why)), now)
 }
 
-/// The reason to be Ready, if `status.leader` is seen running with the label under `status.term`, and no Lease of this Election
-/// says otherwise.
-fn confirmed(snapshot: &Snapshot, settings: Option<&Settings>) -> Option<Why> {
+/// The reason for `Ready=True`, if `status.leader` is observed running with the label under `status.term`, and no Lease of this
+/// Election names another term.
+fn confirmed(snapshot: &Snapshot, settings: Option<&Settings>) -> Option<Explanation> {
     let Snapshot { election, lease, .. } = snapshot;
     let status = &election.status;
     let (leader, uid, term) = (status.leader.as_ref()?, status.leader_uid.as_deref()?, status.term?);
@@ -135,29 +135,29 @@ fn confirmed(snapshot: &Snapshot, settings: Option<&Settings>) -> Option<Why> {
         Content::Term(record) => record.term.number() != term,
         Content::Blank | Content::Damaged(_) => false,
     });
-    // Without a usable spec the label's key is not known: what was confirmed last holds while nothing speaks against it.
+    // Without a usable spec the label's key is unknown: the last confirmation holds until an observation contradicts it.
     let was_ready = || status.condition(READY).is_some_and(|ready| ready.status == "True");
-    let labelled = |pod: &Pod| {
-        let carries = settings.map_or_else(was_ready, |settings| pod.is_labelled(&settings.label));
+    let labeled = |pod: &Pod| {
+        let carries = settings.map_or_else(was_ready, |settings| pod.is_labeled(&settings.label));
         pod.state == PodState::Running && carries && pod.term.map(Term::number) == Some(term)
     };
-    let confirmed = !newer && snapshot.pods.iter().any(|pod| pod.id.uid.as_ref() == uid && labelled(pod));
+    let confirmed = !newer && snapshot.pods.iter().any(|pod| pod.id.uid.as_ref() == uid && labeled(pod));
     confirmed.then(|| elected(leader, term))
 }
 
-/// The write that says that elections are suspended and the Lease was lost. Leader and term stay as they are.
+/// Returns the write that reports a suspended Election with a lost Lease. Leader and term stay unchanged.
 pub fn suspended(snapshot: &Snapshot, settings: &Settings, now: Timestamp) -> Option<StatusWrite> {
     let mut status = snapshot.election.status.clone();
     status.next_leader = None;
     let suspended = || (Reason::Suspended, "Elections are suspended by spec.suspend, and the Lease is lost".into());
     let ready = confirmed(snapshot, Some(settings)).map_or_else(|| (false, suspended()), |leader| (true, leader));
-    conclude(snapshot, status, ready, None, now)
+    write(snapshot, status, ready, None, now)
 }
 
-fn conclude(
+fn write(
     snapshot: &Snapshot,
     mut status: ElectionStatus,
-    (is_ready, ready): (bool, Why),
+    (is_ready, ready): (bool, Explanation),
     attention: Option<Attention>,
     now: Timestamp,
 ) -> Option<StatusWrite> {
@@ -174,12 +174,12 @@ fn conclude(
         return None;
     }
     let guard = Version { uid: election.uid.clone(), resource_version: election.resource_version };
-    let can_wait = merely_counts(before, &status);
+    let can_wait = changes_counts_only(before, &status);
     Some(StatusWrite { guard, status, can_wait, announce: None })
 }
 
-/// Whether nothing changed but counts, the next leader and the wording of messages.
-fn merely_counts(before: &ElectionStatus, after: &ElectionStatus) -> bool {
+/// True if only counts, the next leader and messages changed.
+fn changes_counts_only(before: &ElectionStatus, after: &ElectionStatus) -> bool {
     let essence = |status: &ElectionStatus| {
         let mut status = ElectionStatus { candidates: 0, eligible_candidates: 0, next_leader: None, ..status.clone() };
         status.conditions.iter_mut().flatten().for_each(|condition| condition.message.clear());
@@ -188,8 +188,8 @@ fn merely_counts(before: &ElectionStatus, after: &ElectionStatus) -> bool {
     essence(before) == essence(after)
 }
 
-/// The reason where another Election owns this pod.
-pub fn overlap(pod: &Pod, settings: &Settings) -> Why {
+/// The condition where another Election owns this pod.
+pub fn overlap(pod: &Pod, settings: &Settings) -> Explanation {
     let message = format!(
         "Election {} owns pod {} under the same label {}: narrow spec.selector of one of them, or use another spec.label.key",
         pod.rival.as_deref().unwrap_or_default(),
@@ -199,15 +199,15 @@ pub fn overlap(pod: &Pod, settings: &Settings) -> Why {
     (Reason::OverlappingElections, message)
 }
 
-/// What needs attention although the election goes on with the other pods.
-fn attention(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Option<Attention> {
-    let key = &outlook.settings.label.key;
+/// The problem that the Degraded or Stalled condition reports, if there is one.
+fn attention(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> Option<Attention> {
+    let key = &input.settings.label.key;
     let is_foreign = |why: &Ineligible| matches!(why, Ineligible::ForeignLabel(_));
-    let foreign = outlook.ineligible.iter().filter(|(pod, why)| pod.matches && is_foreign(why));
+    let foreign = input.ineligible.iter().filter(|(pod, why)| pod.matches && is_foreign(why));
     let foreign: Vec<&str> = foreign.map(|(pod, _)| pod.id.name.as_str()).collect();
     let overlapping: Vec<&Pod> = snapshot.pods.iter().filter(|pod| pod.matches && pod.rival.is_some()).collect();
     let conflict = match overlapping.first() {
-        Some(pod) => Some(overlap(pod, outlook.settings)),
+        Some(pod) => Some(overlap(pod, input.settings)),
         None if foreign.is_empty() => None,
         None => {
             let message = format!("{} carries label {key} with a foreign value: remove it", first_names(&foreign));
@@ -215,7 +215,7 @@ fn attention(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Opt
         }
     };
     if let Some(why) = conflict {
-        let has_term = outlook.leadership.is_some() || snapshot.election.status.term.is_some();
+        let has_term = input.current.is_some() || snapshot.election.status.term.is_some();
         let stalls = !has_term || overlapping.len() + foreign.len() >= matching;
         return Some(if stalls { Attention::Stalls(why) } else { Attention::Degrades(why) });
     }
@@ -226,8 +226,8 @@ fn attention(snapshot: &Snapshot, outlook: &Outlook<'_>, matching: usize) -> Opt
         );
         return Some(Attention::Degrades((Reason::LabelContested, message)));
     }
-    let message = format!("The API server refuses a write to a follower: {}", snapshot.refused.as_ref()?);
-    // The words may differ each time, and two controllers would wake each other with them.
+    let message = format!("The API server denies writes to followers: {}", snapshot.refused.as_ref()?);
+    // The message may differ each time, and the status writes of two controllers would wake each other.
     let status = &snapshot.election.status;
     let before = status.condition(DEGRADED).filter(|_| status.is(DEGRADED, Reason::FollowersNotLabeled));
     let message = before.map_or(message, |before| before.message.clone());
@@ -240,6 +240,6 @@ fn obstacles(ineligible: &[(&Pod, Ineligible)]) -> String {
     first_names(&each.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn whole(count: usize) -> i32 {
+fn count(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -1,4 +1,4 @@
-//! The Lease: the truth of an election, and its write-ahead log.
+//! The Lease: the source of truth of an election, and its write-ahead log.
 
 pub mod cause;
 pub mod object;

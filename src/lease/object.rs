@@ -1,4 +1,4 @@
-//! Between the Kubernetes object and the record: reading it, and the bodies of the writes.
+//! Conversion between the Kubernetes Lease and the record: reads, and the bodies of writes.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ pub struct Owner<'a> {
     pub uid: &'a str,
 }
 
-/// Whom a Lease names that cannot be read: nobody knows what it says, so it is somebody's.
-const UNREADABLE: &str = "somebody who wrote what cannot be read";
+/// The holder of an unreadable Lease: its content is unknown, so it counts as held.
+const UNREADABLE: &str = "unknown, the Lease is unreadable";
 
-/// The object, or where it cannot be read, for example because of a time beyond all calendars, one that nobody of ours holds.
+/// Returns the object, or a Lease with a foreign holder if it is unreadable, for example because of a time out of range.
 pub fn readable(guard: DeserializeGuard<Object>) -> Object {
     guard.0.unwrap_or_else(|invalid| Object {
         metadata: invalid.metadata,
@@ -33,10 +33,10 @@ pub fn readable(guard: DeserializeGuard<Object>) -> Object {
     })
 }
 
-/// What the object says.
+/// Reads the object.
 ///
 /// # Errors
-/// Where its resourceVersion is not an integer.
+/// [`NotAnInteger`] if its resourceVersion is not an integer.
 pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
     let metadata = &object.metadata;
     let spec = object.spec.clone().unwrap_or_default();
@@ -67,15 +67,17 @@ pub fn read(object: &Object) -> Result<Lease, NotAnInteger> {
     })
 }
 
-/// A new Lease: blank.
+/// Returns a new, blank Lease.
 pub fn blank(name: &str, owner: Owner<'_>) -> Object {
     let mut object = Object { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, spec: None };
     claim(&mut object, owner);
     object
 }
 
-/// The Lease emptied: no holder, no term. How often the leader changed is kept, and whom it named: one of them may still be
-/// labelled by a paused controller, also where the selector does not match it any more.
+/// Blanks the Lease: no holder, no term.
+///
+/// It keeps the count of transitions and the pods that it named. A paused controller may still label one of them, even one
+/// that left the selector.
 pub fn blanked(mut object: Object, owner: Owner<'_>) -> Object {
     let annotations = object.metadata.annotations.get_or_insert_default();
     let former = record::listed(&record::named(annotations));
@@ -89,7 +91,7 @@ pub fn blanked(mut object: Object, owner: Owner<'_>) -> Object {
     object
 }
 
-/// The Lease with a new term. UID and resourceVersion stay those of `object`: the PUT is a compare-and-swap.
+/// Writes a new term into the Lease. UID and resourceVersion stay those of `object`: the PUT is a compare-and-swap.
 pub fn elected(mut object: Object, owner: Owner<'_>, record: &Record, acquired: Timestamp, transitions: i32) -> Object {
     let annotations = object.metadata.annotations.get_or_insert_default();
     for (name, value) in record.annotations(owner.uid) {
@@ -109,8 +111,8 @@ pub fn elected(mut object: Object, owner: Owner<'_>, record: &Record, acquired: 
     object
 }
 
-/// Marks the Lease as this Election's, in place of a former one of the same name, or of whoever let it be taken over; other
-/// owners stay.
+/// Marks the Lease as this Election's, in place of a former Election of the same name or of the previous elector. Other owners
+/// stay.
 fn claim(object: &mut Object, owner: Owner<'_>) {
     object.metadata.managed_fields = None;
     let annotations: &mut BTreeMap<_, _> = object.metadata.annotations.get_or_insert_default();
@@ -118,7 +120,7 @@ fn claim(object: &mut Object, owner: Owner<'_>) {
     annotations.insert(names::INCARNATION.into(), owner.uid.into());
     let owners = object.metadata.owner_references.get_or_insert_default();
     let is_ours = |known: &OwnerReference| known.name == owner.name && known.uid == owner.uid;
-    // Not touched where nothing changes: in some clusters it takes more rights to change owners than to write a Lease.
+    // Unchanged if correct: some clusters require more permissions to change owners than to write a Lease.
     if owners.iter().filter(|owner| is_election(owner)).map(is_ours).eq([true]) {
         return;
     }
@@ -128,7 +130,7 @@ fn claim(object: &mut Object, owner: Owner<'_>) {
         kind: "Election".into(),
         name: owner.name.into(),
         uid: owner.uid.into(),
-        // Not as its controller, of which there can be one only: garbage collection does without.
+        // An object has at most one controller, and garbage collection needs none.
         controller: None,
         block_owner_deletion: None,
     });
@@ -142,7 +144,7 @@ mod tests {
 
     const OWNER: Owner<'_> = Owner { name: "web", uid: "election-uid" };
 
-    /// As the server has it after the write.
+    /// Returns the Lease as the server stores it.
     fn stored(mut object: Object) -> Lease {
         object.metadata.uid = Some("lease-uid".into());
         object.metadata.resource_version = Some("42".into());
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_3_a_blanked_lease_keeps_only_the_count_whom_it_named_and_what_others_wrote() {
+    fn rule_3_a_blanked_lease_keeps_the_count_the_former_holders_and_foreign_annotations() {
         let mut object = elected(blank("web", Owner { uid: "former", ..OWNER }), OWNER, &record(), Timestamp::UNIX_EPOCH, 3);
         object.metadata.annotations.get_or_insert_default().insert("example.com/note".into(), "kept".into());
         let object = blanked(object, OWNER);
@@ -190,11 +192,11 @@ mod tests {
         assert_eq!(owners.iter().map(|owner| owner.uid.as_str()).collect::<Vec<_>>(), ["election-uid"]);
         let lease = stored(object);
         assert_eq!((lease.content, lease.transitions), (Content::Blank, Some(3)));
-        assert_eq!(lease.former, ["u0".into(), "u1".into()].into(), "whom it named is still to be fenced");
+        assert_eq!(lease.former, ["u0".into(), "u1".into()].into(), "the pods that it named must still be fenced");
     }
 
     #[test]
-    fn a_term_of_the_same_election_leaves_the_owners_as_they_are() {
+    fn term_of_the_same_election_keeps_the_owner_references() {
         let mut object = blank("web", OWNER);
         let owners = object.metadata.owner_references.get_or_insert_default();
         owners[0].controller = Some(false);
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_somebody_else_made_is_nobodys_of_ours() {
+    fn lease_of_another_client_has_no_owner_election() {
         let lease = stored(Object::default());
         assert_eq!((lease.owner, lease.incarnation), (None, None));
         assert!(read(&Object::default()).is_err(), "no resourceVersion");

@@ -1,4 +1,4 @@
-//! What a Lease says about an election, as plain data, and how that is written in annotations. Pure.
+//! The record of a term as plain data, and its format in a Lease's annotations. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,49 +9,49 @@ use crate::hash::fnv;
 use crate::ids::{PodRef, ResourceVersion, Term, Uid};
 use crate::lease::cause::Cause;
 
-/// `leaseDurationSeconds` of a term without heartbeats. client-go takes an absent duration for an expired one, and a Lease
-/// with it; this one does not expire.
+/// `leaseDurationSeconds` of a term without heartbeats. client-go considers a Lease without a duration expired; this one never
+/// expires.
 pub const NEVER_EXPIRES: i32 = i32::MAX;
 
 /// client-go's default for `leaseDurationSeconds`.
 const CLIENT_GO_SECONDS: i32 = 15;
 
-/// A Lease as one reader saw it.
+/// A Lease as one reader observed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// `metadata.uid`. A PUT must carry it: without it a PUT re-creates a deleted Lease.
+    /// `metadata.uid`. A PUT must carry it: without it a PUT recreates a deleted Lease.
     pub uid: Uid,
     /// `metadata.resourceVersion`
     pub resource_version: ResourceVersion,
-    /// The name of the Election that the owner references name, if they name one.
+    /// The name of the Election in the owner references, if there is one.
     pub owner: Option<String>,
-    /// The UID of the Election that it was written for. `None`: Podium did not write it.
+    /// The UID of the Election that it was written for. `None`: another client wrote it.
     pub incarnation: Option<Uid>,
-    /// `spec.holderIdentity`, whoever wrote it. `None`: nobody.
+    /// `spec.holderIdentity`, written by any client. `None`: no holder.
     pub holder_identity: Option<String>,
-    /// `spec.renewTime` is set: whoever holds it renews it. Podium's own terms are not renewed.
+    /// `spec.renewTime` is set: its holder renews it. Podium's own terms are not renewed.
     pub renewed: bool,
     /// `spec.leaseDurationSeconds`
     pub duration_seconds: Option<i32>,
-    /// For how long its reader has seen this version unchanged, on a monotonic clock: what an expiry is counted from.
+    /// The time for which its reader observed this version unchanged, on a monotonic clock. Expiry counts from there.
     pub unchanged_for: SignedDuration,
-    /// `podium.dev/allow-adoption-by`: the Election that may take it over.
+    /// `podium.dev/allow-adoption-by`: the Election that may adopt it.
     pub allow_adoption_by: Option<String>,
-    /// `podium.dev/elector: sidecar`: Podium's own sidecars elect by it.
+    /// `podium.dev/elector: sidecar`: Podium's own sidecars elect on it.
     pub by_sidecars: bool,
-    /// `spec.acquireTime`: when the present term began.
+    /// `spec.acquireTime`: the begin of the current term.
     pub acquired: Option<Timestamp>,
     /// `spec.leaseTransitions`
     pub transitions: Option<i32>,
-    /// Of a blank one: the UIDs of holders that it had before it was emptied, as far as they could be read.
+    /// Of a blank Lease: the UIDs of its holders before it was blanked, as far as they could be read.
     pub former: BTreeSet<Uid>,
-    /// What our annotations make of it.
+    /// The content of Podium's annotations.
     pub content: Content,
 }
 
 impl Lease {
-    /// Who holds it after client-go's protocol, and how long until somebody else may take it. `None`: nobody holds it, or not
-    /// any more. A holder that gives no duration is granted client-go's.
+    /// Returns the holder by client-go's protocol, and the time until it expires. `None`: no holder, or expired. A holder
+    /// without a duration gets client-go's default.
     pub fn campaigner(&self) -> Option<(&str, SignedDuration)> {
         let holder = self.holder_identity.as_deref()?;
         let seconds = self.duration_seconds.filter(|seconds| *seconds > 0).unwrap_or(CLIENT_GO_SECONDS);
@@ -67,7 +67,7 @@ pub enum Content {
     Blank,
     /// A term, with or without a holder.
     Term(Record),
-    /// Its parts disagree: somebody edited it. Why.
+    /// Its parts are inconsistent, for this reason: another client edited it.
     Damaged(&'static str),
 }
 
@@ -82,11 +82,11 @@ pub struct Record {
     pub unfenced: BTreeSet<Uid>,
     /// The cause of the term.
     pub cause: Cause,
-    /// The cause in words, for people.
+    /// The cause as a message.
     pub reason: String,
 }
 
-/// The parts of a Lease that must agree with each other.
+/// The parts of a Lease that must be consistent.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     /// `metadata.annotations`
@@ -100,7 +100,7 @@ pub struct Parts<'a> {
 }
 
 impl Content {
-    /// Reads the parts. Anything that [`Record::annotations`] would not have written is [`Content::Damaged`].
+    /// Reads the parts. A content that [`Record::annotations`] does not write is [`Content::Damaged`].
     pub fn read(parts: Parts<'_>) -> Self {
         let Parts { annotations, holder_identity, duration_seconds, resource_version } = parts;
         let text = |key: &str| annotations.get(key).map(String::as_str);
@@ -111,7 +111,7 @@ impl Content {
         };
         let Some(term) = Term::parse(term) else { return Self::Damaged("its term is not a number") };
         if !term.precedes(resource_version) {
-            return Self::Damaged("its term is beyond its own revision");
+            return Self::Damaged("its term is above its own revision");
         }
         if duration_seconds != Some(NEVER_EXPIRES) {
             return Self::Damaged("its duration was changed");
@@ -127,9 +127,9 @@ impl Content {
         let Some(unfenced) = text(names::UNFENCED).map_or(Some(BTreeSet::new()), parse_unfenced) else {
             return Self::Damaged("its list of former holders is not a list of UIDs");
         };
-        // Whoever reads the Lease must notice what the writer saw in the answer: a part that was dropped, or kept as it was.
+        // A reader must detect what the writer sees in the response: a part that was dropped, or kept unchanged.
         if text(names::CHECKSUM) != Some(checksum(text).as_str()) {
-            return Self::Damaged("its annotations do not belong together");
+            return Self::Damaged("its annotations do not match its checksum");
         }
         let cause = text(names::CAUSE).and_then(Cause::parse).unwrap_or(Cause::Unknown);
         let reason = text(names::REASON).unwrap_or_default().to_owned();
@@ -138,8 +138,7 @@ impl Content {
 }
 
 impl Record {
-    /// All of Podium's annotations that describe a term of the Election with this UID, each with its value, or `None` where it
-    /// must not be there.
+    /// Returns Podium's annotations for a term of the Election with this UID. `None`: the annotation must be absent.
     pub fn annotations(&self, incarnation: &str) -> [(&'static str, Option<String>); 6] {
         let Self { holder, term, unfenced, cause, reason } = self;
         let holder = holder.as_ref().map(|PodRef { name, uid }| format!("{name}/{uid}"));
@@ -161,20 +160,20 @@ impl Record {
     }
 }
 
-/// The checksum of the annotations that decide something, as `text` returns them by name.
+/// Returns the checksum of the annotations that decisions depend on; `text` returns them by name.
 fn checksum<'a>(text: impl Fn(&str) -> Option<&'a str>) -> String {
     let parts = [names::INCARNATION, names::HOLDER, names::TERM, names::UNFENCED].map(|name| text(name).unwrap_or_default());
     format!("{:016x}", fnv(parts.join("\n").into_bytes()))
 }
 
-/// The UIDs of all pods that the annotations name, holder and former holders alike, as far as they can be read.
+/// Returns the UIDs of the holder and the former holders in the annotations, as far as they can be read.
 pub fn named(annotations: &BTreeMap<String, String>) -> BTreeSet<Uid> {
     let holder = annotations.get(names::HOLDER).and_then(|text| parse_holder(text)).map(|holder| holder.uid);
     let unfenced = annotations.get(names::UNFENCED).and_then(|text| parse_unfenced(text)).unwrap_or_default();
     unfenced.into_iter().chain(holder).collect()
 }
 
-/// Those UIDs as an annotation.
+/// Formats these UIDs as an annotation.
 pub fn listed(uids: &BTreeSet<Uid>) -> Option<String> {
     let uids: Vec<&str> = uids.iter().map(AsRef::as_ref).collect();
     (!uids.is_empty()).then(|| uids.join(","))
@@ -223,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_record_is_read_back() {
         let vacancy = Record { holder: None, unfenced: BTreeSet::new(), ..record() };
         assert_eq!(read(&written(&record()), "web-0"), Content::Term(record()));
         assert_eq!(read(&written(&vacancy), ""), Content::Term(vacancy));
     }
 
     #[test]
-    fn a_lease_without_our_term_is_blank_only_when_nothing_else_is_left() {
+    fn lease_without_a_term_is_blank_only_without_a_holder() {
         assert_eq!(read(&BTreeMap::new(), ""), Content::Blank);
         assert!(matches!(read(&BTreeMap::new(), "somebody"), Content::Damaged(_)));
         let holder = [(names::HOLDER.to_owned(), "web-0/u0".to_owned())].into();
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_that_disagrees_makes_it_damaged() {
+    fn each_inconsistent_part_makes_a_lease_damaged() {
         let edits: [(&str, Option<&str>); 13] = [
             (names::HOLDER, Some("web-0")),
             (names::HOLDER, Some("web-1/u1")),

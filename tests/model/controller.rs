@@ -231,7 +231,7 @@ impl Controller {
             label: label.map(|write| self.patch(write)),
             status,
             then: match then {
-                plan::Then::Rest | plan::Then::LookAgain(_) => Then::Rest,
+                plan::Then::AwaitChange | plan::Then::RequeueAfter(_) => Then::Rest,
                 plan::Then::DecideAgain => Then::Again,
                 plan::Then::Consult(_) => Then::Consult,
             },

@@ -201,7 +201,7 @@ impl Metrics {
     /// be tried, the time without a leader began then.
     pub fn planned(&self, key: &Key, status: &ElectionStatus, plan: &Plan, since: Instant) {
         let announced = plan.status.as_ref().is_some_and(|status| status.announce.is_some());
-        let rests = matches!(plan.then, Then::Rest | Then::LookAgain(_));
+        let rests = matches!(plan.then, Then::AwaitChange | Then::RequeueAfter(_));
         match plan.lease {
             Some(LeaseWrite::Elect { .. }) => self.vacant(key, since),
             // Somebody else was faster, or it was a false alarm.

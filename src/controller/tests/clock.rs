@@ -90,7 +90,7 @@ impl Machine {
             if let Some(LeaseWrite::Create | LeaseWrite::Elect { .. }) = plan.lease {
                 return i64::try_from(began.elapsed().as_secs()).unwrap();
             }
-            let Then::LookAgain(wait) = plan.then else { panic!("{plan:#?}") };
+            let Then::RequeueAfter(wait) = plan.then else { panic!("{plan:#?}") };
             self.jump(jump);
             tokio::time::sleep(Duration::try_from(wait).unwrap()).await;
         }

@@ -1,4 +1,4 @@
-//! Who may lead, in which order, and what keeps a leader.
+//! The eligibility of pods, their order, and the fields that keep a leader.
 
 use super::*;
 
@@ -19,8 +19,8 @@ fn ineligible_leader_is_replaced_at_once_with_the_cause() {
         (|pod| pod.label = Some("x".into()), Cause::LabelConflict, "carries the label with the foreign value \"x\""),
     ];
     for (change, cause, why) in cases {
-        let leader = pod("a").labelled().term(90).with(change);
-        let plan = world(reign("a", 90, [])).pods([leader, pod("b")]).plan();
+        let leader = pod("a").labeled().term(90).with(change);
+        let plan = world(held_by("a", 90, [])).pods([leader, pod("b")]).plan();
         assert_eq!(elected(&plan).0, "b", "{why}");
         let Some(LeaseWrite::Elect { record, .. }) = plan.lease else { unreachable!() };
         assert_eq!((record.cause, record.reason), (cause, format!("previous leader a {why}")));
@@ -28,8 +28,8 @@ fn ineligible_leader_is_replaced_at_once_with_the_cause() {
 }
 
 #[test]
-fn who_may_not_lead_is_not_elected_though_it_would_come_first() {
-    // Ready and with the highest priority, all of them.
+fn ineligible_pod_is_not_elected_although_it_ranks_first() {
+    // All of them are Ready and have the highest priority.
     let changes: [fn(&mut Pod); 5] = [
         |pod| pod.state = PodState::Terminating,
         |pod| pod.state = PodState::Failed,
@@ -41,13 +41,13 @@ fn who_may_not_lead_is_not_elected_though_it_would_come_first() {
     assert_eq!(winner([first(), pod("b")]), "a");
     for change in changes {
         assert_eq!(winner([first().with(change), pod("b")]), "b");
-        let alone = world(reign("", 90, [])).pods([first().with(change)]).plan();
+        let alone = world(held_by("", 90, [])).pods([first().with(change)]).plan();
         assert_eq!((alone.lease, alone.label), (None, None));
     }
 }
 
 fn winner<const N: usize>(pods: [Pod; N]) -> String {
-    elected(&world(reign("", 90, [])).pods(pods).plan()).0.to_owned()
+    elected(&world(held_by("", 90, [])).pods(pods).plan()).0.to_owned()
 }
 
 #[test]
@@ -77,30 +77,30 @@ fn revisions_of_different_workloads_are_not_compared() {
 #[test]
 fn a_healthy_leader_is_never_preempted() {
     let better = pod("b").with(|pod| (pod.priority, pod.transitioned) = (100, Some(at(1))));
-    let plan = world(reign("a", 90, [])).pods([pod("a").labelled().term(90), better]).plan();
+    let plan = world(held_by("a", 90, [])).pods([pod("a").labeled().term(90), better]).plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None));
 }
 
 #[test]
-fn a_pod_must_have_been_ready_for_long_enough_to_become_leader_but_not_to_stay() {
+fn min_ready_seconds_apply_to_a_new_leader_only() {
     let patient = |world: &mut Snapshot| {
         world.election.settings.as_mut().unwrap().min_ready = k8s_openapi::jiff::SignedDuration::from_secs(30);
     };
     let ready_for = |seconds| pod("a").ready_for(true, seconds);
-    let young = world(reign("", 90, [])).pods([ready_for(29)]).with(patient).plan();
-    assert_eq!((young.lease, young.then), (None, look_again(1)));
-    let old = world(reign("", 90, [])).pods([ready_for(30)]).with(patient).plan();
+    let young = world(held_by("", 90, [])).pods([ready_for(29)]).with(patient).plan();
+    assert_eq!((young.lease, young.then), (None, requeue_after(1)));
+    let old = world(held_by("", 90, [])).pods([ready_for(30)]).with(patient).plan();
     assert_eq!(elected(&old).0, "a");
-    let blip = world(reign("a", 90, [])).pods([ready_for(1).labelled().term(90)]).with(patient).plan();
-    assert_eq!(blip.lease, None, "a leader that is well is kept");
+    let blip = world(held_by("a", 90, [])).pods([ready_for(1).labeled().term(90)]).with(patient).plan();
+    assert_eq!(blip.lease, None, "a healthy leader stays");
 }
 
 #[test]
-fn a_world_that_is_right_is_left_alone() {
-    let (rest, _) = PerfectServer::new().settle(world(Content::Blank).pods([pod("a"), pod("b"), pod("c")]));
+fn correct_state_needs_no_write() {
+    let (rest, _) = PerfectServer::new().run(world(Content::Blank).pods([pod("a"), pod("b"), pod("c")]));
     assert_eq!(rest.plan(), Plan::default());
     let restarted = rest.with(|world| (world.gone, world.read_after) = (uids([]), None));
-    assert_eq!(restarted.plan(), Plan::default(), "nothing that matters is only in memory");
+    assert_eq!(restarted.plan(), Plan::default(), "no decision depends on memory alone");
 }
 
 // ---- Fields that keep a leader ----
@@ -116,26 +116,26 @@ fn ready_reason(plan: &Plan) -> (String, String) {
 }
 
 #[test]
-fn hold_keeps_a_leader_that_is_merely_not_ready_while_there_is_no_other() {
+fn retain_keeps_a_not_ready_leader_while_no_other_is_eligible() {
     let hold = || with_settings(|settings| settings.retain = true);
-    let leader = || pod("a").ready_for(false, 10).labelled().term(90);
-    let plan = world(reign("a", 90, [])).pods([leader()]).with(hold()).plan();
+    let leader = || pod("a").ready_for(false, 10).labeled().term(90);
+    let plan = world(held_by("a", 90, [])).pods([leader()]).with(hold()).plan();
     assert_eq!((plan.lease.clone(), plan.fence.len()), (None, 0));
     assert_eq!(ready_reason(&plan), ("True".into(), "LeaderRetained".into()));
-    let plan = world(reign("a", 90, [])).pods([leader(), pod("b")]).with(hold()).plan();
-    assert_eq!(elected(&plan).0, "b", "there is another");
+    let plan = world(held_by("a", 90, [])).pods([leader(), pod("b")]).with(hold()).plan();
+    assert_eq!(elected(&plan).0, "b", "another pod is eligible");
     for state in [PodState::Terminating, PodState::Failed, PodState::Succeeded] {
         let gone = leader().with(|pod| pod.state = state);
-        let plan = world(reign("a", 90, [])).pods([gone]).with(hold()).plan();
+        let plan = world(held_by("a", 90, [])).pods([gone]).with(hold()).plan();
         assert_eq!((elected(&plan).0, writes(&plan.fence)), ("", vec![("a", 100, REMOVE)]), "{state:?}");
     }
-    let absent = world(reign("a", 90, [])).with(hold()).consulted().plan();
+    let absent = world(held_by("a", 90, [])).with(hold()).consulted().plan();
     assert_eq!(elected(&absent).0, "", "gone");
 }
 
 #[test]
-fn hold_and_the_delay_hold_also_when_the_lease_was_lost() {
-    let leader = || pod("a").ready_for(false, 10).labelled().term(90);
+fn retain_and_failover_delay_apply_after_the_lease_was_lost() {
+    let leader = || pod("a").ready_for(false, 10).labeled().term(90);
     let hold = with_settings(|settings| settings.retain = true);
     let plan = world(Content::Blank).pods([leader()]).with(hold).consulted().plan();
     assert_eq!((elected(&plan).0, plan.fence.len()), ("a", 0));
@@ -145,15 +145,15 @@ fn hold_and_the_delay_hold_also_when_the_lease_was_lost() {
 }
 
 #[test]
-fn a_failover_delay_gives_time_to_a_leader_that_turned_unready_and_to_no_other() {
+fn failover_delay_applies_to_a_not_ready_leader_only() {
     let delay = || with_settings(|settings| settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(30));
-    let of = |leader| world(reign("a", 90, [])).pods([leader, pod("b")]).with(delay()).plan();
-    let early = of(pod("a").ready_for(false, 29).labelled().term(90));
-    assert_eq!((early.lease.clone(), early.then.clone()), (None, look_again(1)));
+    let of = |leader| world(held_by("a", 90, [])).pods([leader, pod("b")]).with(delay()).plan();
+    let early = of(pod("a").ready_for(false, 29).labeled().term(90));
+    assert_eq!((early.lease.clone(), early.then.clone()), (None, requeue_after(1)));
     assert_eq!(ready_reason(&early), ("True".into(), "LeaderRetained".into()));
-    assert_eq!(elected(&of(pod("a").ready_for(false, 30).labelled().term(90))).0, "b", "the time is over");
+    assert_eq!(elected(&of(pod("a").ready_for(false, 30).labeled().term(90))).0, "b", "the delay is over");
     for state in [PodState::Terminating, PodState::Failed] {
-        let gone = pod("a").ready_for(false, 1).labelled().term(90).with(|pod| pod.state = state);
+        let gone = pod("a").ready_for(false, 1).labeled().term(90).with(|pod| pod.state = state);
         assert_eq!(elected(&of(gone)).0, "b", "{state:?} is never delayed");
     }
 }
@@ -162,22 +162,26 @@ fn a_failover_delay_gives_time_to_a_leader_that_turned_unready_and_to_no_other()
 fn a_suspended_election_begins_no_term_and_repairs_labels() {
     let suspend = || with_settings(|settings| settings.suspend = true);
     let terminating = pod("a").term(90).with(|pod| pod.state = PodState::Terminating);
-    let stray = pod("c").labelled();
+    let stray = pod("c").labeled();
     let plan =
-        world(reign("a", 90, ["d-uid"])).pods([terminating, pod("b"), stray, pod("d").term(80)]).with(suspend()).plan();
+        world(held_by("a", 90, ["d-uid"])).pods([terminating, pod("b"), stray, pod("d").term(80)]).with(suspend()).plan();
     assert_eq!(plan.lease, None);
-    assert_eq!(writes(&plan.fence), [("c", 90, REMOVE), ("d", 90, REMOVE)], "what began is finished");
+    assert_eq!(writes(&plan.fence), [("c", 90, REMOVE), ("d", 90, REMOVE)], "a change that began is completed");
     assert_eq!(writes(plan.label.as_slice()), [("a", 90, SET)]);
-    let gone = world(reign("a", 90, [])).pods([pod("b")]).with(suspend()).plan();
+    let gone = world(held_by("a", 90, [])).pods([pod("b")]).with(suspend()).plan();
     assert_eq!((gone.lease.clone(), ready_reason(&gone)), (None, ("False".into(), "Suspended".into())));
-    let higher = pod("c").labelled().term(95);
-    let plan = world(reign("b", 90, [])).pods([pod("b"), higher]).with(suspend()).consulted().plan();
-    assert_eq!((writes(&plan.fence), plan.label), (vec![], None), "nobody is labelled beside a higher term");
+    let higher = pod("c").labeled().term(95);
+    let plan = world(held_by("b", 90, [])).pods([pod("b"), higher]).with(suspend()).consulted().plan();
+    assert_eq!((writes(&plan.fence), plan.label), (vec![], None), "no pod is labeled beside a higher term");
     let left = pod("b").term(90).with(|pod| pod.matches = false);
-    assert_eq!(world(reign("b", 90, [])).pods([left]).with(suspend()).plan().label, None, "nor what left the selector");
+    assert_eq!(
+        world(held_by("b", 90, [])).pods([left]).with(suspend()).plan().label,
+        None,
+        "nor a pod that left the selector"
+    );
     for strange in [pod("b").with(|pod| pod.rival = Some("db".into())), pod("b").with(|pod| pod.label = Some("x".into()))] {
-        let plan = world(reign("b", 90, [])).pods([strange]).with(suspend()).plan();
-        assert_eq!(plan.label, None, "what is not ours is not labelled");
+        let plan = world(held_by("b", 90, [])).pods([strange]).with(suspend()).plan();
+        assert_eq!(plan.label, None, "a pod of another Election or with a foreign value is not labeled");
     }
     for content in [Content::Blank, Content::Damaged("an edit")] {
         let plan = world(content).pods([pod("b")]).with(suspend()).consulted().plan();

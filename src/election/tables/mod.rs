@@ -1,13 +1,13 @@
-//! What the core decides, case by case. Each rule of the safety protocol (`docs/design.md`, section 4) has cases here that
-//! fail when the rule is removed; the names say which rule.
+//! Decisions of the core, case by case. Each rule of the safety protocol (`docs/design.md`, section 4) has cases here that
+//! fail without the rule. Their names begin with its number.
 
 mod candidates;
 mod clock;
 mod followers;
 mod lease;
 mod outcome;
+mod ownership;
 mod pods;
-mod titles;
 
 use super::fixtures::*;
 use super::plan::{LabelChange, LeaseWrite, Plan, Then};
@@ -26,7 +26,7 @@ fn guard() -> Version {
     Version { uid: "lease".into(), resource_version: revision(100) }
 }
 
-/// The reason and the message of a plan that only says that a person is needed.
+/// Returns the reason and the message of a plan that only reports `Stalled`.
 fn stalled(world: &Snapshot) -> (String, String) {
     let plan = world.plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None), "a stalled Election writes nothing else");

@@ -1,4 +1,4 @@
-//! What is reported, what a vacancy is, and what is refused.
+//! Status, Events, vacancies, and Elections that stall.
 
 use super::*;
 
@@ -7,19 +7,19 @@ use super::*;
 #[test]
 fn rule_9_the_status_never_goes_back_to_a_lower_term() {
     let newer = |world: &mut Snapshot| world.election.status.term = Some(100);
-    let world = world(reign("b", 90, [])).pods([pod("b").labelled().term(90)]).with(newer);
+    let world = world(held_by("b", 90, [])).pods([pod("b").labeled().term(90)]).with(newer);
     let plan = world.plan();
     assert_eq!(plan.status, None);
     assert!(matches!(plan.then, Then::Consult(_)));
     let forged = world.clone().with(|world| world.election.status.term = Some(999)).consulted().plan();
-    assert_eq!(forged.status.expect("a forged status is mended").status.term, Some(90));
+    assert_eq!(forged.status.expect("a forged status is repaired").status.term, Some(90));
     let restored = world.consulted().plan();
-    assert_eq!(elected(&restored), ("b", 100, uids([])), "a term that there may have been is followed by a higher one");
+    assert_eq!(elected(&restored), ("b", 100, uids([])), "a term that may have existed is followed by a higher one");
 }
 
 #[test]
-fn rule_9_a_change_of_leader_is_announced_with_the_status_that_tells_it_first() {
-    let plan = world(reign("a", 90, [])).pods([pod("b")]).consulted().plan();
+fn rule_9_a_change_of_leader_is_announced_with_the_first_status_that_reports_it() {
+    let plan = world(held_by("a", 90, [])).pods([pod("b")]).consulted().plan();
     let status = plan.status.unwrap();
     assert_eq!(status.status.leader.as_deref(), Some("b"));
     assert_eq!(status.status.leader_uid.as_deref(), Some("b-uid"));
@@ -30,21 +30,21 @@ fn rule_9_a_change_of_leader_is_announced_with_the_status_that_tells_it_first() 
 }
 
 #[test]
-fn the_status_waits_for_nothing_but_mere_counts() {
-    let leader = pod("b").labelled().term(90);
-    let (rest, _) = PerfectServer::new().settle(world(reign("b", 90, [])).pods([leader, pod("c")]));
+fn only_a_status_write_that_changes_counts_may_wait() {
+    let leader = pod("b").labeled().term(90);
+    let (rest, _) = PerfectServer::new().run(world(held_by("b", 90, [])).pods([leader, pod("c")]));
     let fewer = rest.clone().with(|world| world.pods[1].ready = false).plan().status.unwrap();
     assert!(fewer.can_wait && fewer.announce.is_none());
     let stalled = rest.with(|world| world.pods[1].label = Some("foreign".into())).plan().status.unwrap();
     assert!(!stalled.can_wait);
 }
 
-// ---- Rule 10: nobody eligible ----
+// ---- Rule 10: no eligible pod ----
 
 #[test]
 fn rule_10_without_an_eligible_pod_the_holder_is_deposed_under_a_new_term() {
-    let unready = pod("a").labelled().term(90).with(|pod| pod.ready = false);
-    let plan = world(reign("a", 90, [])).pods([unready]).plan();
+    let unready = pod("a").labeled().term(90).with(|pod| pod.ready = false);
+    let plan = world(held_by("a", 90, [])).pods([unready]).plan();
     assert_eq!(elected(&plan), ("", 100, uids(["a-uid"])));
     assert_eq!((writes(&plan.fence), plan.label), (vec![("a", 100, REMOVE)], None));
     let status = plan.status.unwrap().status;
@@ -55,14 +55,14 @@ fn rule_10_without_an_eligible_pod_the_holder_is_deposed_under_a_new_term() {
 }
 
 #[test]
-fn a_vacancy_is_not_renewed() {
-    let plan = world(reign("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready = false)]).plan();
+fn vacancy_begins_no_further_term() {
+    let plan = world(held_by("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready = false)]).plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None));
 }
 
 #[test]
 fn an_election_without_pods_is_not_ready() {
-    let status = world(reign("", 90, [])).plan().status.unwrap().status;
+    let status = world(held_by("", 90, [])).plan().status.unwrap().status;
     let ready = status.condition("Ready").unwrap();
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoMatchingPods"));
     assert_eq!((status.eligible_candidates, status.candidates), (0, 0));
@@ -71,9 +71,9 @@ fn an_election_without_pods_is_not_ready() {
 #[test]
 fn next_leader_is_the_pod_that_is_elected_when_the_leader_is_gone() {
     let pods =
-        || [pod("a").labelled().term(90), pod("b").with(|pod| pod.priority = 1), pod("c").with(|pod| pod.priority = 2)];
+        || [pod("a").labeled().term(90), pod("b").with(|pod| pod.priority = 1), pod("c").with(|pod| pod.priority = 2)];
     let next = |world: &Snapshot| world.plan().status.unwrap().status.next_leader;
-    let led = world(reign("a", 90, [])).pods(pods());
+    let led = world(held_by("a", 90, [])).pods(pods());
     assert_eq!(next(&led).as_deref(), Some("c"));
     let gone = led.clone().with(|world| drop(world.pods.remove(0))).consulted().plan();
     assert_eq!(elected(&gone).0, "c");
@@ -81,7 +81,7 @@ fn next_leader_is_the_pod_that_is_elected_when_the_leader_is_gone() {
     assert_eq!(next(&suspended), None, "a suspended Election elects no other");
     let alone = led.with(|world| world.pods.truncate(1));
     assert_eq!(next(&alone), None);
-    assert_eq!(next(&world(reign("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready = false)])), None);
+    assert_eq!(next(&world(held_by("", 90, [])).pods([pod("a").term(90).with(|pod| pod.ready = false)])), None);
 }
 
 // ---- Degraded and Stalled ----
@@ -95,10 +95,10 @@ fn conflict_stalls_before_the_first_term_and_on_all_pods_and_degrades_otherwise(
         let is = |kind| status.is(kind, Reason::LabelConflict) || status.is(kind, Reason::OverlappingElections);
         (is(DEGRADED), is(STALLED))
     };
-    let leader = || pod("a").labelled().term(90);
-    assert_eq!(conditions(world(reign("a", 90, [])).pods([leader(), foreign("b")])), (true, false));
-    assert_eq!(conditions(world(reign("a", 90, [])).pods([leader(), theirs("b")])), (true, false));
-    assert_eq!(conditions(world(reign("", 90, [])).pods([foreign("a"), theirs("b")])), (false, true), "all pods");
+    let leader = || pod("a").labeled().term(90);
+    assert_eq!(conditions(world(held_by("a", 90, [])).pods([leader(), foreign("b")])), (true, false));
+    assert_eq!(conditions(world(held_by("a", 90, [])).pods([leader(), theirs("b")])), (true, false));
+    assert_eq!(conditions(world(held_by("", 90, [])).pods([foreign("a"), theirs("b")])), (false, true), "all pods");
     let first = |pods: [Pod; 2]| world(Content::Blank).pods(pods).consulted();
     assert_eq!(conditions(first([foreign("a").unclaimed(), pod("b").unclaimed()])), (false, true), "the first term");
     assert_eq!(conditions(first([theirs("a").unclaimed(), pod("b").with(|pod| pod.ready = false)])), (false, true));
@@ -106,7 +106,7 @@ fn conflict_stalls_before_the_first_term_and_on_all_pods_and_degrades_otherwise(
 
 #[test]
 fn a_condition_that_does_not_hold_is_absent() {
-    let status = world(reign("a", 90, [])).pods([pod("a").labelled().term(90)]).plan().status.unwrap().status;
+    let status = world(held_by("a", 90, [])).pods([pod("a").labeled().term(90)]).plan().status.unwrap().status;
     let kinds: Vec<_> = status.conditions.iter().flatten().map(|condition| condition.type_.as_str()).collect();
     assert_eq!(kinds, ["Ready"]);
 }
@@ -121,10 +121,10 @@ fn first_leader_after_a_status_without_a_term_counts_no_transition() {
     assert_eq!(plan.status.unwrap().status.leader_transitions, 0);
 }
 
-// ---- What is refused ----
+// ---- Elections that stall ----
 
 #[test]
-fn a_lease_of_somebody_else_is_left_alone() {
+fn foreign_lease_is_left_alone() {
     let base = || world(Content::Damaged("it has a holder but no term")).pods([pod("a")]);
     let foreign = base().with(|world| {
         let lease = world.lease.as_mut().unwrap();
@@ -138,7 +138,7 @@ fn a_lease_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn a_label_that_is_in_use_before_the_first_term_stops_the_election() {
+fn label_in_use_before_the_first_term_stalls_the_election() {
     for value in ["true", "false"] {
         let used = pod("a").unclaimed().with(|pod| pod.label = Some(value.into()));
         let (reason, message) = stalled(&world(Content::Blank).pods([used, pod("b")]).consulted());
@@ -148,17 +148,17 @@ fn a_label_that_is_in_use_before_the_first_term_stops_the_election() {
 }
 
 #[test]
-fn the_followers_value_in_a_pod_template_is_no_label_in_use() {
+fn followers_value_in_a_pod_template_does_not_count_as_a_label_in_use() {
     let follower = |name: &str| pod(name).unclaimed().with(|pod| pod.label = Some("false".into()));
     let world = world(Content::Blank).pods([follower("a"), follower("b")]).with(|world| {
         world.election.settings.as_mut().unwrap().label.follower_value = Some("false".into());
     });
-    let (rest, _) = PerfectServer::new().settle(world);
+    let (rest, _) = PerfectServer::new().run(world);
     let labels: Vec<_> = rest.pods.iter().map(|pod| pod.label.as_deref()).collect();
     assert_eq!(labels, [Some("true"), Some("false")]);
 }
 
-// ---- Ready: only what was confirmed ----
+// ---- Ready: only after confirmation ----
 
 fn readiness(plan: Plan) -> (String, String) {
     let status = plan.status.unwrap().status;
@@ -167,19 +167,19 @@ fn readiness(plan: Plan) -> (String, String) {
 }
 
 #[test]
-fn a_holder_that_cannot_be_labelled_is_elected_and_not_ready() {
-    // Seen after the look at the server, so that nobody can say yet whether the term is forged.
+fn a_holder_that_cannot_be_labeled_is_elected_and_not_ready() {
+    // Observed after the read from the server, so the term is not known to be forged yet.
     let late = pod("a").term(999);
     let plan = world(Content::Blank).pods([late]).with(|world| world.read_after = Some(revision(100))).plan();
     assert_eq!((elected(&plan).0, readiness(plan.clone())), ("a", ("False".into(), "LeaderNotActive".into())));
     let suspended = |world: &mut Snapshot| world.election.settings.as_mut().unwrap().suspend = true;
     let left = pod("a").term(90).with(|pod| pod.matches = false);
-    let plan = world(reign("a", 90, [])).pods([left]).with(suspended).plan();
+    let plan = world(held_by("a", 90, [])).pods([left]).with(suspended).plan();
     assert_eq!((plan.label.as_ref(), readiness(plan.clone())), (None, ("False".into(), "LeaderNotActive".into())));
 }
 
 #[test]
-fn a_stalled_election_is_ready_only_while_its_leader_is_seen_labelled_under_that_term() {
+fn stalled_election_is_ready_only_while_its_leader_is_observed_labeled_under_its_term() {
     let of = |leader: Pod, content: Content| {
         let world = world(content).pods([leader]).with(|world| {
             world.election.settings.as_mut().unwrap().lease_name = "web".into();
@@ -189,14 +189,14 @@ fn a_stalled_election_is_ready_only_while_its_leader_is_seen_labelled_under_that
         });
         readiness(world.plan()).0
     };
-    assert_eq!(of(pod("a").labelled().term(90), Content::Blank), "True");
+    assert_eq!(of(pod("a").labeled().term(90), Content::Blank), "True");
     assert_eq!(of(pod("a").term(90), Content::Blank), "False");
-    assert_eq!(of(pod("a").labelled().term(80), Content::Blank), "False");
-    assert_eq!(of(pod("a").labelled().term(90).with(|pod| pod.state = PodState::Terminating), Content::Blank), "False");
-    assert_eq!(of(pod("a").labelled().term(90), reign("b", 95, ["a-uid"])), "False", "the Lease names another one");
+    assert_eq!(of(pod("a").labeled().term(80), Content::Blank), "False");
+    assert_eq!(of(pod("a").labeled().term(90).with(|pod| pod.state = PodState::Terminating), Content::Blank), "False");
+    assert_eq!(of(pod("a").labeled().term(90), held_by("b", 95, ["a-uid"])), "False", "the Lease names another leader");
 }
 
-// ---- A label that others keep changing ----
+// ---- A contested label ----
 
 #[test]
 fn a_contested_label_is_restored_at_most_once_in_ten_seconds_and_the_status_says_so() {
@@ -204,27 +204,27 @@ fn a_contested_label_is_restored_at_most_once_in_ten_seconds_and_the_status_says
         let repaired_ago = k8s_openapi::jiff::SignedDuration::from_secs(seconds);
         move |world: &mut Snapshot| world.contest = Some(Contest { repaired_ago })
     };
-    let stripped = || world(reign("b", 90, [])).pods([pod("b").term(90), pod("c").labelled().term(90)]);
+    let stripped = || world(held_by("b", 90, [])).pods([pod("b").term(90), pod("c").labeled().term(90)]);
     let plan = stripped().plan();
     assert!(plan.fence[0].is_repair && plan.label.is_some_and(|label| label.is_repair));
     let plan = stripped().with(contested(4)).plan();
     assert_eq!((plan.fence.len(), plan.label.as_ref()), (0, None));
-    assert_eq!(plan.then, look_again(6));
+    assert_eq!(plan.then, requeue_after(6));
     let status = plan.status.as_ref().unwrap().status.clone();
     assert_eq!(status.condition(DEGRADED).unwrap().reason, "LabelContested");
     assert_eq!(readiness(plan), ("False".into(), "LeaderNotActive".into()));
     let plan = stripped().with(contested(10)).plan();
-    assert_eq!((plan.fence.len(), plan.label.is_some(), plan.then), (1, true, look_again(50)));
-    // A former leader is fenced, and a new one labelled, whatever others do.
-    let plan = world(reign("b", 90, ["c-uid"])).pods([pod("b").term(80), pod("c").labelled().term(80)]);
+    assert_eq!((plan.fence.len(), plan.label.is_some(), plan.then), (1, true, requeue_after(50)));
+    // Fencing a former leader and labeling a new one do not wait.
+    let plan = world(held_by("b", 90, ["c-uid"])).pods([pod("b").term(80), pod("c").labeled().term(80)]);
     let plan = plan.with(contested(0)).plan();
     assert_eq!((plan.fence.len(), plan.label.is_some()), (1, true));
 }
 
 #[test]
-fn a_spec_that_cannot_be_used_says_so_and_keeps_the_leader() {
+fn unusable_spec_is_reported_and_keeps_the_leader() {
     let problem = Problem { reason: Reason::InvalidSelector, message: "spec.selector is empty".into() };
-    let world = world(reign("a", 90, [])).pods([pod("a").labelled().term(90)]).with(|world| {
+    let world = world(held_by("a", 90, [])).pods([pod("a").labeled().term(90)]).with(|world| {
         world.election.settings = Err(problem);
         world.election.status.leader = Some("a".into());
     });
@@ -233,7 +233,7 @@ fn a_spec_that_cannot_be_used_says_so_and_keeps_the_leader() {
 }
 
 #[test]
-fn more_pods_than_the_list_can_name_are_refused() {
+fn too_many_matching_pods_stall_the_election() {
     let many = world(Content::Blank).with(|world| {
         world.pods = (0..=crate::election::decide::MOST_PODS).map(|number| pod(&format!("p{number}"))).collect();
     });

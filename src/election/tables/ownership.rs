@@ -1,11 +1,11 @@
-//! Whose a Lease is: what is left alone, what is waited for, what is taken over.
+//! The ownership of a Lease: which are left alone, which are adopted, and when.
 
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::lease::record::Lease;
 
-/// A Lease that Podium did not make, held by `holder` (`""`: nobody) for 15 s, last renewed `age` seconds ago.
+/// A Lease that Podium did not create, held by `holder` (`""`: none) for 15 s, last renewed `age` seconds ago.
 fn foreign(holder: &str, age: i64, change: impl FnOnce(&mut Lease)) -> Snapshot {
     let content = if holder.is_empty() { Content::Blank } else { Content::Damaged("no term") };
     let world = world(content).pods([pod("a").with(|pod| pod.priority = 1), pod("b")]);
@@ -27,31 +27,31 @@ fn by_sidecars(lease: &mut Lease) {
     lease.by_sidecars = true;
 }
 
-/// What is said, and when it is looked at again, in seconds from now.
+/// Returns the condition's message, and the seconds until the next decision.
 fn left_alone(world: &Snapshot) -> (String, Option<i64>) {
     let (reason, message) = stalled(world);
     assert_eq!(reason, "LeaseConflict");
     match world.plan().then {
-        Then::LookAgain(left) => (message, Some(left.as_secs())),
+        Then::RequeueAfter(left) => (message, Some(left.as_secs())),
         _ => (message, None),
     }
 }
 
 #[test]
-fn a_foreign_lease_is_left_alone_however_old_and_the_message_says_how_to_consent() {
+fn foreign_lease_is_left_alone_at_any_age_and_the_message_says_how_to_allow_adoption() {
     for (holder, age) in [("db-0", 0), ("db-0", 9_999), ("", 9_999)] {
         let (message, again) = left_alone(&foreign(holder, age, |_| {}).consulted());
         assert!(message.contains("kubectl annotate lease web podium.dev/allow-adoption-by=web"), "{message}");
         assert_eq!(again, None);
     }
     let (message, _) = left_alone(&foreign("db-0", 9_999, allow_adoption_by("db")).consulted());
-    assert!(message.contains("its holder is db-0"), "consent for another Election is none: {message}");
+    assert!(message.contains("its holder is db-0"), "the consent names another Election: {message}");
 }
 
 #[test]
-fn with_consent_a_live_holder_is_waited_for_until_it_expires() {
+fn adoptable_lease_with_a_live_holder_is_adopted_after_it_expires() {
     let (message, again) = left_alone(&foreign("b", 5, allow_adoption_by("web")).consulted());
-    assert!(message.contains("b holds it") && message.contains("stop that elector"), "{message}");
+    assert!(message.contains("b holds and renews it") && message.contains("stop that elector"), "{message}");
     assert_eq!(again, Some(10));
     let no_duration =
         foreign("b", 5, |lease| (lease.allow_adoption_by, lease.duration_seconds) = (Some("web".into()), None));
@@ -59,7 +59,7 @@ fn with_consent_a_live_holder_is_waited_for_until_it_expires() {
 }
 
 #[test]
-fn with_consent_a_released_or_expired_lease_is_emptied_which_makes_it_ours_with_a_revision_above_all_terms() {
+fn adoptable_lease_that_is_released_or_expired_is_blanked_first() {
     for world in [foreign("", 0, allow_adoption_by("web")), foreign("db-0", 15, allow_adoption_by("web"))] {
         let plan = world.plan();
         assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was adopted")));
@@ -68,7 +68,7 @@ fn with_consent_a_released_or_expired_lease_is_emptied_which_makes_it_ours_with_
 }
 
 #[test]
-fn a_term_from_another_lease_of_the_elections_name_is_never_taken_for_forged_by_an_older_lease() {
+fn adopted_lease_is_blanked_first_if_a_higher_term_exists() {
     let claimed = |world: &mut Snapshot| world.pods[0] = pod("a").term(2_500);
     let plan = foreign("b", 0, by_sidecars).with(claimed).consulted().plan();
     assert_eq!(plan.lease, Some(LeaseWrite::Blank(guard(), "it was adopted")));
@@ -78,9 +78,9 @@ fn a_term_from_another_lease_of_the_elections_name_is_never_taken_for_forged_by_
 }
 
 #[test]
-fn a_sidecars_lease_is_taken_over_at_once_and_its_holder_stays() {
+fn sidecars_lease_is_adopted_at_once_and_its_holder_stays() {
     let cached = foreign("b", 0, by_sidecars).plan();
-    assert_eq!(cached.lease, None, "not from the caches");
+    assert_eq!(cached.lease, None, "the caches do not suffice");
     assert!(matches!(cached.then, Then::Consult(_)));
     let plan = foreign("b", 0, by_sidecars).consulted().plan();
     assert_eq!(elected(&plan), ("b", 100, uids(["a-uid"])));
@@ -90,7 +90,7 @@ fn a_sidecars_lease_is_taken_over_at_once_and_its_holder_stays() {
 }
 
 #[test]
-fn a_sidecar_whose_pod_may_not_lead_is_waited_for() {
+fn sidecars_lease_with_an_ineligible_holder_is_adopted_after_it_expires() {
     let unready = |world: &mut Snapshot| world.pods[1].ready = false;
     let waiting = foreign("b", 5, by_sidecars).with(unready).consulted();
     assert_eq!(left_alone(&waiting).1, Some(10));
@@ -99,7 +99,7 @@ fn a_sidecar_whose_pod_may_not_lead_is_waited_for() {
 }
 
 #[test]
-fn a_sidecars_lease_needs_the_elections_name_and_a_holder_that_it_selects() {
+fn sidecars_lease_must_have_the_elections_name_and_a_matching_holder() {
     let strange = foreign("b", 0, by_sidecars).with(|world| world.pods[1].matches = false);
     left_alone(&strange.consulted());
     left_alone(&foreign("", 99, by_sidecars).consulted());
@@ -110,7 +110,7 @@ fn a_sidecars_lease_needs_the_elections_name_and_a_holder_that_it_selects() {
 }
 
 #[test]
-fn an_elector_that_took_our_lease_is_left_alone_until_it_expires_and_an_edit_is_not() {
+fn elector_that_acquired_the_elections_lease_is_left_alone_until_it_expires() {
     let taken = |age, change: fn(&mut Lease)| {
         foreign("db-0", age, |lease| {
             lease.incarnation = Some("election".into());
@@ -131,7 +131,7 @@ fn an_elector_that_took_our_lease_is_left_alone_until_it_expires_and_an_edit_is_
 }
 
 #[test]
-fn an_owner_reference_alone_makes_a_lease_ours_or_anothers() {
+fn owner_reference_alone_decides_the_ownership_of_a_lease() {
     let owned = |owner: &'static str| foreign("b", 99, move |lease| lease.owner = Some(owner.into()));
     assert!(matches!(owned("web").plan().lease, Some(LeaseWrite::Blank(..))));
     let (message, _) = left_alone(&owned("db").consulted());
@@ -142,7 +142,7 @@ fn an_owner_reference_alone_makes_a_lease_ours_or_anothers() {
 }
 
 #[test]
-fn nothing_is_taken_over_while_elections_are_suspended_or_nobody_may_lead() {
+fn no_lease_is_adopted_while_suspended_or_without_an_eligible_pod() {
     let suspended = foreign("", 0, allow_adoption_by("web")).consulted();
     let plan = suspended.with(|world| world.election.settings.as_mut().unwrap().suspend = true).plan();
     assert_eq!(plan.lease, None);

@@ -1,0 +1,111 @@
+//! Rules 5 to 9: the writes to pods and status that a term requires.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::{Decision, FOLLOWERS_AT_ONCE, claim};
+use crate::election::candidate::Ineligible;
+use crate::election::order;
+use crate::election::plan::{Plan, Then};
+use crate::election::project::{Projection, Required, project};
+use crate::election::snapshot::{CONTEST_TIMEOUT, Contest, Pod, REPAIR_INTERVAL};
+use crate::election::status::{self, CurrentTerm, StatusInput};
+use crate::ids::{PodRef, Term};
+use crate::lease::record::{Lease, Record};
+
+impl<'a> Decision<'a> {
+    /// The plan under the term that the Lease holds.
+    pub(super) fn keep(&self, record: &Record) -> Plan {
+        let Lease { acquired, transitions, .. } = *self.lease;
+        self.pod_writes(record, CurrentTerm { record, acquired, transitions: transitions.unwrap_or(0) })
+    }
+
+    pub(super) fn pod_writes(&self, record: &Record, current: CurrentTerm<'_>) -> Plan {
+        let Self { snapshot, settings, lease, .. } = *self;
+        let value = settings.label.follower_value.as_ref();
+        // A labeled follower stays one while ReadyTooShort: the clocks of two controllers differ.
+        let young = self.ineligible.iter().filter(|(pod, why)| {
+            matches!(why, Ineligible::ReadyTooShort(_)) && pod.label.as_ref() == value && pod.label.is_some()
+        });
+        let followers = self.eligible.iter().copied().chain(young.map(|(pod, _)| *pod));
+        let followers = followers.filter(|_| value.is_some()).map(|pod| &pod.id.uid).collect();
+        let projection = project(snapshot, &Required { settings, record, revision: lease.resource_version, followers });
+        if projection.unaccounted {
+            return Plan {
+                fence: projection.fence,
+                then: Then::Consult("a former holder is not observed"),
+                ..Plan::default()
+            };
+        }
+        let Projection { mut fence, mut label, mut follow, mut labeled, .. } = projection;
+        follow.truncate(FOLLOWERS_AT_ONCE);
+        let pause = self.snapshot.contest.filter(|contest| contest.repaired_ago < REPAIR_INTERVAL);
+        if pause.is_some() {
+            // Fencing what may be a former leader's label is no repair, and does not wait.
+            labeled &= label.as_ref().is_none_or(|write| !write.is_repair);
+            label = label.filter(|write| !write.is_repair);
+            fence.retain(|write| !write.is_repair);
+            follow.clear();
+        }
+        // Every other write to the pod claims it as well.
+        let written = |pod: &&Pod| fence.iter().chain(&follow).any(|write| write.pod == pod.id);
+        let claim_next = self.next_to_claim(record).filter(|pod| !pod.claimed && !written(pod)).map(claim);
+        Plan { fence, label, claim_next, follow, ..self.report(Some(current), labeled) }
+    }
+
+    /// The pod that would be elected if the holder's pod failed now.
+    fn next_leader(&self, holder: Option<&PodRef>) -> Option<&'a Pod> {
+        let others: Vec<&Pod> = self.eligible.iter().copied().filter(|pod| holder != Some(&pod.id)).collect();
+        order::first(&others, None, &self.newest).filter(|_| !self.settings.suspend && holder.is_some())
+    }
+
+    /// [`Self::next_leader`], or where no other pod is eligible, the pod that may become eligible first.
+    fn next_to_claim(&self, record: &Record) -> Option<&'a Pod> {
+        use Ineligible::{NotReady, Pending, ReadyTooShort};
+        if self.settings.suspend || self.snapshot.pods.iter().all(|pod| pod.claimed) {
+            return None;
+        }
+        let other = |pod: &&Pod| record.holder.as_ref() != Some(&pod.id);
+        let coming = self.ineligible.iter().filter(|(_, why)| matches!(why, NotReady | Pending | ReadyTooShort(_)));
+        let free = |pod: &&Pod| {
+            let label = pod.label.as_ref().is_none_or(|value| self.settings.label.owns(value));
+            !pod.opted_out && pod.rival.is_none() && label
+        };
+        let coming: Vec<&Pod> = coming.map(|(pod, _)| *pod).filter(other).filter(free).collect();
+        self.next_leader(record.holder.as_ref()).or_else(|| order::first(&coming, None, &self.newest))
+    }
+
+    /// Rule 9: the status, and when to decide again.
+    pub(super) fn report(&self, current: Option<CurrentTerm<'_>>, labeled: bool) -> Plan {
+        let Self { settings, eligible, ineligible, .. } = self;
+        let next = self.next_leader(current.and_then(|current| current.record.holder.as_ref()));
+        let input = StatusInput { settings, current, labeled, eligible, ineligible, next };
+        let status = status::report(self.snapshot, input, self.now);
+        let later = self.ineligible.iter().filter_map(|(_, why)| match why {
+            Ineligible::ReadyTooShort(left) => Some(*left),
+            _ => None,
+        });
+        let later = later.chain(self.failover_delay_left()).chain(self.contest_left());
+        Plan { status, then: later.min().map_or(Then::AwaitChange, Then::RequeueAfter), ..Plan::default() }
+    }
+
+    /// The time until a contested label may be repaired again, or is no longer contested.
+    fn contest_left(&self) -> Option<SignedDuration> {
+        let Contest { repaired_ago } = self.snapshot.contest?;
+        let waits = if repaired_ago < REPAIR_INTERVAL { REPAIR_INTERVAL } else { CONTEST_TIMEOUT };
+        Some(waits.saturating_sub(repaired_ago))
+    }
+
+    /// Rule 9: a higher term in the status that a Lease up to this revision may have had is followed by a still higher one.
+    pub(super) fn status_is_above(&self, term: Term) -> bool {
+        let revision = Term::replacing(self.lease.resource_version).number();
+        self.snapshot.election.status.term.is_some_and(|named| named > term.number() && named <= revision)
+    }
+
+    /// Rule 9: the status never goes back to a lower term. A status with a term that this version of the Lease cannot know was
+    /// written after it, unless the server itself shows that no Lease ever had that term.
+    pub(super) fn status_may_be_newer(&self) -> bool {
+        let election = &self.snapshot.election;
+        let named = election.status.term;
+        !election.verified && named.is_some_and(|named| named >= Term::replacing(self.lease.resource_version).number())
+    }
+}
