@@ -48,7 +48,7 @@ impl Controller {
         let begun = Instant::now();
         while begun.elapsed() < DEADLINE {
             let scrape = self.scrape()?;
-            let elections = sum(&scrape, "podium_elections", |labels| labels.get("state") == Some("led"));
+            let elections = sum(&scrape, "podium_elections", |labels| labels.get("state") == Some("elected"));
             if elections as usize == led && sum(&scrape, "podium_queue_depth", |_| true) == 0.0 {
                 return Ok(());
             }
