@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use client::{NAMED, client};
+use client::{EXPLICIT, client};
 use k8s_openapi::jiff::Timestamp;
 use leader_elect::LeaderElectArgs;
 use list::List;
@@ -224,7 +224,7 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     let result = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
-        let (client, place) = client(NAMED).await?;
+        let (client, place) = client(EXPLICIT).await?;
         let (own_lease, candidacy) = leader_elect.candidacy(&scope, place, identity)?;
         let limits = Limits { label_keys, own_lease: Some(own_lease) };
         let options = Options { scope, limits, instance, clock: Arc::new(Timestamp::now), candidacy, http };
@@ -245,7 +245,7 @@ fn run_cleanup(args: CleanupArgs) -> Result<(), String> {
     let limits = Limits { label_keys: list::patterns(allowed_label_keys), own_lease: None };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("failed to start: {error}"))?;
     runtime.block_on(async {
-        let (client, _) = client(NAMED).await?;
+        let (client, _) = client(EXPLICIT).await?;
         let server = KubeServer::new(client.clone(), limits.clone());
         let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces };
         for namespace in namespaces {

@@ -23,41 +23,43 @@ use tower::{BoxError, Service, ServiceBuilder};
 use credentials::{Reloading, Stack, TokenFile, authorize};
 use pool::Pool;
 
-/// Silence after which a watch counts as dead: the API server sends a bookmark once a minute while objects of that kind change
-/// anywhere in the cluster.
-pub const SILENCE: Duration = Duration::from_secs(70);
+/// The time without an event after which a watch counts as dead.
+///
+/// The API server sends a bookmark every minute while objects of that kind change anywhere in the cluster.
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(70);
 
-/// When the kernel asks whether the other side of an idle connection is there, how often it asks again, and how many times:
-/// after 17 s without an answer the connection ends. Watches have nothing to send, and would listen to nobody for ever.
+/// TCP keepalive: the idle time before the first probe, the interval and the number of probes.
+///
+/// A connection without an answer ends after 17 s. A watch sends nothing, so without probes it would never notice a dead peer.
 const PROBE_AFTER: Duration = Duration::from_secs(8);
 const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 const PROBES: u32 = 3;
 
-/// How long what was sent may stay unacknowledged. The kernel would resend it for 15 minutes.
+/// The time for which sent data may stay unacknowledged. By default the kernel resends it for 15 minutes.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// TCP as all connections to the API server use it.
+/// Returns the TCP connector of all connections to the API server.
 fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
-    // What is inside TLS is not its business.
+    // The URLs are https.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(PROBE_AFTER));
     tcp.set_keepalive_interval(Some(PROBE_INTERVAL));
     tcp.set_keepalive_retries(Some(PROBES));
     #[cfg(target_os = "linux")]
-    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
     tcp
 }
 
-/// Why there is no client for a configuration.
+/// The reason why a configuration is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// What kube says.
+    /// An error of kube.
     #[error(transparent)]
     Config(kube::Error),
-    /// The plugin is not there.
+    /// The plugin does not exist.
     #[error(
         "the kubeconfig's exec plugin cannot be started ({0}): install it beside podium (its image has none), \
          or use a token, a tokenFile or a client certificate"
@@ -68,10 +70,10 @@ pub enum ConnectError {
     TokenFile {
         /// The file.
         path: String,
-        /// Why.
+        /// The error.
         error: String,
     },
-    /// No such proxy is supported.
+    /// The proxy's protocol is not supported.
     #[error("the proxy's protocol is not supported: use http://, https:// or socks5://HOST:PORT")]
     Proxy,
 }
@@ -85,21 +87,24 @@ impl From<kube::Error> for ConnectError {
     }
 }
 
-/// The client that kube would make of this configuration, but for what follows. Requests are sent at once, and none that was
-/// carried out is sent again. A connection whose packets vanish ends. Credentials that are refused are loaded again.
+/// Returns a client of this configuration. It differs from kube's own:
 ///
-/// kube leaves Nagle's algorithm on: what is smaller than a packet waits until what was sent before is acknowledged. On a new
-/// connection that is the end of the TLS handshake, which the other side acknowledges when its timer makes it, after 40 ms on
-/// Linux. A new connection is what a take-over begins with, because the one that there was is taken by the watch.
+/// * Requests are sent without delay, and an executed request is never sent again.
+/// * A connection whose packets vanish ends.
+/// * Rejected credentials are reloaded.
+///
+/// kube leaves Nagle's algorithm on: data smaller than a packet waits until the data before it is acknowledged. On a new
+/// connection that is the end of the TLS handshake, which Linux acknowledges after 40 ms. A takeover begins with a new
+/// connection, because the watch uses the existing one.
 ///
 /// # Errors
-/// A configuration that cannot be used.
+/// An unusable configuration.
 pub fn client(config: Config) -> Result<Client, ConnectError> {
     let namespace = config.default_namespace.clone();
     Ok(ClientBuilder::new(Reloading::new(config)?, namespace).build())
 }
 
-/// Loads the credentials, and what sends requests with them: directly, or through a proxy.
+/// Loads the credentials and returns the service that sends requests with them, directly or through a proxy.
 fn stack(config: &Config) -> Result<Stack, ConnectError> {
     let Some(url) = &config.proxy_url else { return over(config, tcp()) };
     let proxy = Matcher::builder().all(url.to_string()).build().intercept(&config.cluster_url);
@@ -129,7 +134,7 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
     }
 }
 
-/// A connector through a proxy, whose errors name the proxy: the API server is not to blame.
+/// Returns a connector through a proxy. Its errors name the proxy, because the API server is not their cause.
 fn through<C>(
     proxy: &Intercept,
     connector: C,
@@ -141,7 +146,7 @@ where
 {
     let proxy = proxy.uri().to_string();
     ServiceBuilder::new()
-        // Tunnels take every port that is not written for that of HTTPS.
+        // A tunnel assumes the port of HTTPS for every URL without a port.
         .map_request(|cluster: Uri| {
             let port = proxy::port(&cluster);
             with_port(cluster, port)
@@ -150,21 +155,21 @@ where
         .service(connector)
 }
 
-/// What went wrong at a proxy.
+/// An error of a proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("the proxy {proxy} does not connect: {}", in_full(&**.error))]
+#[error("failed to connect through the proxy {proxy}: {}", in_full(&**.error))]
 struct ProxyError {
     proxy: String,
     error: BoxError,
 }
 
-/// An error with all of its causes.
+/// Formats an error with all of its causes.
 fn in_full(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The URL, with its port.
+/// Returns the URL with its port.
 fn with_port(url: Uri, port: u16) -> Uri {
     let (None, Some(host)) = (url.port(), url.host()) else { return url };
     let full = Uri::builder().scheme(url.scheme_str().unwrap_or("https")).authority(format!("{host}:{port}"));

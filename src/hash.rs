@@ -1,4 +1,4 @@
-//! A hash that is the same in every process and version, for names. Nothing hangs on its being hard to reverse.
+//! A hash for names, stable across processes and versions. It need not be cryptographic.
 
 /// FNV-1a with 64 bits.
 pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
@@ -8,7 +8,7 @@ pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn it_is_the_published_function() {
+    fn hash_equals_the_published_test_vectors() {
         assert_eq!(super::fnv(*b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(super::fnv(*b"foobar"), 0x8594_4171_f739_67e8);
     }

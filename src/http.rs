@@ -1,4 +1,4 @@
-//! A small HTTP server: what the sidecar and the controller answer on.
+//! The HTTP server of the controller and the sidecar.
 
 pub mod limits;
 
@@ -21,38 +21,38 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
-use limits::{CONNECTIONS, Complaint, Connections, Noting, Slot};
+use limits::{Connections, LimitedLog, MAX_CONNECTIONS, Slot, Tracked};
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::sleep;
 use tracing::debug;
 
-/// A connection on which no request arrives for so long is closed.
-const IDLE: Duration = Duration::from_secs(120);
+/// The time without a request after which a connection is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long the headers of a request may be. What arrives and what is sent is buffered up to here.
-const LARGEST_HEADERS: usize = 16 * 1024;
+/// The maximum size of a request's headers, and of the read and write buffers.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// How long a client may leave what it was sent unacknowledged, or unread.
+/// The time for which a client may leave sent data unacknowledged or unread.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What to do when no more connections can be taken: there are too many.
-const TOO_MANY: Duration = Duration::from_millis(100);
+/// The pause after an error of accept, for example too many open files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How many connections may wait to be taken: the standard library's own number.
+/// The maximum number of connections that wait for accept: the standard library's number.
 const BACKLOG: u32 = 128;
 
-/// How many free ports of IPv4 are tried until one is free on IPv6, too.
+/// The maximum number of free IPv4 ports that are tried until one is free on IPv6, too.
 const FREE_PORTS: usize = 16;
 
-/// The body of an answer.
+/// The body of a response.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A server that listens already.
+/// A server that listens.
 #[derive(Debug)]
 pub struct Server {
-    /// One for each address; at least one.
+    /// One per address, at least one.
     listeners: Vec<TcpListener>,
     address: SocketAddr,
 }
@@ -62,7 +62,7 @@ impl Server {
     /// `:4040` for all interfaces of both.
     ///
     /// # Errors
-    /// An address that does not exist, or is in use.
+    /// An invalid address, or one in use.
     pub async fn bind(address: &str) -> io::Result<Self> {
         let number = |port: &str| port.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
         let listeners = match address.rsplit_once(':') {
@@ -85,30 +85,30 @@ impl Server {
         Ok(Self { listeners, address })
     }
 
-    /// The next connection, whichever address it is made to.
+    /// Accepts the next connection on any of the addresses.
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         select_all(self.listeners.iter().map(|listener| Box::pin(listener.accept()))).await.0
     }
 
-    /// Where it listens.
+    /// The first address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves for ever. `answer` is given each request, and who asks.
+    /// Serves for ever. `answer` receives each request and its client's address.
     pub async fn serve<F, R>(self, answer: F) -> Infallible
     where
         F: Fn(Request<Incoming>, SocketAddr) -> R + Clone + Send + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let connections = Connections::new(CONNECTIONS);
-        let cannot_accept = Complaint::default();
+        let connections = Connections::new(MAX_CONNECTIONS);
+        let accept_errors = LimitedLog::default();
         loop {
             let (connection, peer) = match self.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    cannot_accept.say(|| format!("cannot take an HTTP connection: {error}"));
-                    sleep(TOO_MANY).await;
+                    accept_errors.warn(|| format!("failed to accept an HTTP connection, retrying: {error}"));
+                    sleep(ACCEPT_RETRY).await;
                     continue;
                 }
             };
@@ -122,7 +122,7 @@ fn is_localhost(host: &str) -> bool {
     host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("localhost")
 }
 
-/// Both loopback addresses, because a client takes whichever `localhost` resolves to first; or the one that this machine has.
+/// Binds both loopback addresses, because `localhost` may resolve to either first, or the only one that this machine has.
 async fn loopback(port: u16) -> io::Result<Vec<TcpListener>> {
     let bind = |ip: IpAddr, port| TcpListener::bind((ip, port));
     let is_absent = |error: &io::Error| !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied);
@@ -141,16 +141,16 @@ async fn loopback(port: u16) -> io::Result<Vec<TcpListener>> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// Serves one connection until it ends, or has to.
+/// Serves one connection until it ends or is evicted.
 async fn serve_one<F, R>(connection: TcpStream, peer: SocketAddr, slot: Arc<Slot>, answer: F)
 where
     F: Fn(Request<Incoming>, SocketAddr) -> R + Send,
     R: Future<Output = Response<Body>> + Send,
 {
-    // Best effort: without it a client that vanished holds its place until it is evicted.
+    // Best effort: without it the connection of a client that vanished stays until it is evicted.
     #[cfg(target_os = "linux")]
-    let _ = u32::try_from(UNACKNOWLEDGED.as_millis())
-        .map(|bound| rustix::net::sockopt::set_tcp_user_timeout(&connection, bound));
+    let _ =
+        u32::try_from(USER_TIMEOUT.as_millis()).map(|bound| rustix::net::sockopt::set_tcp_user_timeout(&connection, bound));
     let place = slot.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let slot = place.clone();
@@ -163,9 +163,9 @@ where
         }
     });
     let mut http = http1::Builder::new();
-    // The header names as the old sidecar wrote them: some scripts compare them as they are.
-    http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(LARGEST_HEADERS);
-    let stream = Noting { stream: connection, slot: slot.clone() };
+    // The old sidecar wrote header names in title case, and scripts may compare them.
+    http.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+    let stream = Tracked { stream: connection, slot: slot.clone() };
     tokio::select! {
         ended = http.serve_connection(TokioIo::new(stream), service) => {
             if let Err(error) = ended {
@@ -176,7 +176,7 @@ where
     }
 }
 
-/// One socket for IPv6 and IPv4, whatever the machine's default is.
+/// Listens on one socket for IPv6 and IPv4, independent of the machine's default.
 fn all_interfaces(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v6()?;
     set_ipv6_v6only(&socket, false)?;
@@ -185,21 +185,21 @@ fn all_interfaces(port: u16) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// An answer of plain text.
+/// Returns a response of plain text.
 pub fn text(status: StatusCode, body: impl Into<String>) -> Response<Body> {
     full(status, "text/plain; charset=utf-8", body.into())
 }
 
-/// An answer of this content type.
+/// Returns a response of this content type.
 pub fn full(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
     let length = body.len();
     let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    // In the order in which the old sidecar wrote them. hyper by itself would put the date last.
+    // The order of the old sidecar. hyper would put the date last.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
-    // A year that has no four digits has no date.
+    // A year without four digits cannot be formatted.
     if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
         headers.insert(DATE, date);
     }
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_alone_means_all_interfaces_of_ipv4_and_ipv6() {
+    async fn port_alone_listens_on_all_interfaces_of_ipv4_and_ipv6() {
         let server = Server::bind(":0").await.unwrap();
         let port = server.address().port();
         tokio::spawn(server.serve(|_, _| async { text(StatusCode::OK, "ok") }));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_is_in_use_and_one_that_is_none_are_refused() {
+    async fn port_in_use_and_invalid_address_are_errors() {
         let first = Server::bind("127.0.0.1:0").await.unwrap();
         let second = Server::bind(&first.address().to_string()).await.unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);

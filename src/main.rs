@@ -1,4 +1,4 @@
-//! The `podium` command: parse, run.
+//! The `podium` command.
 
 mod cli;
 

@@ -1,8 +1,8 @@
-//! `Retry-After`: when an API server that has too much to do wants to be asked again.
+//! `Retry-After`: the pause that an overloaded API server asks for.
 //!
-//! Priority and Fairness answers 429 with the header and a line of plain text, and so does an API server that is about to end: kube
-//! makes an error of the text, and the header is lost. [`kept`] puts it where API servers themselves put it in errors that are
-//! objects, into `details.retryAfterSeconds`.
+//! Priority and Fairness responds with 429, the header and a line of plain text. So does an API server during graceful shutdown.
+//! kube makes an error of the text and drops the header. [`preserve`] copies the header into `details.retryAfterSeconds`, where
+//! API servers put it in `Status` objects.
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{HeaderMap, Request, Response, header};
@@ -14,29 +14,29 @@ use podium_campaign::retry_after::asks_for_pause;
 pub use podium_campaign::retry_after::{of, of_status};
 use tower::service_fn;
 
-/// Larger than any error is.
-const MOST: usize = 1 << 20;
+/// The maximum size of an error's body in bytes. Every error is smaller.
+const MAX_BODY: usize = 1 << 20;
 
-/// The client, whose errors tell how long to wait.
-pub fn kept(client: &Client) -> Client {
+/// Wraps the client so that its errors keep `Retry-After`.
+pub fn preserve(client: &Client) -> Client {
     let inner = client.clone();
     let service = service_fn(move |request: Request<Body>| {
         let inner = inner.clone();
-        async move { keep(inner.send(request).await?).await }
+        async move { copy_header(inner.send(request).await?).await }
     });
     Client::new(service, client.default_namespace())
 }
 
-/// Only seconds: a date would be one of somebody else's clock, and no API server sends it.
+/// Parses seconds only: a date depends on the server's clock, and no API server sends one.
 fn seconds(headers: &HeaderMap) -> Option<u32> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().filter(|seconds| *seconds > 0)
 }
 
-async fn keep(response: Response<Body>) -> Result<Response<Body>, kube::Error> {
+async fn copy_header(response: Response<Body>) -> Result<Response<Body>, kube::Error> {
     let code = response.status().as_u16();
     let Some(seconds) = seconds(response.headers()).filter(|_| asks_for_pause(code)) else { return Ok(response) };
     let (mut parts, body) = response.into_parts();
-    let body = Limited::new(body, MOST);
+    let body = Limited::new(body, MAX_BODY);
     let body = body.collect().await.map_err(kube::Error::Service)?.to_bytes();
     let mut status: Status = serde_json::from_slice(&body)
         .unwrap_or_else(|_| Status::failure(String::from_utf8_lossy(&body).trim(), "").with_code(code));
@@ -70,14 +70,14 @@ mod tests {
             let response = retry_after.into_iter().fold(response, |response, value| response.header("Retry-After", value));
             response.body(Body::from(body.as_bytes().to_vec()))
         });
-        let pods: Api<Pod> = Api::default_namespaced(kept(&Client::new(service, "default")));
+        let pods: Api<Pod> = Api::default_namespaced(preserve(&Client::new(service, "default")));
         let error = pods.get("web-0").await.unwrap_err();
         let asked = of(&error);
         (error, asked)
     }
 
     #[tokio::test]
-    async fn the_header_and_the_details_tell_how_long_to_wait() {
+    async fn pause_is_the_larger_of_header_and_details() {
         let text = "Too many requests, please try again later.\n";
         let object = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"slowly","code":429}"#;
         let detailed = r#"{"kind":"Status","apiVersion":"v1","code":504,"message":"slowly","details":{"name":"web-0","retryAfterSeconds":5}}"#;

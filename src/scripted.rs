@@ -1,4 +1,4 @@
-//! An API server for tests in virtual time: it answers requests one after the other, as it is told.
+//! An API server for tests in virtual time: it sends scripted responses in order.
 
 #![allow(missing_docs, reason = "test fixtures")]
 
@@ -18,26 +18,26 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-/// What one response brings, piece by piece: each so many seconds after the one before.
+/// The chunks of one response, each with its delay in seconds after the previous chunk.
 #[derive(Clone, Debug)]
 pub struct Script {
-    pub pieces: Vec<(u64, String)>,
-    /// Whether the response ends then. Otherwise nothing more comes.
+    pub chunks: Vec<(u64, String)>,
+    /// The response ends after the last chunk. Otherwise it stays open.
     pub ends: bool,
 }
 
 impl Script {
     pub fn whole(body: &Value) -> Self {
-        Self { pieces: vec![(0, body.to_string())], ends: true }
+        Self { chunks: vec![(0, body.to_string())], ends: true }
     }
 
-    pub fn silent(pieces: impl IntoIterator<Item = (u64, String)>) -> Self {
-        Self { pieces: pieces.into_iter().collect(), ends: false }
+    pub fn silent(chunks: impl IntoIterator<Item = (u64, String)>) -> Self {
+        Self { chunks: chunks.into_iter().collect(), ends: false }
     }
 
-    /// A watch that ends after so many seconds without an event.
+    /// A watch that ends after these seconds without an event.
     pub fn quiet(seconds: u64) -> Self {
-        Self { pieces: vec![(seconds, String::new())], ends: true }
+        Self { chunks: vec![(seconds, String::new())], ends: true }
     }
 }
 
@@ -46,26 +46,26 @@ pub fn event(kind: &str, object: &Value) -> String {
     format!("{}\n", json!({ "type": kind, "object": object }))
 }
 
-/// What was asked for, and when.
-pub type Asked = Arc<Mutex<Vec<(Instant, String)>>>;
+/// The URLs of the requests, each with its time.
+pub type Requests = Arc<Mutex<Vec<(Instant, String)>>>;
 
-/// Answers with these, and what comes after them never.
-pub fn server(scripts: impl IntoIterator<Item = Script>) -> (Client, Asked) {
+/// Returns a client of a server that sends these responses, and no response to later requests.
+pub fn server(scripts: impl IntoIterator<Item = Script>) -> (Client, Requests) {
     let scripts = Arc::new(Mutex::new(scripts.into_iter().collect::<VecDeque<_>>()));
-    let asked = Asked::default();
-    let log = asked.clone();
+    let requests = Requests::default();
+    let log = requests.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let script = scripts.lock().unwrap().pop_front();
         log.lock().unwrap().push((Instant::now(), request.uri().to_string()));
         async move {
-            let Some(Script { pieces, ends }) = script else { std::future::pending().await };
-            let pieces = stream::iter(pieces).then(|(seconds, piece)| async move {
+            let Some(Script { chunks, ends }) = script else { std::future::pending().await };
+            let chunks = stream::iter(chunks).then(|(seconds, chunk)| async move {
                 sleep(Duration::from_secs(seconds)).await;
-                Ok::<_, Infallible>(Frame::data(Bytes::from(piece)))
+                Ok::<_, Infallible>(Frame::data(Bytes::from(chunk)))
             });
             let rest = if ends { Either::Left(stream::empty()) } else { Either::Right(stream::pending()) };
-            Ok::<_, Infallible>(Response::new(StreamBody::new(pieces.chain(rest))))
+            Ok::<_, Infallible>(Response::new(StreamBody::new(chunks.chain(rest))))
         }
     });
-    (Client::new(service, "a"), asked)
+    (Client::new(service, "a"), requests)
 }

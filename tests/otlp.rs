@@ -214,7 +214,7 @@ fn a_collector_that_refuses_is_told_of_once() {
         posted.recv_timeout(SOON).expect("it is tried again with the next ones");
     }
     let said = said_of(address);
-    assert!(matches!(&said[..], [line] if line.contains("the answer is 400 Bad Request")), "{said:?}");
+    assert!(matches!(&said[..], [line] if line.contains("the response is 400 Bad Request")), "{said:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ wire_names! {
         OverlappingElections = "OverlappingElections",
         /// Degraded: another client keeps changing the label.
         LabelContested = "LabelContested",
-        /// Degraded: the API server refuses writes to followers.
+        /// Degraded: the API server denies writes to followers.
         FollowersNotLabeled = "FollowersNotLabeled",
         /// Stalled: the selector is unusable.
         InvalidSelector = "InvalidSelector",
@@ -45,16 +45,16 @@ wire_names! {
         InvalidSpec = "InvalidSpec",
         /// Stalled: the controller may not write the label's key.
         LabelKeyNotAllowed = "LabelKeyNotAllowed",
-        /// Stalled: the Lease belongs to somebody else.
+        /// Stalled: the Lease belongs to another Election or client.
         LeaseConflict = "LeaseConflict",
-        /// Stalled: the API server refuses a request, by RBAC or by an admission policy.
+        /// Stalled: the API server denies a request, by RBAC or by an admission policy.
         RequestDenied = "RequestDenied",
         /// Stalled: more pods match than the Lease can account for.
         TooManyPods = "TooManyPods",
     }
 }
 
-/// The condition `kind` as it should read. Its transition time is carried over from `before` while the status stays.
+/// Returns the condition `kind`. Its transition time is that of `before` while the status stays the same.
 pub fn condition(
     before: Option<&Condition>,
     kind: &str,
@@ -77,7 +77,7 @@ pub fn condition(
     }
 }
 
-/// The API server stores whole seconds: a finer time would never equal what comes back.
+/// Truncates to the seconds that the API server stores: a finer time would differ from the stored one.
 pub(crate) fn whole_second(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(Timestamp::MAX))
 }

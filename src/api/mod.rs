@@ -1,4 +1,4 @@
-//! The `Election` resource as the API server sees it, and the names that Podium writes.
+//! The `Election` resource, and the names of labels and annotations.
 //!
 //! Doc comments on the fields of the spec and the status are the user manual: `kubectl explain election.spec` prints them.
 

@@ -1,4 +1,4 @@
-//! The names of labels and annotations that Podium reads and writes, and of itself.
+//! The names of Podium's API, labels and annotations.
 
 /// The API group of the `Election` resource.
 pub const GROUP: &str = podium_campaign::ELECTION_GROUP;
@@ -9,10 +9,10 @@ pub const API_VERSION: &str = "podium.dev/v1beta1";
 /// The field manager and reporting controller of every write.
 pub const MANAGER: &str = "podium";
 
-/// On a Lease: the holder, as `name/uid`. Absent while nobody holds it. Names repeat, UIDs do not.
+/// On a Lease: the holder, as `name/uid`. Absent without a holder. Names repeat, UIDs do not.
 pub const HOLDER: &str = "podium.dev/holder";
 
-/// On a Lease: the present term, a decimal integer.
+/// On a Lease: the current term, a decimal integer.
 pub const TERM: &str = "podium.dev/term";
 
 /// On a Lease: the UIDs, separated by commas, of former holders that are not known to be fenced.
@@ -21,36 +21,35 @@ pub const UNFENCED: &str = "podium.dev/unfenced";
 /// On a Lease: the UID of the Election that it was written for.
 pub const INCARNATION: &str = podium_campaign::ELECTION_ANNOTATION;
 
-/// On a Lease: a checksum of the annotations that describe the term, so that a write of which mutating admission kept or dropped
-/// a part is not taken for a term.
+/// On a Lease: a checksum of the annotations that describe the term. It detects that mutating admission changed a part of them.
 pub const CHECKSUM: &str = "podium.dev/checksum";
 
-/// On a Lease: the cause of the present term, one of [`Cause`](crate::lease::cause::Cause).
+/// On a Lease: the cause of the current term, one of [`Cause`](crate::lease::cause::Cause).
 pub const CAUSE: &str = "podium.dev/cause";
 
-/// On a Lease: the cause of the present term in words, for people and for the Event.
+/// On a Lease: the cause of the current term as a message, also for the Event.
 pub const REASON: &str = "podium.dev/reason";
 
-/// On a Lease: the name of the Election that may take it over. Written by whoever owns the Lease.
+/// On a Lease: the name of the Election that may adopt it. Written by the Lease's owner.
 pub const ALLOW_ADOPTION_BY: &str = "podium.dev/allow-adoption-by";
 
-/// On a Lease: who elects by it. [`SIDECAR`] lets an Election of the Lease's name take it over.
+/// On a Lease: its elector. [`SIDECAR`] allows an Election of the Lease's name to adopt it.
 pub const ELECTOR: &str = "podium.dev/elector";
 
 /// The value of [`ELECTOR`] that Podium's campaigning sidecar writes.
 pub const SIDECAR: &str = "sidecar";
 
-/// On a pod: `"false"` takes it out of every Election. Written by users.
+/// On a pod: `"false"` makes it ineligible in every Election. Written by users.
 pub const CANDIDATE: &str = "podium.dev/candidate";
 
 /// On a pod: an integer; the higher one is elected first. It never preempts a healthy leader. Written by users.
 pub const PRIORITY: &str = "podium.dev/priority";
 
-/// What the name of a pod's claim annotation begins with: `term.podium.dev/<election>: "<term>"`.
+/// The prefix of a pod's claim annotation: `term.podium.dev/<election>: "<term>"`.
 pub const CLAIM_PREFIX: &str = "term.podium.dev/";
 
-/// The name of the annotation by which an Election claims a pod. Its value is the term, and it is never removed or
-/// lowered on a living pod: it is the fence.
+/// Returns the name of the annotation by which an Election claims a pod. Its value is the term. It is the fence, so it is never
+/// removed or lowered on a live pod.
 ///
 /// ```
 /// assert_eq!(podium::api::names::claim("web"), "term.podium.dev/web");
@@ -59,7 +58,7 @@ pub fn claim(election: &str) -> String {
     format!("{CLAIM_PREFIX}{election}")
 }
 
-/// The value of a claim without a term: the pod may be elected, and never was.
+/// The value of a claim without a term: the pod may be elected, and was not yet.
 pub const CLAIMED: &str = "0";
 
 /// The revision labels of Deployments, of Argo's Rollouts, and of StatefulSets and DaemonSets.

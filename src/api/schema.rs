@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition: what the derive generates, and the few things that it cannot say.
+//! The CustomResourceDefinition: the output of the derive macro, and the few parts that it cannot express.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -15,7 +15,7 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
         definition.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
     for schema in schemas {
         let Some(properties) = schema.properties.as_mut() else { continue };
-        // The derive knows no metadata. The name becomes part of an annotation's key, which has room for 63 characters.
+        // The macro cannot bound metadata. The name becomes part of an annotation's key, which has at most 63 characters.
         let name = JSONSchemaProps { type_: Some("string".into()), max_length: Some(63), ..JSONSchemaProps::default() };
         let metadata = JSONSchemaProps {
             type_: Some("object".into()),
@@ -24,7 +24,7 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
         };
         properties.insert("metadata".into(), metadata);
         properties.values_mut().for_each(unwrap_lines);
-        // A new object must never read as current: without this, tools that compare generations take it for reconciled.
+        // Without this default, tools that compare generations consider a new object reconciled.
         if let Some(status) = properties.get_mut("status") {
             status.default = Some(JSON(json!({ "observedGeneration": -1 })));
             status.nullable = None;
@@ -33,7 +33,7 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
     definition
 }
 
-/// Doc comments break lines where the source does; `kubectl explain` breaks them where the terminal does.
+/// Joins the lines of doc comments: `kubectl explain` wraps them itself.
 fn unwrap_lines(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         let paragraphs: Vec<String> = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();

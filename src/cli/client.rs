@@ -1,4 +1,4 @@
-//! Which cluster it is, and the client for it.
+//! The cluster's configuration, and its client.
 
 use std::time::Duration;
 
@@ -9,51 +9,51 @@ use podium::retry_after;
 
 use super::pod::{self, Pod};
 
-/// Where the process runs, as far as it tells where its objects are.
+/// The namespaces and the pod of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The namespace of the pod, if this is one.
+    /// The pod's namespace, if the process runs in a pod.
     pub pod_namespace: Option<String>,
-    /// That of the kubeconfig's context.
+    /// The namespace of the kubeconfig's context.
     pub default_namespace: String,
-    /// The pod itself, if the cluster is its own.
+    /// The pod, if the process runs in a pod of this cluster.
     pub pod: Option<Pod>,
 }
 
-/// Where the cluster's address and the credentials come from, the first that there is.
+/// A source of the cluster's address and credentials. The first that exists is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The file that KUBECONFIG names.
     Kubeconfig,
-    /// The pod's own ServiceAccount.
+    /// The pod's ServiceAccount.
     InCluster,
     /// `~/.kube/config`
     Home,
 }
 
-/// The cluster of KUBECONFIG, or the one that this runs in. Named or none: the current context of whoever starts this may be any
-/// cluster.
-pub const NAMED: &[Source] = &[Source::Kubeconfig, Source::InCluster];
+/// The cluster of KUBECONFIG, or the one that the process runs in. The current context of a user's `~/.kube/config` may be any
+/// cluster, so it does not count.
+pub const EXPLICIT: &[Source] = &[Source::Kubeconfig, Source::InCluster];
 
-/// A client without retries: they would hide whether the first write was applied.
+/// Returns a client without retries: they would hide whether the first write was applied.
 ///
 /// # Errors
-/// Where there is no cluster, or what describes it cannot be used.
+/// No source exists, or its configuration is unusable.
 pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
     let (mut config, in_cluster) = config(sources).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
-    // A net below the bounds of each request and each watch: the server ends a watch after 290 s at the latest.
+    // Above the timeout of each request and watch: the server ends a watch after at most 290 s.
     config.read_timeout = Some(Duration::from_secs(300));
     config.reset_reader_on_write = true;
     let default_namespace = config.default_namespace.clone();
-    let told = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
-    let pod_namespace = told.or_else(|| in_cluster.then(|| default_namespace.clone()));
-    let client = connect::client(config).map_err(|error| format!("the cluster's configuration cannot be used: {error}"))?;
-    let client = retry_after::kept(&client);
+    let given = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    let pod_namespace = given.or_else(|| in_cluster.then(|| default_namespace.clone()));
+    let client = connect::client(config).map_err(|error| format!("the cluster's configuration is unusable: {error}"))?;
+    let client = retry_after::preserve(&client);
     Ok((client, Place { pod_namespace, default_namespace, pod: in_cluster.then(pod::own).flatten() }))
 }
 
-/// The configuration, and whether it is that of a pod.
+/// Returns the configuration, and whether it is a pod's.
 async fn config(sources: &[Source]) -> Result<(Config, bool), String> {
     let mut why = String::new();
     for source in sources {
@@ -78,10 +78,10 @@ async fn config(sources: &[Source]) -> Result<(Config, bool), String> {
         }
     }
     let set = if sources.contains(&Source::Kubeconfig) { "set KUBECONFIG to a kubeconfig file, or " } else { "" };
-    Err(format!("no cluster to work with: {set}run inside a cluster{why}"))
+    Err(format!("no cluster is configured: {set}run inside a cluster{why}"))
 }
 
-/// The configuration of a kubeconfig's current context, read as kubectl does where kube does otherwise.
+/// Returns the configuration of the kubeconfig's current context, as kubectl reads it where kube differs.
 async fn of_kubeconfig(mut file: Kubeconfig) -> Result<Config, String> {
     let context = file.contexts.iter().find(|context| Some(&context.name) == file.current_context.as_ref());
     let name = context.and_then(|context| Some(context.context.as_ref()?.cluster.clone()));
@@ -97,17 +97,17 @@ async fn of_kubeconfig(mut file: Kubeconfig) -> Result<Config, String> {
     }
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     let mut config = config.map_err(|error| unusable("the kubeconfig", &error))?;
-    // kube holds NO_PROXY against the proxy's own address.
+    // kube compares NO_PROXY with the proxy's address instead of the cluster's.
     config.proxy_url = choose(&config.cluster_url, proxy_url.as_deref(), |name| std::env::var(name).ok())?;
     Ok(config)
 }
 
-/// `~/.kube/config`, if it is there.
+/// Returns `~/.kube/config`, if it exists.
 fn home() -> Option<std::path::PathBuf> {
     let path = std::env::home_dir()?.join(".kube/config");
     path.is_file().then_some(path)
 }
 
 fn unusable(what: &str, error: &kube::config::KubeconfigError) -> String {
-    format!("{what} cannot be used: {error}")
+    format!("{what} is unusable: {error}")
 }

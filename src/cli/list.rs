@@ -1,22 +1,22 @@
-//! Lists on the command line and in the environment: entries between commas, trimmed, each one a possible name.
+//! Lists in options and variables: entries are separated by commas, trimmed and validated.
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use podium::controller::observe::settings::LabelKeys;
 
-/// The label keys that may be written, unless told otherwise.
+/// The default of the allowed label keys.
 pub const LABEL_KEYS: &str = "leader,*/leader";
 
-/// What one option holds. An option that is set but empty, as templates leave it, holds nothing.
+/// The entries of one option. A variable that is set but empty, as templates render it, has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List(Vec<String>);
 
-/// All entries of an option that may be repeated.
+/// Collects the entries of a repeated option.
 pub fn entries<T: FromIterator<String>>(lists: Vec<List>) -> T {
     lists.into_iter().flat_map(|List(entries)| entries).collect()
 }
 
-/// The same as patterns of label keys. Without any, those that there are by default.
+/// Collects the entries as patterns of label keys. Without entries: the default.
 pub fn patterns(lists: Vec<List>) -> LabelKeys {
     let patterns: Vec<String> = entries(lists);
     match patterns.is_empty() {
@@ -25,8 +25,9 @@ pub fn patterns(lists: Vec<List>) -> LabelKeys {
     }
 }
 
-/// Refuses an option that is empty on the command line: there it is a variable that was not set, and would mean the whole cluster.
-/// (In the environment it is a template that left it empty.)
+/// Rejects an option that is empty on the command line: a shell variable was not set, and empty would mean the whole cluster.
+///
+/// In the environment it is allowed, because templates render empty values.
 pub fn refuse_empty(matches: &ArgMatches) -> Result<(), String> {
     let Some((_, matches)) = matches.subcommand() else { return Ok(()) };
     for (id, option) in [("namespaces", "--namespaces"), ("allowed_label_keys", "--allowed-label-keys")] {
@@ -34,22 +35,22 @@ pub fn refuse_empty(matches: &ArgMatches) -> Result<(), String> {
         if is_there && matches.value_source(id) == Some(ValueSource::CommandLine) {
             let mut lists = matches.get_many::<List>(id).into_iter().flatten();
             if lists.any(|List(entries)| entries.is_empty()) {
-                return Err(format!("{option} is empty: name what it is to hold, or leave the option out"));
+                return Err(format!("{option} must not be empty: give a value, or remove the option"));
             }
         }
     }
     Ok(())
 }
 
-/// Names of namespaces.
+/// Parses names of namespaces.
 pub fn namespaces(text: &str) -> Result<List, String> {
     list(text, |entry| {
         let fits = is_dns_label(entry);
-        fits.then_some(()).ok_or("a namespace's name has at most 63 characters: lower case letters, digits and - in between")
+        fits.then_some(()).ok_or("a namespace must have at most 63 characters: lower case letters, digits, and - in between")
     })
 }
 
-/// Label keys, or patterns of them.
+/// Parses label keys and patterns of them.
 pub fn label_keys(text: &str) -> Result<List, String> {
     list(text, |entry| {
         let (prefix, name) = entry.split_once('/').map_or((None, entry), |(prefix, name)| (Some(prefix), name));
@@ -63,13 +64,13 @@ fn list(text: &str, check: impl Fn(&str) -> Result<(), &'static str>) -> Result<
         return Ok(List(Vec::new()));
     }
     let entries = text.split(',').map(str::trim).map(|entry| match entry {
-        "" => Err("an entry between two commas, or at the end, is empty: remove the comma".to_owned()),
-        entry => check(entry).map(|()| entry.to_owned()).map_err(|why| format!("{entry:?} is not possible: {why}")),
+        "" => Err("entries must not be empty: remove the extra comma".to_owned()),
+        entry => check(entry).map(|()| entry.to_owned()).map_err(|why| format!("{entry:?} is invalid: {why}")),
     });
     Ok(List(entries.collect::<Result<_, _>>()?))
 }
 
-/// RFC 1123, as Kubernetes has it.
+/// RFC 1123, as in Kubernetes.
 fn is_dns_label(text: &str) -> bool {
     let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
     (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
@@ -79,7 +80,7 @@ fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
-/// What is after the slash of a label's key.
+/// The part of a label key after the slash.
 fn is_label_name(text: &str) -> bool {
     let inner = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     let outer = |character: Option<char>| character.is_some_and(|character| character.is_ascii_alphanumeric());
@@ -94,15 +95,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_option_that_is_empty_on_the_command_line_is_refused() {
+    fn empty_option_on_the_command_line_is_rejected() {
         for (line, expected) in [
             (&["podium", "controller"][..], None),
             (&["podium", "crd"], None),
             (&["podium", "controller", "--namespaces", "a"], None),
-            (&["podium", "controller", "--namespaces", ""], Some("--namespaces is empty")),
-            (&["podium", "controller", "--namespaces=a", "--namespaces= "], Some("--namespaces is empty")),
-            (&["podium", "controller", "--allowed-label-keys="], Some("--allowed-label-keys is empty")),
-            (&["podium", "cleanup", "-n", ""], Some("--namespaces is empty")),
+            (&["podium", "controller", "--namespaces", ""], Some("--namespaces must not be empty")),
+            (&["podium", "controller", "--namespaces=a", "--namespaces= "], Some("--namespaces must not be empty")),
+            (&["podium", "controller", "--allowed-label-keys="], Some("--allowed-label-keys must not be empty")),
+            (&["podium", "cleanup", "-n", ""], Some("--namespaces must not be empty")),
         ] {
             let matches = Cli::command().try_get_matches_from(line).unwrap();
             let refused = refuse_empty(&matches).err();
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_trimmed_and_empty_or_impossible_ones_are_refused_with_the_remedy() {
+    fn entries_are_trimmed_and_empty_or_invalid_ones_are_rejected_with_a_remedy() {
         let list = |entries: &[&str]| Ok(List(entries.iter().map(|entry| (*entry).to_owned()).collect()));
         let long = "x".repeat(64);
         for (text, expected) in [
@@ -124,7 +125,7 @@ mod tests {
             ("a,,b", Err("empty")),
             ("a, ,b", Err("empty")),
             ("A", Err("lower case")),
-            ("a b", Err("\"a b\" is not possible")),
+            ("a b", Err("\"a b\" is invalid")),
             ("a;b", Err("63 characters")),
             ("*", Err("63 characters")),
             ("-a", Err("63 characters")),

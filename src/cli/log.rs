@@ -1,4 +1,4 @@
-//! What is logged, and how.
+//! The log: its level and format, and traces.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -36,10 +36,10 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// Logs to stderr from now on. Returns what changes what is logged.
+    /// Starts the log on stderr. Returns the function that changes its level.
     ///
     /// # Errors
-    /// Directives that are not understood.
+    /// Invalid directives.
     pub fn begin(self) -> Result<SetLog, String> {
         let Self { log_format, log_level } = self;
         let begins = filter(&log_level).map_err(|error| format!("--log-level {log_level:?} is invalid: {error}"))?;
@@ -61,11 +61,10 @@ impl LogArgs {
         })
     }
 
-    /// As [`LogArgs::begin`], and exports traces if the environment asks for it. What is exported does not depend on what is
-    /// logged, so each has a filter of its own.
+    /// Like [`LogArgs::begin`], and exports traces if the environment names an endpoint. Log and export have separate filters.
     ///
     /// # Errors
-    /// Directives that are not understood. An endpoint that is not is only said: it is not needed to elect.
+    /// Invalid directives. An invalid endpoint is only logged, because elections do not need traces.
     #[cfg(feature = "otlp")]
     pub fn begin_exporting(self) -> Result<(SetLog, Option<Export>), String> {
         let export = match Export::from_environment(|name| std::env::var(name).ok()) {
@@ -73,18 +72,18 @@ impl LogArgs {
             Ok(None) => return Ok((self.begin()?, None)),
             Err(why) => {
                 let set_log = self.begin()?;
-                warn!("traces are not exported: {why}");
+                warn!("failed to export traces: {why}");
                 return Ok((set_log, None));
             }
         };
-        let (subscriber, set_log) = self.beside(&export, io::stderr)?;
+        let (subscriber, set_log) = self.subscriber(&export, io::stderr)?;
         subscriber.init();
         Ok((set_log, Some(export)))
     }
 
-    /// Lines to `writer`, and what is exported.
+    /// Returns the subscriber that writes lines to `writer` and exports spans.
     #[cfg(feature = "otlp")]
-    fn beside<W>(self, export: &Export, writer: W) -> Result<(impl Subscriber + Send + Sync + use<W>, SetLog), String>
+    fn subscriber<W>(self, export: &Export, writer: W) -> Result<(impl Subscriber + Send + Sync + use<W>, SetLog), String>
     where
         W: for<'line> MakeWriter<'line> + Send + Sync + 'static,
     {
@@ -102,7 +101,7 @@ impl LogArgs {
     }
 }
 
-/// What goes wrong with requests is said by Podium, once and with the remedy; the client would say it again.
+/// Mutes kube: Podium logs each failed request once, with the remedy.
 fn filter(log: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{log}")).map_err(|error| error.to_string())
 }
@@ -115,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    /// What has been logged.
+    /// The lines of the log.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -130,8 +129,8 @@ mod tests {
         }
     }
 
-    /// What is logged of a pass that says something small and something larger.
-    fn pass(lines: &Lines) -> String {
+    /// Returns the log of a reconcile with a debug and an info event.
+    fn reconcile(lines: &Lines) -> String {
         debug_span!(target: "podium::controller::reconcile", "pass", election = "web").in_scope(|| {
             debug!(target: "podium::controller::reconcile", "looked again");
             info!(target: "podium::controller::reconcile", "leader changed");
@@ -140,26 +139,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_can_be_changed_where_all_is_exported() {
+    fn log_level_can_change_while_all_spans_are_exported() {
         for log_format in [LogFormat::Text, LogFormat::Json] {
             let endpoint = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://127.0.0.1:1".to_owned());
             let export = Export::from_environment(endpoint).expect("an endpoint").expect("an export");
             let lines = Lines::default();
             let writer = lines.clone();
             let args = LogArgs { log_format, log_level: "info".to_owned() };
-            let (subscriber, set_log) = args.beside(&export, move || writer.clone()).expect("a filter");
+            let (subscriber, set_log) = args.subscriber(&export, move || writer.clone()).expect("a filter");
             tracing::subscriber::with_default(subscriber, || {
-                let said = pass(&lines);
+                let logged = reconcile(&lines);
                 assert!(
-                    said.contains("leader changed") && !said.contains("looked again") && !said.contains("web"),
-                    "{said}"
+                    logged.contains("leader changed") && !logged.contains("looked again") && !logged.contains("web"),
+                    "{logged}"
                 );
                 set_log("error").expect("a filter");
-                assert_eq!(pass(&lines), "");
+                assert_eq!(reconcile(&lines), "");
                 assert!(set_log("podium=loud").is_err());
                 set_log("info,podium=debug").expect("a filter");
-                let said = pass(&lines);
-                assert!(said.contains("leader changed") && said.contains("looked again") && said.contains("web"), "{said}");
+                let logged = reconcile(&lines);
+                assert!(
+                    logged.contains("leader changed") && logged.contains("looked again") && logged.contains("web"),
+                    "{logged}"
+                );
             });
             export.end();
         }

@@ -12,7 +12,7 @@ use podium_campaign::{Clock, Timing};
 use tracing::warn;
 
 use super::Failure;
-use super::client::{NAMED, Place, Source, client};
+use super::client::{EXPLICIT, Place, Source, client};
 use super::environment;
 use super::leader_elect::duration;
 use super::log::LogArgs;
@@ -217,7 +217,7 @@ fn resolve(
     let name = nonempty(&args.id).or_else(|| given("POD_NAME"));
     let sources: &[Source] = match args.form {
         _ if args.use_cluster_credentials => &[Source::InCluster],
-        Form::Sidecar | Form::Run => NAMED,
+        Form::Sidecar | Form::Run => EXPLICIT,
         Form::Contrib => &[Source::Kubeconfig, Source::InCluster, Source::Home],
         Form::SupportTools => &[Source::InCluster, Source::Kubeconfig],
     };

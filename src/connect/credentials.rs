@@ -1,4 +1,4 @@
-//! Credentials that change while the process runs: files that are replaced, and plugins that are asked again.
+//! Credentials that change while the process runs: replaced files, and exec plugins.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,14 +22,14 @@ use tracing::{info, warn};
 use super::{ConnectError, stack};
 use crate::sync;
 
-/// What sends requests with credentials.
+/// The service that sends requests with credentials.
 pub type Stack = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
 
-/// How old what was read of a token's file may be. The kubelet replaces tokens long before they expire.
-const REREAD: Duration = Duration::from_secs(10);
+/// The maximum age of a token in memory. The kubelet replaces token files long before they expire.
+const MAX_TOKEN_AGE: Duration = Duration::from_secs(10);
 
-/// How often credentials that are refused are loaded again at most: a plugin may start a program, or ask somebody.
-const RELOAD: Duration = Duration::from_secs(10);
+/// The minimum time between two reloads of rejected credentials: a plugin may be slow, or ask its user.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A file that holds a token.
 #[derive(Debug)]
@@ -39,8 +39,9 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// Takes the file out of these credentials. It counts more than a token beside it, as kubectl has it; kube has it the other way
-    /// round, and sends the line break that most files end with.
+    /// Takes the file out of these credentials. It has precedence over a token beside it, as in kubectl.
+    ///
+    /// kube prefers the token, and sends the line break at the end of the file.
     ///
     /// # Errors
     /// A file that cannot be read, if there is no token beside it.
@@ -56,10 +57,10 @@ impl TokenFile {
         }
     }
 
-    /// The header. What was read last stays while the file cannot be read.
+    /// Returns the header. The last token stays while the file is unreadable.
     pub fn header(&self) -> HeaderValue {
         let mut state = sync::lock(&self.read);
-        if state.1.elapsed() >= REREAD {
+        if state.1.elapsed() >= MAX_TOKEN_AGE {
             if let Ok(header) = read(&self.path) {
                 state.0 = header;
             }
@@ -75,7 +76,7 @@ fn read(path: impl AsRef<std::path::Path>) -> Result<HeaderValue, String> {
     if token.is_empty() {
         return Err("it is empty".into());
     }
-    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "it holds no token".to_owned())?;
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "it contains no token".to_owned())?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -88,19 +89,20 @@ pub fn authorize(token: Option<&TokenFile>, mut request: Request<Body>) -> Reque
     request
 }
 
-/// Sends requests, and loads the credentials again when the API server refuses them (401): plugins whose tokens have no expiry
-/// need not be asked before that, and certificates are read once.
+/// Sends requests, and reloads the credentials when the API server rejects them (401).
+///
+/// kube runs a plugin again only if its token has an expiry, and reads certificates once.
 #[derive(Clone)]
 pub struct Reloading {
     config: Arc<Config>,
     current: Arc<Mutex<Current>>,
-    /// Held by whoever loads: when it was done last, and why it failed.
+    /// Locked while loading: the time of the last load, and its error.
     loading: Arc<tokio::sync::Mutex<(Instant, Option<String>)>>,
 }
 
 struct Current {
     stack: Stack,
-    /// How many there were before.
+    /// The number of reloads before.
     number: u64,
 }
 
@@ -108,7 +110,7 @@ impl Reloading {
     /// Loads the credentials for the first time.
     ///
     /// # Errors
-    /// A configuration that cannot be used.
+    /// An unusable configuration.
     pub fn new(config: Config) -> Result<Self, ConnectError> {
         let current = Current { stack: stack(&config)?, number: 0 };
         Ok(Self {
@@ -127,30 +129,30 @@ impl Reloading {
         (current.stack.clone(), current.number)
     }
 
-    /// Whether anything may be different when they are loaded again.
+    /// Whether a reload may return other credentials.
     fn can_change(&self) -> bool {
         let AuthInfo { token_file, client_certificate, client_key, auth_provider, exec, .. } = &self.config.auth_info;
         let files = [token_file, client_certificate, client_key];
         files.into_iter().any(Option::is_some) || auth_provider.is_some() || exec.is_some()
     }
 
-    /// Returns whether there are others than those with this number.
+    /// Reloads the credentials with this number. Returns whether others are current.
     async fn reload(&self, number: u64) -> bool {
         let mut loading = self.loading.lock().await;
         if self.lock().number != number {
             return true;
         }
         let is_first = number == 0 && loading.1.is_none();
-        if !is_first && loading.0.elapsed() < RELOAD {
+        if !is_first && loading.0.elapsed() < RELOAD_INTERVAL {
             return false;
         }
         loading.0 = Instant::now();
         let config = self.config.clone();
-        // A plugin is a process that is waited for.
+        // Loading may wait for a plugin's process.
         let loaded = spawn_blocking(move || stack(&config)).await;
         let why = match loaded {
             Ok(Ok(stack)) => {
-                info!("the API server refused the credentials: loaded them again");
+                info!("the API server rejected the credentials, reloaded them");
                 *self.lock() = Current { stack, number: number + 1 };
                 loading.1 = None;
                 return true;
@@ -159,7 +161,7 @@ impl Reloading {
             Err(error) => error.to_string(),
         };
         if loading.1.as_ref() != Some(&why) {
-            warn!("the API server refused the credentials, and they cannot be loaded again, retrying: {why}");
+            warn!("the API server rejected the credentials and reloading them failed, retrying: {why}");
         }
         loading.1 = Some(why);
         false
@@ -188,21 +190,21 @@ impl Service<Request<Body>> for Reloading {
                 Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
                 Err(error) => is_about_credentials(error),
             };
-            // What was refused for its credentials was not carried out, whatever it was.
+            // A request that was rejected for its credentials was not executed, so it may be sent again.
             let Some(again) = again.filter(|_| refused) else { return answer };
             if this.reload(number).await { this.current().0.oneshot(again).await } else { answer }
         })
     }
 }
 
-/// The request, and the same once more unless its body is a stream.
+/// Returns the request, and a copy unless its body is a stream.
 fn twice(request: Request<Body>) -> (Request<Body>, Option<Request<Body>>) {
     let (parts, body) = request.into_parts();
     let again = body.try_clone().map(|body| Request::from_parts(parts.clone(), body));
     (Request::from_parts(parts, body), again)
 }
 
-/// Whether a plugin failed, or answered otherwise than before.
+/// Whether the error comes from a plugin.
 fn is_about_credentials(error: &BoxError) -> bool {
     error.is::<AuthError>() || error.source().is_some_and(|source| source.is::<AuthError>())
 }

@@ -1,4 +1,4 @@
-//! Connections that are kept for the next request, and given up when one of them turns out to be dead.
+//! Idle connections for later requests, abandoned when one of them is dead.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -16,11 +16,12 @@ use tower::{BoxError, Service};
 
 use crate::sync;
 
-/// A request that is given up after so long without an answer casts doubt on the idle connections. They may lead to the same API
-/// server, which hangs, and each request would wait for its timeout on one of them.
-const DOUBTFUL: Duration = Duration::from_secs(2);
+/// The minimum age of a cancelled request without a response that makes the idle connections suspect.
+///
+/// They may lead to the same API server. If it hangs, each further request would time out on one of them.
+const SUSPECT_AFTER: Duration = Duration::from_secs(2);
 
-/// An HTTP client whose idle connections can be given up.
+/// An HTTP client whose idle connections can be abandoned.
 pub struct Pool<C> {
     connector: C,
     current: Arc<Mutex<Current<C>>>,
@@ -28,18 +29,18 @@ pub struct Pool<C> {
 
 struct Current<C> {
     client: HttpClient<C, Body>,
-    /// How many there were before.
+    /// The number of clients before.
     number: u64,
 }
 
 impl<C: Connect + Clone + Send + Sync + 'static> Pool<C> {
-    /// Without connections.
+    /// Returns a pool without connections.
     pub fn new(connector: C) -> Self {
         let current = Current { client: HttpClient::builder(TokioExecutor::new()).build(connector.clone()), number: 0 };
         Self { connector, current: Arc::new(Mutex::new(current)) }
     }
 
-    /// Requests under way go on; what follows gets new connections.
+    /// Abandons the idle connections of this client. Running requests continue; later ones get new connections.
     fn abandon(&self, number: u64) {
         let mut current = self.lock();
         if current.number == number {
@@ -61,7 +62,7 @@ impl<C: Clone> Clone for Pool<C> {
     }
 }
 
-/// A request under way.
+/// A running request.
 struct Pending<C: Connect + Clone + Send + Sync + 'static> {
     pool: Pool<C>,
     number: u64,
@@ -71,7 +72,7 @@ struct Pending<C: Connect + Clone + Send + Sync + 'static> {
 
 impl<C: Connect + Clone + Send + Sync + 'static> Drop for Pending<C> {
     fn drop(&mut self) {
-        if !self.is_answered && self.sent.elapsed() >= DOUBTFUL {
+        if !self.is_answered && self.sent.elapsed() >= SUSPECT_AFTER {
             self.pool.abandon(self.number);
         }
     }
@@ -93,7 +94,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Service<Request<Body>> for Pool
         };
         let pending = Pending { pool: self.clone(), number, sent: Instant::now(), is_answered: false };
         Box::pin(async move {
-            // All of it, also its drop, moves in here.
+            // Moves the guard in, so that a cancelled request drops it.
             let mut pending = pending;
             let answer = client.request(request).await;
             pending.is_answered = answer.is_ok();

@@ -1,15 +1,15 @@
-//! Which proxy stands before the API server: as kubectl decides it, from the kubeconfig and the environment.
+//! The proxy for the API server, from the kubeconfig and the environment as in kubectl.
 
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
-/// Decides on the proxy for this cluster, or on none.
+/// Returns the proxy for this cluster, if there is one.
 ///
-/// The kubeconfig's `proxy-url` counts first and has no exceptions. Otherwise it is HTTPS_PROXY or HTTP_PROXY, by the scheme of
-/// the cluster's URL, unless NO_PROXY excepts the cluster's address, or that is this machine.
+/// The kubeconfig's `proxy-url` has precedence and no exceptions. Otherwise it is HTTPS_PROXY or HTTP_PROXY, by the scheme of the
+/// cluster's URL, unless NO_PROXY lists the cluster's address or the cluster is on this machine.
 ///
 /// # Errors
-/// A proxy that cannot be used: where it is named, and what to write instead.
+/// An unusable proxy: its place and the remedy.
 pub fn choose(
     cluster: &Uri,
     proxy_url: Option<&str>,
@@ -31,12 +31,12 @@ pub fn choose(
     usable(name, &url).map(Some)
 }
 
-/// Whether the cluster's URL is one of plain HTTP.
+/// True if the cluster's URL is plain HTTP.
 fn is_plain(cluster: &Uri) -> bool {
     cluster.scheme_str() == Some("http")
 }
 
-/// The port of this URL, also where it is not written.
+/// Returns the port of this URL, or its scheme's default.
 pub fn port(url: &Uri) -> u16 {
     url.port_u16().unwrap_or(if is_plain(url) { 80 } else { 443 })
 }
@@ -45,7 +45,7 @@ fn usable(place: &str, url: &str) -> Result<Uri, String> {
     let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
     let unusable =
         |why: &str| format!("{place} cannot be used ({shown}: {why}): write http://, https:// or socks5://HOST:PORT");
-    // As kubectl does it, what has no scheme is of HTTP.
+    // As in kubectl, a URL without a scheme is HTTP.
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let parsed: Uri = full.parse().map_err(|_| unusable("no URL"))?;
     let place = parsed.authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or_default());
@@ -60,21 +60,21 @@ fn usable(place: &str, url: &str) -> Result<Uri, String> {
     }
 }
 
-/// As Go's programs have it: nobody means a proxy to reach their own machine.
+/// Whether the cluster is on this machine. As in Go, a proxy does not apply to it.
 fn is_this_machine(cluster: &Uri) -> bool {
     let host = cluster.host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether this list of NO_PROXY excepts the cluster.
+/// True if this list of NO_PROXY contains the cluster.
 fn excepts(list: &str, cluster: &Uri) -> bool {
     let entries: Vec<&str> = list.split(',').filter_map(|entry| entry_for(entry.trim(), port(cluster))).collect();
     let any = "http://proxy.invalid";
     Matcher::builder().http(any).https(any).no(entries.join(",")).build().intercept(cluster).is_none()
 }
 
-/// The entry as the matcher has them; `None` if it is about another port.
+/// Returns the entry in the matcher's form, or `None` if it names another port.
 fn entry_for(entry: &str, port: u16) -> Option<&str> {
     // `[::1]:6443`, `10.0.0.1:6443`, `example.com:6443`, but not `::1`.
     let (host, of) = match entry.rsplit_once(':') {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_is_the_one_that_kubectl_takes() {
+    fn proxy_is_the_one_that_kubectl_uses() {
         let both = [("HTTPS_PROXY", "http://s:1"), ("HTTP_PROXY", "http://h:1")];
         for (cluster, proxy_url, environment, expected) in [
             ("https://a:6443", None, &[][..], None),
@@ -114,7 +114,7 @@ mod tests {
             ("https://[::1]:6443", None, &both[..], None),
             ("https://a:6443", Some("http://k:1"), &both[..], Some("http://k:1/")),
             ("https://a:6443", Some(""), &both[..], Some("http://s:1/")),
-            // What is written for this very cluster has no exceptions.
+            // The kubeconfig's proxy has no exceptions.
             ("https://127.0.0.1:1", Some("socks5://k:1"), &[("NO_PROXY", "*")], Some("socks5://k:1/")),
         ] {
             let expected = Ok(expected.map(str::to_owned));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_excepts_names_addresses_networks_and_ports() {
+    fn no_proxy_lists_names_addresses_networks_and_ports() {
         for (list, cluster, excepted) in [
             ("*", "https://a", true),
             ("a", "https://a:6443", true),

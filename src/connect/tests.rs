@@ -40,7 +40,7 @@ async fn connection_of_a_request_that_timed_out_is_not_used_again() {
     let server = format!("http://{}", listener.local_addr().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
-    // The first connection answers once, and then never again.
+    // The first connection sends one response, and no further one.
     tokio::spawn(async move {
         loop {
             let (mut connection, _) = listener.accept().await.unwrap();
@@ -86,7 +86,7 @@ async fn after_a_request_that_timed_out_idle_connections_are_not_used_either() {
     assert_eq!(timeout(Duration::from_millis(1500), ask()).await.expect("another connection").unwrap(), "ok");
 }
 
-/// An API server that answers `ok` to whoever has the right token.
+/// An API server that responds `ok` to requests with the right token.
 #[derive(Clone)]
 struct Server {
     address: std::net::SocketAddr,
@@ -222,7 +222,7 @@ async fn plugin_is_asked_again_when_its_token_is_refused_whether_it_names_an_exp
         assert_eq!(ask(&client).await.unwrap(), "ok", "{name}");
         assert_eq!(ask(&client).await.unwrap(), "ok");
         assert_eq!(server.seen(), ["Bearer one", "Bearer one", "Bearer two", "Bearer two"]);
-        // What it says is refused, too: it is not asked for each request.
+        // The new token is rejected, too: the plugin is not run for each request.
         server.wants("three");
         for _ in 0..3 {
             assert!(matches!(ask(&client).await, Err(kube::Error::Api(status)) if status.code == 401));
@@ -250,7 +250,7 @@ async fn token_of_a_file_is_trimmed_counts_more_than_one_beside_it_and_is_read_a
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_said_in_a_sentence() {
+async fn unusable_credentials_and_proxies_are_errors_with_a_remedy() {
     let server = Server::listen("127.0.0.1:0").await;
     for (user, expected) in [
         (json!({ "exec": { "command": "/no/such/plugin" } }), "exec plugin cannot be started (No such file or directory"),
@@ -286,10 +286,10 @@ async fn requests_go_through_http_and_socks5_proxies_with_and_without_a_password
 #[tokio::test]
 async fn proxy_that_does_not_connect_is_named_in_the_error_without_its_password() {
     let (address, _) = proxy(Some(("user", "p@ss"))).await;
-    // Nobody listens on port 9.
+    // No process listens on port 9.
     for (proxy, expected) in [
-        ("http://127.0.0.1:9".to_owned(), "the proxy http://127.0.0.1:9/ does not connect: "),
-        ("socks5://u:secret@127.0.0.1:9".to_owned(), "the proxy socks5://127.0.0.1:9/ does not connect: "),
+        ("http://127.0.0.1:9".to_owned(), "failed to connect through the proxy http://127.0.0.1:9/: "),
+        ("socks5://u:secret@127.0.0.1:9".to_owned(), "failed to connect through the proxy socks5://127.0.0.1:9/: "),
         (format!("http://u:secret@{address}"), "proxy authorization required"),
     ] {
         let mut config = Config::new("http://127.0.0.1:9".parse().unwrap());

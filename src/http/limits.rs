@@ -1,4 +1,4 @@
-//! What clients may take of a server: a bounded number of connections, a bounded time for each request.
+//! Limits for the clients of an HTTP server: the number of connections, and the time for a request's headers.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -14,27 +14,27 @@ use tracing::warn;
 
 use crate::sync;
 
-/// How many connections are held at a time. Each takes up to 32 KiB while its headers arrive.
-pub const CONNECTIONS: usize = 256;
+/// The maximum number of open connections. Each needs up to 32 KiB while its headers arrive.
+pub const MAX_CONNECTIONS: usize = 256;
 
-/// How long a request's headers may take, from their first byte on; on a new connection from its beginning.
-pub const HEADERS: Duration = Duration::from_secs(10);
+/// The maximum time for a request's headers, from their first byte; on a new connection from its accept.
+pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the same complaint is logged at most.
+/// The minimum time between two logs of the same warning.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a connection does.
+/// The state of a connection, in the order of eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// Its headers have begun, or are due.
+    /// The headers of a request are arriving, or due on a new connection.
     Receiving,
-    /// It is kept for a next request.
+    /// It is kept alive for the next request.
     Idle,
-    /// Its request is answered.
+    /// The request is being answered.
     Answering,
-    /// Its answer goes on for ever. Their number has a bound of its own.
+    /// The response is a stream. Streams have a limit of their own.
     Streaming,
-    /// It ends.
+    /// It is being closed.
     Evicted,
 }
 
@@ -56,23 +56,24 @@ struct Open {
 pub struct Connections {
     permits: Arc<Semaphore>,
     open: Mutex<Open>,
-    too_many: Complaint,
+    too_many: LimitedLog,
 }
 
 impl Connections {
-    /// There are none, and may be so many.
+    /// Returns an empty set with room for `most` connections.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { permits: Arc::new(Semaphore::new(most)), open: Mutex::default(), too_many: Complaint::default() })
+        Arc::new(Self { permits: Arc::new(Semaphore::new(most)), open: Mutex::default(), too_many: LimitedLog::default() })
     }
 
-    /// Makes room for a new connection. Who is refused may be the kubelet, so an old one goes instead: of those that owe their
-    /// headers, the oldest; if there is none, the one that was idle the longest.
+    /// Makes room for a new connection by evicting an old one: the new one may be the kubelet's.
+    ///
+    /// The oldest of those whose headers are due is evicted. If there is none, the one that was idle the longest.
     pub async fn admit(self: &Arc<Self>) -> Slot {
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(_) => {
                 self.evict();
-                // Never closed.
+                // The semaphore is never closed.
                 self.permits.clone().acquire_owned().await.ok()
             }
         };
@@ -92,7 +93,7 @@ impl Connections {
             entry.stage = Stage::Evicted;
             entry.evicted.notify_one();
             let most = open.entries.len();
-            self.too_many.say(|| format!("more than {most} HTTP connections: closing the oldest that sends no request"));
+            self.too_many.warn(|| format!("more than {most} HTTP connections: closing the oldest that sends no request"));
         }
     }
 
@@ -101,7 +102,7 @@ impl Connections {
     }
 }
 
-/// The place of one connection.
+/// One connection's slot among [`Connections`].
 #[derive(Debug)]
 pub struct Slot {
     id: u64,
@@ -116,27 +117,27 @@ impl Slot {
         self.becomes(Stage::Answering);
     }
 
-    /// The answer is there. `is_stream`: it goes on.
+    /// The response is complete. `is_stream`: its body is a stream.
     pub fn answered(&self, is_stream: bool) {
         self.becomes(if is_stream { Stage::Streaming } else { Stage::Idle });
     }
 
-    /// Something arrives.
+    /// Bytes arrived.
     fn received(&self) {
         if self.stage().is_some_and(|(stage, _)| stage == Stage::Idle) {
             self.becomes(Stage::Receiving);
         }
     }
 
-    /// Completes when the connection has to go, with the reason.
+    /// Completes when the connection must be closed, with the reason.
     pub async fn ends(&self) -> &'static str {
         let overdue = async {
             loop {
                 match self.stage() {
-                    Some((Stage::Receiving, since)) if since.elapsed() >= HEADERS => return,
-                    Some((Stage::Receiving, since)) => sleep_until(since + HEADERS).await,
-                    // What begins meanwhile is not overdue before this is over.
-                    _ => sleep(HEADERS).await,
+                    Some((Stage::Receiving, since)) if since.elapsed() >= HEADERS_TIMEOUT => return,
+                    Some((Stage::Receiving, since)) => sleep_until(since + HEADERS_TIMEOUT).await,
+                    // Headers that begin meanwhile are due after this.
+                    _ => sleep(HEADERS_TIMEOUT).await,
                 }
             }
         };
@@ -165,16 +166,16 @@ impl Drop for Slot {
     }
 }
 
-/// A connection that notes when a request begins to arrive.
+/// A connection that reports arriving bytes to its slot.
 #[derive(Debug)]
-pub struct Noting<S> {
+pub struct Tracked<S> {
     /// The connection itself.
     pub stream: S,
-    /// Its place.
+    /// Its slot.
     pub slot: Arc<Slot>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Tracked<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
@@ -184,7 +185,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noting<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -210,25 +211,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noting<S> {
     }
 }
 
-/// A complaint that clients can cause as often as they like.
+/// A rate-limited log of a warning that clients can cause at any rate.
 #[derive(Debug, Default)]
-pub struct Complaint(Mutex<(Option<Instant>, u64)>);
+pub struct LimitedLog(Mutex<(Option<Instant>, u64)>);
 
-impl Complaint {
-    /// Logs it, unless it was logged less than [`LOG_INTERVAL`] ago.
-    pub fn say(&self, what: impl FnOnce() -> String) {
+impl LimitedLog {
+    /// Logs the message, unless it was logged less than [`LOG_INTERVAL`] ago.
+    pub fn warn(&self, message: impl FnOnce() -> String) {
         let mut state = sync::lock(&self.0);
-        let (said, unsaid) = &mut *state;
-        if said.is_some_and(|said| said.elapsed() < LOG_INTERVAL) {
-            *unsaid += 1;
+        let (logged, skipped) = &mut *state;
+        if logged.is_some_and(|logged| logged.elapsed() < LOG_INTERVAL) {
+            *skipped += 1;
             return;
         }
-        let times = std::mem::take(unsaid);
-        *said = Some(Instant::now());
+        let times = std::mem::take(skipped);
+        *logged = Some(Instant::now());
         drop(state);
         match times {
-            0 => warn!("{}", what()),
-            _ => warn!("{} ({times} more since this was logged last)", what()),
+            0 => warn!("{}", message()),
+            _ => warn!("{} ({times} more since the last log)", message()),
         }
     }
 }
@@ -254,7 +255,7 @@ mod tests {
         while let Some(victim) = victims.pop_front() {
             let newcomer = connections.admit();
             tokio::pin!(newcomer);
-            assert!(newcomer.as_mut().now_or_never().is_none(), "there is no room yet");
+            assert!(newcomer.as_mut().now_or_never().is_none(), "no slot is free yet");
             assert_eq!(victim.ends().now_or_never(), Some("there are too many connections"));
             for other in victims.iter().chain(&streams) {
                 assert_eq!(other.ends().now_or_never(), None);
@@ -272,7 +273,7 @@ mod tests {
         let slot = connections.admit().await;
         let began = Instant::now();
         slot.ends().await;
-        assert_eq!(began.elapsed(), HEADERS, "a new connection owes them from its beginning");
+        assert_eq!(began.elapsed(), HEADERS_TIMEOUT, "a new connection owes headers from its accept");
         slot.answered(false);
         let idle = async {
             sleep(Duration::from_secs(95)).await;
@@ -282,6 +283,6 @@ mod tests {
         };
         let began = Instant::now();
         tokio::join!(slot.ends(), idle);
-        assert_eq!(began.elapsed(), Duration::from_secs(105), "an idle one does not, and more bytes give no more time");
+        assert_eq!(began.elapsed(), Duration::from_secs(105), "an idle one does not, and more bytes do not extend the time");
     }
 }

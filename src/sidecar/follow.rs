@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::follower::{Follower, Sight};
-use crate::connect::SILENCE;
+use crate::connect::WATCH_TIMEOUT;
 use crate::log_once::LogOnce;
 use crate::retry_after;
 
@@ -162,7 +162,7 @@ impl Follow {
         self.note(None);
         // What is heard was sent after this.
         let mut after = asked;
-        let mut silent = self.clock.moment() + SILENCE;
+        let mut silent = self.clock.moment() + WATCH_TIMEOUT;
         let mut settles = SETTLES;
         loop {
             let waits = self.clock.moment();
@@ -190,13 +190,13 @@ impl Follow {
                     continue;
                 }
             }
-            (silent, settles) = (self.clock.moment() + SILENCE, SETTLES);
+            (silent, settles) = (self.clock.moment() + WATCH_TIMEOUT, SETTLES);
             *pause = FIRST_PAUSE;
         }
     }
 
     fn silent(&self) -> String {
-        let (describe, seconds) = (&self.describe, SILENCE.as_secs());
+        let (describe, seconds) = (&self.describe, WATCH_TIMEOUT.as_secs());
         format!(
             "the watch of the {describe} is silent: no event, bookmark or end for {seconds} s, its connection may be dead; \
              watching on another connection"
@@ -397,7 +397,7 @@ mod tests {
             list("web-0"),
             Script::quiet(60),
             list("web-0"),
-            Script { pieces: vec![(50, bookmark), (10, String::new())], ends: true },
+            Script { chunks: vec![(50, bookmark), (10, String::new())], ends: true },
             list("web-0"),
             Script::silent([(0, event("MODIFIED", &lease("9", "web-1")))]),
         ]);

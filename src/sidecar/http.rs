@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::path::plain;
 use super::view::{Answer, Counts, View};
-use crate::http::limits::Complaint;
+use crate::http::limits::LimitedLog;
 use crate::http::{Body, Server, full, text};
 
 /// A stream of events on which nothing happens says so after as long, so that both sides notice when the other is gone.
@@ -40,12 +40,12 @@ pub async fn serve(server: Server, view: View) -> Infallible {
 #[derive(Debug)]
 struct Listeners {
     places: Arc<Semaphore>,
-    too_many: Complaint,
+    too_many: LimitedLog,
 }
 
 impl Listeners {
     fn new() -> Arc<Self> {
-        Arc::new(Self { places: Arc::new(Semaphore::new(LISTENERS)), too_many: Complaint::default() })
+        Arc::new(Self { places: Arc::new(Semaphore::new(LISTENERS)), too_many: LimitedLog::default() })
     }
 
     /// Answers one more, if there is a place.
@@ -54,7 +54,7 @@ impl Listeners {
             return events(view.clone(), place);
         }
         let what = format!("/events has {LISTENERS} listeners already: close one, or ask / from time to time");
-        self.too_many.say(|| what.clone());
+        self.too_many.warn(|| what.clone());
         text(StatusCode::SERVICE_UNAVAILABLE, what + "\n")
     }
 }

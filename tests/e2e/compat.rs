@@ -183,7 +183,7 @@ async fn what_cannot_run_says_why_in_one_sentence_and_ends_with_a_code_that_tell
             (contrib().arguments(&[&busy]), 1, vec!["cannot listen on --http", &running.address.to_string(), "in use"]),
             (contrib().arguments(&["--http=nowhere"]), 1, vec!["cannot listen on --http nowhere"]),
             (contrib().variable("KUBECONFIG", "/nowhere/at/all"), 1, vec!["KUBECONFIG", "/nowhere/at/all"]),
-            (contrib().without("KUBECONFIG"), 1, vec!["no cluster to work with", "KUBECONFIG"]),
+            (contrib().without("KUBECONFIG"), 1, vec!["no cluster is configured", "KUBECONFIG"]),
         ] {
             let (status, out, said) = call.end().await;
             assert_eq!((status.code(), out.as_str()), (Some(code), ""), "{said}");

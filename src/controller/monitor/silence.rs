@@ -181,7 +181,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn list_that_stops_half_way_is_read_again() {
         let monitor = Monitor::new(&options(), true);
-        let half = Script::silent([(0, list().pieces[0].1[..20].to_owned())]);
+        let half = Script::silent([(0, list().chunks[0].1[..20].to_owned())]);
         let (client, _) = server([half, list(), Script::silent([(0, added("8"))])]);
         let took = until(&monitor, &client, "web-8").await;
         assert_eq!(took, ANSWER);
