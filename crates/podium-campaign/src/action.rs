@@ -1,41 +1,41 @@
-//! What a campaigner asks for, and what it is answered.
+//! The requests of a campaigner, and their results.
 
 use super::clock::Moment;
 use super::record::{LeaderElectionRecord, LockState};
 
-/// What to do next.
+/// The next step of a campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action<O> {
     /// Read the lock from the server.
     Get,
     /// Create the lock with this record.
     Create(LeaderElectionRecord),
-    /// Replace what the lock was seen to say with this record, guarded by UID and resourceVersion.
+    /// Replace the record of the observed lock with this one, guarded by UID and resourceVersion.
     Update(Box<LockState<O>>, LeaderElectionRecord),
-    /// Nothing until this moment, unless something is heard before.
+    /// Wait until this moment, or until a change.
     Wait(Moment),
-    /// Nothing any more: released as far as possible, or claimed by an Election.
+    /// The campaign is over: the lock is released as far as possible, or an Election claims it.
     Finish,
 }
 
-/// How a request was answered.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LockResponse<O> {
-    /// The lock as it is; `None`: there is none.
+    /// The lock; `None`: it does not exist.
     Read(Option<LockState<O>>),
-    /// The server says that it was written, and that the lock is now so. This may differ from what was asked.
+    /// The server reports success, and this is what it stored. It may differ from the request.
     Written(LockState<O>),
-    /// It was not written, because the lock is not as it was seen.
-    Refused,
-    /// There is no telling: no answer in time, or none that says.
+    /// Nothing was written, because the lock differs from the observed version.
+    Rejected,
+    /// The outcome is unknown: there was no response in time, or an ambiguous one.
     Unknown,
 }
 
-/// What is waited for, if it is not that somebody else leads.
+/// The reason to wait, other than that another process leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waits {
-    /// The lock names the own identity, in a record that may be of another process.
+pub(super) enum WaitReason {
+    /// The lock names this identity, in a record that may be of another process.
     OwnName,
-    /// The lock has vanished or was replaced, and whoever held it may lead.
+    /// The lock was deleted or replaced, and its holder may still lead.
     Vanished,
 }

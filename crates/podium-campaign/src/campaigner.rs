@@ -1,68 +1,68 @@
-//! What a campaigner knows, and what it does next. Pure: time, answers and randomness come in, requests go out.
+//! The campaigner: from observations to the next request. Pure: time and responses are arguments, requests are results.
 //!
-//! Two rules carry the safety. A holder leads until its deadline after the moment *before* it sent the renewal that
-//! succeeded; everybody else waits for the longer lease duration after the moment at which the answer that showed that
-//! renewal had *arrived*. So whatever lies between the two, the holder has stopped first. And every write is a
-//! compare-and-swap, so that what was waited for is still so when it is written.
+//! Safety rests on two rules:
+//! * A holder counts its deadline from *before* it sent the renewal that succeeded. The others count the longer lease duration from
+//!   when the response that showed this renewal had *arrived*. So the holder has stopped first, whatever lies in between.
+//! * Every write is a compare-and-swap, so an expired record is still the same when it is replaced.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::action::{Action, LockResponse, Waits};
+use super::action::{Action, LockResponse, WaitReason};
 use super::clock::Moment;
 use super::config::{CampaignConfig, JITTER};
 use super::record::{LeaderElectionRecord, LockState};
 
-/// How many writes that were not answered are remembered. Of one that is forgotten and then applied, this campaigner thinks
-/// that somebody else wrote it, and waits.
-const MOST_OWN: usize = 16;
+/// The maximum number of remembered writes whose outcome is unknown. A forgotten one that is applied later counts as the write of
+/// another process, for which this campaigner waits.
+const MAX_OWN_RECORDS: usize = 16;
 
-/// The longest pause after a write that was stored otherwise than asked, unless the retry period is longer. Each one makes a
-/// revision that all who watch receive.
+/// The longest pause after a write that admission altered, unless the retry period is longer. Each write makes a revision that all
+/// watchers receive.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// So many records of the own identity that this process never wrote show that another process of that identity lives. The
-/// first may be a write of a former life that came late.
-const TWIN: u32 = 2;
+/// The number of records of this identity, written by another process, that prove a duplicate identity. The first one may be a late
+/// write of a former process.
+const DUPLICATE_RECORDS: u32 = 2;
 
-/// One who campaigns for a lock.
+/// Campaigns for a lock.
 #[derive(Clone, Debug)]
 pub struct Campaigner<O> {
-    settings: CampaignConfig,
-    seen: Option<LockState<O>>,
-    /// When `seen` was first heard to say what it says.
-    since: Moment,
-    /// When it was last confirmed by the server.
+    config: CampaignConfig,
+    observed: Option<LockState<O>>,
+    /// When the observed record was new.
+    unchanged_since: Moment,
+    /// When the last read or write succeeded.
     confirmed: Option<Moment>,
-    /// `seen` may not be so any more: read before anything else.
+    /// The observation may be stale: the next request is a read.
     stale: bool,
-    /// A write was not answered, and the lock was not read since.
-    in_doubt: bool,
-    /// Failures in a row of what this campaigner tries.
+    /// The outcome of a write is unknown, and the lock was not read since.
+    has_unknown_write: bool,
+    /// Consecutive failures.
     failures: u32,
     /// No request before this moment.
     pause_until: Moment,
-    /// Without any news, read again then.
-    look_at: Moment,
-    /// The lock that was seen has vanished: whoever held it may lead until this moment.
+    /// When to read again, without a change.
+    read_at: Moment,
+    /// The observed lock was deleted or replaced: its holder may lead until this moment.
     not_before: Moment,
-    /// Leads until then, by the own success.
+    /// The end of the lead, by the last successful renewal.
     leads_until: Option<Moment>,
-    /// The holder that was found at the first look, and is known to have ended.
-    ended: Option<String>,
-    /// The records with the own identity that are no other's: the one found at the first look, which a former life wrote, and
-    /// those that were written since, or may have been.
-    own: Vec<LeaderElectionRecord>,
-    /// How many records of the own identity were seen in a row that are not among `own`, after the first look.
-    foreign: u32,
-    /// Writes in a row that were stored otherwise than asked.
-    altered: u32,
-    /// The term of the present lead, or of the last one.
+    /// The holder of the first observation, if its process has ended.
+    ended_holder: Option<String>,
+    /// The records of this identity that no other process wrote: that of the first observation, which a former process wrote, and
+    /// those that this one has written, or may have written.
+    own_records: Vec<LeaderElectionRecord>,
+    /// The consecutive observations of this identity that are not among `own_records`, after the first one.
+    foreign_records: u32,
+    /// Consecutive writes that were altered.
+    altered_writes: u32,
+    /// The term of the present or last lead.
     term: Option<u64>,
     tick: Duration,
-    /// Stops for good; gives up the attempt to release at this moment.
+    /// The campaign ends: the attempt to release stops at this moment.
     resigning: Option<Moment>,
     released: bool,
     /// The Election that claims the lock.
@@ -71,27 +71,27 @@ pub struct Campaigner<O> {
 }
 
 impl<O: Clone> Campaigner<O> {
-    /// One who knows nothing yet. `settings` are valid; `tick`: what the lock can tell apart ([`Lock::TICK`](super::Lock::TICK)).
-    pub fn new(settings: CampaignConfig, tick: Duration) -> Self {
+    /// Returns a campaigner that has observed nothing. The config is valid. For `tick` see [`Lock::TICK`](super::Lock::TICK).
+    pub fn new(config: CampaignConfig, tick: Duration) -> Self {
         // Differs between identities, and is the same in each run.
         let mut hasher = DefaultHasher::new();
-        settings.identity.hash(&mut hasher);
+        config.identity.hash(&mut hasher);
         Self {
-            settings,
-            seen: None,
-            since: Moment::START,
+            config,
+            observed: None,
+            unchanged_since: Moment::START,
             confirmed: None,
             stale: true,
-            in_doubt: false,
+            has_unknown_write: false,
             failures: 0,
             pause_until: Moment::START,
-            look_at: Moment::START,
+            read_at: Moment::START,
             not_before: Moment::START,
             leads_until: None,
-            ended: None,
-            own: Vec::new(),
-            foreign: 0,
-            altered: 0,
+            ended_holder: None,
+            own_records: Vec::new(),
+            foreign_records: 0,
+            altered_writes: 0,
             term: None,
             tick,
             resigning: None,
@@ -101,7 +101,7 @@ impl<O: Clone> Campaigner<O> {
         }
     }
 
-    /// What to do at this moment. `wall`: the time that people read on the clock.
+    /// Returns the next action. `wall`: the time that records show to people.
     pub fn next(&self, now: Moment, wall: Timestamp) -> Action<O> {
         if self.claimed_by.is_some() || self.released {
             return Action::Finish;
@@ -115,287 +115,293 @@ impl<O: Clone> Campaigner<O> {
         if self.stale {
             return Action::Get;
         }
-        let (identity, duration) = (&self.settings.identity, self.settings.timing.lease_duration);
+        let (identity, duration) = (&self.config.identity, self.config.timing.lease_duration);
         let free_at = self.free_at();
         if now < free_at {
-            // The holder itself knows when it is to renew. Others look from time to time.
-            return if now < self.look_at { Action::Wait(free_at.min(self.look_at)) } else { Action::Get };
+            // A holder renews when that is due. The others read at intervals.
+            return if now < self.read_at { Action::Wait(free_at.min(self.read_at)) } else { Action::Get };
         }
-        match &self.seen {
+        match &self.observed {
             None => Action::Create(LeaderElectionRecord::first(identity, duration, wall, self.tick)),
-            Some(seen) => Action::Update(Box::new(seen.clone()), seen.record.held_by(identity, duration, wall, self.tick)),
+            Some(observed) => {
+                Action::Update(Box::new(observed.clone()), observed.record.held_by(identity, duration, wall, self.tick))
+            }
         }
     }
 
     fn next_resigning(&self, now: Moment, wall: Timestamp, give_up: Moment) -> Action<O> {
-        let may_hold = self.in_doubt || self.holds();
+        let may_hold = self.has_unknown_write || self.holds();
         if !may_hold || now >= give_up {
             return Action::Finish;
         }
-        match &self.seen {
+        match &self.observed {
             _ if now < self.pause_until => Action::Wait(self.pause_until.min(give_up)),
-            Some(seen) if !self.stale => Action::Update(Box::new(seen.clone()), seen.record.released(wall, self.tick)),
+            Some(observed) if !self.stale => {
+                Action::Update(Box::new(observed.clone()), observed.record.released(wall, self.tick))
+            }
             _ => Action::Get,
         }
     }
 
-    /// Takes in the answer to the action that [`Campaigner::next`] asked for. `asked`: a moment before the request was sent.
-    /// `now`: a moment after the answer arrived. `wrote`: the record that it was to write, if it was a write.
-    pub fn answered(&mut self, answer: LockResponse<O>, asked: Moment, now: Moment, wrote: Option<LeaderElectionRecord>) {
+    /// Processes the response to the action of [`Campaigner::next`]. `sent`: a moment before the request was sent. `now`: a moment after
+    /// the response arrived. `wrote`: the record of a write.
+    pub fn on_response(&mut self, answer: LockResponse<O>, sent: Moment, now: Moment, wrote: Option<LeaderElectionRecord>) {
         let unknown = matches!(answer, LockResponse::Unknown);
         match answer {
-            LockResponse::Read(seen) => {
-                self.in_doubt = false;
-                self.see(seen, now);
-                // As before, if the next step is what failed: a write that is refused time and again is not hurried.
+            LockResponse::Read(observed) => {
+                self.has_unknown_write = false;
+                self.observe(observed, now);
+                // Not if a write is due: one that keeps failing stays delayed.
                 if now < self.free_at() {
                     self.failures = 0;
                 }
             }
-            LockResponse::Written(seen) => match wrote {
-                Some(record) if seen.difference(&record).is_none() => self.written(seen, asked, now),
-                _ => self.altered(seen, now),
+            LockResponse::Written(observed) => match wrote {
+                Some(record) if observed.difference(&record).is_none() => self.written(observed, sent, now),
+                _ => self.altered(observed, now),
             },
-            LockResponse::Refused | LockResponse::Unknown => {
+            LockResponse::Rejected | LockResponse::Unknown => {
                 if let Some(record) = wrote.filter(|_| unknown) {
-                    self.in_doubt = true;
-                    if self.own.len() == MOST_OWN {
-                        self.own.remove(0);
+                    self.has_unknown_write = true;
+                    if self.own_records.len() == MAX_OWN_RECORDS {
+                        self.own_records.remove(0);
                     }
-                    self.own.push(record);
+                    self.own_records.push(record);
                 }
                 self.stale = true;
                 self.failures = self.failures.saturating_add(1);
                 if self.failures > 1 {
-                    let retry = self.settings.timing.retry_period;
+                    let retry = self.config.timing.retry_period;
                     self.pause_until = now + if self.leads(now) { retry } else { self.jittered(retry) };
                 }
             }
         }
     }
 
-    /// Takes in that a write was stored as asked.
-    fn written(&mut self, seen: LockState<O>, asked: Moment, now: Moment) {
-        self.in_doubt = false;
-        (self.failures, self.altered) = (0, 0);
-        let led = self.leads(now);
-        // Nothing that was tried before can be applied any more: it was decided on an older version.
-        self.own = vec![seen.record.clone()];
-        let revision = seen.version.resource_version.parse().ok();
-        self.see(Some(seen), now);
+    /// Processes a write that was stored unaltered.
+    fn written(&mut self, observed: LockState<O>, sent: Moment, now: Moment) {
+        self.has_unknown_write = false;
+        (self.failures, self.altered_writes) = (0, 0);
+        let led_before = self.leads(now);
+        // No earlier write can be applied later, because its version is older.
+        self.own_records = vec![observed.record.clone()];
+        let revision = observed.version.resource_version.parse().ok();
+        self.observe(Some(observed), now);
         if self.resigning.is_some() {
-            // Or it is what was in flight when the resignation came.
+            // The write may be one that was in flight before.
             self.released = !self.holds();
         } else if self.holds() && self.claimed_by.is_none() && now >= self.not_before {
-            // Not before: what was in flight while somebody else's lock came and vanished again may have made this one.
-            let timing = self.settings.timing;
-            self.leads_until = Some(asked + timing.renew_deadline);
-            if !led {
+            // Not before: a creation may have been in flight while the lock of another process was created and deleted.
+            let timing = self.config.timing;
+            self.leads_until = Some(sent + timing.renew_deadline);
+            if !led_before {
                 self.term = revision;
             }
-            self.look_at = asked + timing.retry_period;
+            self.read_at = sent + timing.retry_period;
         }
     }
 
-    /// Takes in that a write was stored otherwise than asked: an admission policy or a webhook has changed it, and the server
-    /// answers success all the same. It counts as refused. Others see what is stored, so nothing leads on it: a shorter duration or
-    /// no holder would let them in before this deadline. Where nothing was changed at all, the lead of the last renewal stands.
-    fn altered(&mut self, seen: LockState<O>, now: Moment) {
+    /// Processes a write that an admission policy or a webhook altered, although the server reports success. It counts as rejected.
+    /// It must not make or keep a leader, because the others observe what is stored: with a shorter duration or no holder they would
+    /// acquire the lock before this deadline. If the stored record did not change at all, the lead of the last renewal stands.
+    fn altered(&mut self, observed: LockState<O>, now: Moment) {
         let is_same = |known: &LockState<O>| {
-            (&known.record, &known.parts, &known.version.uid) == (&seen.record, &seen.parts, &seen.version.uid)
+            (&known.record, &known.parts, &known.version.uid) == (&observed.record, &observed.parts, &observed.version.uid)
         };
-        let nothing_changed = self.seen.as_ref().is_some_and(is_same);
-        if !nothing_changed {
-            // Whoever changed it, it is no other process's.
-            self.own = vec![seen.record.clone()];
-            self.in_doubt = false;
+        let is_unchanged = self.observed.as_ref().is_some_and(is_same);
+        if !is_unchanged {
+            // It is no record of another process.
+            self.own_records = vec![observed.record.clone()];
+            self.has_unknown_write = false;
         }
-        self.see(Some(seen), now);
-        if !nothing_changed {
+        self.observe(Some(observed), now);
+        if !is_unchanged {
             self.leads_until = None;
         }
         if self.resigning.is_some() {
             self.released = !self.holds();
         }
         self.failures = self.failures.saturating_add(1);
-        self.altered = self.altered.saturating_add(1);
-        let retry = self.settings.timing.retry_period;
-        let pause = retry.saturating_mul(1 << (self.altered - 1).min(8)).min(retry.max(LONGEST_PAUSE));
+        self.altered_writes = self.altered_writes.saturating_add(1);
+        let retry = self.config.timing.retry_period;
+        let pause = retry.saturating_mul(1 << (self.altered_writes - 1).min(8)).min(retry.max(LONGEST_PAUSE));
         self.pause_until = now + if self.leads(now) { retry } else { self.jittered(pause) };
     }
 
-    /// Takes in what a watch delivered: the lock as it was at some time; `None`: it was deleted. May be late.
-    pub fn heard(&mut self, seen: Option<LockState<O>>, now: Moment) {
-        let Some(seen) = seen else {
+    /// Processes an event of a watch: the lock as it was at some time; `None`: it was deleted. May be late.
+    pub fn on_change(&mut self, observed: Option<LockState<O>>, now: Moment) {
+        let Some(observed) = observed else {
             self.stale = true;
             return;
         };
-        if self.seen.as_ref().is_some_and(|known| known.version == seen.version) {
+        if self.observed.as_ref().is_some_and(|known| known.version == observed.version) {
             return;
         }
-        let own = seen.record.holder == self.settings.identity;
+        let own = observed.record.holder == self.config.identity;
         match () {
-            // Old news about oneself: only an answer to the own request counts.
+            // An own earlier write: only the response to it counts.
             () if self.holds() && own => {}
-            // Before anything that matters follows, the server is asked.
-            () if self.holds() || own || seen.claimed_by.is_some() || self.stale => self.stale = true,
-            () => self.see(Some(seen), now),
+            // A read comes before anything that depends on it.
+            () if self.holds() || own || observed.claimed_by.is_some() || self.stale => self.stale = true,
+            () => self.observe(Some(observed), now),
         }
     }
 
-    /// Ends leadership at this moment, and campaigns no more: what follows is the release.
+    /// Steps down at this moment. Only the release follows.
     pub fn resign(&mut self, now: Moment) {
         self.leads_until = None;
         self.pause_until = now;
         self.failures = 0;
-        self.resigning.get_or_insert(now + self.settings.request_timeout());
+        self.resigning.get_or_insert(now + self.config.request_timeout());
     }
 
-    /// Whether this campaigner leads at this moment.
+    /// Returns whether this campaigner leads at this moment.
     pub fn leads(&self, now: Moment) -> bool {
         self.leads_until.is_some_and(|until| now < until)
     }
 
-    /// Until when it leads, if nothing else happens.
+    /// Returns until when it leads, if it is not renewed.
     pub fn leads_until(&self) -> Option<Moment> {
         self.leads_until
     }
 
-    /// The term of its lead: the revision at which the lock named it first. Revisions only grow, so a later leader's is larger,
-    /// also after the lock was deleted. `None`: it does not lead.
+    /// Returns the term of its lead: the revision at which the lock first named it. Revisions grow, also across a deletion of the lock,
+    /// so every later leader has a larger term. `None`: it does not lead.
     pub fn term(&self) -> Option<u64> {
         self.term.filter(|_| self.leads_until.is_some())
     }
 
-    /// When whoever holds the lock acquired it, by the holder's clock.
+    /// Returns when the holder acquired the lock, by the holder's clock.
     pub fn acquired(&self) -> Option<Timestamp> {
-        self.seen.as_ref().filter(|seen| seen.record.is_held())?.record.acquire_time
+        self.observed.as_ref().filter(|observed| observed.record.is_held())?.record.acquire_time
     }
 
-    /// Whether another process campaigns under the same identity.
-    pub fn has_twin(&self) -> bool {
-        self.foreign >= TWIN
+    /// Returns whether another process campaigns with the same identity.
+    pub fn has_duplicate(&self) -> bool {
+        self.foreign_records >= DUPLICATE_RECORDS
     }
 
-    /// Who holds the lock, as far as known, and from when on that counts no more unless it is confirmed until then.
+    /// Returns the holder, and when it expires unless it renews.
     pub fn holder(&self) -> Option<(&str, Moment)> {
-        let seen = self.seen.as_ref().filter(|seen| seen.record.is_held())?;
+        let observed = self.observed.as_ref().filter(|observed| observed.record.is_held())?;
         let counts_until = if self.holds() { self.leads_until? } else { self.free_at() };
-        Some((&seen.record.holder, counts_until))
+        Some((&observed.record.holder, counts_until))
     }
 
-    /// When the server last said so.
+    /// Returns when the last read or write succeeded.
     pub fn confirmed(&self) -> Option<Moment> {
         self.confirmed
     }
 
-    /// What is waited for, if it is not that somebody else leads.
-    pub(super) fn waits(&self, now: Moment) -> Option<Waits> {
+    /// Returns the reason to wait, other than that another process leads.
+    pub(super) fn wait_reason(&self, now: Moment) -> Option<WaitReason> {
         match () {
             () if self.claimed_by.is_some() || self.leads(now) => None,
-            () if now < self.not_before => Some(Waits::Vanished),
-            () if self.names_me() && !self.holds() && now < self.free_at() => Some(Waits::OwnName),
+            () if now < self.not_before => Some(WaitReason::Vanished),
+            () if self.names_self() && !self.holds() && now < self.free_at() => Some(WaitReason::OwnName),
             () => None,
         }
     }
 
-    /// The Election that claims the lock: this campaign is over.
+    /// Returns the Election that claims the lock, which ends the campaign.
     pub fn claimed_by(&self) -> Option<&str> {
         self.claimed_by.as_deref()
     }
 
-    /// Whether an Election has claimed the lock and left it to this campaigner.
+    /// Returns whether an Election has claimed the lock and kept this campaigner as its leader.
     pub fn is_adopted(&self) -> bool {
-        self.claimed_by.is_some() && self.names_me()
+        self.claimed_by.is_some() && self.names_self()
     }
 
-    /// Who this is.
+    /// Returns the identity.
     pub fn identity(&self) -> &str {
-        &self.settings.identity
+        &self.config.identity
     }
 
-    /// Whether nothing that this campaigner tried has failed since its last success.
-    pub fn gets_on(&self) -> bool {
+    /// Returns whether nothing has failed since the last success.
+    pub fn is_unhindered(&self) -> bool {
         self.failures == 0
     }
 
-    /// The longest time that the request which is due now may take.
-    pub fn patience(&self, now: Moment) -> Duration {
-        let timeout = self.settings.request_timeout();
+    /// Returns the timeout of the request that is due.
+    pub fn request_timeout(&self, now: Moment) -> Duration {
+        let timeout = self.config.request_timeout();
         let bound = self.resigning.or(self.leads_until).filter(|until| now < *until);
         bound.map_or(timeout, |until| timeout.min(until - now))
     }
 
-    /// Whether the lock names this campaigner. It may lead, or have led, or be someone whose former life led.
+    /// Returns whether the lock has a record of this process, or of its former one.
     fn holds(&self) -> bool {
-        self.names_me() && self.seen.as_ref().is_some_and(|seen| self.own.contains(&seen.record))
+        self.names_self() && self.observed.as_ref().is_some_and(|observed| self.own_records.contains(&observed.record))
     }
 
-    fn names_me(&self) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.settings.identity)
+    fn names_self(&self) -> bool {
+        self.observed.as_ref().is_some_and(|observed| observed.record.holder == self.config.identity)
     }
 
-    /// From when on the lock may be written by this campaigner.
+    /// Returns from when on this campaigner may write the lock.
     fn free_at(&self) -> Moment {
-        let own = self.settings.timing.lease_duration;
-        let Some(LockState { record, .. }) = &self.seen else { return self.not_before };
+        let own = self.config.timing.lease_duration;
+        let Some(LockState { record, .. }) = &self.observed else { return self.not_before };
         let free_at = if self.holds() {
-            // To be renewed when it is time; at once by one that does not lead.
-            if self.leads_until.is_some() { self.look_at } else { Moment::START }
-        } else if record.is_held() && self.ended.as_ref() != Some(&record.holder) {
-            self.since + record.lease_duration(own)
+            // A leader renews when that is due. A holder that does not lead writes at once.
+            if self.leads_until.is_some() { self.read_at } else { Moment::START }
+        } else if record.is_held() && self.ended_holder.as_ref() != Some(&record.holder) {
+            self.unchanged_since + record.lease_duration(own)
         } else {
             Moment::START
         };
         free_at.max(self.not_before)
     }
 
-    fn see(&mut self, seen: Option<LockState<O>>, now: Moment) {
-        let own = self.settings.timing.lease_duration;
-        let replaced = match (&self.seen, &seen) {
-            // One that had no UID had no object that others could have held.
-            (Some(before), Some(seen)) => !before.version.uid.is_empty() && before.version.uid != seen.version.uid,
+    fn observe(&mut self, observed: Option<LockState<O>>, now: Moment) {
+        let own = self.config.timing.lease_duration;
+        let replaced = match (&self.observed, &observed) {
+            // Without a UID there was no object that others could have held.
+            (Some(before), Some(observed)) => !before.version.uid.is_empty() && before.version.uid != observed.version.uid,
             (Some(_), None) => true,
             (None, _) => false,
         };
-        if let Some(before) = self.seen.as_ref().filter(|_| replaced) {
-            // Until just now its holder may have renewed, or somebody may have become its holder, unseen.
+        if let Some(before) = self.observed.as_ref().filter(|_| replaced) {
+            // Its holder may have renewed, or another process may have acquired it, without an observation.
             self.not_before = self.not_before.max(now + before.record.lease_duration(own).max(own));
         }
-        let same = |before: &LockState<O>, seen: &LockState<O>| {
-            !replaced && before.record == seen.record && before.parts == seen.parts
+        let same = |before: &LockState<O>, observed: &LockState<O>| {
+            !replaced && before.record == observed.record && before.parts == observed.parts
         };
-        let is_news = !self.seen.as_ref().zip(seen.as_ref()).is_some_and(|(before, seen)| same(before, seen));
-        if is_news {
-            self.since = now;
+        let is_change =
+            !self.observed.as_ref().zip(observed.as_ref()).is_some_and(|(before, observed)| same(before, observed));
+        if is_change {
+            self.unchanged_since = now;
         }
         let is_first = self.confirmed.is_none();
         if is_first {
-            let holder = seen.as_ref().map(|seen| seen.record.holder.clone());
-            self.ended = holder.filter(|holder| (self.settings.has_ended)(holder));
-            self.own.extend(seen.as_ref().filter(|_| self.settings.resumes).map(|seen| seen.record.clone()));
+            let holder = observed.as_ref().map(|observed| observed.record.holder.clone());
+            self.ended_holder = holder.filter(|holder| (self.config.has_ended)(holder));
+            self.own_records
+                .extend(observed.as_ref().filter(|_| self.config.resumes).map(|observed| observed.record.clone()));
         }
-        self.claimed_by = seen.as_ref().and_then(|seen| seen.claimed_by.clone());
-        self.seen = seen;
-        self.foreign = match () {
-            () if self.holds() || !self.names_me() => 0,
-            // What is found at the first look is of a former life.
-            () if is_news && !is_first => self.foreign.saturating_add(1),
-            () => self.foreign,
+        self.claimed_by = observed.as_ref().and_then(|observed| observed.claimed_by.clone());
+        self.observed = observed;
+        self.foreign_records = match () {
+            () if self.holds() || !self.names_self() => 0,
+            // The first observation is of a former process.
+            () if is_change && !is_first => self.foreign_records.saturating_add(1),
+            () => self.foreign_records,
         };
         self.stale = false;
         self.confirmed = Some(now);
         if replaced || !self.holds() || self.claimed_by.is_some() {
             self.leads_until = None;
         }
-        // Who leads reads only when a renewal failed, or was in question: it is due now.
-        let pause = if self.leads_until.is_some() { Duration::ZERO } else { self.settings.timing.retry_period };
-        self.look_at = now + self.jittered(pause);
+        // A leader reads only after a renewal failed: the next one is due now.
+        let pause = if self.leads_until.is_some() { Duration::ZERO } else { self.config.timing.retry_period };
+        self.read_at = now + self.jittered(pause);
     }
 
-    /// The period, and up to [`JITTER`] times more.
+    /// Returns the period, plus up to [`JITTER`] times the period.
     fn jittered(&mut self, period: Duration) -> Duration {
-        // xorshift: to spread requests, nothing more.
+        // xorshift is random enough to spread requests.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

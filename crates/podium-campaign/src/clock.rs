@@ -8,22 +8,22 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Counts the time that the machine is suspended: a leader that slept through its deadline must notice. `CLOCK_MONOTONIC`,
-/// which is also what the standard library and tokio use, stands still meanwhile on Linux.
+/// Counts the time that the machine is suspended, so that a leader notices a deadline that passed in between. `CLOCK_MONOTONIC`, which
+/// the standard library and tokio use, does not on Linux.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
-/// A point in time on one machine's own clock: how long that clock has run. Means nothing to any other machine.
+/// A point in time on the clock of one machine: the time that the clock has run. Meaningless on other machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// Before everything.
+    /// Before every other moment.
     pub const START: Self = Self(Duration::ZERO);
 
-    /// After everything: for what no clock ends.
+    /// After every other moment: no clock reaches it.
     pub const NEVER: Self = Self(Duration::MAX);
 
     /// Returns the moment at which the clock has run for so long.
@@ -51,13 +51,13 @@ impl Add<Duration> for Moment {
 impl Sub for Moment {
     type Output = Duration;
 
-    /// How long the one is after the other; nothing if it is before.
+    /// Returns the time between two moments; zero if `self` is the earlier one.
     fn sub(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// Tells the time to a campaign. Tests have one of their own.
+/// The clocks of a campaign. Tests have their own.
 #[derive(Clone)]
 pub struct Clock {
     moment: Arc<dyn Fn() -> Moment + Send + Sync>,
@@ -65,12 +65,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The machine's clocks: one that counts suspended time where there is one, and the wall clock, which only dates records.
+    /// Returns the machine's clocks: [`Moment::now`], and the wall clock, which only dates records.
     pub fn machine() -> Self {
         Self::new(Moment::now, Timestamp::now)
     }
 
-    /// Any other clocks. `moment` never goes back.
+    /// Returns other clocks. `moment` must never go back.
     pub fn new(
         moment: impl Fn() -> Moment + Send + Sync + 'static,
         wall: impl Fn() -> Timestamp + Send + Sync + 'static,
@@ -78,12 +78,12 @@ impl Clock {
         Self { moment: Arc::new(moment), wall: Arc::new(wall) }
     }
 
-    /// This moment.
+    /// Returns this moment.
     pub fn moment(&self) -> Moment {
         (self.moment)()
     }
 
-    /// What the wall clock shows.
+    /// Returns the wall clock time.
     pub fn wall(&self) -> Timestamp {
         (self.wall)()
     }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machines_clock_never_goes_back_and_counts_from_the_start_of_the_machine() {
+    fn machine_clock_never_goes_back_and_counts_from_boot() {
         let clock = Clock::machine();
         let (first, second) = (clock.moment(), clock.moment());
         assert!(second >= first);

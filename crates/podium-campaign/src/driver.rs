@@ -1,4 +1,4 @@
-//! The driver: carries out what the campaigner decides, one request at a time.
+//! The driver: carries out the actions of the campaigner, one request at a time.
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::action::{Action, LockResponse, Waits};
+use super::action::{Action, LockResponse, WaitReason};
 use super::campaigner::Campaigner;
 use super::clock::{Clock, Moment};
 use super::config::{CampaignConfig, InvalidConfig};
@@ -18,29 +18,29 @@ use super::leadership::{Leadership, LeadershipState};
 use super::lock::{Lock, LockError};
 use super::record::LeaderElectionRecord;
 
-/// The campaign is over for good: the lock belongs to an Election, whose leader the controller elects.
+/// The campaign is over: an Election has claimed the lock, and the controller elects its leader.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{lock} belongs to the Election {election}: its leader is not for campaigners to elect")]
+#[error("{lock} belongs to the Election {election}, whose controller elects the leader")]
 pub struct Claimed {
-    /// What was campaigned for.
+    /// Kind, namespace and name of the lock.
     pub lock: String,
-    /// The Election, by its name, or by its UID where the name is not told.
+    /// The name of the Election, or its UID if the name is unknown.
     pub election: String,
 }
 
-/// What a request was answered, when it was sent, and what it was to write.
-struct Answered<O> {
+/// A request that was answered or timed out.
+struct Completed<O> {
     answer: Result<LockResponse<O>, LockError>,
     asked: Moment,
     wrote: Option<LeaderElectionRecord>,
 }
 
-/// How often a leader was to renew, since its process began: once for each request that was to keep the lead.
+/// Renewals by this process while it led: one for each request that was to keep the lead.
 #[derive(Debug, Default)]
 pub struct Renewals {
-    /// It was renewed.
+    /// Renewals that succeeded.
     pub succeeded: AtomicU64,
-    /// It was not: refused, not answered, or the lock could not even be read after that.
+    /// Renewals that failed: rejected or not answered, and reads after that which failed.
     pub failed: AtomicU64,
 }
 
@@ -52,28 +52,28 @@ pub struct Campaign<L: Lock> {
     campaigner: Campaigner<L::Object>,
     state: watch::Sender<LeadershipState>,
     renewals: Arc<Renewals>,
-    trouble: Option<String>,
-    /// The last trouble is one that a person has to mend.
+    problem: Option<String>,
+    /// The last problem needs a person.
     denied: bool,
-    has_twin: bool,
+    has_duplicate: bool,
     is_succeeded: bool,
-    /// Until then the API server wants to be left alone.
-    held_off: Moment,
+    /// The end of the pause that the API server asked for.
+    paused_until: Moment,
 }
 
 impl<L: Lock> Campaign<L> {
-    /// A campaign that has not begun. Times are those of the machine's clocks.
+    /// Returns a campaign on the machine's clocks.
     ///
     /// # Errors
-    /// CampaignConfig that do not work: the field, and the remedy.
+    /// The first invalid field.
     pub fn new(lock: L, settings: CampaignConfig) -> Result<Self, InvalidConfig> {
         Self::with_clock(lock, settings, Clock::machine())
     }
 
-    /// The same on other clocks.
+    /// Returns a campaign on other clocks.
     ///
     /// # Errors
-    /// CampaignConfig that do not work: the field, and the remedy.
+    /// The first invalid field.
     pub fn with_clock(lock: L, settings: CampaignConfig, clock: Clock) -> Result<Self, InvalidConfig> {
         settings.validate()?;
         let state = watch::Sender::new(LeadershipState::default());
@@ -83,35 +83,35 @@ impl<L: Lock> Campaign<L> {
             campaigner: Campaigner::new(settings, L::TICK),
             state,
             renewals: Arc::default(),
-            trouble: None,
+            problem: None,
             denied: false,
-            has_twin: false,
+            has_duplicate: false,
             is_succeeded: false,
-            held_off: Moment::START,
+            paused_until: Moment::START,
         })
     }
 
-    /// Tells those who listen to this sender. Somebody else goes on to tell them when an Election has claimed the lock: a lead
-    /// that the Election left to this process is not interrupted meanwhile.
+    /// Publishes observations on this channel. The caller publishes there, too, once an Election has claimed the lock: if the Election
+    /// keeps this process as its leader, the lead is not interrupted in between.
     pub fn publish_to(self, state: watch::Sender<LeadershipState>) -> Self {
         Self { state, is_succeeded: true, ..self }
     }
 
-    /// Counts renewals here.
+    /// Counts renewals in these counters.
     pub fn count_renewals(self, renewals: Arc<Renewals>) -> Self {
         Self { renewals, ..self }
     }
 
-    /// Tells who leads, now and while the campaign runs.
+    /// Returns the leadership, which follows the campaign.
     pub fn leadership(&self) -> Leadership {
         Leadership::new(self.state.subscribe(), self.clock.clone())
     }
 
-    /// Campaigns, leads, and campaigns again when leadership was lost, until `stop` completes; then releases the lock, if it
-    /// is held. Everything that the leader does has to have ended when `stop` completes: somebody else leads right after.
+    /// Campaigns, leads, and campaigns again after leadership was lost, until `stop` completes; then releases the lock. All work of the
+    /// leader must have ended when `stop` completes, because another process may lead right after.
     ///
     /// # Errors
-    /// [`Claimed`]. Everything else is waited out, and told by [`Leadership::trouble`].
+    /// [`Claimed`]. The campaign retries after all other errors, and reports them by [`Leadership::problem`].
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Claimed> {
         let mut stop = pin!(stop);
         let mut stopped = false;
@@ -122,22 +122,22 @@ impl<L: Lock> Campaign<L> {
             }
             self.publish();
             let now = self.clock.moment();
-            match self.held_off(self.campaigner.next(now, self.clock.wall()), now, stopped) {
+            match self.or_pause(self.campaigner.next(now, self.clock.wall()), now, stopped) {
                 Action::Finish => break,
                 Action::Wait(until) => tokio::select! {
                     () = &mut stop, if !stopped => self.resign(&mut stopped),
-                    Some(seen) = changes.next() => self.campaigner.heard(seen, self.clock.moment()),
+                    Some(seen) = changes.next() => self.campaigner.on_change(seen, self.clock.moment()),
                     () = sleep(until - now) => {}
                 },
-                // A read that is not waited for does no harm.
+                // A read can be dropped.
                 Action::Get => tokio::select! {
                     () = &mut stop, if !stopped => self.resign(&mut stopped),
-                    answered = self.request(Action::Get, now) => self.take(answered),
+                    completed = self.request(Action::Get, now) => self.handle(completed),
                 },
-                // A write may be applied whether its answer is waited for or not, so it is.
+                // A write may be applied even if its response is not awaited, so it is awaited.
                 write => {
-                    let answered = self.request(write, now).await;
-                    self.take(answered);
+                    let completed = self.request(write, now).await;
+                    self.handle(completed);
                 }
             }
         }
@@ -147,9 +147,9 @@ impl<L: Lock> Campaign<L> {
         }
     }
 
-    /// Campaigns until `stop` completes, and does `work` while it leads: begins it anew each time that leadership is gained,
-    /// drops it when leadership is lost, and drops it before the lock is released. Work that completes is not begun again
-    /// before leadership was lost and gained again.
+    /// Campaigns until `stop` completes, and does `work` while it leads: starts it each time that leadership is gained, drops it when
+    /// leadership is lost, and before the lock is released. Work that completes is started again only after leadership was lost and
+    /// gained again.
     ///
     /// # Errors
     /// As [`Campaign::run`].
@@ -172,7 +172,7 @@ impl<L: Lock> Campaign<L> {
                 () = stop => {}
                 () = leading => {}
             }
-            // Both are dropped by now.
+            // Both are dropped here.
             drop(stopped);
             std::future::pending::<()>().await
         };
@@ -186,12 +186,12 @@ impl<L: Lock> Campaign<L> {
         }
     }
 
-    /// What is due, or to wait where the API server wants to be left alone. It costs at most the lead, which ends by itself; whoever
-    /// is about to end releases the lock nevertheless, which spares the others a longer wait.
-    fn held_off(&self, action: Action<L::Object>, now: Moment, stopped: bool) -> Action<L::Object> {
+    /// Replaces a request by a wait during the pause that the API server asked for. That may cost the lead, which ends by itself. A
+    /// release is sent anyway, because it spares the others a longer wait.
+    fn or_pause(&self, action: Action<L::Object>, now: Moment, stopped: bool) -> Action<L::Object> {
         match action {
-            Action::Get | Action::Create(_) | Action::Update(..) if now < self.held_off && !stopped => {
-                Action::Wait(self.held_off)
+            Action::Get | Action::Create(_) | Action::Update(..) if now < self.paused_until && !stopped => {
+                Action::Wait(self.paused_until)
             }
             action => action,
         }
@@ -202,9 +202,9 @@ impl<L: Lock> Campaign<L> {
         self.campaigner.resign(self.clock.moment());
     }
 
-    /// One request.
-    async fn request(&self, action: Action<L::Object>, asked: Moment) -> Answered<L::Object> {
-        let patience = self.campaigner.patience(asked);
+    /// Sends one request.
+    async fn request(&self, action: Action<L::Object>, asked: Moment) -> Completed<L::Object> {
+        let patience = self.campaigner.request_timeout(asked);
         let wrote = match &action {
             Action::Create(record) | Action::Update(_, record) => Some(record.clone()),
             _ => None,
@@ -217,90 +217,90 @@ impl<L: Lock> Campaign<L> {
             }
         };
         let answer = timeout(patience, request).await;
-        let answer = answer.unwrap_or_else(|_| Err(LockError::Unknown("the API server did not answer in time".into())));
-        Answered { answer, asked, wrote }
+        let answer = answer.unwrap_or_else(|_| Err(LockError::Unknown("the API server did not respond in time".into())));
+        Completed { answer, asked, wrote }
     }
 
-    fn take(&mut self, Answered { answer, asked, wrote }: Answered<L::Object>) {
-        let answer = answer.unwrap_or_else(|failure| self.fail(failure));
+    fn handle(&mut self, Completed { answer, asked, wrote }: Completed<L::Object>) {
+        let answer = answer.unwrap_or_else(|failure| self.classify(failure));
         let difference = match (&answer, &wrote) {
             (LockResponse::Written(seen), Some(record)) => seen.difference(record),
             _ => None,
         };
         if let Some(difference) = &difference {
             self.denied = true;
-            self.complain(format!(
-                "the API server stored something else than was written ({difference}): exempt this object from the admission \
-                 policy or webhook that changes it"
+            self.warn_once(format!(
+                "the API server stored an altered record ({difference}): exempt this object from the admission policy or webhook \
+                 that alters it"
             ));
         }
         if self.campaigner.leads(asked) {
             let count = match answer {
                 LockResponse::Written(_) if difference.is_none() => Some(&self.renewals.succeeded),
-                LockResponse::Written(_) | LockResponse::Refused | LockResponse::Unknown => Some(&self.renewals.failed),
+                LockResponse::Written(_) | LockResponse::Rejected | LockResponse::Unknown => Some(&self.renewals.failed),
                 LockResponse::Read(_) => None,
             };
             count.map(|count| count.fetch_add(1, Ordering::Relaxed));
         }
-        self.campaigner.answered(answer, asked, self.clock.moment(), wrote);
-        self.look_for_twin();
-        // A read alone mends nothing where it is the write that fails.
-        if self.campaigner.gets_on() && self.trouble.take().is_some() {
+        self.campaigner.on_response(answer, asked, self.clock.moment(), wrote);
+        self.check_duplicate();
+        // A successful read is no recovery while writes fail.
+        if self.campaigner.is_unhindered() && self.problem.take().is_some() {
             self.denied = false;
             info!("campaigning for the {} again", self.lock.describe());
         }
     }
 
-    /// Says once that another process has the same identity.
-    fn look_for_twin(&mut self) {
-        if self.campaigner.has_twin() && !self.has_twin {
-            warn!("{}", self.twin());
+    /// Logs once that another process has the same identity.
+    fn check_duplicate(&mut self) {
+        if self.campaigner.has_duplicate() && !self.has_duplicate {
+            warn!("{}", self.duplicate());
         }
-        self.has_twin = self.campaigner.has_twin();
+        self.has_duplicate = self.campaigner.has_duplicate();
     }
 
-    fn twin(&self) -> String {
+    fn duplicate(&self) -> String {
         let (lock, identity) = (self.lock.describe(), self.campaigner.identity());
-        format!("somebody else campaigns for the {lock} as {identity}, too: give each process an identity of its own")
+        format!("another process campaigns for the {lock} as {identity}: give each process its own identity")
     }
 
     fn waits_for(&self) -> Option<String> {
         let (lock, identity) = (self.lock.describe(), self.campaigner.identity());
-        Some(match self.campaigner.waits(self.clock.moment())? {
-            Waits::OwnName => format!(
-                "the {lock} names {identity} already, and another process of this name may live: waiting until that has expired"
+        Some(match self.campaigner.wait_reason(self.clock.moment())? {
+            WaitReason::OwnName => format!(
+                "the {lock} already names {identity}, and another process of this name may live: waiting until it expires"
             ),
-            Waits::Vanished => {
-                format!("the {lock} was deleted or replaced, and its holder may lead: waiting for its duration")
+            WaitReason::Vanished => {
+                format!("the {lock} was deleted or replaced, and its holder may lead: waiting for its lease duration")
             }
         })
     }
 
-    fn fail(&mut self, failure: LockError) -> LockResponse<L::Object> {
+    fn classify(&mut self, failure: LockError) -> LockResponse<L::Object> {
         let (message, answer) = match failure {
             LockError::Conflict(message) => {
                 debug!("{}: {message}", self.lock.describe());
-                return LockResponse::Refused;
+                return LockResponse::Rejected;
             }
             LockError::Denied(message) => {
                 self.denied = true;
-                (message, LockResponse::Refused)
+                (message, LockResponse::Rejected)
             }
             LockError::Unknown(message) => (message, LockResponse::Unknown),
             LockError::Busy { message, after } => {
-                self.held_off = self.clock.moment() + after;
+                self.paused_until = self.clock.moment() + after;
                 (message, LockResponse::Unknown)
             }
         };
-        self.complain(message);
+        self.warn_once(message);
         answer
     }
 
-    /// Logs each kind of trouble once, however often it is tried.
-    fn complain(&mut self, message: String) {
-        if self.trouble.as_ref() != Some(&message) {
-            warn!("cannot campaign for the {}, trying again: {message}", self.lock.describe());
-            self.trouble = Some(message);
+    /// Logs each problem once while it lasts.
+    fn warn_once(&mut self, message: String) {
+        if self.problem.as_ref() != Some(&message) {
+            warn!("cannot campaign for the {}, retrying: {message}", self.lock.describe());
+            self.problem = Some(message);
         }
     }
 
@@ -315,13 +315,13 @@ impl<L: Lock> Campaign<L> {
             term: self.campaigner.term(),
             since: self.campaigner.acquired(),
             denied: self.denied,
-            trouble: self.trouble.clone().or_else(|| self.has_twin.then(|| self.twin())),
+            problem: self.problem.clone().or_else(|| self.has_duplicate.then(|| self.duplicate())),
             waits_for: self.waits_for(),
         };
         self.state.send_if_modified(|known| {
-            let news = *known != state;
+            let is_new = *known != state;
             *known = state;
-            news
+            is_new
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Who leads, at this very moment.
+//! The leader at this moment.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -11,50 +11,49 @@ use tokio::time::sleep;
 
 use super::clock::{Clock, Moment};
 
-/// What whoever watches a lock has last learnt: a campaign, or one who only follows.
+/// The last observation of a lock, by a campaign or a follower.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeadershipState {
-    /// Whom the lock names, and until when that counts.
+    /// The holder, and when it expires.
     pub holder: Option<(String, Moment)>,
-    /// When the server last said so.
+    /// When the last read or write succeeded.
     pub confirmed: Option<Moment>,
-    /// Until when this process leads.
+    /// The end of the lead of this process.
     pub leads_until: Option<Moment>,
-    /// The term of the leader, where it is known.
+    /// The term of the leader, if known.
     pub term: Option<u64>,
-    /// When the leader's term began, by the leader's clock.
+    /// When the term began, by the leader's clock.
     pub since: Option<Timestamp>,
-    /// Why nothing is known, or nothing can be written.
-    pub trouble: Option<String>,
-    /// The API server denies what the campaign needs, and will until a person acts.
+    /// The error of the last read or write, with its remedy.
+    pub problem: Option<String>,
+    /// The API server denies a request that the campaign needs, until a person acts.
     pub denied: bool,
-    /// What has to happen before this process can lead, if it is not that somebody else leads.
+    /// The reason to wait, other than that another process leads.
     pub waits_for: Option<String>,
 }
 
-/// Whom the lock names.
+/// The holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its identity.
     pub identity: String,
-    /// How old the server's word about it is.
+    /// The age of the information.
     pub age: Duration,
-    /// Whether it was last seen renewing too long ago: it must have stopped leading.
+    /// It has not renewed in time, so it has stopped leading.
     pub expired: bool,
 }
 
-/// To be the leader.
+/// The lead of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lead {
-    /// Until when, if nothing is renewed. [`Moment::NEVER`]: until somebody else is elected.
+    /// Its end, unless it is renewed. [`Moment::NEVER`]: until another leader is elected.
     pub until: Moment,
-    /// The term, a fencing token: it is larger than that of every leader before. `None`: the lock has no revisions that are
-    /// integers.
+    /// The term, a fencing token: larger than that of every earlier leader. `None`: the lock's revisions are no integers.
     pub term: Option<u64>,
 }
 
-/// Tells who leads. Every answer is made from the clock when it is asked for: a process that was paused, or whose campaign
-/// starves, never claims leadership beyond its deadline.
+/// Returns the leader. Each call reads the clock, so a process that was paused, or whose campaign starves, never claims to lead beyond
+/// its deadline.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     state: watch::Receiver<LeadershipState>,
@@ -62,22 +61,22 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Returns the leadership that this channel describes, by this clock.
+    /// Returns the leadership that another component publishes on this channel.
     pub fn new(state: watch::Receiver<LeadershipState>, clock: Clock) -> Self {
         Self { state, clock }
     }
 
-    /// Whether this campaigner leads at this moment.
+    /// Returns whether this process leads at this moment.
     pub fn leads(&self) -> bool {
-        self.left().is_some()
+        self.remaining().is_some()
     }
 
-    /// For how long it leads still, if nothing is renewed. `None`: it does not lead.
-    pub fn left(&self) -> Option<Duration> {
+    /// Returns the time until the lead ends, unless it is renewed. `None`: this process does not lead.
+    pub fn remaining(&self) -> Option<Duration> {
         self.lead().map(|lead| lead.until - self.clock.moment())
     }
 
-    /// Its lead at this moment. `None`: it does not lead.
+    /// Returns the lead at this moment. `None`: this process does not lead.
     pub fn lead(&self) -> Option<Lead> {
         let (leads_until, term) = {
             let state = self.state.borrow();
@@ -87,24 +86,24 @@ impl Leadership {
         leads_until.filter(|until| now < *until).map(|until| Lead { until, term })
     }
 
-    /// All that is known, and the moment at which it is looked at.
-    pub fn look(&self) -> (LeadershipState, Moment) {
+    /// Returns the last observation and the present moment.
+    pub fn snapshot(&self) -> (LeadershipState, Moment) {
         let state = self.state.borrow().clone();
-        // In this order: what was learnt does not count longer because the clock was read before.
+        // In this order: otherwise an observation could count longer than it may.
         (state, self.clock.moment())
     }
 
-    /// The term of the leader. `None`: nobody leads, or the leader is somebody else who alone knows it.
+    /// Returns the term of the leader. `None`: there is no leader, or only the leader knows its term.
     pub fn term(&self) -> Option<u64> {
         self.state.borrow().term
     }
 
-    /// When the leader's term began, by the clock of whoever began it.
+    /// Returns when the term began, by the clock of the process that began it.
     pub fn since(&self) -> Option<Timestamp> {
         self.state.borrow().since
     }
 
-    /// Whom the lock names. `None`: nobody, or the lock was not read yet.
+    /// Returns the holder. `None`: the lock is free, or was not read yet.
     pub fn holder(&self) -> Option<Holder> {
         let LeadershipState { holder, confirmed, .. } = self.state.borrow().clone();
         let (identity, counts_until) = holder?;
@@ -112,22 +111,22 @@ impl Leadership {
         Some(Holder { identity, age: now - confirmed?, expired: now >= counts_until })
     }
 
-    /// Why the campaign does not get on, if it does not: in one sentence, with what to do.
-    pub fn trouble(&self) -> Option<String> {
-        self.state.borrow().trouble.clone()
+    /// Returns the problem of the campaign, with its remedy.
+    pub fn problem(&self) -> Option<String> {
+        self.state.borrow().problem.clone()
     }
 
-    /// Whether the API server denies what the campaign needs, so that it cannot get on before a person acts.
+    /// Returns whether the API server denies a request that the campaign needs, until a person acts.
     pub fn is_denied(&self) -> bool {
         self.state.borrow().denied
     }
 
-    /// Waits until something is learnt anew: another holder, a renewal, a trouble. `false`: the campaign is over.
+    /// Waits for a change: another holder, a renewal, a problem. `false`: the campaign is over.
     pub async fn changed(&mut self) -> bool {
         self.state.changed().await.is_ok()
     }
 
-    /// Waits until this campaigner leads. `false`: the campaign is over, and it never will.
+    /// Waits until this process leads. `false`: the campaign is over.
     pub async fn gained(&mut self) -> bool {
         loop {
             self.state.mark_unchanged();
@@ -140,15 +139,15 @@ impl Leadership {
         }
     }
 
-    /// Waits until this campaigner does not lead.
+    /// Waits until this process does not lead.
     pub async fn lost(&mut self) {
         loop {
             self.state.mark_unchanged();
-            let Some(left) = self.left() else { return };
+            let Some(left) = self.remaining() else { return };
             tokio::select! {
-                learnt = self.state.changed() => {
-                    if learnt.is_err() {
-                        // Nobody renews any more, and what was won stays won until its deadline.
+                changed = self.state.changed() => {
+                    if changed.is_err() {
+                        // The campaign is over, and the lead lasts until its deadline.
                         sleep(left).await;
                     }
                 }
@@ -157,15 +156,15 @@ impl Leadership {
         }
     }
 
-    /// Does this work as long as this campaigner leads, and drops it when it does not: at the latest the next time that it
-    /// would be polled after the deadline. `None`: it was dropped.
+    /// Runs this future while this process leads, and drops it when the lead ends: at the latest when it would next be polled after the
+    /// deadline. `None`: it was dropped.
     ///
-    /// Work that blocks its thread, or that goes on elsewhere, is not stopped: let it ask [`Leadership::leads`].
+    /// This does not stop work that blocks its thread, or that runs elsewhere: such work must check [`Leadership::leads`].
     pub async fn during<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut follower = self.clone();
         let (mut lost, mut work) = (pin!(follower.lost()), pin!(work));
         poll_fn(|context| {
-            // By the clock first: timers stand still while the machine is suspended.
+            // The clock first: timers do not count the time that the machine is suspended.
             if !self.leads() || lost.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
             }

@@ -15,7 +15,7 @@
 //! crashes, pauses, lost responses and late writes occur, as long as the rates of clocks differ from true time by less than 5 %.
 //!
 //! Not guaranteed:
-//! * The same for a lock that somebody edits by hand, or deletes while another process starts that has not observed it.
+//! * The same for a lock that a person edits, or deletes while a process starts that has not observed it.
 //! * That *work* which began under leadership has ended with it. Work that must never overlap needs a fencing token:
 //!   [`Lead::term`].
 //!

@@ -1,4 +1,4 @@
-//! What a lock says: client-go's record of a leader, and the version of the object that holds it.
+//! The content of a lock: client-go's leader election record, and the version of its object.
 
 use std::fmt::Debug;
 use std::slice;
@@ -6,39 +6,39 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-/// client-go's `LeaderElectionRecord`. Its times are for people: no clock is ever compared with them.
+/// client-go's `LeaderElectionRecord`. Its times are for people, and are never compared with a clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaderElectionRecord {
-    /// Who holds the lock; empty: nobody.
+    /// The holder; empty: the lock is free.
     pub holder: String,
-    /// How long the holder is to be waited for, in seconds. Absent in what others half filled.
+    /// Seconds after which the others expire the holder. May be absent in records of other writers.
     pub lease_duration_seconds: Option<i32>,
     /// When the holder acquired it, by the holder's clock.
     pub acquire_time: Option<Timestamp>,
-    /// When the holder renewed it last, by the holder's clock.
+    /// When the holder last renewed it, by the holder's clock.
     pub renew_time: Option<Timestamp>,
-    /// How often the holder changed.
+    /// The number of changes of the holder.
     pub leader_transitions: Option<i32>,
 }
 
 impl LeaderElectionRecord {
-    /// Returns the record that stands for one that cannot be read. It counts as held: somebody may lead.
+    /// Returns the record that replaces an unreadable one. It counts as held, because its holder may lead.
     pub fn unreadable() -> Self {
         Self { holder: "(unreadable)".into(), ..Self::default() }
     }
 
-    /// Whether somebody holds the lock, rightfully or not any more.
+    /// Returns whether the lock has a holder, expired or not.
     pub fn is_held(&self) -> bool {
         !self.holder.is_empty()
     }
 
-    /// How long the holder is to be waited for. Without a positive number: for so long as oneself would be.
+    /// Returns the lease duration. Default: that of the caller, also if the number is not positive.
     pub fn lease_duration(&self, own: Duration) -> Duration {
         let seconds = self.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         seconds.filter(|seconds| *seconds > 0).map_or(own, Duration::from_secs)
     }
 
-    /// The record with which `identity` takes over the lock that says `self`, or renews its own.
+    /// Returns the record with which `identity` acquires or renews the lock whose record is `self`.
     pub(super) fn held_by(&self, identity: &str, lease_duration: Duration, now: Timestamp, tick: Duration) -> Self {
         let renewed = self.holder == identity;
         let transitions = self.leader_transitions.unwrap_or(0);
@@ -46,21 +46,21 @@ impl LeaderElectionRecord {
         Self {
             holder: identity.into(),
             lease_duration_seconds: i32::try_from(lease_duration.as_secs()).ok(),
-            // Exactly as the lock can hold it, so that the answer can be compared with it.
+            // Rounded like the lock does, so that it can be compared with the response.
             acquire_time: self.acquire_time.filter(|_| renewed).map(|time| floor(time, tick)).or(Some(renew_time)),
             renew_time: Some(renew_time),
             leader_transitions: Some(if renewed { transitions } else { transitions.saturating_add(1) }),
         }
     }
 
-    /// The record of the first holder of a new lock.
+    /// Returns the record of the first holder of a new lock.
     pub(super) fn first(identity: &str, lease_duration: Duration, now: Timestamp, tick: Duration) -> Self {
         let record = Self::default().held_by(identity, lease_duration, now, tick);
         Self { leader_transitions: Some(0), ..record }
     }
 
-    /// The record of a lock that its holder gave up. As client-go writes it, with the shortest duration, so that no reader
-    /// waits long, whatever it thinks of an empty holder.
+    /// Returns the record of a released lock, as client-go writes it: with the shortest duration, so that readers that do not know empty
+    /// holders wait briefly.
     pub(super) fn released(&self, now: Timestamp, tick: Duration) -> Self {
         let now = self.next_time(now, tick);
         Self {
@@ -72,20 +72,20 @@ impl LeaderElectionRecord {
         }
     }
 
-    /// The time to write after this record: always a later one, or a record might be written that was there before, and those
-    /// who watch for a change would take the holder for dead. A clock may stand still, or be set back.
+    /// Returns the time of the next record, which is always later than that of this one, even if the clock stands still or is set back.
+    /// Otherwise a renewal might repeat a record, and the others, which wait for a change, would expire the holder.
     fn next_time(&self, now: Timestamp, tick: Duration) -> Timestamp {
         let step = i64::try_from(tick.as_micros()).unwrap_or(i64::MAX).max(1);
         let after = self.renew_time.map_or(i64::MIN, |renewed| floor(renewed, tick).as_microsecond().saturating_add(step));
         Timestamp::from_microsecond(floor(now, tick).as_microsecond().max(after)).unwrap_or(now)
     }
 
-    /// Returns the first field in which this record differs from `asked`, for people.
+    /// Describes the first field in which this record differs from the requested one.
     fn difference(&self, asked: &Self) -> Option<String> {
         fn field<T: PartialEq + Debug>(name: &str, is: &T, asked: &T) -> Option<String> {
             (is != asked).then(|| format!("{name} is {is:?} instead of {asked:?}"))
         }
-        // Without the values, which are others each time: the same trouble is said once.
+        // Without the values, which differ each time, so that the same problem is logged once.
         fn time(name: &str, is: Option<Timestamp>, asked: Option<Timestamp>) -> Option<String> {
             (is != asked).then(|| format!("{name} is {}", if is.is_some() { "another" } else { "missing" }))
         }
@@ -98,13 +98,13 @@ impl LeaderElectionRecord {
     }
 }
 
-/// The time in whole ticks.
+/// Rounds the time down to whole ticks.
 fn floor(time: Timestamp, tick: Duration) -> Timestamp {
     let tick = i64::try_from(tick.as_micros()).unwrap_or(i64::MAX).max(1);
     Timestamp::from_microsecond(time.as_microsecond().div_euclid(tick).saturating_mul(tick)).unwrap_or(time)
 }
 
-/// Which object, and which version of it. Opaque: versions are compared for equality only.
+/// The version of an object. Opaque: versions are only compared for equality.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectVersion {
     /// `metadata.uid`
@@ -113,25 +113,24 @@ pub struct ObjectVersion {
     pub resource_version: String,
 }
 
-/// A lock as it was read, with the object that a write goes back into.
+/// A lock as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockState<O> {
-    /// What it says.
+    /// The record.
     pub record: LeaderElectionRecord,
-    /// The version that says so.
+    /// The version of the object.
     pub version: ObjectVersion,
-    /// The Election that claims this lock as its own, if one does.
+    /// The Election that claims the lock, if one does.
     pub claimed_by: Option<String>,
-    /// Of a lock that is made of several objects, what each of them says; else empty. Whoever waits for the holder to renew
-    /// takes a change of any of these for a renewal.
+    /// The records of a lock that consists of several objects; otherwise empty. A change of any of them counts as a renewal.
     pub parts: Vec<LeaderElectionRecord>,
-    /// The object itself: everything that others wrote into it is kept by a write.
+    /// The object. A write keeps everything that others wrote into it.
     pub object: O,
 }
 
 impl<O> LockState<O> {
-    /// Returns how the lock differs from the record that was to be written, in any of its parts, for people. An admission policy or
-    /// a webhook may change a write, and the API server answers 200 all the same. `None`: it was written as asked.
+    /// Describes how the stored lock differs from the requested record, in any of its parts: an admission policy or a webhook may alter
+    /// a write, and the API server responds 200. `None`: it was stored unaltered.
     pub fn difference(&self, asked: &LeaderElectionRecord) -> Option<String> {
         let parts = if self.parts.is_empty() { slice::from_ref(&self.record) } else { &self.parts };
         parts.iter().find_map(|part| part.difference(asked))
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_lock_is_written_as_client_go_writes_it() {
+    fn new_lock_is_written_as_by_client_go() {
         let first = LeaderElectionRecord::first("a", DURATION, at(7), TICK);
         let expected = LeaderElectionRecord {
             holder: "a".into(),
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_keeps_when_it_was_acquired_and_a_takeover_counts() {
+    fn renewal_keeps_the_acquire_time_and_an_acquisition_counts() {
         let first = LeaderElectionRecord::first("a", DURATION, at(7), TICK);
         let renewed = first.held_by("a", DURATION, at(9), TICK);
         assert_eq!((renewed.acquire_time, renewed.renew_time), (Some(at(7)), Some(at(9))));
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_empties_the_holder_with_the_shortest_duration_and_keeps_the_count() {
+    fn release_empties_the_holder_and_keeps_the_count() {
         let released = LeaderElectionRecord::first("a", DURATION, at(7), TICK)
             .held_by("b", DURATION, at(8), TICK)
             .released(at(9), TICK);
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn no_renewal_ever_repeats_a_record_even_if_the_clock_stands_still_or_is_set_back() {
+    fn renewal_never_repeats_a_record_if_the_clock_stands_still_or_is_set_back() {
         let mut records = vec![LeaderElectionRecord::first("a", DURATION, at(7), TICK)];
         for now in [7, 7, 3, 8] {
             records.push(records[records.len() - 1].held_by("a", DURATION, at(now), TICK));
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_lock_holds_whole_seconds_only_each_renewal_is_a_later_second() {
+    fn renewal_of_a_lock_with_whole_seconds_is_a_later_second() {
         let mut records = vec![LeaderElectionRecord::first("a", DURATION, at(1_700_000), Duration::from_secs(1))];
         for now in [1_900_000, 2_100_000, 9_999_999] {
             records.push(records[records.len() - 1].held_by("a", DURATION, at(now), Duration::from_secs(1)));
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_compared_with_the_answer_field_by_field_and_in_every_part() {
+    fn altered_field_is_found_in_every_part() {
         let asked = LeaderElectionRecord::first("a", DURATION, at(7), TICK);
         let version = ObjectVersion { uid: "u".into(), resource_version: "1".into() };
         let seen = |record: &LeaderElectionRecord, parts: &[&LeaderElectionRecord]| LockState {
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_more_finely_is_written_as_the_lock_can_hold_it() {
+    fn finer_time_of_another_writer_is_rounded() {
         let acquired = LeaderElectionRecord {
             acquire_time: Some(at(1_500_000)),
             ..LeaderElectionRecord::first("a", DURATION, at(1), TICK)
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_without_a_usable_duration_is_waited_for_as_oneself_would_be() {
+    fn missing_lease_duration_defaults_to_that_of_the_caller() {
         let record = |seconds| LeaderElectionRecord { lease_duration_seconds: seconds, ..LeaderElectionRecord::default() };
         for seconds in [None, Some(0), Some(-1)] {
             assert_eq!(record(seconds).lease_duration(DURATION), DURATION);

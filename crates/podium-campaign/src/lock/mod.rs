@@ -25,9 +25,9 @@ pub enum LockError {
     /// The outcome is unknown, and the server asks for a pause.
     #[error("{message}")]
     Busy {
-        /// What the server said.
+        /// The message of the server.
         message: String,
-        /// How long it asks to wait.
+        /// The pause that it asks for.
         after: Duration,
     },
 }
@@ -41,7 +41,7 @@ pub trait Lock: Send + Sync + 'static {
     type Object: Clone + Send + Sync + 'static;
 
     /// The smallest difference between two times that the lock can hold. A renewal must be later by that much: otherwise it
-    /// repeats the record before it, and whoever waits for a change takes the holder for dead.
+    /// repeats the record before it, and the others, which wait for a change, expire the holder.
     const TICK: Duration;
 
     /// Returns kind, namespace and name for messages: `Lease default/web`.

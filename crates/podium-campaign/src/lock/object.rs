@@ -27,7 +27,7 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 const AFTER_DENIAL: Duration = Duration::from_secs(300);
 
-/// How long a watch may be silent before its connection counts as dead. The API server sends a bookmark once a minute.
+/// The silence after which the connection of a watch counts as dead. The API server sends a bookmark once a minute.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// How a kind of object holds a leader election record.

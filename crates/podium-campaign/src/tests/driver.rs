@@ -1,4 +1,4 @@
-//! The driver against a lock that answers as it is told, in virtual time.
+//! The driver against a lock in memory.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::fixture::{Shared, Weather};
+use super::fixture::{Behavior, MemoryLock};
 use super::*;
 
 fn clock() -> Clock {
@@ -16,12 +16,15 @@ fn clock() -> Clock {
     Clock::new(move || Moment::after(start.elapsed()), || Timestamp::UNIX_EPOCH)
 }
 
-fn campaign(lock: &Shared, identity: &str) -> Campaign<Shared> {
+fn campaign(lock: &MemoryLock, identity: &str) -> Campaign<MemoryLock> {
     Campaign::with_clock(lock.clone(), CampaignConfig::new(identity), clock()).unwrap()
 }
 
-/// Campaigns in the background. What is returned tells who leads, and stops it when it is dropped.
-fn start(lock: &Shared, identity: &str) -> (Leadership, oneshot::Sender<()>, tokio::task::JoinHandle<Result<(), Claimed>>) {
+/// Campaigns in the background. Dropping the sender stops the campaign.
+fn start(
+    lock: &MemoryLock,
+    identity: &str,
+) -> (Leadership, oneshot::Sender<()>, tokio::task::JoinHandle<Result<(), Claimed>>) {
     let campaign = campaign(lock, identity);
     let leadership = campaign.leadership();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -32,8 +35,8 @@ fn start(lock: &Shared, identity: &str) -> (Leadership, oneshot::Sender<()>, tok
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_leader_renews_and_fails_to_is_counted_and_what_others_do_is_not() {
-    let lock = Shared::new(false);
+async fn only_renewals_of_the_leader_are_counted() {
+    let lock = MemoryLock::new(false);
     let renewals = [(); 2].map(|()| Arc::<Renewals>::default());
     let count = |of: usize| [&renewals[of].succeeded, &renewals[of].failed].map(|count| count.load(Ordering::Relaxed));
     let mut running = Vec::new();
@@ -42,21 +45,21 @@ async fn what_a_leader_renews_and_fails_to_is_counted_and_what_others_do_is_not(
         running.push((campaign.leadership(), tokio::spawn(campaign.run(std::future::pending()))));
         running[0].0.gained().await;
     }
-    assert_eq!(count(0), [0, 0], "to be elected is no renewal");
-    // Renewed every 2 s; the other one reads.
+    assert_eq!(count(0), [0, 0], "an acquisition is no renewal");
+    // The leader renews every 2 s; the other one reads.
     sleep(Duration::from_secs(21)).await;
     assert_eq!((count(0), count(1)), ([10, 0], [0, 0]));
-    lock.weather(Weather::Denied);
+    lock.behavior(Behavior::Denied);
     running[0].0.lost().await;
     let [succeeded, failed] = count(0);
     assert!(succeeded == 10 && (3..=6).contains(&failed), "10 s of trying every 2 s: {failed}");
     sleep(Duration::from_secs(60)).await;
-    assert_eq!((count(0), count(1)), ([10, failed], [0, 0]), "who does not lead has nothing to renew");
+    assert_eq!((count(0), count(1)), ([10, failed], [0, 0]), "only a leader renews");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_alone_leads_without_waiting_and_renews_once_in_a_period() {
-    let lock = Shared::new(false);
+async fn single_campaigner_leads_at_once_and_renews_once_per_period() {
+    let lock = MemoryLock::new(false);
     let began = Instant::now();
     let (mut leadership, _stop, _task) = start(&lock, "a");
     assert!(leadership.gained().await);
@@ -72,32 +75,32 @@ async fn who_is_alone_leads_without_waiting_and_renews_once_in_a_period() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_not_answered_stops_at_its_deadline_and_leads_again_when_it_is_answered() {
-    let lock = Shared::new(false);
-    for weather in [Weather::Silent, Weather::Deaf, Weather::Denied, Weather::Kept] {
+async fn leader_without_responses_stops_at_its_deadline_and_leads_again_later() {
+    let lock = MemoryLock::new(false);
+    for behavior in [Behavior::Unresponsive, Behavior::ResponseLost, Behavior::Denied, Behavior::Ignored] {
         let (mut leadership, stop, task) = start(&lock, "a");
         assert!(leadership.gained().await);
-        lock.weather(weather);
+        lock.behavior(behavior);
         let began = Instant::now();
-        timeout(Duration::from_secs(60), leadership.lost()).await.expect("it does not lead for ever");
-        let led = began.elapsed();
-        assert!(led <= Duration::from_millis(10_001) && led >= Duration::from_secs(8), "{weather:?}: {led:?}");
+        timeout(Duration::from_secs(60), leadership.lost()).await.expect("the lead ends");
+        let led_for = began.elapsed();
+        assert!(led_for <= Duration::from_millis(10_001) && led_for >= Duration::from_secs(8), "{behavior:?}: {led_for:?}");
         assert!(!leadership.leads());
-        assert!(leadership.trouble().is_some());
-        lock.weather(Weather::Fine);
-        assert!(leadership.gained().await, "{weather:?}");
-        assert_eq!(leadership.trouble(), None);
+        assert!(leadership.problem().is_some());
+        lock.behavior(Behavior::Normal);
+        assert!(leadership.gained().await, "{behavior:?}");
+        assert_eq!(leadership.problem(), None);
         drop(stop);
         task.await.unwrap().unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_leads_on_writes_that_the_server_stores_otherwise_and_somebody_does_soon_after() {
-    let lock = Shared::new(true);
+async fn altered_writes_make_no_leader() {
+    let lock = MemoryLock::new(true);
     let (mut leadership, _stop, _task) = start(&lock, "a");
     assert!(leadership.gained().await);
-    lock.weather(Weather::Altered);
+    lock.behavior(Behavior::Altered);
     let began = Instant::now();
     leadership.lost().await;
     assert!(began.elapsed() <= Duration::from_secs(2), "with the next renewal");
@@ -109,27 +112,27 @@ async fn nobody_leads_on_writes_that_the_server_stores_otherwise_and_somebody_do
     }
     let requests = lock.requests() - before;
     assert!(requests <= 60, "{requests} in a minute");
-    for trouble in [leadership.trouble(), other.trouble()] {
-        let trouble = trouble.expect("it is told");
-        assert!(trouble.contains("holderIdentity is \"\" instead of") && trouble.contains("admission"), "{trouble}");
+    for problem in [leadership.problem(), other.problem()] {
+        let problem = problem.expect("it is reported");
+        assert!(problem.contains("holderIdentity is \"\" instead of") && problem.contains("admission"), "{problem}");
     }
-    lock.weather(Weather::Fine);
+    lock.behavior(Behavior::Normal);
     timeout(Duration::from_secs(20), async {
         while !(leadership.leads() || other.leads()) {
             sleep(Duration::from_millis(100)).await
         }
     })
     .await
-    .expect("somebody leads");
+    .expect("one leads");
 }
 
 #[tokio::test(start_paused = true)]
-async fn leadership_is_answered_from_the_clock_though_nobody_runs_the_campaign() {
-    let lock = Shared::new(false);
+async fn leadership_expires_by_the_clock_if_the_campaign_is_not_polled() {
+    let lock = MemoryLock::new(false);
     let campaign = campaign(&lock, "a");
     let mut leadership = campaign.leadership();
     let gained = async { leadership.gained().await };
-    // It wins, and is never polled again, as in a process that hangs.
+    // The campaign leads and is never polled again, as in a process that hangs.
     tokio::select! {
         _ = campaign.run(std::future::pending()) => {}
         gained = gained => assert!(gained),
@@ -142,9 +145,9 @@ async fn leadership_is_answered_from_the_clock_though_nobody_runs_the_campaign()
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stops_releases_and_the_next_one_leads_at_once_where_it_watches() {
+async fn stopped_leader_releases_and_a_watching_campaigner_leads_at_once() {
     for (watched, within) in [(true, Duration::from_millis(1)), (false, Duration::from_secs_f64(2.0 * 2.2))] {
-        let lock = Shared::new(watched);
+        let lock = MemoryLock::new(watched);
         let (mut first, stop, task) = start(&lock, "a");
         assert!(first.gained().await);
         let (mut second, _stop, _task) = start(&lock, "b");
@@ -160,8 +163,8 @@ async fn who_stops_releases_and_the_next_one_leads_at_once_where_it_watches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_watches_reads_nothing_while_the_leader_renews() {
-    let lock = Shared::new(true);
+async fn watching_follower_sends_no_requests_while_the_leader_renews() {
+    let lock = MemoryLock::new(true);
     let (mut first, _stop, _task) = start(&lock, "a");
     assert!(first.gained().await);
     let (_second, _stop, _task) = start(&lock, "b");
@@ -173,25 +176,25 @@ async fn who_watches_reads_nothing_while_the_leader_renews() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_killed_is_replaced_after_the_lease_duration_and_no_sooner() {
-    let lock = Shared::new(false);
+async fn killed_leader_is_replaced_after_the_lease_duration_and_no_sooner() {
+    let lock = MemoryLock::new(false);
     let (mut first, _stop, task) = start(&lock, "a");
     assert!(first.gained().await);
     let (mut second, _stop, _task) = start(&lock, "b");
     sleep(Duration::from_secs(5)).await;
     task.abort();
-    let (led_until, began) = (first.left().unwrap(), Instant::now());
+    let (led_until, began) = (first.remaining().unwrap(), Instant::now());
     assert!(second.gained().await);
     assert!(began.elapsed() > led_until, "{:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_while_nothing_is_answered_ends_soon() {
-    let lock = Shared::new(false);
+async fn stop_without_responses_ends_soon() {
+    let lock = MemoryLock::new(false);
     let (mut leadership, stop, task) = start(&lock, "a");
     assert!(leadership.gained().await);
-    lock.weather(Weather::Silent);
+    lock.behavior(Behavior::Unresponsive);
     sleep(Duration::from_secs(3)).await;
     drop(stop);
     // The renewal that is in flight, then the release: half a deadline each.
@@ -200,20 +203,20 @@ async fn a_stop_while_nothing_is_answered_ends_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquisition_whose_answer_was_lost_is_released_by_who_stops() {
-    let lock = Shared::new(false);
-    lock.weather(Weather::Deaf);
+async fn acquisition_with_a_lost_response_is_released_on_stop() {
+    let lock = MemoryLock::new(false);
+    lock.behavior(Behavior::ResponseLost);
     let (_leadership, stop, task) = start(&lock, "a");
     sleep(Duration::from_secs(1)).await;
     assert_eq!(lock.holder(), "a");
     drop(stop);
     sleep(Duration::from_millis(1)).await;
-    lock.weather(Weather::Fine);
+    lock.behavior(Behavior::Normal);
     task.await.unwrap().unwrap();
     assert_eq!(lock.holder(), "");
 }
 
-/// Counts those that are alive.
+/// Counts running work.
 struct Alive(Arc<Mutex<Vec<String>>>);
 
 impl Drop for Alive {
@@ -223,8 +226,8 @@ impl Drop for Alive {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_is_done_only_while_leading_and_is_dropped_before_the_lock_is_released() {
-    let lock = Shared::new(true);
+async fn work_runs_only_while_leading_and_is_dropped_before_the_release() {
+    let lock = MemoryLock::new(true);
     let (working, begun) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
     let (stop, stopped) = oneshot::channel::<()>();
     let (alive, count) = (working.clone(), begun.clone());
@@ -245,14 +248,14 @@ async fn work_is_done_only_while_leading_and_is_dropped_before_the_lock_is_relea
     leadership.gained().await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!((*begun.lock().unwrap(), working.lock().unwrap().len()), (1, 1));
-    lock.weather(Weather::Silent);
+    lock.behavior(Behavior::Unresponsive);
     leadership.lost().await;
     sleep(Duration::from_millis(1)).await;
     assert_eq!(working.lock().unwrap().len(), 0, "dropped at the deadline");
-    lock.weather(Weather::Fine);
+    lock.behavior(Behavior::Normal);
     leadership.gained().await;
     sleep(Duration::from_secs(1)).await;
-    assert_eq!((*begun.lock().unwrap(), working.lock().unwrap().len()), (2, 1), "begun anew");
+    assert_eq!((*begun.lock().unwrap(), working.lock().unwrap().len()), (2, 1), "started again");
 
     let mut changes = lock.changes.subscribe();
     drop(stop);
@@ -267,8 +270,8 @@ async fn work_is_done_only_while_leading_and_is_dropped_before_the_lock_is_relea
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_is_not_polled_after_a_suspension_in_which_the_deadline_passed_unnoticed_by_timers() {
-    let lock = Shared::new(false);
+async fn work_is_not_polled_after_a_suspension_beyond_the_deadline() {
+    let lock = MemoryLock::new(false);
     let (start, suspended) = (Instant::now(), Arc::new(Mutex::new(Duration::ZERO)));
     let asleep = suspended.clone();
     let moment = move || Moment::after(start.elapsed() + *asleep.lock().unwrap());
@@ -283,14 +286,14 @@ async fn work_is_not_polled_after_a_suspension_in_which_the_deadline_passed_unno
         sleep(Duration::from_secs(1)).await;
         *suspended.lock().unwrap() = Duration::from_secs(60);
         tokio::task::yield_now().await;
-        "went on"
+        "still polled"
     });
     assert_eq!(outcome.await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claimed_lock_ends_the_campaign_with_an_error_that_names_the_election() {
-    let lock = Shared::new(true);
+async fn claimed_lock_ends_the_campaign_and_names_the_election() {
+    let lock = MemoryLock::new(true);
     let (mut leadership, _stop, task) = start(&lock, "a");
     assert!(leadership.gained().await);
     let claimed = {
@@ -308,7 +311,8 @@ async fn a_claimed_lock_ends_the_campaign_with_an_error_that_names_the_election(
 }
 
 #[test]
-fn settings_that_do_not_work_make_no_campaign() {
-    let error = Campaign::with_clock(Shared::new(false), CampaignConfig::new(""), Clock::machine()).map(drop).unwrap_err();
+fn invalid_config_makes_no_campaign() {
+    let error =
+        Campaign::with_clock(MemoryLock::new(false), CampaignConfig::new(""), Clock::machine()).map(drop).unwrap_err();
     assert_eq!(error.field, "identity");
 }

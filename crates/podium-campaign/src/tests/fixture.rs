@@ -1,4 +1,4 @@
-//! A lock in memory that answers as it is told.
+//! A lock in memory whose server misbehaves as configured.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,44 +8,44 @@ use tokio::sync::broadcast;
 
 use super::*;
 
-/// How the server treats requests.
+/// The behavior of the server.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Weather {
-    Fine,
-    /// Requests are not answered, and not done.
-    Silent,
-    /// Writes are done, and not answered.
-    Deaf,
+pub enum Behavior {
+    Normal,
+    /// Requests are neither applied nor answered.
+    Unresponsive,
+    /// Writes are applied, and not answered.
+    ResponseLost,
     Denied,
-    /// Writes are stored without their holder, and answered with success.
+    /// Writes are stored without their holder, and succeed.
     Altered,
-    /// Writes are answered with success, and nothing is stored.
-    Kept,
+    /// Writes succeed, and nothing is stored.
+    Ignored,
 }
 
 pub struct State {
     pub lock: Option<LockState<()>>,
     revision: u64,
-    weather: Weather,
+    behavior: Behavior,
     requests: u32,
 }
 
-/// A lock in memory, shared by those who campaign for it.
+/// A lock in memory, shared by its campaigners.
 #[derive(Clone)]
-pub struct Shared {
+pub struct MemoryLock {
     pub state: Arc<Mutex<State>>,
     pub changes: broadcast::Sender<Option<LockState<()>>>,
     watched: bool,
 }
 
-impl Shared {
+impl MemoryLock {
     pub fn new(watched: bool) -> Self {
-        let state = State { lock: None, revision: 0, weather: Weather::Fine, requests: 0 };
+        let state = State { lock: None, revision: 0, behavior: Behavior::Normal, requests: 0 };
         Self { state: Arc::new(Mutex::new(state)), changes: broadcast::channel(64).0, watched }
     }
 
-    pub fn weather(&self, weather: Weather) {
-        self.state.lock().unwrap().weather = weather;
+    pub fn behavior(&self, behavior: Behavior) {
+        self.state.lock().unwrap().behavior = behavior;
     }
 
     pub fn holder(&self) -> String {
@@ -56,31 +56,34 @@ impl Shared {
         self.state.lock().unwrap().requests
     }
 
-    async fn request(&self) -> Result<Weather, LockError> {
-        let weather = {
+    async fn request(&self) -> Result<Behavior, LockError> {
+        let behavior = {
             let mut state = self.state.lock().unwrap();
             state.requests += 1;
-            state.weather
+            state.behavior
         };
-        match weather {
-            Weather::Silent => std::future::pending().await,
-            Weather::Denied => Err(LockError::Denied("grant the right".into())),
-            weather => Ok(weather),
+        match behavior {
+            Behavior::Unresponsive => std::future::pending().await,
+            Behavior::Denied => Err(LockError::Denied("grant the permission".into())),
+            behavior => Ok(behavior),
         }
     }
 
     async fn write(&self, guard: Option<ObjectVersion>, record: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
-        let weather = self.request().await?;
+        let behavior = self.request().await?;
         let written = {
             let mut state = self.state.lock().unwrap();
             if state.lock.as_ref().map(|seen| seen.version.clone()) != guard {
                 return Err(LockError::Conflict("another version".into()));
             }
-            if let (Weather::Kept, Some(lock)) = (weather, &state.lock) {
+            if let (Behavior::Ignored, Some(lock)) = (behavior, &state.lock) {
                 return Ok(lock.clone());
             }
-            let record =
-                if weather == Weather::Altered { LeaderElectionRecord { holder: String::new(), ..record } } else { record };
+            let record = if behavior == Behavior::Altered {
+                LeaderElectionRecord { holder: String::new(), ..record }
+            } else {
+                record
+            };
             state.revision += 1;
             let version = ObjectVersion { uid: "uid".into(), resource_version: state.revision.to_string() };
             let seen = LockState { record, version, claimed_by: None, parts: Vec::new(), object: () };
@@ -88,11 +91,11 @@ impl Shared {
             seen
         };
         let _ = self.changes.send(Some(written.clone()));
-        if weather == Weather::Deaf { std::future::pending().await } else { Ok(written) }
+        if behavior == Behavior::ResponseLost { std::future::pending().await } else { Ok(written) }
     }
 }
 
-impl Lock for Shared {
+impl Lock for MemoryLock {
     type Object = ();
 
     const TICK: Duration = Duration::from_micros(1);

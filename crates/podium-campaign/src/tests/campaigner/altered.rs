@@ -1,8 +1,8 @@
-//! Writes that the server stores otherwise than they were asked for, and answers with success.
+//! Altered writes: the server stores another record, and reports success.
 
 use super::*;
 
-/// The answer to the write that is due: it was stored like this.
+/// Responds to the write that is due with this stored record.
 fn stored(
     campaigner: &mut Campaigner<()>,
     change: impl FnOnce(LeaderElectionRecord) -> LeaderElectionRecord,
@@ -14,7 +14,7 @@ fn stored(
         other => panic!("no write is due at {seconds} s: {other:?}"),
     };
     let seen = LockState { record: change(wrote.clone()), ..lock("", version) };
-    campaigner.answered(LockResponse::Written(seen), at(seconds), at(seconds), Some(wrote));
+    campaigner.on_response(LockResponse::Written(seen), at(seconds), at(seconds), Some(wrote));
 }
 
 type Change = fn(LeaderElectionRecord) -> LeaderElectionRecord;
@@ -29,19 +29,19 @@ const CHANGES: [(&str, Change); 6] = [
 ];
 
 #[test]
-fn a_creation_that_was_stored_otherwise_makes_no_leader_and_no_twin() {
+fn altered_creation_makes_no_leader_and_no_duplicate() {
     for (what, change) in CHANGES {
         let mut campaigner = me();
         reads(&mut campaigner, None, 0.0);
         stored(&mut campaigner, change, 1, 0.0);
-        assert!(!campaigner.leads(at(0.0)) && !campaigner.gets_on(), "{what}");
-        assert!(!campaigner.has_twin(), "{what}");
+        assert!(!campaigner.leads(at(0.0)) && !campaigner.is_unhindered(), "{what}");
+        assert!(!campaigner.has_duplicate(), "{what}");
         assert!(waits(&campaigner, 0.0) >= Duration::from_secs(2), "{what}: not at once again");
     }
 }
 
 #[test]
-fn a_renewal_that_was_stored_otherwise_ends_the_lead_at_once() {
+fn altered_renewal_ends_the_lead_at_once() {
     for (what, change) in CHANGES {
         let mut campaigner = leader();
         stored(&mut campaigner, change, 2, 2.0);
@@ -51,7 +51,7 @@ fn a_renewal_that_was_stored_otherwise_ends_the_lead_at_once() {
 }
 
 #[test]
-fn a_renewal_of_which_nothing_was_stored_is_as_one_that_was_refused() {
+fn ignored_renewal_counts_as_rejected() {
     let mut campaigner = leader();
     for seconds in [2.0, 4.0, 6.0, 8.0] {
         stored(&mut campaigner, |_| lock("me", 1).record, 1, seconds);
@@ -60,17 +60,17 @@ fn a_renewal_of_which_nothing_was_stored_is_as_one_that_was_refused() {
     }
     assert!(!campaigner.leads(at(10.0)), "and no longer");
     let record = update(&campaigner, 10.0);
-    campaigner.answered(
+    campaigner.on_response(
         LockResponse::Written(LockState { record: record.clone(), ..lock("me", 9) }),
         at(10.0),
         at(10.0),
         Some(record),
     );
-    assert!(campaigner.leads(at(10.0)) && campaigner.gets_on(), "as soon as the cause is gone");
+    assert!(campaigner.leads(at(10.0)) && campaigner.is_unhindered(), "as soon as the cause is gone");
 }
 
 #[test]
-fn writes_that_are_stored_otherwise_are_repeated_ever_more_rarely_but_within_20_s() {
+fn altered_writes_are_retried_with_backoff_within_20_s() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
     let (mut now, mut pauses) = (0.0, Vec::new());
@@ -85,7 +85,7 @@ fn writes_that_are_stored_otherwise_are_repeated_ever_more_rarely_but_within_20_
 }
 
 #[test]
-fn a_release_that_was_not_stored_is_repeated_with_pauses_until_it_is_given_up() {
+fn ignored_release_is_retried_until_the_timeout() {
     let mut campaigner = leader();
     campaigner.resign(at(1.0));
     stored(&mut campaigner, |_| lock("me", 1).record, 1, 1.0);

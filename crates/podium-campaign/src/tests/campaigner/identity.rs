@@ -1,9 +1,9 @@
-//! Who holds the lock: this process, a former life of it, or another with the same identity.
+//! Records of this process, of a former process, and of another process with the same identity.
 
 use super::*;
 
 #[test]
-fn the_own_name_in_the_lock_is_renewed_at_once_by_a_new_life() {
+fn record_of_a_former_process_is_renewed_at_once() {
     let mut campaigner = me();
     reads(&mut campaigner, Some(lock("me", 1)), 0.0);
     assert!(!campaigner.leads(at(0.0)));
@@ -11,7 +11,7 @@ fn the_own_name_in_the_lock_is_renewed_at_once_by_a_new_life() {
 }
 
 #[test]
-fn a_holder_that_is_known_to_have_ended_is_not_waited_for_if_it_was_found_at_the_first_look() {
+fn ended_holder_of_the_first_observation_is_replaced_at_once() {
     let settings =
         CampaignConfig { has_ended: std::sync::Arc::new(|holder| holder == "other"), ..CampaignConfig::new("me") };
     let mut campaigner = Campaigner::new(settings.clone(), TICK);
@@ -20,30 +20,30 @@ fn a_holder_that_is_known_to_have_ended_is_not_waited_for_if_it_was_found_at_the
 
     let mut campaigner = Campaigner::new(settings, TICK);
     reads(&mut campaigner, Some(lock("third", 1)), 0.0);
-    campaigner.heard(Some(lock("other", 2)), at(1.0));
+    campaigner.on_change(Some(lock("other", 2)), at(1.0));
     assert_eq!(campaigner.holder().unwrap().1, at(16.0), "it was alive after we were");
 }
 
 #[test]
-fn who_reads_a_record_of_its_own_identity_that_it_never_wrote_stops_and_waits_for_its_twin() {
+fn leader_steps_down_for_a_duplicate_of_its_identity() {
     let mut campaigner = leader();
-    answer(&mut campaigner, LockResponse::Refused, 2.0);
+    answer(&mut campaigner, LockResponse::Rejected, 2.0);
     reads(&mut campaigner, Some(lock("me", 7)), 2.0);
     assert!(!campaigner.leads(at(2.0)));
     assert_eq!(campaigner.holder(), Some(("me", at(17.0))));
-    assert!(!campaigner.has_twin(), "it may be a write of a former life that came late");
+    assert!(!campaigner.has_duplicate(), "it may be a write of a former life that came late");
     let mut seen_twice = campaigner.clone();
-    seen_twice.heard(Some(lock("me", 8)), at(3.0));
+    seen_twice.on_change(Some(lock("me", 8)), at(3.0));
     reads(&mut seen_twice, Some(lock("me", 8)), 3.0);
-    assert!(seen_twice.has_twin());
+    assert!(seen_twice.has_duplicate());
     let mut campaigner = while_it_says(campaigner, &lock("me", 7), 2.0, 16.9);
     assert_eq!(update(&campaigner, 17.0).leader_transitions, Some(3), "it is the same holder, as far as anybody can tell");
     answer(&mut campaigner, LockResponse::Written(lock("me", 8)), 17.0);
-    assert!(campaigner.leads(at(17.0)) && !campaigner.has_twin());
+    assert!(campaigner.leads(at(17.0)) && !campaigner.has_duplicate());
 }
 
 #[test]
-fn a_term_is_the_revision_at_which_the_lock_named_its_leader_first() {
+fn term_is_the_first_revision_that_named_the_leader() {
     assert_eq!(follower().term(), None);
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
@@ -51,7 +51,7 @@ fn a_term_is_the_revision_at_which_the_lock_named_its_leader_first() {
     assert_eq!(campaigner.term(), Some(4));
     answer(&mut campaigner, LockResponse::Written(lock("me", 5)), 2.0);
     assert_eq!(campaigner.term(), Some(4), "a renewal begins no term");
-    // Nobody else held the lock meanwhile, but what hung on the lead has ended.
+    // No other process held the lock in between, but the work of the lead has ended.
     answer(&mut campaigner, LockResponse::Written(lock("me", 6)), 13.0);
     assert_eq!(campaigner.term(), Some(6));
     campaigner.resign(at(14.0));
@@ -59,7 +59,7 @@ fn a_term_is_the_revision_at_which_the_lock_named_its_leader_first() {
 }
 
 #[test]
-fn who_is_not_to_resume_waits_for_its_own_name_as_for_anybody_elses() {
+fn campaigner_that_does_not_resume_waits_for_its_own_identity() {
     let mut campaigner = Campaigner::new(CampaignConfig { resumes: false, ..CampaignConfig::new("me") }, TICK);
     reads(&mut campaigner, Some(lock("me", 1)), 0.0);
     let campaigner = while_it_says(campaigner, &lock("me", 1), 0.0, 14.9);
@@ -67,22 +67,22 @@ fn who_is_not_to_resume_waits_for_its_own_name_as_for_anybody_elses() {
 }
 
 #[test]
-fn a_former_life_is_no_twin_whether_it_is_resumed_or_waited_for() {
+fn former_process_is_no_duplicate() {
     for resumes in [true, false] {
         let mut campaigner = Campaigner::new(CampaignConfig { resumes, ..CampaignConfig::new("me") }, TICK);
         reads(&mut campaigner, Some(lock("me", 1)), 0.0);
-        assert!(!campaigner.has_twin(), "the record that it left");
+        assert!(!campaigner.has_duplicate(), "the record that it left");
         if resumes {
-            answer(&mut campaigner, LockResponse::Refused, 0.0);
+            answer(&mut campaigner, LockResponse::Rejected, 0.0);
         } else {
-            campaigner.heard(Some(lock("me", 2)), at(0.5));
+            campaigner.on_change(Some(lock("me", 2)), at(0.5));
         }
         reads(&mut campaigner, Some(lock("me", 2)), 0.5);
-        assert!(!campaigner.has_twin(), "and its last renewal, which came late");
-        campaigner.heard(Some(lock("me", 3)), at(1.0));
+        assert!(!campaigner.has_duplicate(), "and its last renewal, which came late");
+        campaigner.on_change(Some(lock("me", 3)), at(1.0));
         reads(&mut campaigner, Some(lock("me", 3)), 1.0);
-        assert!(campaigner.has_twin(), "nobody who has ended renews again");
-        campaigner.heard(Some(lock("other", 4)), at(2.0));
-        assert!(!campaigner.has_twin());
+        assert!(campaigner.has_duplicate(), "an ended process never renews again");
+        campaigner.on_change(Some(lock("other", 4)), at(2.0));
+        assert!(!campaigner.has_duplicate());
     }
 }

@@ -1,4 +1,4 @@
-//! What a campaigner does next, case by case, in virtual time.
+//! The next action of a campaigner, case by case.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn at(seconds: f64) -> Moment {
     Moment::after(Duration::from_secs_f64(1000.0 + seconds))
 }
 
-/// `me`, with client-go's durations: 15 s, 10 s, 2 s.
+/// Returns the campaigner `me` with client-go's durations: 15 s, 10 s, 2 s.
 fn me() -> Campaigner<()> {
     Campaigner::new(CampaignConfig::new("me"), TICK)
 }
@@ -34,7 +34,7 @@ fn lock(holder: &str, version: u32) -> LockState<()> {
     LockState { record, version, claimed_by: None, parts: Vec::new(), object: () }
 }
 
-/// The answer to the request that is due, which arrives at once. What was written is what was asked for.
+/// Responds at once to the request that is due. Writes are stored unaltered.
 fn answer(campaigner: &mut Campaigner<()>, answer: LockResponse<()>, seconds: f64) {
     let wrote = match (campaigner.next(at(seconds), WALL), &answer) {
         (Action::Get, _) => None,
@@ -42,13 +42,13 @@ fn answer(campaigner: &mut Campaigner<()>, answer: LockResponse<()>, seconds: f6
         (Action::Create(record) | Action::Update(_, record), _) => Some(record),
         (idle, _) => panic!("no request is due at {seconds} s: {idle:?}"),
     };
-    campaigner.answered(answer, at(seconds), at(seconds), wrote);
+    campaigner.on_response(answer, at(seconds), at(seconds), wrote);
 }
 
-/// The answer to the write that was sent at one time and answered at another.
+/// Responds to a write that was sent at one time and answered at another.
 fn written(campaigner: &mut Campaigner<()>, seen: LockState<()>, asked: f64, answered: f64) {
     let wrote = Some(seen.record.clone());
-    campaigner.answered(LockResponse::Written(seen), at(asked), at(answered), wrote);
+    campaigner.on_response(LockResponse::Written(seen), at(asked), at(answered), wrote);
 }
 
 fn reads(campaigner: &mut Campaigner<()>, seen: Option<LockState<()>>, seconds: f64) {
@@ -56,7 +56,7 @@ fn reads(campaigner: &mut Campaigner<()>, seen: Option<LockState<()>>, seconds: 
     answer(campaigner, LockResponse::Read(seen), seconds);
 }
 
-/// One that became leader at 0 s.
+/// Returns the leader since 0 s.
 fn leader() -> Campaigner<()> {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
@@ -65,7 +65,7 @@ fn leader() -> Campaigner<()> {
     campaigner
 }
 
-/// One that sees `other` lead since 0 s.
+/// Returns a campaigner that has observed `other` as the holder since 0 s.
 fn follower() -> Campaigner<()> {
     let mut campaigner = me();
     reads(&mut campaigner, Some(lock("other", 1)), 0.0);
@@ -87,7 +87,7 @@ fn waits(campaigner: &Campaigner<()>, seconds: f64) -> Duration {
 }
 
 #[test]
-fn without_a_lock_it_creates_one_at_once_and_leads_by_the_answer_only() {
+fn missing_lock_is_created_at_once_and_the_response_makes_the_leader() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
     let Action::Create(record) = campaigner.next(at(0.0), WALL) else { panic!("a creation") };
@@ -98,7 +98,7 @@ fn without_a_lock_it_creates_one_at_once_and_leads_by_the_answer_only() {
 }
 
 #[test]
-fn a_leader_renews_every_period_and_leads_until_the_deadline_counted_from_before_the_request() {
+fn leader_renews_every_period_and_its_deadline_counts_from_the_request() {
     let mut campaigner = leader();
     assert_eq!(waits(&campaigner, 0.0), Duration::from_secs(2));
     assert_eq!(update(&campaigner, 2.0).leader_transitions, Some(3), "a renewal counts nothing");
@@ -108,7 +108,7 @@ fn a_leader_renews_every_period_and_leads_until_the_deadline_counted_from_before
 }
 
 #[test]
-fn an_answer_that_comes_after_the_deadline_makes_no_leader() {
+fn response_after_the_deadline_makes_no_leader() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
     written(&mut campaigner, lock("me", 1), 0.0, 10.0);
@@ -116,7 +116,7 @@ fn an_answer_that_comes_after_the_deadline_makes_no_leader() {
 }
 
 #[test]
-fn a_read_that_shows_the_own_name_is_no_renewal() {
+fn read_of_the_own_identity_is_no_renewal() {
     for written in [true, false] {
         let mut campaigner = leader();
         let tried = LockState { record: update(&campaigner, 2.0), ..lock("me", 2) };
@@ -128,21 +128,21 @@ fn a_read_that_shows_the_own_name_is_no_renewal() {
 }
 
 #[test]
-fn a_leader_whose_lock_names_somebody_else_stops_at_once() {
+fn leader_whose_lock_names_another_steps_down_at_once() {
     let mut campaigner = leader();
-    answer(&mut campaigner, LockResponse::Refused, 2.0);
+    answer(&mut campaigner, LockResponse::Rejected, 2.0);
     reads(&mut campaigner, Some(lock("other", 2)), 2.0);
     assert!(!campaigner.leads(at(2.0)));
 }
 
 #[test]
-fn failures_of_a_leader_are_followed_by_one_more_attempt_at_once_and_then_by_pauses() {
+fn leader_retries_once_at_once_and_then_with_pauses() {
     let mut campaigner = leader();
     answer(&mut campaigner, LockResponse::Unknown, 2.0);
     answer(&mut campaigner, LockResponse::Unknown, 2.0);
     assert_eq!(waits(&campaigner, 2.0), Duration::from_secs(2));
     answer(&mut campaigner, LockResponse::Read(Some(lock("me", 1))), 4.0);
-    answer(&mut campaigner, LockResponse::Refused, 4.0);
+    answer(&mut campaigner, LockResponse::Rejected, 4.0);
     assert_eq!(waits(&campaigner, 4.0), Duration::from_secs(2), "reads alone are no success");
     answer(&mut campaigner, LockResponse::Read(Some(lock("me", 1))), 6.0);
     answer(&mut campaigner, LockResponse::Written(lock("me", 2)), 6.0);
@@ -150,25 +150,25 @@ fn failures_of_a_leader_are_followed_by_one_more_attempt_at_once_and_then_by_pau
 }
 
 #[test]
-fn a_request_of_a_leader_may_take_no_longer_than_its_deadline() {
+fn request_timeout_of_a_leader_ends_before_its_deadline() {
     let campaigner = leader();
-    assert_eq!(campaigner.patience(at(2.0)), Duration::from_secs(4), "so that there is time for another");
-    assert_eq!(campaigner.patience(at(9.0)), Duration::from_secs(1));
-    assert_eq!(campaigner.patience(at(10.0)), Duration::from_secs(4), "it leads no more");
+    assert_eq!(campaigner.request_timeout(at(2.0)), Duration::from_secs(4), "so that there is time for another");
+    assert_eq!(campaigner.request_timeout(at(9.0)), Duration::from_secs(1));
+    assert_eq!(campaigner.request_timeout(at(10.0)), Duration::from_secs(4), "it leads no more");
 }
 
 #[test]
-fn a_holder_is_waited_for_since_the_answer_arrived() {
+fn wait_for_a_holder_counts_from_the_response() {
     let mut campaigner = me();
-    // Asked at 0 s. What it shows may have been written at 8 s.
-    campaigner.answered(LockResponse::Read(Some(lock("other", 1))), at(0.0), at(8.0), None);
+    // Sent at 0 s. The record may have been written at 8 s.
+    campaigner.on_response(LockResponse::Read(Some(lock("other", 1))), at(0.0), at(8.0), None);
     let mut campaigner = watched(campaigner, 8.0, 22.9);
     assert_eq!(update(&campaigner, 23.0).leader_transitions, Some(4));
     answer(&mut campaigner, LockResponse::Written(lock("me", 2)), 23.0);
     assert!(campaigner.leads(at(23.0)));
 }
 
-/// Nothing is written from one time to the other while the lock is read and stays the same.
+/// Checks that nothing is written between these times while the lock stays the same.
 fn watched(campaigner: Campaigner<()>, from: f64, to: f64) -> Campaigner<()> {
     while_it_says(campaigner, &lock("other", 1), from, to)
 }
@@ -178,7 +178,7 @@ fn while_it_says(mut campaigner: Campaigner<()>, lock: &LockState<()>, from: f64
     while now < at(to) {
         match campaigner.next(now, WALL) {
             Action::Wait(until) => now = until,
-            Action::Get => campaigner.answered(LockResponse::Read(Some(lock.clone())), now, now, None),
+            Action::Get => campaigner.on_response(LockResponse::Read(Some(lock.clone())), now, now, None),
             write => panic!("{write:?} at {now:?}"),
         }
     }
@@ -186,25 +186,25 @@ fn while_it_says(mut campaigner: Campaigner<()>, lock: &LockState<()>, from: f64
 }
 
 #[test]
-fn every_renewal_that_is_seen_begins_the_wait_anew() {
+fn observed_renewal_restarts_the_wait() {
     let mut campaigner = watched(follower(), 0.0, 10.0);
-    campaigner.heard(Some(lock("other", 2)), at(10.0));
+    campaigner.on_change(Some(lock("other", 2)), at(10.0));
     let (holder, until) = campaigner.holder().unwrap();
     assert_eq!((holder, until), ("other", at(25.0)));
 }
 
 #[test]
-fn another_version_of_the_object_with_the_same_record_is_no_renewal() {
+fn new_version_with_the_same_record_is_no_renewal() {
     let mut campaigner = follower();
     let mut annotated = lock("other", 1);
     annotated.version.resource_version = "2".into();
-    campaigner.heard(Some(annotated), at(10.0));
+    campaigner.on_change(Some(annotated), at(10.0));
     assert_eq!(campaigner.holder().unwrap().1, at(15.0));
     assert_eq!(update(&campaigner, 15.0).holder, "me");
 }
 
 #[test]
-fn the_holders_duration_counts_and_the_own_one_where_it_has_none() {
+fn lease_duration_of_the_holder_counts() {
     for (seconds, expires) in [(Some(60), 60.0), (Some(1), 1.0), (None, 15.0), (Some(0), 15.0), (Some(-7), 15.0)] {
         let mut campaigner = me();
         let mut seen = lock("other", 1);
@@ -215,46 +215,46 @@ fn the_holders_duration_counts_and_the_own_one_where_it_has_none() {
 }
 
 #[test]
-fn a_released_lock_is_taken_at_once() {
+fn released_lock_is_acquired_at_once() {
     let mut campaigner = follower();
-    campaigner.heard(Some(lock("", 2)), at(1.0));
+    campaigner.on_change(Some(lock("", 2)), at(1.0));
     assert_eq!(update(&campaigner, 1.0).leader_transitions, Some(4));
 }
 
 #[test]
-fn who_is_refused_the_lock_looks_who_has_it_and_waits() {
+fn rejected_update_is_followed_by_a_read() {
     let mut campaigner = follower();
-    campaigner.heard(Some(lock("", 2)), at(1.0));
-    answer(&mut campaigner, LockResponse::Refused, 1.0);
+    campaigner.on_change(Some(lock("", 2)), at(1.0));
+    answer(&mut campaigner, LockResponse::Rejected, 1.0);
     reads(&mut campaigner, Some(lock("third", 3)), 1.0);
     assert!(waits(&campaigner, 1.0) >= Duration::from_secs(2));
     assert_eq!(campaigner.holder().unwrap(), ("third", at(16.0)));
 }
 
 #[test]
-fn who_is_refused_the_creation_looks_who_was_faster_and_waits() {
+fn rejected_creation_is_followed_by_a_read() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
     assert!(matches!(campaigner.next(at(0.0), WALL), Action::Create(_)));
-    answer(&mut campaigner, LockResponse::Refused, 0.0);
+    answer(&mut campaigner, LockResponse::Rejected, 0.0);
     reads(&mut campaigner, Some(lock("other", 1)), 0.0);
     assert!(!campaigner.leads(at(0.0)) && waits(&campaigner, 0.0) >= Duration::from_secs(2));
     assert_eq!(campaigner.holder().unwrap(), ("other", at(15.0)));
 }
 
 #[test]
-fn who_follows_names_each_new_holder_as_soon_as_it_is_seen() {
+fn follower_names_each_observed_holder() {
     let mut campaigner = follower();
     for (version, holder) in [(2, "third"), (3, "other"), (4, "fourth")] {
-        campaigner.heard(Some(lock(holder, version)), at(version.into()));
+        campaigner.on_change(Some(lock(holder, version)), at(version.into()));
         assert_eq!(campaigner.holder().map(|(name, _)| name), Some(holder));
     }
 }
 
 #[test]
-fn a_lock_that_vanishes_is_created_anew_after_the_duration_only_by_its_holder_too() {
+fn deleted_lock_is_created_again_only_after_the_lease_duration() {
     let mut campaigner = leader();
-    answer(&mut campaigner, LockResponse::Refused, 2.0);
+    answer(&mut campaigner, LockResponse::Rejected, 2.0);
     reads(&mut campaigner, None, 2.0);
     assert!(!campaigner.leads(at(2.0)));
     let quiet = |campaigner: &mut Campaigner<()>, until: f64| {
@@ -262,7 +262,7 @@ fn a_lock_that_vanishes_is_created_anew_after_the_duration_only_by_its_holder_to
         while now < at(until) {
             match campaigner.next(now, WALL) {
                 Action::Wait(until) => now = until,
-                Action::Get => campaigner.answered(LockResponse::Read(None), now, now, None),
+                Action::Get => campaigner.on_response(LockResponse::Read(None), now, now, None),
                 write => panic!("{write:?} at {now:?}"),
             }
         }
@@ -272,36 +272,36 @@ fn a_lock_that_vanishes_is_created_anew_after_the_duration_only_by_its_holder_to
     assert!(matches!(campaigner.next(at(17.0), WALL), Action::Create(_)));
 
     let mut campaigner = follower();
-    campaigner.heard(None, at(2.0));
+    campaigner.on_change(None, at(2.0));
     reads(&mut campaigner, None, 2.0);
     assert_eq!(quiet(&mut campaigner, 17.0), at(17.0));
 }
 
 #[test]
-fn a_lock_that_was_replaced_unseen_is_as_one_that_vanished() {
+fn replaced_lock_counts_as_deleted() {
     let mut campaigner = follower();
     let mut other = lock("", 2);
     other.version.uid = "another".into();
-    campaigner.heard(Some(other), at(1.0));
+    campaigner.on_change(Some(other), at(1.0));
     assert!(waits(&campaigner, 1.0) > Duration::ZERO, "it is free, but the holder of the former one may lead");
     assert_eq!(update(&campaigner, 16.0).holder, "me");
 }
 
 #[test]
-fn old_news_about_others_do_not_end_leadership_but_are_checked() {
+fn stale_event_about_another_holder_is_verified() {
     let mut campaigner = leader();
-    campaigner.heard(Some(lock("other", 0)), at(1.0));
+    campaigner.on_change(Some(lock("other", 0)), at(1.0));
     assert!(campaigner.leads(at(1.0)));
     reads(&mut campaigner, Some(lock("me", 1)), 1.0);
     assert!(campaigner.leads(at(1.0)));
 }
 
 #[test]
-fn a_lock_that_an_election_claims_ends_the_campaign_for_good() {
+fn claimed_lock_ends_the_campaign() {
     let claimed = LockState { claimed_by: Some("web".into()), ..lock("me", 2) };
     let mut campaigner = leader();
-    campaigner.heard(Some(LockState { claimed_by: Some("web".into()), ..lock("web-0", 2) }), at(1.0));
-    assert!(campaigner.leads(at(1.0)), "the server is asked first");
+    campaigner.on_change(Some(LockState { claimed_by: Some("web".into()), ..lock("web-0", 2) }), at(1.0));
+    assert!(campaigner.leads(at(1.0)), "a read comes first");
     reads(&mut campaigner, Some(claimed.clone()), 1.0);
     assert!(!campaigner.leads(at(1.0)));
     assert_eq!((campaigner.next(at(1.0), WALL), campaigner.claimed_by()), (Action::Finish, Some("web")));
@@ -312,20 +312,20 @@ fn a_lock_that_an_election_claims_ends_the_campaign_for_good() {
 }
 
 #[test]
-fn who_resigns_stops_leading_at_once_and_then_releases() {
+fn resigning_leader_steps_down_then_releases() {
     let mut campaigner = leader();
     campaigner.resign(at(1.0));
     assert!(!campaigner.leads(at(1.0)));
     let record = update(&campaigner, 1.0);
     assert_eq!((record.holder.as_str(), record.lease_duration_seconds, record.leader_transitions), ("", Some(1), Some(3)));
-    answer(&mut campaigner, LockResponse::Refused, 1.0);
+    answer(&mut campaigner, LockResponse::Rejected, 1.0);
     reads(&mut campaigner, Some(lock("me", 1)), 1.0);
     answer(&mut campaigner, LockResponse::Written(lock("", 3)), 1.0);
     assert_eq!(campaigner.next(at(1.0), WALL), Action::Finish);
 }
 
 #[test]
-fn who_resigns_with_a_write_in_doubt_looks_whether_it_holds_the_lock() {
+fn resigning_campaigner_with_an_unknown_write_reads_first() {
     let mut campaigner = me();
     reads(&mut campaigner, None, 0.0);
     let Action::Create(record) = campaigner.next(at(0.0), WALL) else { panic!("a creation") };
@@ -336,7 +336,7 @@ fn who_resigns_with_a_write_in_doubt_looks_whether_it_holds_the_lock() {
 }
 
 #[test]
-fn a_renewal_in_flight_at_the_resignation_is_followed_by_the_release() {
+fn renewal_in_flight_is_followed_by_the_release() {
     let mut campaigner = leader();
     campaigner.resign(at(2.0));
     written(&mut campaigner, lock("me", 2), 2.0, 2.1);
@@ -345,7 +345,7 @@ fn a_renewal_in_flight_at_the_resignation_is_followed_by_the_release() {
 }
 
 #[test]
-fn who_resigns_without_the_lock_does_nothing_and_who_cannot_release_gives_up() {
+fn resigning_without_the_lock_finishes_at_once() {
     let mut campaigner = follower();
     campaigner.resign(at(1.0));
     assert_eq!(campaigner.next(at(1.0), WALL), Action::Finish);

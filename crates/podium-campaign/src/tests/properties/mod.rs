@@ -1,6 +1,6 @@
-//! Campaigners on one lock, while answers are lost, writes come late or are stored otherwise than asked, clocks run at different
-//! rates, somebody deletes the lock, and processes are paused, crash and come back, also beside another of the same name: never do two
-//! of them claim to lead at the same moment, and when the faults stop, one of them does.
+//! Campaigners on one lock under faults: lost responses, late and altered writes, clocks of different rates, deletion of the lock,
+//! paused and crashed processes, and duplicate identities. Two never claim to lead at the same moment, and one leads when the faults
+//! stop.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn step(nodes: usize) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The most that the validation lets through, so that an error of one step shows.
+/// The limits of the validation, so that an error of one step shows.
 fn timings() -> impl Strategy<Value = Timing> {
     let timing = |lease, renew, retry| Timing {
         lease_duration: Duration::from_secs(lease),
@@ -68,28 +68,28 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_two_lead_at_any_moment_and_one_does_when_the_faults_stop(
+    fn two_never_lead_at_once_and_one_leads_when_the_faults_stop(
         timing in timings(), rates in rates(), steps in steps(),
     ) {
         check(timing, &rates, &steps, Rules::default())?.settle()?;
     }
 
     #[test]
-    fn no_two_lead_when_the_lock_is_deleted_under_those_who_know_it(
+    fn two_never_lead_if_an_observed_lock_is_deleted(
         timing in timings(), rates in rates(), steps in steps(),
     ) {
         check(timing, &rates, &steps, Rules { deletions: true, ..Rules::default() })?.settle()?;
     }
 
     #[test]
-    fn no_two_lead_when_writes_are_stored_otherwise_than_asked(
+    fn two_never_lead_if_writes_are_altered(
         timing in timings(), rates in rates(), steps in steps(), deletions in any::<bool>(),
     ) {
         check(timing, &rates, &steps, Rules { alterations: true, deletions, ..Rules::default() })?.settle()?;
     }
 
     #[test]
-    fn no_two_of_the_same_name_lead_if_none_resumes_what_it_finds(
+    fn two_of_one_identity_never_lead_if_neither_resumes(
         timing in timings(), rates in rates(), steps in steps(), deletions in any::<bool>(),
     ) {
         check(timing, &rates, &steps, Rules { twins: true, deletions, ..Rules::default() })?.settle()?;
@@ -97,7 +97,7 @@ proptest! {
 }
 
 #[test]
-fn a_creation_that_was_in_flight_while_anothers_lock_came_and_was_deleted_does_not_lead_at_once() {
+fn creation_in_flight_while_another_lock_came_and_went_does_not_lead() {
     let timing = Timing {
         lease_duration: Duration::from_secs(10),
         renew_deadline: Duration::from_millis(9_040),

@@ -1,4 +1,4 @@
-//! The world of the properties: campaigners, the lock, what is under way, and what happens next.
+//! The world of the properties: campaigners, the lock, requests in flight, and steps.
 
 use std::time::Duration;
 
@@ -7,43 +7,43 @@ use proptest::prelude::*;
 
 use super::super::*;
 
-/// What happens next. Numbers choose a campaigner.
+/// A step. Numbers choose a campaigner.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Time passes, in milliseconds. For whoever does nothing meanwhile it is a pause.
+    /// Time passes, in milliseconds: a pause for every campaigner without a step in between.
     Pass(u64),
-    /// It decides, and what it asks is on its way.
+    /// The campaigner decides and sends its request.
     Ask(usize),
-    /// The server does what was asked, and the answer is on its way.
+    /// The server applies the request and sends the response.
     Serve(usize),
-    /// The answer arrives.
+    /// The response arrives.
     LockResponse(usize),
-    /// All of these in a row.
+    /// The three steps above.
     Round(usize),
-    /// The same, but the server stores something else, and answers success.
+    /// The same with an altered write.
     Altered(usize, Alteration),
-    /// The server stores something else, and the answer is on its way.
+    /// The server stores an altered write and sends the response.
     ServeAltered(usize, Alteration),
-    /// It gives up to wait for the answer. What was asked may be done later.
+    /// The request times out. It may be applied later.
     GiveUp(usize),
-    /// One of the writes that were given up is done after all.
+    /// A write that timed out is applied.
     LateWrite(usize),
-    /// The watch delivers some version that the lock once had, or its deletion.
+    /// The watch delivers a former version of the lock, or its deletion.
     Hear(usize, usize),
-    /// It is killed, and starts again, with another identity or its own.
+    /// The process is killed, and starts again with another identity or its own.
     Crash(usize, bool),
-    /// It stops leading, releases, and starts again when that is done.
+    /// The process steps down, releases, and starts again.
     Resign(usize),
-    /// Somebody deletes the lock.
+    /// The lock is deleted.
     Delete,
 }
 
-/// What an admission policy makes of a record.
+/// A change of a record by an admission policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Alteration {
-    /// Nothing changes.
+    /// Keeps the former record.
     Keep,
-    /// The time stays what it was, or is missing.
+    /// Keeps or drops the renew time.
     KeepTime,
     DropTime,
     Longer,
@@ -71,19 +71,19 @@ impl Alteration {
         }
     }
 
-    /// Whether it lets others in before the deadline of the last renewal. Nobody can know it before the answer has arrived, so
-    /// these are answered at once.
+    /// Returns whether the others may acquire the lock before the deadline of the last renewal. The leader learns that from the response,
+    /// so these writes are answered at once.
     fn lets_others_in(self) -> bool {
         matches!(self, DropHolder | AnotherHolder | Shorter)
     }
 }
 
-/// What may happen beside lost answers, late writes, pauses and crashes.
+/// The faults in addition to lost responses, late writes, pauses and crashes.
 #[derive(Clone, Copy, Default)]
 pub struct Rules {
     pub deletions: bool,
     pub alterations: bool,
-    /// Two of the three have the same name, and none resumes what it finds of its own.
+    /// Two of the three have the same identity, and neither resumes.
     pub twins: bool,
 }
 
@@ -94,7 +94,7 @@ struct Node {
     life: u32,
     /// In percent of true time.
     rate: u64,
-    /// What it asked and when, and the answer once the server has done it.
+    /// The request, when it was sent, and the response once the server has applied it.
     asked: Option<(Request, Moment, Option<LockResponse<()>>)>,
 }
 
@@ -108,7 +108,7 @@ pub struct World {
     nodes: Vec<Node>,
     late: Vec<Request>,
     rules: Rules,
-    /// Until then somebody may lead on a lock that was deleted. Whoever starts meanwhile cannot know it.
+    /// A process may lead on a deleted lock until this time. One that starts in between cannot know that.
     vanished_until: u64,
     asks: u64,
 }
@@ -152,8 +152,8 @@ impl World {
         Moment::after(Duration::from_micros(self.time * 10 * self.nodes[node].rate))
     }
 
-    /// Everybody's wall clock stands still: nothing may hang on it. Except that records are told apart, where there is another of the
-    /// same name, or a policy drops the time that the next one has to be later than.
+    /// The wall clock stands still, because safety must not depend on it. It advances only where records must differ: with a duplicate
+    /// identity, or if a policy drops the renew time.
     fn wall(&mut self) -> Timestamp {
         if !self.rules.twins && !self.rules.alterations {
             return Timestamp::UNIX_EPOCH;
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    /// The API server: compare-and-swap by UID and revision; a write that changes nothing makes no revision.
+    /// The API server: compare-and-swap by UID and revision. A write without a change makes no revision.
     fn apply(&mut self, request: &Request, alteration: Option<Alteration>) -> LockResponse<()> {
         let (before, record) = match request {
             Action::Create(record) => (None, record),
@@ -195,10 +195,10 @@ impl World {
                 self.lock =
                     Some(LockState { record: record.clone(), version, claimed_by: None, parts: Vec::new(), object: () });
             }
-            _ => return LockResponse::Refused,
+            _ => return LockResponse::Rejected,
         }
         self.history.push(self.lock.clone());
-        self.lock.clone().map_or(LockResponse::Refused, LockResponse::Written)
+        self.lock.clone().map_or(LockResponse::Rejected, LockResponse::Written)
     }
 
     fn serve(&mut self, node: usize, alteration: Option<Alteration>) {
@@ -215,7 +215,7 @@ impl World {
         let now = self.now(node);
         match self.nodes[node].asked.take() {
             Some((request, asked, Some(answer))) => {
-                self.nodes[node].campaigner.answered(answer, asked, now, wrote(&request));
+                self.nodes[node].campaigner.on_response(answer, asked, now, wrote(&request));
             }
             unanswered => self.nodes[node].asked = unanswered,
         }
@@ -228,7 +228,7 @@ impl World {
         if answer.is_none() && wrote.is_some() {
             self.late.push(request);
         }
-        self.nodes[node].campaigner.answered(LockResponse::Unknown, asked, now, wrote);
+        self.nodes[node].campaigner.on_response(LockResponse::Unknown, asked, now, wrote);
     }
 
     fn restart(&mut self, node: usize, same: bool) {
@@ -263,7 +263,7 @@ impl World {
             Step::Hear(node, number) => {
                 let version = self.history[number % self.history.len()].clone();
                 let now = self.now(node);
-                self.nodes[node].campaigner.heard(version, now);
+                self.nodes[node].campaigner.on_change(version, now);
             }
             Step::Crash(node, same) if self.may_start() => self.restart(node, same),
             Step::Crash(..) => {}
@@ -282,7 +282,7 @@ impl World {
         }
     }
 
-    /// Who starts anew has seen nothing vanish.
+    /// A process that starts has not observed a deletion.
     fn may_start(&self) -> bool {
         self.time >= self.vanished_until
     }
@@ -297,7 +297,7 @@ impl World {
         }
     }
 
-    /// The faults stop: what is on its way is lost, and everybody is served from now on. One leads in the end.
+    /// Ends the faults: requests in flight are lost, and all later ones are served. One campaigner leads in the end.
     pub fn settle(&mut self) -> Result<(), TestCaseError> {
         for node in 0..self.nodes.len() {
             self.give_up(node);
