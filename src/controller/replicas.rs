@@ -77,7 +77,7 @@ impl Activity {
 
     /// Why the campaign does not get on, if it does not.
     pub fn trouble(&self) -> Option<String> {
-        self.0.as_ref()?.trouble()
+        self.0.as_ref()?.problem()
     }
 
     /// Waits until it is. Says meanwhile which one is, and that this one is ready.

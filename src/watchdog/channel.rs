@@ -1,37 +1,35 @@
-//! The watchdog's end of the socket. Never blocks.
+//! The watchdog's end of the socket. It never blocks.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, send, sendmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg};
 
 use super::message::{FromWatchdog, LONGEST, ToWatchdog, decode, encode};
 
-/// The watchdog's end.
+/// The watchdog's end of the socket.
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: OwnedFd,
-    /// What has arrived of the next line.
-    begun: Vec<u8>,
+    /// The bytes of an incomplete line.
+    partial: Vec<u8>,
     messages: VecDeque<ToWatchdog>,
-    /// The descriptor that came along.
+    /// The descriptor that was passed.
     stdin: Option<OwnedFd>,
 }
 
 impl Channel {
-    /// The channel on this socket.
+    /// Returns the channel on this socket.
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, begun: Vec::new(), messages: VecDeque::new(), stdin: None }
+        Self { socket, partial: Vec::new(), messages: VecDeque::new(), stdin: None }
     }
 
-    /// Reads what has arrived.
+    /// Reads the available bytes.
     ///
     /// # Errors
-    /// The sidecar is gone, or says what is no message.
+    /// The sidecar has exited, or sent an invalid message.
     pub fn fill(&mut self) -> io::Result<()> {
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -55,32 +53,32 @@ impl Channel {
 
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut lines = bytes.split(|byte| *byte == b'\n');
-        // There is always a first part. All others begin after the end of a line.
-        self.begun.extend_from_slice(lines.next().unwrap_or_default());
+        // The first part completes a line; each later part begins one.
+        self.partial.extend_from_slice(lines.next().unwrap_or_default());
         for next in lines {
-            let line = std::mem::replace(&mut self.begun, next.to_vec());
+            let line = std::mem::replace(&mut self.partial, next.to_vec());
             self.messages.push_back(decode(&line)?);
         }
-        if self.begun.len() > LONGEST { Err(ErrorKind::FileTooLarge.into()) } else { Ok(()) }
+        if self.partial.len() > LONGEST { Err(ErrorKind::FileTooLarge.into()) } else { Ok(()) }
     }
 
-    /// The next message that has arrived.
+    /// Returns the next message.
     pub fn next(&mut self) -> Option<ToWatchdog> {
         self.messages.pop_front()
     }
 
-    /// The standard input that came along.
+    /// Returns the standard input that was passed.
     pub fn take_stdin(&mut self) -> Option<OwnedFd> {
         self.stdin.take()
     }
 
-    /// Tells the sidecar.
+    /// Sends a message.
     ///
     /// # Errors
-    /// It is gone, or has not listened for so long that it is as good as gone.
-    pub fn tell(&self, message: &FromWatchdog) -> io::Result<()> {
+    /// The sidecar has exited, or has not read for so long that the socket is full.
+    pub fn send(&self, message: &FromWatchdog) -> io::Result<()> {
         let line = encode(message)?;
-        let sent = send(&self.socket, &line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        let sent = rustix::net::send(&self.socket, &line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
         if sent < line.len() { Err(ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 }
@@ -91,7 +89,7 @@ impl AsFd for Channel {
     }
 }
 
-/// Sends the beginning of the first message with a descriptor. Returns how much was sent.
+/// Sends the beginning of a message with a descriptor. Returns the number of bytes.
 pub(super) fn send_with(socket: impl AsFd, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -108,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_arrive_whole_in_whatever_pieces_they_come() {
+    fn messages_are_complete_whatever_the_pieces() {
         let (mut sidecar, socket) = UnixStream::pair().unwrap();
         let mut channel = Channel::new(socket.into());
         channel.fill().unwrap();
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_and_the_end_of_the_elector_are_errors() {
+    fn invalid_messages_and_the_exit_of_the_sidecar_are_errors() {
         let (mut sidecar, socket) = UnixStream::pair().unwrap();
         let mut channel = Channel::new(socket.into());
         sidecar.write_all(b"hello\n").unwrap();
@@ -133,15 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn an_elector_that_does_not_listen_does_not_hold_up_its_keeper() {
+    fn sidecar_that_does_not_read_does_not_block_the_watchdog() {
         let (_elector, socket) = UnixStream::pair().unwrap();
         let channel = Channel::new(socket.into());
-        let told = (0..1_000_000).find(|_| channel.tell(&FromWatchdog::Trouble("x".repeat(1000))).is_err());
-        assert!(told.is_some(), "as much was told as nobody can have room for");
+        let failed = (0..1_000_000).find(|_| channel.send(&FromWatchdog::Problem("x".repeat(1000))).is_err());
+        assert!(failed.is_some(), "the socket is full");
     }
 
     #[test]
-    fn a_descriptor_comes_along() {
+    fn descriptor_is_passed() {
         let (sidecar, socket) = UnixStream::pair().unwrap();
         let (mut given, passed) = UnixStream::pair().unwrap();
         assert_eq!(send_with(&sidecar, b"{", passed.as_fd()).unwrap(), 1);

@@ -1,4 +1,4 @@
-//! The sidecar's side: tells the watchdog of the lead, and outlives a watchdog that dies.
+//! The sidecar's side: reports the lead to the watchdog, and replaces a watchdog that dies.
 
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::connection::{Connection, PATIENCE, error};
+use super::connection::{Connection, TIMEOUT, error};
 use super::descendants::{adopt_orphans, signal_descendants, signal_group};
 use super::file::StatusFile;
 use super::message::{FromWatchdog, ToWatchdog, until};
@@ -18,17 +18,17 @@ use super::options::{CommandStatus, Finished, WatchdogError, WatchdogOptions};
 use super::reaper::Reaper;
 use super::signals::ForwardedSignals;
 
-/// Keeps the file, and runs the command, while this process leads, in a watchdog that ends both in time whatever becomes of
-/// this process. Until `stop` completes, the command has ended by itself, or it was stopped because leadership was lost and
-/// is not to be started again. When it returns, the file is gone and nothing of the command lives; when it is dropped, both
-/// come true soon after.
+/// Writes the status file and runs the command while this process leads, in a watchdog that ends both in time whatever happens to
+/// this process. Returns when `stop` completes, when the command has ended, or when it was stopped because leadership was lost and
+/// must not be started again. On return the file is removed and no process of the command lives; if the future is dropped, that
+/// holds soon after.
 ///
-/// `stop` is not the end of the lead: the command has its time to terminate while leadership is renewed. Only after this has
-/// returned is the lock to be released.
+/// `stop` does not end the lead: the command terminates while leadership is renewed. The caller must release the lock only after the
+/// return.
 ///
-/// With a command, this process passes SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH on to it, becomes a subreaper, collects
-/// all its children that end, and kills all its descendants if a watchdog dies. So it has to be a process that has no other
-/// children. As process 1 it collects its children also without a command.
+/// With a command, this process forwards SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH to it, becomes a subreaper, reaps all its
+/// children, and kills all its descendants if a watchdog dies. So it must have no other children. As process 1 it reaps its
+/// children also without a command.
 ///
 /// # Errors
 /// The watchdog does not start, the file cannot be written or removed, or the command cannot be run.
@@ -59,15 +59,15 @@ struct Client {
     options: WatchdogOptions,
     leadership: Leadership,
     signals: ForwardedSignals,
-    /// Counts the runs of the command.
+    /// The number of the command's run.
     turn: u64,
-    /// The campaign is over: nothing is learnt any more.
+    /// The campaign is over, so leadership no longer changes.
     is_over: bool,
     /// `stop` has completed.
     is_stopped: bool,
 }
 
-/// Where this watchdog is.
+/// The phase of a watchdog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -75,38 +75,38 @@ enum Phase {
     Withdrawing { term: Option<u64>, patience: Instant },
 }
 
-/// What is going on with one watchdog.
+/// The session with one watchdog.
 struct Session {
     connection: Connection,
     phase: Phase,
-    /// The lead that it was told of last.
-    told: Option<Lead>,
+    /// The lead that was reported last.
+    reported: Option<Lead>,
     /// The command's process group.
     command: Option<i32>,
-    /// What to return when nothing is left.
+    /// The result, once file and command are gone.
     goal: Option<Finished>,
 }
 
-/// What there is to react to.
+/// An event.
 enum Event {
     Message(Option<FromWatchdog>),
     Lead(Option<Lead>),
     Stop,
     Signal(i32),
-    Impatience,
+    Timeout,
 }
 
-/// The watchdog is of no use any more.
+/// The watchdog has exited, or hangs.
 struct WatchdogDied;
 
 impl Client {
-    /// With one watchdog. `None`: it died, and another one has to go on.
+    /// Runs a session. `None`: the watchdog died, and another one must continue.
     async fn serve(
         &mut self,
         connection: Connection,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Finished>, WatchdogError> {
-        let mut session = Session { connection, phase: Phase::Idle, told: None, command: None, goal: None };
+        let mut session = Session { connection, phase: Phase::Idle, reported: None, command: None, goal: None };
         loop {
             let patience = match session.phase {
                 Phase::Withdrawing { patience, .. } => Some(patience),
@@ -114,44 +114,44 @@ impl Client {
             };
             let event = tokio::select! {
                 biased;
-                told = session.connection.hear() => Event::Message(told),
+                message = session.connection.receive() => Event::Message(message),
                 () = stop.as_mut(), if !self.is_stopped => Event::Stop,
-                lead = news(&mut self.leadership, &mut self.is_over, session.told) => Event::Lead(lead),
+                lead = lead_change(&mut self.leadership, &mut self.is_over, session.reported) => Event::Lead(lead),
                 signal = self.signals.next() => Event::Signal(signal),
-                () = wait_until(patience) => Event::Impatience,
+                () = wait_until(patience) => Event::Timeout,
             };
-            let reacted = match event {
-                Event::Message(Some(FromWatchdog::Failed { sentence, why })) => {
+            let result = match event {
+                Event::Message(Some(FromWatchdog::Failed { message, kind })) => {
                     session.connection.close().await;
-                    return Err(error(sentence, why));
+                    return Err(error(message, kind));
                 }
                 Event::Message(Some(FromWatchdog::Withdrawn)) => {
                     if let Some(finished) = session.goal {
                         session.connection.close().await;
                         return Ok(Some(finished));
                     }
-                    (session.phase, session.told) = (Phase::Idle, None);
+                    (session.phase, session.reported) = (Phase::Idle, None);
                     Ok(())
                 }
-                Event::Message(Some(message)) => self.hear(&mut session, message).await,
-                Event::Lead(lead) => self.learn(&mut session, lead).await,
+                Event::Message(Some(message)) => self.on_message(&mut session, message).await,
+                Event::Lead(lead) => self.on_lead(&mut session, lead).await,
                 Event::Stop => {
                     self.is_stopped = true;
                     let grace = self.options.command.as_ref().map_or(Duration::ZERO, |command| command.termination_grace);
-                    // What is already on its way to an end comes to that one.
+                    // An end that has begun keeps its result.
                     let goal = session.goal.unwrap_or(Finished::Stopped);
-                    session.finish(goal, grace, grace + PATIENCE).await
+                    session.finish(goal, grace, grace + TIMEOUT).await
                 }
-                Event::Signal(number) => session.tell(&ToWatchdog::Signal(number)).await,
-                Event::Message(None) | Event::Impatience => Err(WatchdogDied),
+                Event::Signal(number) => session.send(&ToWatchdog::Signal(number)).await,
+                Event::Message(None) | Event::Timeout => Err(WatchdogDied),
             };
-            if let Err(WatchdogDied) = reacted {
+            if let Err(WatchdogDied) = result {
                 return self.clean_up(session).await;
             }
         }
     }
 
-    async fn hear(&mut self, session: &mut Session, message: FromWatchdog) -> Result<(), WatchdogDied> {
+    async fn on_message(&mut self, session: &mut Session, message: FromWatchdog) -> Result<(), WatchdogDied> {
         match message {
             FromWatchdog::Started { pid } => {
                 info!("the command runs as process {pid}");
@@ -159,17 +159,22 @@ impl Client {
             }
             FromWatchdog::Ended { status, stopped } => {
                 session.command = None;
-                return self.ended(session, status, stopped).await;
+                return self.on_command_end(session, status, stopped).await;
             }
-            FromWatchdog::Trouble(sentence) => warn!("{sentence}"),
+            FromWatchdog::Problem(message) => warn!("{message}"),
             FromWatchdog::Ready | FromWatchdog::Withdrawn | FromWatchdog::Failed { .. } => {
-                debug!("the watchdog repeats itself")
+                debug!("the watchdog repeated a message")
             }
         }
         Ok(())
     }
 
-    async fn ended(&mut self, session: &mut Session, status: CommandStatus, stopped: bool) -> Result<(), WatchdogDied> {
+    async fn on_command_end(
+        &mut self,
+        session: &mut Session,
+        status: CommandStatus,
+        stopped: bool,
+    ) -> Result<(), WatchdogDied> {
         info!("the command has ended: {status:?}");
         let restarts = self.options.command.as_ref().is_some_and(|command| command.restarts);
         let finished = match session.goal {
@@ -178,20 +183,20 @@ impl Client {
             None if !stopped => Finished::Ended(status),
             None if !restarts => Finished::Lost,
             None => {
-                // It was not renewed in time. As soon as it is, the command begins anew.
+                // Leadership was not renewed in time. The command starts again with the next renewal.
                 if let Phase::Leading { .. } = session.phase {
                     self.turn += 1;
-                    session.told = None;
+                    session.reported = None;
                 }
                 return Ok(());
             }
         };
-        session.finish(finished, Duration::ZERO, PATIENCE).await
+        session.finish(finished, Duration::ZERO, TIMEOUT).await
     }
 
-    /// Passes on what was learnt about the lead.
-    async fn learn(&mut self, session: &mut Session, lead: Option<Lead>) -> Result<(), WatchdogDied> {
-        let before = std::mem::replace(&mut session.told, lead);
+    /// Reports a change of the lead to the watchdog.
+    async fn on_lead(&mut self, session: &mut Session, lead: Option<Lead>) -> Result<(), WatchdogDied> {
+        let before = std::mem::replace(&mut session.reported, lead);
         match (session.phase, lead) {
             (Phase::Idle, Some(lead)) => {
                 self.turn += 1;
@@ -199,17 +204,17 @@ impl Client {
                 self.warn_if_lead_is_short();
                 session.lead(lead, self.turn).await
             }
-            // While the command has its time to end, too.
+            // Also while the command terminates.
             (Phase::Leading { term } | Phase::Withdrawing { term, .. }, Some(lead)) if lead.term == term => {
                 session.lead(lead, self.turn).await
             }
             (Phase::Leading { .. }, _) => {
                 let grace = self.options.command.as_ref().map_or(Duration::ZERO, |command| command.grace);
-                // By the deadline the watchdog has ended everything without being asked.
+                // By the deadline the watchdog ends everything by itself.
                 let left = before.map_or(Duration::ZERO, |before| before.until - Moment::now());
                 session.withdraw(grace, grace.min(left) + self.options.lateness.max(Duration::from_secs(1))).await
             }
-            // It may have had the longer time of one that is terminated, while it still led.
+            // The command may have had the longer termination grace, while this process led.
             (Phase::Withdrawing { .. }, _) => {
                 let grace = self.options.command.as_ref().map_or(Duration::ZERO, |command| command.grace);
                 session.shorten_grace(grace, grace + self.options.lateness.max(Duration::from_secs(1))).await
@@ -218,20 +223,20 @@ impl Client {
         }
     }
 
-    /// Warns if a lead is so short that the command will not be started.
+    /// Warns if the lead is too short to start the command.
     fn warn_if_lead_is_short(&self) {
         let WatchdogOptions { command: Some(command), lateness, .. } = &self.options else { return };
         let needed = command.grace + *lateness;
-        let left = self.leadership.left().filter(|left| *left <= needed && self.turn == 1);
+        let left = self.leadership.remaining().filter(|left| *left <= needed && self.turn == 1);
         if let Some(left) = left {
             warn!(
-                "the lead lasts {left:?} without a renewal, and the command has to be stopped {needed:?} before its end: \
-                 it is not started; use a longer renew deadline or a shorter grace"
+                "the command is not started: it must be stopped {needed:?} before the end of the lead, which lasts {left:?} without \
+                 a renewal; use a longer renew deadline or a shorter grace"
             );
         }
     }
 
-    /// Removes the file. One on a volume that hangs is not waited for.
+    /// Removes the file. Does not wait for a volume that hangs.
     async fn remove_file(&self) -> Result<(), WatchdogError> {
         let Some(path) = self.options.file.clone() else { return Ok(()) };
         let identity = self.options.identity.clone();
@@ -239,16 +244,16 @@ impl Client {
             let file = StatusFile::new(&path, &identity)?;
             file.remove().map_err(|error| file.explain("removed", &error))
         });
-        match timeout(PATIENCE, removing).await {
+        match timeout(TIMEOUT, removing).await {
             Ok(Ok(removed)) => removed.map_err(WatchdogError::File),
             Ok(Err(error)) => Err(WatchdogError::Failed(format!("failed to remove the status file: {error}"))),
             Err(_) => Err(WatchdogError::File("the status file cannot be removed: its volume does not answer".into())),
         }
     }
 
-    /// After the death of a watchdog: does at once what it would have done.
+    /// Ends file and command after the death of a watchdog.
     async fn clean_up(&mut self, mut session: Session) -> Result<Option<Finished>, WatchdogError> {
-        warn!("the watchdog has died: ending what it kept");
+        warn!("the watchdog has died: ending status file and command");
         session.connection.end(self.options.lateness.max(Duration::from_secs(1))).await;
         let has_command = self.options.command.is_some();
         let killed = async {
@@ -256,9 +261,9 @@ impl Client {
                 kill_all(session.command.and_then(Pid::from_raw)).await;
             }
         };
-        // In this order: the first signals are sent before anything is done with the file, and neither waits for the other.
+        // In this order: the first signals precede the removal of the file, and neither waits for the other.
         let ((), removed) = join(killed, self.remove_file()).await;
-        // Only now: nothing of the command may live when this ends, whatever becomes of the file.
+        // Not earlier: no process of the command may live on return, even if the file cannot be removed.
         removed?;
         drop(session.connection);
         let restarts = self.options.command.as_ref().is_none_or(|command| command.restarts);
@@ -269,7 +274,7 @@ impl Client {
             (None, Some(_)) if !restarts && matches!(session.phase, Phase::Withdrawing { .. }) => Some(Finished::Lost),
             (None, Some(_)) if !restarts => Some(killed),
             (None, _) => {
-                // A machine that lets no watchdog live is not made better by starting them without a pause.
+                // A pause before the next watchdog, in case each one dies.
                 sleep(Duration::from_millis(200)).await;
                 None
             }
@@ -278,21 +283,21 @@ impl Client {
 }
 
 impl Session {
-    async fn tell(&mut self, message: &ToWatchdog) -> Result<(), WatchdogDied> {
-        if self.connection.tell(message).await { Ok(()) } else { Err(WatchdogDied) }
+    async fn send(&mut self, message: &ToWatchdog) -> Result<(), WatchdogDied> {
+        if self.connection.send(message).await { Ok(()) } else { Err(WatchdogDied) }
     }
 
     async fn lead(&mut self, lead: Lead, turn: u64) -> Result<(), WatchdogDied> {
-        self.tell(&ToWatchdog::Lead { until: until(lead.until), term: lead.term, turn }).await
+        self.send(&ToWatchdog::Lead { until: until(lead.until), term: lead.term, turn }).await
     }
 
-    /// Ends everything, and then returns this.
+    /// Ends file and command, then the supervision with this result.
     async fn finish(&mut self, finished: Finished, grace: Duration, patience: Duration) -> Result<(), WatchdogDied> {
         self.goal = Some(finished);
         self.withdraw(grace, patience).await
     }
 
-    /// Ends everything that this watchdog keeps, unless that is being done. If it takes longer, the watchdog is as good as dead.
+    /// Ends file and command, unless that has begun. A watchdog that takes longer than `patience` counts as dead.
     async fn withdraw(&mut self, grace: Duration, patience: Duration) -> Result<(), WatchdogDied> {
         let term = match self.phase {
             Phase::Withdrawing { .. } => return Ok(()),
@@ -302,28 +307,28 @@ impl Session {
         let patience = Instant::now() + patience;
         self.phase = Phase::Withdrawing { term, patience };
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.tell(&ToWatchdog::Withdraw { grace }).await
+        self.send(&ToWatchdog::Withdraw { grace }).await
     }
 
-    /// What is being ended has no more time than this.
+    /// Shortens the grace of what is being ended.
     async fn shorten_grace(&mut self, grace: Duration, longest: Duration) -> Result<(), WatchdogDied> {
         if let Phase::Withdrawing { patience, .. } = &mut self.phase {
             *patience = (*patience).min(Instant::now() + longest);
         }
-        self.tell(&ToWatchdog::ShortenGrace { grace: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await
+        self.send(&ToWatchdog::ShortenGrace { grace: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await
     }
 }
 
-/// Waits until the lead is another one than was told.
-async fn news(leadership: &mut Leadership, is_over: &mut bool, told: Option<Lead>) -> Option<Lead> {
+/// Waits until the lead differs from the reported one.
+async fn lead_change(leadership: &mut Leadership, is_over: &mut bool, reported: Option<Lead>) -> Option<Lead> {
     loop {
         let lead = leadership.lead();
-        if lead != told {
+        if lead != reported {
             return lead;
         }
-        let left = leadership.left();
+        let left = leadership.remaining();
         tokio::select! {
-            learnt = leadership.changed(), if !*is_over => *is_over = !learnt,
+            changed = leadership.changed(), if !*is_over => *is_over = !changed,
             () = async { match left { Some(left) => sleep(left).await, None => pending().await } } => {}
         }
     }
@@ -336,7 +341,7 @@ async fn wait_until(at: Option<Instant>) {
     }
 }
 
-/// Kills the process group and all descendants of this process, and waits until none lives.
+/// Kills the process group and all descendants of this process, until none lives.
 async fn kill_all(group: Option<Pid>) {
     loop {
         if let Some(group) = group {

@@ -1,4 +1,4 @@
-//! The command: its start, and its end.
+//! The command: start, signals and end.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -12,22 +12,22 @@ use super::lock::RunLock;
 use super::message::{CommandConfig, FailureKind};
 use super::options::CommandStatus;
 
-/// A command that was started, and whatever it has started.
+/// A running command, with its descendants.
 #[derive(Debug)]
 pub(super) struct Running {
     group: Pid,
-    /// How the command's own process ended.
+    /// How the first process of the command ended.
     status: Option<CommandStatus>,
-    /// Held by the command and its descendants, too.
+    /// The command and its descendants hold it, too.
     _lock: RunLock,
 }
 
-/// What the children of the watchdog do.
+/// The children of the watchdog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reaped {
-    /// Some live.
+    /// At least one lives.
     Alive,
-    /// None is left, so that there are no descendants at all: the watchdog adopts orphans.
+    /// None is left. There are no other descendants, because the watchdog adopts orphans.
     Gone,
 }
 
@@ -35,7 +35,7 @@ impl Running {
     /// Starts the command in a process group of its own.
     ///
     /// # Errors
-    /// For people: which command, and what went wrong.
+    /// A message that names the command.
     pub fn start(
         config: &CommandConfig,
         lock: RunLock,
@@ -45,7 +45,7 @@ impl Running {
     ) -> Result<Self, (String, FailureKind)> {
         let argv = config.argv();
         let Some((program, arguments)) = argv.split_first() else {
-            return Err(("there is no command to run: name one after --".into(), FailureKind::Other));
+            return Err(("the command must not be empty: name it after --".into(), FailureKind::Other));
         };
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).env("PODIUM_NAME", identity).env_remove("PODIUM_TERM");
@@ -59,11 +59,11 @@ impl Running {
         match spawned {
             Ok(child) => Ok(Self { group: Pid::from_child(&child), status: None, _lock: lock }),
             Err(error) => {
-                let why = match error.kind() {
+                let kind = match error.kind() {
                     ErrorKind::NotFound => FailureKind::CommandNotFound,
                     _ => FailureKind::CommandNotExecutable,
                 };
-                Err((format!("the command {} cannot be run: {error}", program.display()), why))
+                Err((format!("the command {} cannot be run: {error}", program.display()), kind))
             }
         }
     }
@@ -72,26 +72,25 @@ impl Running {
         self.group.as_raw_nonzero().get()
     }
 
-    /// How the command's own process ended; `None`: it lives.
+    /// Returns how the first process of the command ended; `None`: it lives.
     pub fn status(&self) -> Option<CommandStatus> {
         self.status
     }
 
-    /// Asks the process group to end. A process that is stopped is continued, so that it can.
+    /// Sends SIGTERM to the process group, and SIGCONT, so that stopped processes can end.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT);
     }
 
-    /// Asks what has left the process group to end.
+    /// Sends SIGTERM to the descendants outside the process group.
     pub fn terminate_others(&self) {
         signal_descendants(Signal::TERM, Some(self.group));
     }
 
-    /// Ends all that descends from the command. What is starting just now is missed, so this is to be done again until
-    /// nothing is left.
+    /// Sends SIGKILL to all descendants. It misses processes that are just starting, so it must be repeated until none is left.
     pub fn kill(&self) {
-        // First, because it does not need /proc.
+        // First, because this does not need /proc.
         self.signal(Signal::KILL);
         signal_descendants(Signal::KILL, None);
     }
@@ -101,14 +100,14 @@ impl Running {
         signal_group(self.group, signal);
     }
 
-    /// Collects children that have ended, orphans as well.
+    /// Reaps children, including adopted orphans.
     ///
     /// # Errors
-    /// Those of the kernel.
+    /// Errors of the kernel.
     pub fn reap(&mut self) -> io::Result<Reaped> {
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.group => self.status = as_ended(status),
+                Ok(Some((pid, status))) if pid == self.group => self.status = exit_status(status),
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Reaped::Alive),
                 Err(rustix::io::Errno::CHILD) => return Ok(Reaped::Gone),
@@ -119,7 +118,7 @@ impl Running {
     }
 }
 
-fn as_ended(status: WaitStatus) -> Option<CommandStatus> {
+fn exit_status(status: WaitStatus) -> Option<CommandStatus> {
     let code = status.exit_status().map(CommandStatus::Code);
     code.or_else(|| status.terminating_signal().map(CommandStatus::Signal))
 }

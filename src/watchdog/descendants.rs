@@ -1,7 +1,7 @@
-//! All processes that descend from this one, and their end.
+//! Signals to all descendants of this process.
 //!
 //! A process that left the command's process group, or whose parent has ended, is still a descendant of the watchdog, because
-//! the watchdog is a subreaper. So the whole family is found in `/proc`, whatever it did to hide.
+//! the watchdog is a subreaper. So `/proc` shows all of them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,42 +15,41 @@ use crate::proc_stat::ProcStat;
 /// Makes this process the parent of descendants whose own parent has ended.
 ///
 /// # Errors
-/// Those of the kernel.
+/// Errors of the kernel.
 pub(super) fn adopt_orphans() -> io::Result<()> {
-    // Any process that exists stands for "yes".
+    // Any existing process means "yes".
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
-/// Sends the signal to all of a process group. A group that is gone is no error.
+/// Sends the signal to a process group. A group without processes is no error.
 pub(super) fn signal_group(group: Pid, signal: Signal) {
-    // Fails if the group is gone, or if all in it belong to somebody else.
+    // Fails if the group has no processes, or only those of other users.
     let _ = kill_process_group(group, signal);
 }
 
-/// Sends the signal to every living process that descends from this one, except those in one process group. Returns how
-/// many there are.
+/// Sends the signal to every living descendant of this process, except those in one process group. Returns their number.
 pub(super) fn signal_descendants(signal: Signal, except: Option<Pid>) -> usize {
     let except = except.map(|group| group.as_raw_nonzero().get());
     let found = descendants();
-    let meant = found.iter().filter(|(_, stat)| Some(stat.group) != except);
-    meant.filter(|(pid, stat)| signal_one(*pid, *stat, signal)).count()
+    let selected = found.iter().filter(|(_, stat)| Some(stat.group) != except);
+    selected.filter(|(pid, stat)| signal_one(*pid, *stat, signal)).count()
 }
 
-/// Sends the signal to this very process, not to another that has got its number meanwhile.
-fn signal_one(pid: i32, seen: ProcStat, signal: Signal) -> bool {
+/// Sends the signal to this process, not to a later one with the same PID.
+fn signal_one(pid: i32, listed: ProcStat, signal: Signal) -> bool {
     let Some(process) = Pid::from_raw(pid) else { return false };
     match pidfd_open(process, PidfdFlags::empty()) {
         Ok(descriptor) => {
-            let is_same = stat(pid).is_some_and(|stat| stat.start_ticks == seen.start_ticks);
+            let is_same = stat(pid).is_some_and(|stat| stat.start_ticks == listed.start_ticks);
             is_same && pidfd_send_signal(descriptor, signal).is_ok()
         }
-        // Before Linux 5.3, or a sandbox that has none.
+        // Before Linux 5.3, or a sandbox without pidfds.
         Err(Errno::NOSYS | Errno::PERM) => kill_process(process, signal).is_ok(),
         Err(_) => false,
     }
 }
 
-/// The living descendants of this process.
+/// Returns the living descendants of this process.
 fn descendants() -> Vec<(i32, ProcStat)> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -58,7 +57,7 @@ fn descendants() -> Vec<(i32, ProcStat)> {
     let all: HashMap<i32, ProcStat> = pids.filter_map(|pid| Some((pid, stat(pid)?))).collect();
     let descends = |pid: i32| {
         let mut ancestor = pid;
-        // The kernel's tree has no circles, but it changes while it is read.
+        // The process tree has no cycles, but it changes while it is read.
         for _ in 0..all.len() {
             match all.get(&ancestor) {
                 Some(stat) if stat.parent == own => return true,

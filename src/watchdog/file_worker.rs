@@ -1,4 +1,4 @@
-//! A thread for the status file: a volume that hangs holds up neither signals nor the clock.
+//! A thread for the status file, so that a volume that hangs blocks neither signals nor the clock.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -7,7 +7,7 @@ use std::thread;
 
 use super::file::StatusFile;
 
-/// What to do with the file.
+/// A task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileTask {
     Write,
@@ -15,15 +15,15 @@ pub(super) enum FileTask {
     Check,
 }
 
-/// What became of it.
+/// The result of a task.
 #[derive(Debug)]
 pub(super) struct FileDone {
     pub task: FileTask,
-    /// Of a look: whether the file is as it was written.
+    /// Of a check: whether the file is unchanged.
     pub result: io::Result<bool>,
 }
 
-/// The thread that does one thing with the file after the other.
+/// The thread, which does one task after the other.
 #[derive(Debug)]
 pub(super) struct FileWorker {
     tasks: Sender<FileTask>,
@@ -31,13 +31,13 @@ pub(super) struct FileWorker {
 }
 
 impl FileWorker {
-    /// Starts the thread. It writes a byte into `wake` whenever something is done.
+    /// Starts the thread. It writes a byte into `wake` after each task.
     ///
     /// # Errors
-    /// Those of the kernel.
+    /// Errors of the kernel.
     pub fn start(file: StatusFile, mut wake: UnixStream) -> io::Result<Self> {
         let (tasks, asked) = channel();
-        let (tell, done) = channel();
+        let (results, done) = channel();
         thread::Builder::new().name("status-file".into()).spawn(move || {
             for task in asked {
                 let result = match task {
@@ -45,8 +45,8 @@ impl FileWorker {
                     FileTask::Remove => file.remove().map(|()| false),
                     FileTask::Check => Ok(file.is_intact()),
                 };
-                // Both fail only when nobody listens any more.
-                if tell.send(FileDone { task, result }).is_err() || wake.write_all(b"f").is_err() {
+                // Both fail only when the process exits.
+                if results.send(FileDone { task, result }).is_err() || wake.write_all(b"f").is_err() {
                     return;
                 }
             }
@@ -54,13 +54,13 @@ impl FileWorker {
         Ok(Self { tasks, done })
     }
 
-    /// Begins this. One at a time.
+    /// Starts a task. The caller waits for its result before the next one.
     pub fn begin(&self, task: FileTask) {
-        // The thread ends only with the process.
+        // The thread lives as long as the process.
         let _ = self.tasks.send(task);
     }
 
-    /// What is done meanwhile.
+    /// Returns the result of a finished task.
     pub fn done(&self) -> Option<FileDone> {
         self.done.try_recv().ok()
     }

@@ -1,8 +1,7 @@
-//! The lock that the command and all that it starts hold as long as one of them lives: a name of an abstract Unix socket.
+//! The lock of a command: the name of an abstract Unix socket, which the command and its descendants inherit.
 //!
-//! The kernel frees the name when the last copy of the descriptor is closed, so it survives watchdog and sidecar, and nothing
-//! stays behind. Whoever closes descriptors that it does not know gives up its share; as long as the watchdog lives, that
-//! holds the lock, too.
+//! The kernel frees the name when the last copy of the descriptor is closed. So the lock survives watchdog and sidecar, and leaves
+//! nothing over. A process that closes unknown descriptors gives up its copy; the watchdog holds one as long as it lives.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,21 +11,21 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 
 use crate::hash::fnv;
 
-/// The longest name of a socket, less the byte that says that it is abstract.
+/// The longest name of a socket, without the byte that marks it as abstract.
 const LONGEST: usize = 107;
 
-/// That no other command of the same name runs.
+/// The lock, held.
 #[derive(Debug)]
 pub(super) struct RunLock {
     socket: OwnedFd,
 }
 
 impl RunLock {
-    /// Takes the lock. `None`: somebody has it.
+    /// Acquires the lock. `None`: it is held.
     ///
     /// # Errors
-    /// Those of the kernel.
-    pub fn take(name: &str) -> io::Result<Option<Self>> {
+    /// Errors of the kernel.
+    pub fn acquire(name: &str) -> io::Result<Option<Self>> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         match bind(&socket, &SocketAddrUnix::new_abstract_name(address(name).as_bytes())?) {
             Ok(()) => Ok(Some(Self { socket })),
@@ -35,10 +34,10 @@ impl RunLock {
         }
     }
 
-    /// Does this while processes that are started inherit the lock. Nothing else may start processes meanwhile.
+    /// Does this work while new processes inherit the lock. No other thread may start processes in that time.
     ///
     /// # Errors
-    /// Those of the kernel, and of the work.
+    /// Errors of the kernel, and of the work.
     pub fn inherited<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         fcntl_setfd(&self.socket, FdFlags::empty())?;
         let done = work();
@@ -47,13 +46,13 @@ impl RunLock {
     }
 }
 
-/// Unlike for unlike names, however long these are.
+/// Returns the name of the socket. Different names have different ones, also if they are long.
 fn address(name: &str) -> String {
     let whole = format!("podium/run/{name}");
     if whole.len() <= LONGEST {
         return whole;
     }
-    // Of a long name, as many characters as there is place for beside the hash.
+    // A long name is truncated and gets a hash.
     let end = (0..=LONGEST - 17).rev().find(|end| whole.is_char_boundary(*end)).unwrap_or_default();
     format!("{}/{:016x}", &whole[..end], fnv(whole.bytes()))
 }
@@ -63,18 +62,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_taken_once_and_free_again_when_it_is_dropped() {
+    fn lock_is_acquired_once_and_free_after_it_is_dropped() {
         let name = format!("test/{}", std::process::id());
-        let taken = RunLock::take(&name).unwrap();
-        assert!(taken.is_some());
-        assert!(RunLock::take(&name).unwrap().is_none());
-        assert!(RunLock::take(&format!("{name}/other")).unwrap().is_some());
-        drop(taken);
-        assert!(RunLock::take(&name).unwrap().is_some());
+        let acquired = RunLock::acquire(&name).unwrap();
+        assert!(acquired.is_some());
+        assert!(RunLock::acquire(&name).unwrap().is_none());
+        assert!(RunLock::acquire(&format!("{name}/other")).unwrap().is_some());
+        drop(acquired);
+        assert!(RunLock::acquire(&name).unwrap().is_some());
     }
 
     #[test]
-    fn long_names_fit_and_stay_unlike() {
+    fn long_names_fit_and_stay_different() {
         let long = |last: char| format!("{}{last}", "ä".repeat(200));
         assert!(address(&long('a')).len() <= LONGEST);
         assert_ne!(address(&long('a')), address(&long('b')));

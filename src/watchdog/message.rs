@@ -1,4 +1,4 @@
-//! What the sidecar and its watchdog tell each other: one line of JSON each.
+//! The messages between sidecar and watchdog: one line of JSON each.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,53 +11,53 @@ use serde::{Deserialize, Serialize};
 
 use super::options::{CommandStatus, WatchdogOptions};
 
-/// The longest line: more than any command line that the kernel takes, as the bytes of it are written.
+/// The longest line: more than the longest command line of the kernel, encoded as numbers.
 pub(super) const LONGEST: usize = 16 << 20;
 
-/// What the sidecar tells.
+/// A message of the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ToWatchdog {
-    /// The first message, once. The standard input of the command comes with it.
+    /// The first message, once. The standard input of the command is passed with it.
     Configure(Config),
     /// This pod leads.
     Lead {
-        /// Until then, in nanoseconds of `CLOCK_BOOTTIME`; `None`: without an end. Never moves a deadline to an earlier time.
+        /// The deadline, in nanoseconds of `CLOCK_BOOTTIME`; `None`: unlimited. Never earlier than a former one.
         until: Option<u64>,
         term: Option<u64>,
-        /// Counts the runs of the command. What has ended, or was withdrawn, does not begin again in the same turn, so that a
-        /// renewal that crosses the news of the end revives nothing. A new turn only after the end of the last one was told.
+        /// The number of the command's run. File and command do not start again in a turn that has ended or was withdrawn, so a
+        /// renewal that crosses the message about the end starts nothing. A turn begins only after the end of the last one was reported.
         turn: u64,
     },
-    /// This turn is over: the file goes, then the command within this many milliseconds.
+    /// The turn is over: remove the file, and end the command within this many milliseconds.
     Withdraw { grace: u64 },
-    /// What is being ended has no more time than this many milliseconds: the pod does not lead any more.
+    /// The pod no longer leads: what is being ended has at most this many milliseconds.
     ShortenGrace { grace: u64 },
-    /// This signal is for the command's process group.
+    /// A signal for the command's process group.
     Signal(i32),
 }
 
-/// What the watchdog tells.
+/// A message of the watchdog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum FromWatchdog {
-    /// There is no file of a former life, and whatever comes can be kept.
+    /// The watchdog is ready, and a file of a former process is removed.
     Ready,
-    /// The command runs as this process and process group.
+    /// The command runs, with this PID and process group.
     Started { pid: i32 },
-    /// Nothing of the command lives.
+    /// No process of the command lives.
     Ended {
         status: CommandStatus,
-        /// The watchdog had begun to stop it.
+        /// The watchdog had stopped it.
         stopped: bool,
     },
-    /// The file is gone, and nothing of the command lives.
+    /// The file is removed, and no process of the command lives.
     Withdrawn,
-    /// For people: something that the watchdog goes on trying.
-    Trouble(String),
-    /// The watchdog cannot do its options, and ends. For people: why, and the remedy.
-    Failed { sentence: String, why: FailureKind },
+    /// A problem that the watchdog keeps retrying.
+    Problem(String),
+    /// The watchdog fails and exits. The message has the remedy.
+    Failed { message: String, kind: FailureKind },
 }
 
-/// What the watchdog failed at.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum FailureKind {
     File,
@@ -66,7 +66,7 @@ pub(super) enum FailureKind {
     Other,
 }
 
-/// The watchdog's part of a [`WatchdogOptions`]. Paths and arguments need not be UTF-8.
+/// The part of [`WatchdogOptions`] that the watchdog needs. Paths and arguments need not be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Config {
     pub identity: String,
@@ -75,7 +75,7 @@ pub(super) struct Config {
     lateness: Duration,
 }
 
-/// The command to be run.
+/// The command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CommandConfig {
     argv: Vec<Vec<u8>>,
@@ -110,25 +110,25 @@ impl CommandConfig {
     }
 }
 
-/// One message as it is sent.
+/// Encodes a message.
 pub(super) fn encode(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// One message, with or without the end of its line.
+/// Decodes a message, with or without the end of its line.
 pub(super) fn decode<T: DeserializeOwned>(line: &[u8]) -> std::io::Result<T> {
     Ok(serde_json::from_slice(line)?)
 }
 
-/// A deadline as it is sent.
+/// Encodes a deadline.
 pub(super) fn until(moment: Moment) -> Option<u64> {
-    // What does not fit is centuries away.
+    // A larger number is centuries away.
     u64::try_from((moment - Moment::START).as_nanos()).ok()
 }
 
-/// A deadline as it was sent.
+/// Decodes a deadline.
 pub(super) fn moment(until: Option<u64>) -> Moment {
     until.map_or(Moment::NEVER, |nanos| Moment::after(Duration::from_nanos(nanos)))
 }
@@ -139,7 +139,7 @@ mod tests {
     use crate::watchdog::options::CommandOptions;
 
     #[test]
-    fn orders_arrive_as_they_were_given_even_if_they_are_not_utf_8() {
+    fn config_is_decoded_as_it_was_encoded_even_if_it_is_not_utf_8() {
         let options = WatchdogOptions {
             program: "/podium".into(),
             identity: "web-0".into(),
@@ -150,21 +150,21 @@ mod tests {
         let config = ToWatchdog::Configure(Config::new(&options));
         let line = encode(&config).unwrap();
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
-        let ToWatchdog::Configure(arrived) = decode(&line).unwrap() else { panic!("not config") };
+        let ToWatchdog::Configure(arrived) = decode(&line).unwrap() else { panic!("no config") };
         assert_eq!(arrived.file(), options.file);
         assert_eq!(arrived.lateness(), options.lateness);
         assert_eq!(arrived.command.unwrap().argv(), options.command.unwrap().argv);
     }
 
     #[test]
-    fn deadlines_arrive_to_the_nanosecond_and_those_that_never_come_never_come() {
+    fn deadlines_are_exact_to_the_nanosecond_and_unlimited_ones_stay_unlimited() {
         for at in [Moment::START, Moment::after(Duration::from_nanos(1_234_567_890_123)), Moment::NEVER] {
             assert_eq!(moment(until(at)), at);
         }
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn invalid_messages_are_rejected() {
         for line in
             ["", "\n", "{}", "{\"Lead\":{}}", "{\"Signal\":\"TERM\"}", "\"Withdraw\"", "{\"Withdraw\":{\"grace\":-1}}"]
         {

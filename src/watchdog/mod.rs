@@ -1,35 +1,35 @@
-//! The watchdog: a process of its own beside the one that leads. It ends what must not outlive the lead, even if the process
-//! that leads is paused, killed or cut off from the API server. Linux only.
+//! The watchdog: a second process beside a leader. It ends status file and command with the lead, even if the sidecar is paused,
+//! killed or separated from the API server. Linux only.
 //!
-//! The *sidecar* is the process that campaigns or follows. It starts the *watchdog* and tells it, over a socket, until when
-//! this pod leads. The watchdog alone writes and removes the status file, and it is the parent of the command.
+//! The *sidecar* campaigns or follows. It starts the *watchdog*, and reports each renewal of the lead over a socket. Only the watchdog
+//! writes and removes the status file, and it is the parent of the command.
 //!
-//! # What it promises
-//! * The status file exists only before the deadline of the lead: it goes 100 ms before it. While this pod leads it is there:
-//!   what somebody removes or changes is back with the next renewal, or within 5 s.
-//! * Everything that the command has started has ended by the deadline: SIGTERM goes to the command's process group at the
-//!   deadline less lateness and grace, SIGKILL to all its descendants at the deadline less lateness. Deadlines are points of
-//!   `CLOCK_BOOTTIME`, so a machine that wakes up after its deadline ends them at once.
-//! * When the sidecar dies the file is gone at once, and the command at the latest as above.
-//! * Nothing waits for a volume that hangs: signals go first, and the file is written and removed beside them.
-//! * No second command runs while anything of the first lives, not even that of another sidecar, as long as it has the same
-//!   lock's name and network namespace.
+//! # Guarantees
+//! * The status file exists only while this pod leads: the watchdog removes it 100 ms before the deadline. A file that was removed
+//!   or changed is restored with the next renewal, or within 5 s.
+//! * All processes of the command have ended by the deadline. SIGTERM goes to its process group at the deadline less lateness and
+//!   grace, SIGKILL to all its descendants at the deadline less lateness. Deadlines are points of `CLOCK_BOOTTIME`: a machine that
+//!   resumes after its deadline ends them at once.
+//! * When the sidecar dies, the watchdog removes the file at once, and ends the command at the latest as above.
+//! * Nothing waits for a volume that hangs: signals go first, and another thread writes and removes the file.
+//! * No second command runs while a process of the first one lives. That holds across sidecars with the same lock name and network
+//!   namespace.
 //!
-//! # What it does not
-//! Somebody who pauses the watchdog itself, or kills it together with the sidecar, keeps it from its work: then only the lock
-//! is left, and no second command starts on this pod. So does the kernel, which kills all processes of a container with
-//! process 1: a file on a volume stays then until the next life removes it. Nor does a process end that the kernel does not
-//! let end, nor one in another container.
+//! # Limits
+//! * A watchdog that is paused, or killed together with the sidecar, ends nothing. Only the lock is left: no second command starts
+//!   in this pod.
+//! * The kernel kills all processes of a container with its process 1. A file on a volume then stays until the next start.
+//! * A process that the kernel cannot kill does not end, nor does one in another container.
 //!
 //! # Map
-//! [`WatchdogOptions`] and [`keep`] are all that a sidecar needs. In the watchdog's process: `schedule`, pure, says what is due;
-//! [`process`] does it, with `file`, `command`, `family` and `lock`. Between the two: `message`.
+//! [`WatchdogOptions`] and [`supervise`] are the interface of the sidecar. In the process of the watchdog, `schedule`, which is pure,
+//! decides what is due, and [`process`] does it with `file`, `command`, `descendants` and `lock`. Both sides exchange messages:
+//! `message`.
 
 mod channel;
+mod client;
 mod command;
 mod connection;
-
-mod client;
 mod descendants;
 mod file;
 mod file_worker;

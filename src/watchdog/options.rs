@@ -1,4 +1,4 @@
-//! What is to be kept, and how it ends.
+//! The options of the watchdog, and how a command ends.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,44 +7,43 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What is to be kept while this process leads.
+/// The status file and the command of a leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchdogOptions {
-    /// The program that is started as `<program> watchdog`: `/proc/self/exe`, if that is Podium.
+    /// The program of the watchdog, started as `<program> watchdog`: usually `/proc/self/exe`.
     pub program: PathBuf,
-    /// Who this is: the content of the status file, and `PODIUM_NAME` of the command.
+    /// The content of the status file, and `PODIUM_NAME` of the command.
     pub identity: String,
-    /// The status file, which exists while this process leads. If it is a directory: the file `leader` in it.
+    /// The status file. In a directory: the file `leader`.
     pub file: Option<PathBuf>,
-    /// The command that runs while this process leads.
+    /// The command.
     pub command: Option<CommandOptions>,
-    /// How late the machine may be with what is due at a time: the command is killed so much before the deadline of the lead.
+    /// The lateness of the machine that is allowed for: the watchdog kills the command so much before the deadline of the lead.
     pub lateness: Duration,
 }
 
 impl WatchdogOptions {
-    /// How late the machine may be, if nothing else is known: 1 s.
+    /// The default lateness: 1 s.
     pub const LATENESS: Duration = Duration::from_secs(1);
 }
 
-/// A command, and how it is stopped.
+/// Options of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOptions {
-    /// The program, which is looked for in `PATH` if it has no slash, and its arguments.
+    /// The program, which is searched in `PATH` unless it has a slash, and its arguments.
     pub argv: Vec<OsString>,
-    /// Whether it is started again when leadership comes back after it was stopped because leadership was lost.
+    /// Starts the command again when this process leads again after it lost leadership.
     pub restarts: bool,
-    /// What no two commands run under at once in one network namespace: unlike any other pod's name for it.
+    /// The name of the lock that prevents two commands at once in one network namespace. Unique per pod.
     pub lock: String,
-    /// How long it has, after SIGTERM, to end when leadership is lost or not renewed in time. SIGTERM comes so much before
-    /// SIGKILL.
+    /// The time between SIGTERM and SIGKILL when leadership is lost or not renewed in time.
     pub grace: Duration,
-    /// How long it has, after SIGTERM, when this process is told to stop. Leadership is renewed meanwhile.
+    /// The time between SIGTERM and SIGKILL when this process terminates. It renews its leadership in that time.
     pub termination_grace: Duration,
 }
 
 impl CommandOptions {
-    /// A command that is not started again, with 3 s to end when leadership is lost, and 25 s when this process is to stop.
+    /// Returns a command that is not started again, with a grace of 3 s, and 25 s when this process terminates.
     pub fn new(argv: impl IntoIterator<Item = OsString>, lock: impl Into<String>) -> Self {
         let seconds = Duration::from_secs;
         let (grace, termination_grace) = (seconds(3), seconds(25));
@@ -55,14 +54,14 @@ impl CommandOptions {
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommandStatus {
-    /// By itself, with this exit code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal.
+    /// A signal ended it.
     Signal(i32),
 }
 
 impl CommandStatus {
-    /// What a process that stands for the command exits with: the command's code, or 128 and the signal, as shells do.
+    /// Returns the exit code for the caller: the code of the command, or 128 plus the signal, like a shell.
     pub fn exit_code(self) -> u8 {
         let code = match self {
             Self::Code(code) => code,
@@ -72,45 +71,44 @@ impl CommandStatus {
     }
 }
 
-/// Why nothing is kept any more. Whatever it is: the file is gone, and nothing of the command lives.
+/// How the supervision ended. In each case the file is removed, and no process of the command lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// It was told to stop, while no command ran.
+    /// This process was stopped while no command ran.
     Stopped,
-    /// The command ended: by itself, or because it was told to stop.
+    /// The command ended, by itself or because this process was stopped.
     Ended(CommandStatus),
-    /// The command was stopped because leadership was lost, or not renewed in time, and is not to be started again.
+    /// The command was stopped because leadership was lost or not renewed in time, and must not be started again.
     Lost,
 }
 
-/// Why nothing can be kept.
+/// An error of the watchdog.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchdogError {
-    /// The watchdog does not run at all.
+    /// The watchdog does not start.
     #[error("failed to start the watchdog, {program}: {source}")]
     Start {
-        /// What was started.
+        /// The program.
         program: String,
-        /// What went wrong.
+        /// The cause.
         source: io::Error,
     },
-    /// The status file cannot be written, or not removed. Names the path and the remedy.
+    /// The status file cannot be written or removed. Names the path and the remedy.
     #[error("{0}")]
     File(String),
-    /// There is no such command. Names it.
+    /// The command does not exist. Names it.
     #[error("{0}")]
     CommandNotFound(String),
     /// The command cannot be executed. Names it.
     #[error("{0}")]
     CommandNotExecutable(String),
-    /// Anything else that the watchdog failed at.
+    /// Any other error.
     #[error("{0}")]
     Failed(String),
 }
 
 impl WatchdogError {
-    /// What a process that stands for the command exits with: 127 if there is no such command, 126 if it cannot be executed,
-    /// as shells do; else 1.
+    /// Returns the exit code for the caller: 127 if the command does not exist, 126 if it cannot be executed, like a shell; otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::CommandNotFound(_) => 127,

@@ -1,6 +1,6 @@
-//! The watchdog's own process: does what the schedule says.
+//! The process of the watchdog: carries out the steps of the schedule.
 //!
-//! No runtime, no client: it has to be small, and to need nothing but the kernel to do its options. One thread, and another for
+//! It has no runtime and no client, so that it is small and depends on nothing but the kernel. It has one thread, and another one for
 //! the status file.
 
 use std::io;
@@ -28,37 +28,37 @@ use super::timer::Timer;
 
 use crate::log_once::LogOnce;
 
-/// Signals that the watchdog survives: they are meant for the sidecar, and reach the watchdog, for example, when somebody
-/// signals all processes of a service. The command starts with the kernel's defaults.
+/// Signals that the watchdog ignores: they are meant for the sidecar, and reach the watchdog if all processes of a service are signaled.
+/// The command starts with the kernel's defaults.
 const IGNORED: [i32; 8] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2];
 
-/// Runs as the watchdog of the process at the other end of the standard input, a socket, until that one is gone.
+/// Runs the watchdog of the sidecar at the other end of the standard input, a socket, until the sidecar has exited.
 ///
 /// # Errors
-/// The standard input is no such socket, or the kernel lacks what is needed.
+/// The standard input is no such socket, or the kernel lacks a feature.
 pub fn run() -> io::Result<()> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     for signal in IGNORED {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
-    let (children, told) = UnixStream::pair()?;
+    let (children, wake) = UnixStream::pair()?;
     children.set_nonblocking(true)?;
-    signal_hook::low_level::pipe::register(SIGCHLD, told.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, wake.try_clone()?)?;
     descendants::adopt_orphans()?;
     let mut channel = Channel::new(socket);
     let Some(config) = first_message(&mut channel)? else { return Ok(()) };
-    match Watchdog::new(channel, children, told, config) {
+    match Watchdog::new(channel, children, wake, config) {
         Ok(watchdog) => watchdog.run(),
-        Err(Failed { channel, sentence }) => channel.tell(&FromWatchdog::Failed { sentence, why: FailureKind::File }),
+        Err(Failed { channel, message }) => channel.send(&FromWatchdog::Failed { message, kind: FailureKind::File }),
     }
 }
 
-/// The config. `None`: the sidecar has changed its mind.
+/// Returns the config. `None`: the sidecar has closed the socket.
 fn first_message(channel: &mut Channel) -> io::Result<Option<Config>> {
     loop {
         match channel.next() {
             Some(ToWatchdog::Configure(config)) => return Ok(Some(config)),
-            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message is not its options")),
+            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message is no config")),
             None => {}
         }
         wait_for(&mut [PollFd::new(channel, PollFlags::IN)])?;
@@ -77,10 +77,10 @@ fn wait_for(descriptors: &mut [PollFd<'_>]) -> io::Result<()> {
 }
 
 struct Watchdog {
-    /// `None`: the sidecar is gone.
+    /// `None`: the sidecar has exited.
     channel: Option<Channel>,
     timer: Timer,
-    /// Readable when a child has ended, or something is done with the file.
+    /// Readable after a child has ended, or a task with the file.
     children: UnixStream,
     stdin: Option<OwnedFd>,
     config: Config,
@@ -93,7 +93,7 @@ struct Watchdog {
 
 struct Failed {
     channel: Channel,
-    sentence: String,
+    message: String,
 }
 
 impl Watchdog {
@@ -107,13 +107,12 @@ impl Watchdog {
                 Ok::<_, String>((file, files))
             });
             let file = file.transpose()?;
-            let timer =
-                Timer::new().map_err(|error| format!("the watchdog needs a timer that the kernel refuses: {error}"))?;
+            let timer = Timer::new().map_err(|error| format!("failed to create a timer: {error}"))?;
             Ok((file, timer))
         };
         let (file, timer) = match prepared() {
             Ok(prepared) => prepared,
-            Err(sentence) => return Err(Failed { channel, sentence }),
+            Err(message) => return Err(Failed { channel, message }),
         };
         let options = ScheduleOptions {
             file: file.is_some(),
@@ -138,15 +137,15 @@ impl Watchdog {
     }
 
     fn run(mut self) -> io::Result<()> {
-        self.tell(&FromWatchdog::Ready);
+        self.send(&FromWatchdog::Ready);
         loop {
             while let Some(message) = self.channel.as_mut().and_then(Channel::next) {
-                self.hear(message);
+                self.on_message(message);
             }
             while let Some(done) = self.file.as_ref().and_then(|(_, files)| files.done()) {
-                self.changed(done);
+                self.on_file_done(done);
             }
-            // What has to end is armed first.
+            // Before the steps: one of them may take long.
             self.timer.arm(self.schedule.alarm(Moment::now()))?;
             self.reap()?;
             loop {
@@ -160,12 +159,12 @@ impl Watchdog {
         }
     }
 
-    /// Waits for the sidecar, a child, or the time.
+    /// Waits for the sidecar, a child, or the timer.
     fn listen(&mut self) -> io::Result<()> {
         let mut descriptors = vec![PollFd::new(&self.timer, PollFlags::IN), PollFd::new(&self.children, PollFlags::IN)];
         descriptors.extend(self.channel.as_ref().map(|channel| PollFd::new(channel, PollFlags::IN)));
         wait_for(&mut descriptors)?;
-        // Whatever woke it, all is looked at: reading more often than needed does no harm. The timer is armed anew anyway.
+        // Reads all sources, whichever is ready. The timer is armed again anyway.
         let mut bytes = [0; 64];
         while matches!(io::Read::read(&mut &self.children, &mut bytes), Ok(1..)) {}
         let Some(channel) = &mut self.channel else { return Ok(()) };
@@ -175,7 +174,7 @@ impl Watchdog {
         Ok(())
     }
 
-    fn hear(&mut self, message: ToWatchdog) {
+    fn on_message(&mut self, message: ToWatchdog) {
         match message {
             ToWatchdog::Lead { until, term, turn } => {
                 self.schedule.lead(moment(until), turn);
@@ -190,7 +189,7 @@ impl Watchdog {
                     running.signal(signal);
                 }
             }
-            // Once only. Whoever says this now is not the sidecar that it was.
+            // Allowed only once.
             ToWatchdog::Configure(_) => self.abandon(),
         }
     }
@@ -203,7 +202,7 @@ impl Watchdog {
             Step::Start => return self.start(),
             Step::Terminate => self.running.iter().for_each(Running::terminate),
             Step::Kill => self.running.iter().for_each(Running::kill),
-            Step::Withdrawn => self.tell(&FromWatchdog::Withdrawn),
+            Step::Withdrawn => self.send(&FromWatchdog::Withdrawn),
             Step::Wait(_) | Step::Finish => {}
         }
         Ok(())
@@ -215,8 +214,8 @@ impl Watchdog {
         }
     }
 
-    /// Something is done with the file.
-    fn changed(&mut self, FileDone { task, result }: FileDone) {
+    /// Processes the result of a task with the file.
+    fn on_file_done(&mut self, FileDone { task, result }: FileDone) {
         match (task, result) {
             (FileTask::Write, Ok(_)) => self.schedule.file_written(Moment::now()),
             (FileTask::Remove, Ok(_)) => self.schedule.file_removed(),
@@ -224,7 +223,7 @@ impl Watchdog {
             (task, Err(error)) => {
                 self.schedule.file_failed(Moment::now());
                 if let Some((file, _)) = &self.file {
-                    self.complain(file.explain(if task == FileTask::Remove { "removed" } else { "written" }, &error));
+                    self.report(file.explain(if task == FileTask::Remove { "removed" } else { "written" }, &error));
                 }
             }
         }
@@ -232,13 +231,13 @@ impl Watchdog {
 
     fn start(&mut self) -> io::Result<()> {
         let Some(config) = &self.config.command else { return Ok(()) };
-        let lock = match RunLock::take(&config.lock) {
+        let lock = match RunLock::acquire(&config.lock) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
-                let sentence =
-                    format!("a command of {} lives still: waiting for its end before it is started anew", config.lock);
+                let message =
+                    format!("a command of {} still runs: waiting until it has ended before the next start", config.lock);
                 self.schedule.start_failed(Moment::now());
-                self.complain(sentence);
+                self.report(message);
                 return Ok(());
             }
             Err(error) => return self.fail(format!("failed to lock the command: {error}"), FailureKind::Other),
@@ -246,49 +245,49 @@ impl Watchdog {
         match Running::start(config, lock, self.stdin.as_ref(), &self.config.identity, self.term) {
             Ok(running) => {
                 self.schedule.started();
-                self.tell(&FromWatchdog::Started { pid: running.pid() });
+                self.send(&FromWatchdog::Started { pid: running.pid() });
                 self.running = Some(running);
                 Ok(())
             }
-            Err((sentence, why)) => self.fail(sentence, why),
+            Err((message, kind)) => self.fail(message, kind),
         }
     }
 
-    /// Collects what has ended.
+    /// Reaps the children.
     fn reap(&mut self) -> io::Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         let had_ended = running.status().is_some();
         let reaped = running.reap()?;
         if !had_ended && running.status().is_some() {
             self.schedule.main_ended(Moment::now());
-            // They were not asked yet: they are not of the process group.
+            // These are outside the process group, and have not received SIGTERM yet.
             running.terminate_others();
         }
         if reaped == Reaped::Gone {
-            // Its own process is among those that are gone, whatever became of its status.
+            // The first process has ended, too, even if its status is unknown.
             let status = running.status().unwrap_or(CommandStatus::Signal(Signal::KILL.as_raw()));
             self.running = None;
             let stopped = self.schedule.gone();
-            self.tell(&FromWatchdog::Ended { status, stopped });
+            self.send(&FromWatchdog::Ended { status, stopped });
         }
         Ok(())
     }
 
-    /// Nothing more can be done: tells why, and ends as if the sidecar were gone.
-    fn fail(&mut self, sentence: String, why: FailureKind) -> io::Result<()> {
-        self.tell(&FromWatchdog::Failed { sentence, why });
+    /// Reports a failure, then ends as if the sidecar had exited.
+    fn fail(&mut self, message: String, kind: FailureKind) -> io::Result<()> {
+        self.send(&FromWatchdog::Failed { message, kind });
         self.abandon();
         Ok(())
     }
 
-    fn complain(&mut self, sentence: String) {
-        if self.logged.is_new(&sentence) {
-            self.tell(&FromWatchdog::Trouble(sentence));
+    fn report(&mut self, message: String) {
+        if self.logged.is_new(&message) {
+            self.send(&FromWatchdog::Problem(message));
         }
     }
 
-    fn tell(&mut self, message: &FromWatchdog) {
-        if self.channel.as_ref().is_some_and(|channel| channel.tell(message).is_err()) {
+    fn send(&mut self, message: &FromWatchdog) {
+        if self.channel.as_ref().is_some_and(|channel| channel.send(message).is_err()) {
             self.abandon();
         }
     }

@@ -1,14 +1,14 @@
-//! What holds for the schedule whatever it hears, whenever it wakes up, and whatever fails.
+//! Properties of the schedule under any events, delays and failures.
 
 use proptest::prelude::*;
 
 use super::schedule::Step;
-use super::tables::{Machine, News, OPTIONS, play_on};
+use super::tables::{Event, Machine, OPTIONS, play_on};
 
-use News::{Abandon, AllEnds, Lead, LeadForEver, MainEnds, ShortenGrace, Withdraw};
+use Event::{Abandon, AllEnds, Lead, LeadForEver, MainEnds, ShortenGrace, Withdraw};
 use Step::{Finish, Kill, RemoveFile, Start, Terminate, Withdrawn, WriteFile};
 
-fn news() -> impl Strategy<Value = News> {
+fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (0..20_000_u64, 1..4_u64).prop_map(|(until, turn)| Lead(until, turn)),
         1 => (1..4_u64).prop_map(LeadForEver),
@@ -23,34 +23,34 @@ fn news() -> impl Strategy<Value = News> {
 fn machine() -> impl Strategy<Value = Machine> {
     let kills = prop_oneof![Just(1), 2..6_u32, Just(u32::MAX)];
     let hangs_from = prop_oneof![2 => Just(u64::MAX), 1 => 0..20_000_u64];
-    (kills, 1..4_usize, hangs_from, any::<bool>()).prop_map(|(kills, tries, hangs_from, meddled_with)| Machine {
+    (kills, 1..4_usize, hangs_from, any::<bool>()).prop_map(|(kills, tries, hangs_from, changes_file)| Machine {
         kills,
         tries,
         hangs_from,
-        meddled_with,
+        changes_file,
     })
 }
 
-/// Watches what happens, and knows what is due. Times are milliseconds; `u64::MAX` is never.
+/// Observes events and steps, and computes what is due. Times are milliseconds; `u64::MAX` is never.
 struct Judge {
     until: u64,
     turn: u64,
     over: u64,
-    /// The grace of the withdrawal that is not confirmed.
+    /// The grace of a withdrawal that is not confirmed.
     withdrawing: Option<u64>,
     abandoned: Option<u64>,
     running: bool,
-    /// Told to end, by SIGTERM or by the end of its own process.
+    /// Ends, after SIGTERM or the end of the first process.
     stopping: bool,
-    /// When it has to be killed, by whatever it was told to end.
+    /// When it must be killed.
     end_by: u64,
     killed: Option<u64>,
-    /// The file may be there.
-    there: bool,
-    /// Something is done with the file, without an end.
+    /// The file may exist.
+    exists: bool,
+    /// A task with the file never ends.
     hangs: bool,
     removed: Option<u64>,
-    /// Since when the file must not be there.
+    /// From when on the file must not exist.
     remove_by: u64,
 }
 
@@ -66,36 +66,36 @@ impl Judge {
             stopping: false,
             end_by: u64::MAX,
             killed: None,
-            there: false,
+            exists: false,
             hangs: false,
             removed: None,
             remove_by: u64::MAX,
         }
     }
 
-    /// Until this time nothing has happened since the last entry: is anything overdue?
+    /// Checks that nothing was overdue before this time.
     fn check(&self, now: u64) -> Result<(), TestCaseError> {
         let before = |margin: u64| if self.until == u64::MAX { u64::MAX } else { self.until.saturating_sub(margin) };
         if self.running {
             let over = self.turn <= self.over;
-            prop_assert!(self.stopping || !over && now <= before(4000), "{now}: not told to end; until {}", self.until);
+            prop_assert!(self.stopping || !over && now <= before(4000), "{now}: no SIGTERM; until {}", self.until);
             match self.killed {
                 None => prop_assert!(now <= self.end_by.min(before(1000)), "{now}: lives; until {}", self.until),
                 Some(killed) => prop_assert!(now <= killed + 1000, "{now}: killed last at {killed}"),
             }
         }
-        if self.there && !self.hangs {
+        if self.exists && !self.hangs {
             let due = self.remove_by.min(before(100));
             match self.removed {
-                None => prop_assert!(now <= due, "{now}: shown; until {}", self.until),
+                None => prop_assert!(now <= due, "{now}: file exists; until {}", self.until),
                 Some(removed) => prop_assert!(now <= removed + 200, "{now}: removed last at {removed}"),
             }
         }
         Ok(())
     }
 
-    fn hears(&mut self, now: u64, news: News) {
-        match news {
+    fn on_event(&mut self, now: u64, event: Event) {
+        match event {
             Lead(until, turn) => self.leads(until, turn),
             LeadForEver(turn) => self.leads(u64::MAX, turn),
             Withdraw(grace) => {
@@ -133,16 +133,16 @@ impl Judge {
         (self.running, self.stopping, self.end_by, self.killed) = (false, false, u64::MAX, None);
     }
 
-    fn sees(&mut self, now: u64, step: Step, succeeded: bool) -> Result<(), TestCaseError> {
+    fn on_step(&mut self, now: u64, step: Step, succeeded: bool) -> Result<(), TestCaseError> {
         prop_assert!(!self.hangs || !matches!(step, WriteFile | RemoveFile | Step::CheckFile), "{now}: one thing at a time");
         match step {
             WriteFile => {
-                prop_assert!(self.turn > self.over, "{now}: shown in a turn that is over");
-                (self.there, self.removed, self.remove_by) = (true, None, u64::MAX);
+                prop_assert!(self.turn > self.over, "{now}: written in a turn that is over");
+                (self.exists, self.removed, self.remove_by) = (true, None, u64::MAX);
                 self.hangs = !succeeded;
             }
             RemoveFile => {
-                (self.there, self.removed) = (!succeeded, Some(now));
+                (self.exists, self.removed) = (!succeeded, Some(now));
                 self.hangs = !succeeded;
             }
             Step::CheckFile => self.hangs = !succeeded,
@@ -151,23 +151,23 @@ impl Judge {
                 self.running = true;
             }
             Terminate => {
-                prop_assert!(self.running && !self.stopping, "{now}: told twice");
+                prop_assert!(self.running && !self.stopping, "{now}: two SIGTERMs");
                 (self.stopping, self.end_by) = (true, now + self.withdrawing.unwrap_or(3000));
             }
             Kill => {
-                prop_assert!(self.running && self.stopping, "{now}: killed without being asked");
+                prop_assert!(self.running && self.stopping, "{now}: killed without SIGTERM");
                 self.killed = Some(now);
                 if succeeded {
                     self.gone();
                 }
             }
             Withdrawn => {
-                prop_assert!(!self.running && !self.there, "{now}: something is left");
+                prop_assert!(!self.running && !self.exists, "{now}: something is left");
                 (self.until, self.withdrawing) = (0, None);
             }
             Finish => {
                 let patient = self.abandoned.is_some_and(|since| now < since + 10_000);
-                prop_assert!(!(self.running || self.there && patient), "{now}: something is left");
+                prop_assert!(!(self.running || self.exists && patient), "{now}: something is left");
             }
             Step::Wait(_) => {}
         }
@@ -178,40 +178,40 @@ impl Judge {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
-    /// Whatever is heard, whenever it wakes up, and whatever fails: what would outlive the deadline, a withdrawal or the sidecar is told
-    /// to end in time, and then killed, again and again while it lives; the file is removed in time, again and again while it is there.
+    /// Under any events, delays and failures: the command receives SIGTERM in time before the deadline, after a withdrawal and after the
+    /// exit of the sidecar, then SIGKILL until it has ended. The file is removed in time, with retries while it exists.
     #[test]
     fn nothing_outlives_the_lead(
-        mut news in prop::collection::vec((0..20_000_u64, news()), 1..12), machine in machine(),
+        mut event in prop::collection::vec((0..20_000_u64, event()), 1..12), machine in machine(),
     ) {
-        news.sort_by_key(|(when, _)| *when);
-        let steps = play_on(machine, OPTIONS, &news);
-        type Input = Result<News, (Step, bool)>;
-        let mut all: Vec<(u64, Input)> = news.iter().map(|(when, news)| (*when, Ok(*news))).collect();
+        event.sort_by_key(|(when, _)| *when);
+        let steps = play_on(machine, OPTIONS, &event);
+        type Input = Result<Event, (Step, bool)>;
+        let mut all: Vec<(u64, Input)> = event.iter().map(|(when, event)| (*when, Ok(*event))).collect();
         all.extend(steps.iter().map(|(when, step, succeeded)| (*when, Err((*step, *succeeded)))));
-        // Steady: the news of one time come before the steps.
+        // Stable: the events of one time come before the steps.
         all.sort_by_key(|(when, _)| *when);
         let (mut judge, mut last) = (Judge::new(), 0);
         for (now, what) in all {
-            // What is due at this time may be among what comes at this time.
+            // A step that is due at this time may come at this time.
             if now > last {
                 judge.check(now)?;
             }
             last = now;
             match what {
-                Ok(news) => judge.hears(now, news),
-                // A change of the file that failed at once is tried again.
+                Ok(event) => judge.on_event(now, event),
+                // A change of the file that failed at once is retried.
                 Err((step @ (WriteFile | RemoveFile), false)) if now < machine.hangs_from => {
-                    judge.sees(now, step, false)?;
+                    judge.on_step(now, step, false)?;
                     judge.hangs = false;
-                    judge.there &= step == RemoveFile;
+                    judge.exists &= step == RemoveFile;
                 }
-                Err((step, succeeded)) => judge.sees(now, step, succeeded)?,
+                Err((step, succeeded)) => judge.on_step(now, step, succeeded)?,
             }
         }
         let ends = judge.abandoned.is_some() || judge.over >= judge.turn || judge.until < u64::MAX;
         let (dies, obeys) = (machine.kills < u32::MAX, !judge.hangs);
         prop_assert!(!ends || !judge.running || !dies, "the command has ended in the end: {steps:?}");
-        prop_assert!(!ends || !judge.there || !obeys, "the file is gone in the end: {steps:?}");
+        prop_assert!(!ends || !judge.exists || !obeys, "the file is gone in the end: {steps:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Collects orphans: whose parent has ended becomes a child of process 1 of the container, or of a subreaper.
+//! Reaps orphans: a process whose parent has ended becomes a child of process 1 of the container, or of a subreaper.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-/// Collects all children of this process that have ended, until it is dropped.
+/// Reaps all children of this process until it is dropped.
 #[derive(Debug)]
 pub(super) struct Reaper {
     task: JoinHandle<()>,
@@ -14,7 +14,7 @@ pub(super) struct Reaper {
 
 impl Reaper {
     /// # Errors
-    /// Signals cannot be listened to.
+    /// Signals cannot be received.
     pub fn start() -> io::Result<Self> {
         let mut ended = signal(SignalKind::child())?;
         let task = tokio::spawn(async move {

@@ -1,53 +1,52 @@
-//! What the watchdog has to do, and when. Pure: time and news come in, steps go out.
+//! The schedule of the watchdog. Pure: time and events are arguments, steps are results.
 //!
-//! What ends comes before what begins, and what is due is decided from the clock at each step, so that a step that took long
-//! is followed by the right one.
+//! Ends come before starts. Each step is decided from the clock, so that the right one follows a step that took long.
 
 use std::time::Duration;
 
 use podium_campaign::Moment;
 
-/// The file goes so much before the deadline. A timer fires late, never early, and a process whose container is out of CPU
-/// time waits for up to one period of the kernel's bandwidth control, which is so long.
+/// The time before the deadline at which the file is removed. Timers fire late, never early. A process whose container has used up its
+/// CPU time waits for up to one period of the kernel's bandwidth control, which is as long.
 const FILE_MARGIN: Duration = Duration::from_millis(100);
 
-/// The pause before the first repetition of SIGKILL. Each later one is twice as long, up to the longest.
+/// The first and the longest pause between two SIGKILLs. Each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the file is looked at where no renewal comes: somebody may have removed or changed it.
+/// The interval of checks of the file without renewals. It may have been removed or changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a step that failed is not tried again.
+/// The pause after a failed step.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How long a watchdog without a sidecar tries to remove a file that cannot be removed.
+/// How long a watchdog without a sidecar retries the removal of the file.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What to do now.
+/// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Write the file.
     WriteFile,
     /// Remove the file.
     RemoveFile,
-    /// CheckFile whether the file is as it was written.
+    /// Check that the file is unchanged.
     CheckFile,
     /// Start the command.
     Start,
     /// SIGTERM to the command's process group.
     Terminate,
-    /// SIGKILL to everything that descends from the command.
+    /// SIGKILL to all descendants.
     Kill,
-    /// Tell that nothing is left of the turn.
+    /// Report that file and command of the turn are gone.
     Withdrawn,
-    /// End: nothing is left, and there is no sidecar.
+    /// Exit: file and command are gone, and so is the sidecar.
     Finish,
-    /// Nothing until this moment, or until something is heard.
+    /// Wait until this moment, or until an event.
     Wait(Option<Moment>),
 }
 
-/// Where the command is.
+/// The state of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     Absent,
@@ -56,29 +55,29 @@ enum Command {
     Stopping {
         kill_at: Moment,
     },
-    /// SIGKILL is sent again and again: there may be new descendants.
+    /// SIGKILL is repeated, because there may be new descendants.
     Killing {
         again: Moment,
         pause: Duration,
     },
 }
 
-/// Where the file is. Whatever is done with it may take long, or for ever, where its volume hangs: nothing else waits for it.
+/// The state of the file. A task with the file may take for ever if its volume hangs, so nothing else waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum File {
     Absent,
-    /// It is being written. It may be there.
+    /// It is being written, and may exist.
     Writing,
     Present,
-    /// It is being looked at.
+    /// It is being checked.
     Checking,
-    /// It is there, but not as it was written.
+    /// It exists, and was changed.
     Changed,
-    /// It is being removed. It may be there.
+    /// It is being removed, and may exist.
     Removing,
 }
 
-/// What is kept, and how it is stopped.
+/// The options of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ScheduleOptions {
     pub file: bool,
@@ -87,30 +86,30 @@ pub(super) struct ScheduleOptions {
     pub grace: Duration,
 }
 
-/// The state of the watchdog.
+/// The schedule.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     options: ScheduleOptions,
-    /// The deadline of the lead. [`Moment::START`]: does not lead.
+    /// The deadline of the lead. [`Moment::START`]: the pod does not lead.
     until: Moment,
-    /// The turn that was named last.
+    /// The last turn.
     turn: u64,
-    /// Nothing begins any more in turns up to this one.
+    /// Turns up to this one are over: nothing starts in them.
     over: u64,
-    /// The turn whose command was started last.
+    /// The turn of the last start of the command.
     began: u64,
     file: File,
-    /// When the file is to be looked at.
+    /// When the next check of the file is due.
     check_at: Moment,
-    /// The file is not touched again before this moment.
+    /// The next attempt with the file, after a failure.
     file_retry: Moment,
     start_retry: Moment,
     command: Command,
-    /// The command was told to stop by this watchdog.
+    /// This watchdog has stopped the command.
     is_stopped: bool,
-    /// The withdrawal that is to be confirmed: how long the command has.
+    /// The grace of a withdrawal that is not confirmed yet.
     withdrawing: Option<Duration>,
-    /// Since when there is no sidecar.
+    /// When the sidecar exited.
     abandoned: Option<Moment>,
 }
 
@@ -133,20 +132,20 @@ impl Schedule {
         }
     }
 
-    /// The lead lasts until then.
+    /// Extends the lead until this moment.
     pub fn lead(&mut self, until: Moment, turn: u64) {
         self.until = self.until.max(until);
         self.turn = self.turn.max(turn);
         self.check_at = Moment::START;
     }
 
-    /// The turn is over.
+    /// Ends the turn.
     pub fn withdraw(&mut self, grace: Duration) {
         self.over = self.over.max(self.turn);
         self.withdrawing = Some(grace);
     }
 
-    /// What is being ended has no more time than this. Nothing else is ended by it.
+    /// Shortens the grace of what is being ended. It ends nothing by itself.
     pub fn shorten_grace(&mut self, grace: Duration, now: Moment) {
         if let Some(before) = &mut self.withdrawing {
             *before = grace.min(*before);
@@ -156,7 +155,7 @@ impl Schedule {
         }
     }
 
-    /// The sidecar is gone.
+    /// Ends everything, because the sidecar has exited.
     pub fn abandon(&mut self, now: Moment) {
         self.over = u64::MAX;
         self.abandoned.get_or_insert(now);
@@ -166,44 +165,44 @@ impl Schedule {
         }
     }
 
-    /// The command was started.
+    /// Records that the command was started.
     pub fn started(&mut self) {
         self.began = self.turn;
         self.command = Command::Running;
         self.is_stopped = false;
     }
 
-    /// The command's own process has ended. What else it has started has the rest of the grace, if there is one.
+    /// Records that the command's first process has ended. Its descendants have the rest of the grace, if any.
     pub fn main_ended(&mut self, now: Moment) {
         if self.command == Command::Running {
             self.command = Command::Killing { again: now, pause: FIRST_PAUSE };
         }
     }
 
-    /// Nothing of the command lives. Whether it had been told to stop.
+    /// Records that no process of the command lives. Returns whether this watchdog had stopped it.
     pub fn gone(&mut self) -> bool {
         self.command = Command::Absent;
         self.is_stopped
     }
 
-    /// The file was written.
+    /// Records that the file was written.
     pub fn file_written(&mut self, now: Moment) {
         self.file = File::Present;
         self.check_at = now + CHECK_INTERVAL;
     }
 
-    /// The file was removed.
+    /// Records that the file was removed.
     pub fn file_removed(&mut self) {
         self.file = File::Absent;
     }
 
-    /// The file was looked at.
+    /// Records a check of the file.
     pub fn file_checked(&mut self, is_intact: bool, now: Moment) {
         self.file = if is_intact { File::Present } else { File::Changed };
         self.check_at = now + CHECK_INTERVAL;
     }
 
-    /// The file could not be written, and is not there, or could not be removed.
+    /// Records that the file could not be written, and does not exist, or could not be removed.
     pub fn file_failed(&mut self, now: Moment) {
         self.file = match self.file {
             File::Writing => File::Absent,
@@ -213,19 +212,19 @@ impl Schedule {
         self.file_retry = now + RETRY;
     }
 
-    /// Somebody else's command lives still.
+    /// Records that another command holds the lock.
     pub fn start_failed(&mut self, now: Moment) {
         self.start_retry = now + RETRY;
     }
 
-    /// The signals go to the command as long as it is not being killed.
+    /// Returns whether signals are forwarded to the command.
     pub fn takes_signals(&self) -> bool {
         matches!(self.command, Command::Running | Command::Stopping { .. })
     }
 
-    /// What to do now. SIGTERM and SIGKILL count as sent, and a withdrawal as confirmed; everything else is told.
+    /// Returns the next step. SIGTERM, SIGKILL and the confirmation of a withdrawal count as done; the caller reports all other results.
     pub fn next(&mut self, now: Moment) -> Step {
-        // Signals first: they take no time, and what is done with a file may.
+        // Signals first: they take no time, tasks with the file may.
         match self.command {
             Command::Stopping { kill_at } if now >= kill_at.min(self.kill_at()) => return self.kill(now, FIRST_PAUSE),
             Command::Killing { again, pause } if now >= again => return self.kill(now, (pause * 2).min(LONGEST_PAUSE)),
@@ -274,7 +273,7 @@ impl Schedule {
         Step::Kill
     }
 
-    /// When something is due next, if nothing is heard.
+    /// Returns when the next step is due, without an event.
     pub fn alarm(&self, now: Moment) -> Option<Moment> {
         let command = match self.command {
             Command::Absent => self.may_start(now).then_some(self.start_retry),
@@ -285,7 +284,7 @@ impl Schedule {
         let remove = Some(if self.is_over() { self.file_retry } else { self.remove_at().max(self.file_retry) });
         let wants_file = self.wants_file(now);
         let file = match self.file {
-            // Whatever is due is due when this is done.
+            // The next task waits for this one.
             File::Writing | File::Checking | File::Removing => [None, None],
             File::Absent => [None, wants_file.then_some(self.file_retry)],
             File::Changed => [remove, wants_file.then_some(self.file_retry)],

@@ -1,4 +1,4 @@
-//! Signals that are passed on to the command.
+//! Signals that are forwarded to the command.
 
 use std::future::poll_fn;
 use std::io;
@@ -6,17 +6,17 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that are meant for the command.
+/// The signals for the command.
 #[derive(Debug, Default)]
 pub(super) struct ForwardedSignals {
     signals: Vec<(i32, Signal)>,
 }
 
 impl ForwardedSignals {
-    /// From now on they do nothing to this process.
+    /// Receives the signals, which then have no other effect on this process.
     ///
     /// # Errors
-    /// They cannot be listened to.
+    /// They cannot be received.
     pub fn listen() -> io::Result<Self> {
         let kinds = [
             SignalKind::hangup(),
@@ -29,7 +29,7 @@ impl ForwardedSignals {
         Ok(Self { signals: signals.collect::<io::Result<_>>()? })
     }
 
-    /// The next one. Waits for ever if there are none to listen to.
+    /// Returns the next signal. Never completes if none is received.
     pub async fn next(&mut self) -> i32 {
         poll_fn(|context| {
             let arrived = self.signals.iter_mut().find_map(|(number, signal)| match signal.poll_recv(context) {

@@ -1,4 +1,4 @@
-//! Tables for the schedule.
+//! The schedule, case by case.
 
 use std::time::Duration;
 
@@ -6,39 +6,39 @@ use podium_campaign::Moment;
 
 use super::schedule::{Schedule, ScheduleOptions, Step};
 
-/// What happens to a watchdog. Times are milliseconds.
+/// An event. Times are milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum News {
-    /// Leads until then, in this turn.
+pub(super) enum Event {
+    /// The lead lasts until this time, in this turn.
     Lead(u64, u64),
-    /// Leads without an end, in this turn.
+    /// The lead is unlimited, in this turn.
     LeadForEver(u64),
     Withdraw(u64),
     ShortenGrace(u64),
     Abandon,
-    /// The command's own process ends.
+    /// The first process of the command ends.
     MainEnds,
-    /// Everything of the command ends.
+    /// All processes of the command end.
     AllEnds,
 }
 
-use News::{Abandon, AllEnds, Lead, LeadForEver, MainEnds, ShortenGrace, Withdraw};
+use Event::{Abandon, AllEnds, Lead, LeadForEver, MainEnds, ShortenGrace, Withdraw};
 
-/// What becomes of the steps.
+/// The results of the steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
-    /// So many times everything of a command has to be killed until nothing of it lives.
+    /// The number of kills until no process of the command lives.
     pub kills: u32,
-    /// Of so many changes of the file all but the last one fail.
+    /// Of so many changes of the file, all but the last one fail.
     pub tries: usize,
-    /// From then on nothing ends that is begun with the file.
+    /// From this time on, tasks with the file never end.
     pub hangs_from: u64,
-    /// Somebody changes the file again and again.
-    pub meddled_with: bool,
+    /// The file is changed before every check.
+    pub changes_file: bool,
 }
 
-/// Everything succeeds.
-const GOOD: Machine = Machine { kills: 1, tries: 1, hangs_from: u64::MAX, meddled_with: false };
+/// All steps succeed.
+const GOOD: Machine = Machine { kills: 1, tries: 1, hangs_from: u64::MAX, changes_file: false };
 
 /// SIGTERM 4 s before the deadline, SIGKILL 1 s before it.
 pub(super) const OPTIONS: ScheduleOptions =
@@ -48,8 +48,8 @@ fn at(millis: u64) -> Moment {
     Moment::after(Duration::from_millis(millis))
 }
 
-fn apply(schedule: &mut Schedule, news: News, now: Moment) {
-    match news {
+fn apply(schedule: &mut Schedule, event: Event, now: Moment) {
+    match event {
         Lead(until, turn) => schedule.lead(at(until), turn),
         LeadForEver(turn) => schedule.lead(Moment::NEVER, turn),
         Withdraw(grace) => schedule.withdraw(Duration::from_millis(grace)),
@@ -62,23 +62,22 @@ fn apply(schedule: &mut Schedule, news: News, now: Moment) {
     }
 }
 
-/// Plays the news. The command ends when it is killed, and not before unless it is said; everything else succeeds. Looks at the file
-/// are left out.
-fn play(options: ScheduleOptions, news: &[(u64, News)]) -> Vec<(u64, Step)> {
-    let steps = play_on(GOOD, options, news);
+/// Plays the events. The command ends when it is killed, all other steps succeed. Checks of the file are left out.
+fn play(options: ScheduleOptions, events: &[(u64, Event)]) -> Vec<(u64, Step)> {
+    let steps = play_on(GOOD, options, events);
     steps.into_iter().filter(|(_, step, _)| *step != Step::CheckFile).map(|(at, step, _)| (at, step)).collect()
 }
 
-/// Plays the news on this machine, until nothing more is due for a minute: what was asked for, and whether that has ended well.
-pub(super) fn play_on(machine: Machine, options: ScheduleOptions, news: &[(u64, News)]) -> Vec<(u64, Step, bool)> {
+/// Plays the events on this machine, until nothing is due for a minute. Returns the steps, and whether they succeeded.
+pub(super) fn play_on(machine: Machine, options: ScheduleOptions, events: &[(u64, Event)]) -> Vec<(u64, Step, bool)> {
     let mut schedule = Schedule::new(options);
     let mut steps: Vec<(u64, Step, bool)> = Vec::new();
-    let end = news.last().map_or(0, |(when, _)| *when) + 60_000;
-    let mut news = news.iter().peekable();
+    let end = events.last().map_or(0, |(when, _)| *when) + 60_000;
+    let mut events = events.iter().peekable();
     let (mut now, mut kills, mut changes) = (Moment::START, 0, 0);
     loop {
-        while let Some((_, happens)) = news.next_if(|(when, _)| at(*when) <= now) {
-            apply(&mut schedule, *happens, now);
+        while let Some((_, event)) = events.next_if(|(when, _)| at(*when) <= now) {
+            apply(&mut schedule, *event, now);
         }
         let wakes = loop {
             let step = schedule.next(now);
@@ -96,7 +95,7 @@ pub(super) fn play_on(machine: Machine, options: ScheduleOptions, news: &[(u64, 
                         _ => schedule.file_removed(),
                     }
                 }
-                Step::CheckFile => schedule.file_checked(!machine.meddled_with, now),
+                Step::CheckFile => schedule.file_checked(!machine.changes_file, now),
                 Step::Start => {
                     kills = 0;
                     schedule.started();
@@ -116,7 +115,7 @@ pub(super) fn play_on(machine: Machine, options: ScheduleOptions, news: &[(u64, 
                 return steps;
             }
         };
-        let next = news.peek().map(|(when, _)| at(*when));
+        let next = events.peek().map(|(when, _)| at(*when));
         let Some(next) = [wakes, next].into_iter().flatten().min() else { return steps };
         assert!(next > now, "time goes on");
         if next > at(end) {
@@ -129,26 +128,26 @@ pub(super) fn play_on(machine: Machine, options: ScheduleOptions, news: &[(u64, 
 use Step::{Finish, Kill, RemoveFile, Start, Terminate, Withdrawn, WriteFile};
 
 #[test]
-fn without_a_renewal_everything_ends_before_the_deadline() {
+fn file_and_command_end_before_the_deadline_without_a_renewal() {
     let expected = [(0, WriteFile), (0, Start), (6000, Terminate), (9000, Kill), (9900, RemoveFile)];
     assert_eq!(play(OPTIONS, &[(0, Lead(10_000, 1))]), expected);
 }
 
 #[test]
-fn a_renewal_moves_the_deadline_but_never_to_an_earlier_time() {
+fn renewal_never_moves_the_deadline_to_an_earlier_time() {
     let expected = [(0, WriteFile), (0, Start), (11_000, Terminate), (14_000, Kill), (14_900, RemoveFile)];
     assert_eq!(play(OPTIONS, &[(0, Lead(10_000, 1)), (5000, Lead(15_000, 1)), (5001, Lead(12_000, 1))]), expected);
 }
 
 #[test]
-fn a_lead_without_an_end_is_ended_by_nothing_but_a_withdrawal() {
+fn unlimited_lead_ends_only_by_a_withdrawal() {
     assert_eq!(play(OPTIONS, &[(0, LeadForEver(1))]), [(0, WriteFile), (0, Start)]);
     let expected = [(0, WriteFile), (0, Start), (5000, Terminate), (5000, RemoveFile), (7000, Kill), (7000, Withdrawn)];
     assert_eq!(play(OPTIONS, &[(0, LeadForEver(1)), (5000, Withdraw(2000))]), expected);
 }
 
 #[test]
-fn nothing_begins_when_the_deadline_has_passed_or_the_command_would_be_stopped_at_once() {
+fn nothing_starts_after_or_just_before_the_deadline() {
     assert_eq!(play(OPTIONS, &[(5000, Lead(5000, 1))]), []);
     assert_eq!(play(OPTIONS, &[(5000, Lead(5050, 1))]), []);
     assert_eq!(play(OPTIONS, &[(5000, Lead(9000, 1))]), [(5000, WriteFile), (8900, RemoveFile)]);
@@ -157,35 +156,35 @@ fn nothing_begins_when_the_deadline_has_passed_or_the_command_would_be_stopped_a
 }
 
 #[test]
-fn a_renewal_after_sigterm_saves_the_file_but_not_the_command_which_begins_again_only_in_a_new_turn() {
-    let news = [(0, Lead(10_000, 1)), (7000, Lead(30_000, 1)), (12_000, Lead(31_000, 1)), (13_000, Lead(32_000, 2))];
+fn renewal_after_sigterm_keeps_the_file_and_the_command_restarts_only_in_a_new_turn() {
+    let events = [(0, Lead(10_000, 1)), (7000, Lead(30_000, 1)), (12_000, Lead(31_000, 1)), (13_000, Lead(32_000, 2))];
     let expected = [(0, WriteFile), (0, Start), (6000, Terminate), (9000, Kill), (13_000, Start)];
     let ended = [(28_000, Terminate), (31_000, Kill), (31_900, RemoveFile)];
-    assert_eq!(play(OPTIONS, &news), [&expected[..], &ended].concat());
+    assert_eq!(play(OPTIONS, &events), [&expected[..], &ended].concat());
 }
 
 #[test]
-fn after_a_withdrawal_renewals_of_the_same_turn_give_the_command_time_and_begin_nothing() {
-    let news = [(0, Lead(10_000, 1)), (2000, Withdraw(20_000)), (5000, Lead(15_000, 1)), (8000, Lead(18_000, 1))];
+fn renewals_after_a_withdrawal_extend_the_grace_and_start_nothing() {
+    let events = [(0, Lead(10_000, 1)), (2000, Withdraw(20_000)), (5000, Lead(15_000, 1)), (8000, Lead(18_000, 1))];
     let expected = [(0, WriteFile), (0, Start), (2000, Terminate), (2000, RemoveFile), (17_000, Kill), (17_000, Withdrawn)];
-    assert_eq!(play(OPTIONS, &news), expected);
-    // One that crosses the news of the end.
-    let news = [(0, Lead(10_000, 1)), (2000, Withdraw(0)), (2001, Lead(12_000, 1))];
-    assert_eq!(play(OPTIONS, &news)[2..], [(2000, Terminate), (2000, Kill), (2000, RemoveFile), (2000, Withdrawn)]);
+    assert_eq!(play(OPTIONS, &events), expected);
+    // A renewal that crosses the message about the end.
+    let events = [(0, Lead(10_000, 1)), (2000, Withdraw(0)), (2001, Lead(12_000, 1))];
+    assert_eq!(play(OPTIONS, &events)[2..], [(2000, Terminate), (2000, Kill), (2000, RemoveFile), (2000, Withdrawn)]);
 }
 
 #[test]
-fn a_withdrawal_without_renewals_is_over_by_the_deadline_whatever_grace_was_asked_for() {
-    let news = [(0, Lead(10_000, 1)), (2000, Withdraw(60_000))];
+fn withdrawal_without_renewals_ends_by_the_deadline() {
+    let events = [(0, Lead(10_000, 1)), (2000, Withdraw(60_000))];
     let expected = [(0, WriteFile), (0, Start), (2000, Terminate), (2000, RemoveFile), (9000, Kill), (9000, Withdrawn)];
-    assert_eq!(play(OPTIONS, &news), expected);
+    assert_eq!(play(OPTIONS, &events), expected);
 }
 
 #[test]
-fn without_an_elector_the_file_goes_at_once_and_the_command_within_grace_and_deadline() {
-    let news = [(0, Lead(10_000, 1)), (1000, Abandon)];
+fn exit_of_the_sidecar_removes_the_file_at_once_and_ends_the_command_within_grace_and_deadline() {
+    let events = [(0, Lead(10_000, 1)), (1000, Abandon)];
     let expected = [(0, WriteFile), (0, Start), (1000, Terminate), (1000, RemoveFile), (4000, Kill), (4000, Finish)];
-    assert_eq!(play(OPTIONS, &news), expected);
+    assert_eq!(play(OPTIONS, &events), expected);
     let late = play(OPTIONS, &[(0, Lead(10_000, 1)), (5900, Abandon)]);
     assert_eq!(late[2..], [(5900, Terminate), (5900, RemoveFile), (8900, Kill), (8900, Finish)]);
     let later = play(OPTIONS, &[(0, Lead(10_000, 1)), (8000, Abandon)]);
@@ -195,23 +194,23 @@ fn without_an_elector_the_file_goes_at_once_and_the_command_within_grace_and_dea
 }
 
 #[test]
-fn an_elector_that_dies_during_a_long_withdrawal_leaves_the_command_the_short_grace() {
-    let news = [(0, LeadForEver(1)), (1000, Withdraw(60_000)), (2000, Abandon)];
+fn exit_of_the_sidecar_during_a_long_withdrawal_shortens_the_grace() {
+    let events = [(0, LeadForEver(1)), (1000, Withdraw(60_000)), (2000, Abandon)];
     let expected = [(0, WriteFile), (0, Start), (1000, Terminate), (1000, RemoveFile), (5000, Kill), (5000, Finish)];
-    assert_eq!(play(OPTIONS, &news), expected);
+    assert_eq!(play(OPTIONS, &events), expected);
 }
 
 #[test]
-fn what_a_command_leaves_behind_is_killed_at_once_or_has_the_rest_of_the_grace_if_there_is_one() {
+fn descendants_of_an_ended_command_are_killed_at_once_or_after_the_rest_of_the_grace() {
     assert_eq!(play(OPTIONS, &[(0, LeadForEver(1)), (1000, MainEnds)]), [(0, WriteFile), (0, Start), (1000, Kill)]);
-    let news = [(0, Lead(10_000, 1)), (6500, MainEnds)];
-    assert_eq!(play(OPTIONS, &news)[2..], [(6000, Terminate), (9000, Kill), (9900, RemoveFile)]);
-    let news = [(0, Lead(10_000, 1)), (6500, AllEnds)];
-    assert_eq!(play(OPTIONS, &news)[2..], [(6000, Terminate), (9900, RemoveFile)]);
+    let events = [(0, Lead(10_000, 1)), (6500, MainEnds)];
+    assert_eq!(play(OPTIONS, &events)[2..], [(6000, Terminate), (9000, Kill), (9900, RemoveFile)]);
+    let events = [(0, Lead(10_000, 1)), (6500, AllEnds)];
+    assert_eq!(play(OPTIONS, &events)[2..], [(6000, Terminate), (9900, RemoveFile)]);
 }
 
 #[test]
-fn what_does_not_die_is_killed_again_and_again_ever_more_rarely() {
+fn kills_are_repeated_with_backoff() {
     let mut schedule = Schedule::new(ScheduleOptions { file: false, ..OPTIONS });
     let mut now = at(0);
     schedule.lead(Moment::NEVER, 1);
@@ -221,7 +220,7 @@ fn what_does_not_die_is_killed_again_and_again_ever_more_rarely() {
     let mut pauses = Vec::new();
     for _ in 0..9 {
         assert_eq!(schedule.next(now), Kill);
-        let Step::Wait(Some(again)) = schedule.next(now) else { panic!("it has to be killed again") };
+        let Step::Wait(Some(again)) = schedule.next(now) else { panic!("it must be killed again") };
         pauses.push((again - now).as_millis());
         now = again;
     }
@@ -229,7 +228,7 @@ fn what_does_not_die_is_killed_again_and_again_ever_more_rarely() {
 }
 
 #[test]
-fn a_file_that_cannot_be_changed_is_tried_again_and_holds_up_no_command() {
+fn failed_file_task_is_retried_and_does_not_block_the_command() {
     let mut schedule = Schedule::new(OPTIONS);
     schedule.lead(at(10_000), 1);
     assert_eq!(schedule.next(at(0)), WriteFile);
@@ -251,7 +250,7 @@ fn a_file_that_cannot_be_changed_is_tried_again_and_holds_up_no_command() {
 }
 
 #[test]
-fn a_keeper_without_an_elector_does_not_try_for_ever_to_remove_a_file() {
+fn watchdog_without_a_sidecar_gives_up_on_the_file_after_10_s() {
     let mut schedule = Schedule::new(ScheduleOptions { command: false, ..OPTIONS });
     schedule.lead(Moment::NEVER, 1);
     assert_eq!(schedule.next(at(0)), WriteFile);
@@ -267,7 +266,7 @@ fn a_keeper_without_an_elector_does_not_try_for_ever_to_remove_a_file() {
 }
 
 #[test]
-fn a_command_that_waits_for_the_end_of_another_is_tried_until_it_would_be_stopped() {
+fn start_behind_another_command_is_retried_until_it_would_be_stopped() {
     let mut schedule = Schedule::new(ScheduleOptions { file: false, ..OPTIONS });
     schedule.lead(at(4500), 1);
     for tried in [0, 200, 400] {
@@ -279,40 +278,40 @@ fn a_command_that_waits_for_the_end_of_another_is_tried_until_it_would_be_stoppe
 }
 
 #[test]
-fn a_command_that_is_deposed_while_it_has_its_time_to_terminate_has_the_short_grace() {
-    let news = [(0, LeadForEver(1)), (1000, Withdraw(25_000)), (2000, ShortenGrace(3000))];
+fn loss_of_leadership_during_termination_shortens_the_grace() {
+    let events = [(0, LeadForEver(1)), (1000, Withdraw(25_000)), (2000, ShortenGrace(3000))];
     let expected = [(0, WriteFile), (0, Start), (1000, Terminate), (1000, RemoveFile), (5000, Kill), (5000, Withdrawn)];
-    assert_eq!(play(OPTIONS, &news), expected);
-    // It shortens what there is, and ends nothing.
-    let news = [(0, LeadForEver(1)), (1000, ShortenGrace(0)), (2000, Withdraw(1000)), (2500, ShortenGrace(3000))];
-    assert_eq!(play(OPTIONS, &news)[2..], [(2000, Terminate), (2000, RemoveFile), (3000, Kill), (3000, Withdrawn)]);
+    assert_eq!(play(OPTIONS, &events), expected);
+    // It ends nothing by itself.
+    let events = [(0, LeadForEver(1)), (1000, ShortenGrace(0)), (2000, Withdraw(1000)), (2500, ShortenGrace(3000))];
+    assert_eq!(play(OPTIONS, &events)[2..], [(2000, Terminate), (2000, RemoveFile), (3000, Kill), (3000, Withdrawn)]);
 }
 
 #[test]
-fn a_file_that_somebody_changed_is_written_again_with_the_next_renewal_or_within_the_period_of_looks() {
-    let meddled_with = Machine { meddled_with: true, ..GOOD };
-    let shows = |news: &[(u64, News)]| -> Vec<u64> {
-        let steps = play_on(meddled_with, ScheduleOptions { command: false, ..OPTIONS }, news);
+fn changed_file_is_restored_with_the_next_renewal_or_within_5_s() {
+    let changes_file = Machine { changes_file: true, ..GOOD };
+    let shows = |events: &[(u64, Event)]| -> Vec<u64> {
+        let steps = play_on(changes_file, ScheduleOptions { command: false, ..OPTIONS }, events);
         steps.iter().filter(|(_, step, _)| *step == WriteFile).map(|(at, ..)| *at).take(4).collect()
     };
     assert_eq!(shows(&[(0, LeadForEver(1))]), [0, 5000, 10_000, 15_000]);
     assert_eq!(shows(&[(0, Lead(10_000, 1)), (2000, Lead(12_000, 1)), (4000, Lead(14_000, 1))]), [0, 2000, 4000, 9000]);
-    // Not any more when it is over.
+    // Not after the turn is over.
     assert_eq!(shows(&[(0, LeadForEver(1)), (1000, Withdraw(0))]), [0]);
 }
 
 #[test]
-fn a_volume_that_hangs_keeps_no_command_alive() {
+fn hanging_volume_keeps_no_command_alive() {
     for hangs_from in [0, 1, 5000] {
         let machine = Machine { hangs_from, ..GOOD };
-        for (news, killed) in [
+        for (events, killed) in [
             (vec![(0, Lead(10_000, 1))], 9000),
             (vec![(0, LeadForEver(1)), (6000, Withdraw(1000))], 7000),
             (vec![(0, LeadForEver(1)), (6000, Abandon)], 9000),
         ] {
-            let steps = play_on(machine, OPTIONS, &news);
+            let steps = play_on(machine, OPTIONS, &events);
             let kill = steps.iter().find(|(_, step, _)| *step == Kill).map(|(at, ..)| *at);
-            assert_eq!(kill, Some(killed), "{news:?} {steps:?}");
+            assert_eq!(kill, Some(killed), "{events:?} {steps:?}");
         }
     }
 }

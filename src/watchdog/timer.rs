@@ -1,4 +1,4 @@
-//! Wakes the watchdog at a point of `CLOCK_BOOTTIME`, also one that the machine slept through.
+//! Wakes the watchdog at a point of `CLOCK_BOOTTIME`, also if the machine was suspended then.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,12 +17,12 @@ impl Timer {
         Ok(Self { descriptor })
     }
 
-    /// Ready to be read from this moment on; `None`: never.
+    /// Makes the descriptor readable from this moment on; `None`: never.
     pub fn arm(&self, at: Option<Moment>) -> io::Result<()> {
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
         let it_value = at.map_or(none, |at| {
             let since = at - Moment::START;
-            // All zero would disarm it. What does not fit never comes.
+            // Zero would disarm the timer. A larger time is never reached.
             let tv_nsec = i64::from(since.subsec_nanos()).max(1);
             Timespec { tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), tv_nsec }
         });

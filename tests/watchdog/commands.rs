@@ -1,4 +1,4 @@
-//! The command: how it starts, what it sees, how it ends.
+//! The command: start, environment and end.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -15,7 +15,7 @@ fn spec(dir: &Dir, script: &str) -> Spec {
 }
 
 #[test]
-fn the_commands_exit_code_is_told_and_what_it_left_behind_is_ended_first() {
+fn exit_code_is_passed_on_after_leftover_processes_have_ended() {
     let dir = Dir::new();
     let script = "(trap '' TERM; setsid sh -c 'echo $$ > $D/strayed; exec sleep 1000') & \
                   until [ -s $D/strayed ]; do sleep 0.01; done; exit 3";
@@ -27,18 +27,18 @@ fn the_commands_exit_code_is_told_and_what_it_left_behind_is_ended_first() {
 }
 
 #[test]
-fn a_signal_that_ends_the_command_is_told() {
+fn signal_that_ends_the_command_is_passed_on() {
     let dir = Dir::new();
     assert_eq!(Sidecar::start(&spec(&dir, "kill -USR1 $$")).code(), 128 + 10);
 }
 
 #[test]
-fn the_command_sees_its_name_and_its_term_and_otherwise_what_the_elector_saw() {
+fn command_has_the_environment_of_the_sidecar_plus_name_and_term() {
     let dir = Dir::new();
     let mut sidecar = Sidecar::start(&spec(&dir, "tr '\\0' '\\n' < /proc/self/environ > $D/environment"));
     let environment = |bytes: &str| bytes.lines().map(str::to_owned).collect::<BTreeSet<String>>();
     assert_eq!(sidecar.code(), 0);
-    // The sidecar was started with the environment of this process, and its own config.
+    // The sidecar has the environment of this process, and its spec.
     let own = env::vars_os().map(|(name, value)| format!("{}={}\n", name.display(), value.display()));
     let (seen, expected) = (environment(&dir.read("environment").unwrap()), environment(&own.collect::<String>()));
     let added: Vec<&str> = seen.difference(&expected).map(String::as_str).collect();
@@ -46,14 +46,14 @@ fn the_command_sees_its_name_and_its_term_and_otherwise_what_the_elector_saw() {
     // PWD and _ are the shell's own.
     let others = [&*directory, "PWD=", "_=", "WATCHDOG_TEST_SIDECAR="];
     let added: Vec<&str> = added.into_iter().filter(|added| !others.iter().any(|other| added.starts_with(other))).collect();
-    // The version of the lock that named it first: there was version 7 before.
+    // The first version of the lock that named it comes after version 7.
     assert_eq!(added, ["PODIUM_NAME=web-0", "PODIUM_TERM=8"]);
     let gone = expected.difference(&seen).filter(|gone| !gone.starts_with("PODIUM_") && !gone.starts_with("_="));
     assert_eq!(gone.count(), 0);
 }
 
 #[test]
-fn the_command_inherits_no_descriptors_but_its_lock() {
+fn command_inherits_only_the_lock() {
     let dir = Dir::new();
     let mut sidecar = Sidecar::start(&spec(&dir, "exec ls -l /proc/self/fd > $D/descriptors"));
     assert_eq!(sidecar.code(), 0);
@@ -61,9 +61,9 @@ fn the_command_inherits_no_descriptors_but_its_lock() {
     let others: Vec<&str> = listed
         .lines()
         .filter_map(|line| line.split_once(" -> ").map(|(before, target)| (before.rsplit(' ').next().unwrap(), target)))
-        // And the directory that is listed.
+        // Without the listed directory.
         .filter(|(number, target)| !matches!(*number, "0" | "1" | "2") && !target.starts_with("/proc/"))
-        // What whoever started the tests let them inherit is no doing of the watchdog.
+        // Without descriptors that the test process itself inherited.
         .filter(|(number, target)| {
             fs::read_link(format!("/proc/self/fd/{number}")).map_or(true, |own| own.to_str() != Some(target))
         })
@@ -73,7 +73,7 @@ fn the_command_inherits_no_descriptors_but_its_lock() {
 }
 
 #[test]
-fn the_command_reads_the_electors_standard_input() {
+fn command_reads_the_standard_input_of_the_sidecar() {
     let dir = Dir::new();
     let mut source = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let output = source.stdout.take().unwrap();
@@ -85,7 +85,7 @@ fn the_command_reads_the_electors_standard_input() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_or_cannot_be_executed_is_named_with_the_code_of_shells() {
+fn missing_or_unexecutable_command_has_the_exit_code_of_shells() {
     let dir = Dir::new();
     let plain = dir.path("plain");
     fs::write(&plain, "no program").unwrap();
@@ -98,7 +98,7 @@ fn a_command_that_does_not_exist_or_cannot_be_executed_is_named_with_the_code_of
 }
 
 #[test]
-fn signals_to_the_elector_reach_the_command() {
+fn signals_to_the_sidecar_reach_the_command() {
     let dir = Dir::new();
     let script = "for s in HUP USR1 USR2 QUIT WINCH; do trap \"echo >> $D/$s\" $s; done; trap 'exit 5' TERM; \
                   echo >> $D/ready; while :; do sleep 0.02; done";
@@ -120,23 +120,23 @@ fn signals_to_the_elector_reach_the_command() {
 }
 
 #[test]
-fn a_command_that_restarts_runs_again_with_a_larger_term_when_leadership_comes_back() {
+fn restarting_command_runs_again_with_a_larger_term() {
     let dir = Dir::new();
     let script = "trap 'echo end >> $D/lives; exit 0' TERM; echo $PODIUM_TERM >> $D/lives; while :; do sleep 0.02; done";
     let mut sidecar = Sidecar::start(&Spec { restarts: true, ..spec(&dir, script) });
     let lives = || dir.read("lives").unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
-    until("the first life", || lives().len() == 1);
+    until("the first run", || lives().len() == 1);
     dir.write("taken");
     until("its end", || lives().len() == 2);
     dir.remove("taken");
-    until("the second life", || lives().len() == 3);
+    until("the second run", || lives().len() == 3);
     let terms: Vec<u64> = lives().iter().filter_map(|line| line.parse().ok()).collect();
     assert!(terms[0] < terms[1], "{terms:?}");
-    // And after a renewal that came too late for it.
+    // Also after a renewal that came too late.
     dir.write("cut");
     until("the second end", || lives().len() == 4);
     dir.remove("cut");
-    until("the third life", || lives().len() == 5);
+    until("the third run", || lives().len() == 5);
     assert_eq!(lives()[3], "end");
     sidecar.signal(Signal::TERM);
     assert_eq!(sidecar.code(), 0);
@@ -144,19 +144,19 @@ fn a_command_that_restarts_runs_again_with_a_larger_term_when_leadership_comes_b
 }
 
 #[test]
-fn a_command_that_restarts_runs_again_after_the_death_of_its_keeper() {
+fn restarting_command_runs_again_after_its_watchdog_died() {
     let dir = Dir::new();
     let mut sidecar = Sidecar::start(&Spec { restarts: true, ..spec(&dir, "echo $$ >> $D/lives; exec sleep 1000") });
     let lives = || dir.read("lives").unwrap_or_default().lines().count();
-    until("the first life", || lives() == 1);
+    until("the first run", || lives() == 1);
     sidecar.process().watchdog().signal(Signal::KILL);
-    until("the second life", || lives() == 2);
+    until("the second run", || lives() == 2);
     sidecar.signal(Signal::TERM);
     assert_eq!(sidecar.code(), 128 + 15);
 }
 
 #[test]
-fn an_elector_that_is_told_to_stop_before_it_leads_runs_nothing() {
+fn sidecar_stopped_before_it_leads_runs_nothing() {
     let dir = Dir::new();
     dir.write("taken");
     let mut sidecar = Sidecar::start(&spec(&dir, "echo >> $D/ran"));

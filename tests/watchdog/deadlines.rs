@@ -1,17 +1,17 @@
-//! Whatever becomes of the sidecar, file and command end in time.
+//! File and command end in time, whatever happens to the sidecar.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::fixture::{Dir, FAMILY, Process, Sidecar, until};
+use crate::fixture::{Dir, FAMILY, ProcessId, Sidecar, until};
 use crate::sidecar::{GRACE, LATENESS, LOST, RENEW_DEADLINE, Spec};
 
-/// A sidecar that leads, with file and family.
+/// A leading sidecar with a file and a command of several processes.
 struct Leading {
     sidecar: Sidecar,
-    family: Vec<Process>,
+    family: Vec<ProcessId>,
     file: PathBuf,
     dir: Dir,
 }
@@ -28,7 +28,7 @@ fn leading() -> Leading {
 }
 
 impl Leading {
-    /// How long it takes until file and family are gone.
+    /// Returns the time until the file is removed, and until all processes have ended.
     fn time_to_end(&self, since: Instant) -> (Duration, Duration) {
         let mut file = None;
         until("the end", || {
@@ -46,29 +46,29 @@ impl Leading {
 }
 
 #[test]
-fn when_the_elector_is_paused_file_and_command_have_ended_by_the_deadline() {
+fn paused_sidecar_loses_file_and_command_by_the_deadline() {
     let mut leading = leading();
     leading.sidecar.signal(Signal::STOP);
     let (file, family) = leading.time_to_end(Instant::now());
     assert!(file <= RENEW_DEADLINE && family <= RENEW_DEADLINE, "file {file:?}, family {family:?}");
-    assert!(leading.was_terminated(), "asked before it was killed");
+    assert!(leading.was_terminated(), "SIGTERM precedes SIGKILL");
     leading.sidecar.signal(Signal::CONT);
     assert_eq!(leading.sidecar.code(), LOST);
     assert!(!leading.file.exists(), "a resumed sidecar does not write the file again");
 }
 
 #[test]
-fn when_the_elector_is_killed_the_file_is_gone_at_once_and_the_command_within_its_grace() {
+fn killed_sidecar_loses_the_file_at_once_and_the_command_within_its_grace() {
     let leading = leading();
     leading.sidecar.signal(Signal::KILL);
     let (file, family) = leading.time_to_end(Instant::now());
     assert!(file <= LATENESS, "at once: {file:?}");
     assert!(family <= GRACE + LATENESS, "{family:?}");
-    assert!(leading.was_terminated(), "asked before it was killed");
+    assert!(leading.was_terminated(), "SIGTERM precedes SIGKILL");
 }
 
 #[test]
-fn when_the_elector_is_cut_off_file_and_command_have_ended_by_the_deadline_and_it_says_so() {
+fn sidecar_behind_a_partition_loses_file_and_command_by_the_deadline() {
     let mut leading = leading();
     leading.dir.write("cut");
     let (file, family) = leading.time_to_end(Instant::now());
@@ -77,20 +77,20 @@ fn when_the_elector_is_cut_off_file_and_command_have_ended_by_the_deadline_and_i
 }
 
 #[test]
-fn when_somebody_else_leads_file_and_command_have_ended_within_the_grace() {
+fn replaced_leader_loses_file_and_command_within_the_grace() {
     let mut leading = leading();
     leading.dir.write("taken");
     assert_eq!(leading.sidecar.code(), LOST);
     assert!(!leading.file.exists());
-    assert!(leading.family.iter().all(|process| !process.lives()), "nothing of it lives when the sidecar has ended");
+    assert!(leading.family.iter().all(|process| !process.lives()), "no process of the command outlives the sidecar");
     assert!(leading.was_terminated());
 }
 
 #[test]
-fn when_the_elector_is_told_to_stop_nothing_lives_when_it_ends() {
+fn stopped_sidecar_exits_after_file_and_command() {
     let mut leading = leading();
     leading.sidecar.signal(Signal::TERM);
-    // The stubborn ones would use up the whole time to terminate.
+    // The processes that ignore SIGTERM would use up the whole grace.
     until("SIGTERM reached the command", || leading.was_terminated());
     assert!(!leading.file.exists(), "the file goes first");
     leading.family[1].signal(Signal::KILL);
@@ -101,7 +101,7 @@ fn when_the_elector_is_told_to_stop_nothing_lives_when_it_ends() {
 }
 
 #[test]
-fn leadership_is_renewed_while_the_command_has_its_time_to_end() {
+fn leadership_is_renewed_while_the_command_terminates() {
     let mut leading = leading();
     leading.sidecar.signal(Signal::TERM);
     let asked = Instant::now();
@@ -113,16 +113,16 @@ fn leadership_is_renewed_while_the_command_has_its_time_to_end() {
 }
 
 #[test]
-fn when_the_keeper_dies_the_elector_ends_what_it_kept() {
+fn sidecar_ends_file_and_command_if_the_watchdog_dies() {
     let mut leading = leading();
     leading.sidecar.process().watchdog().signal(Signal::KILL);
     assert_eq!(leading.sidecar.code(), 137, "as if the command had been killed");
     assert!(!leading.file.exists());
-    assert!(leading.family.iter().all(|process| !process.lives()), "the one that left the process group as well");
+    assert!(leading.family.iter().all(|process| !process.lives()), "also the one that left the process group");
 }
 
 #[test]
-fn when_the_keeper_is_paused_the_elector_ends_what_it_kept_soon_after_the_lead() {
+fn sidecar_ends_file_and_command_if_the_watchdog_is_paused() {
     let mut leading = leading();
     leading.sidecar.process().watchdog().signal(Signal::STOP);
     leading.dir.write("taken");
@@ -132,7 +132,7 @@ fn when_the_keeper_is_paused_the_elector_ends_what_it_kept_soon_after_the_lead()
 }
 
 #[test]
-fn a_keeper_survives_signals_that_are_meant_for_others() {
+fn watchdog_ignores_signals_for_the_sidecar() {
     let mut leading = leading();
     let watchdog = leading.sidecar.process().watchdog();
     for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2] {

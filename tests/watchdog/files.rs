@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::fixture::{Dir, Sidecar, can, eventually, look_at, until};
+use crate::fixture::{Dir, Sidecar, can, content_and_mode, eventually, until};
 use crate::sidecar::Spec;
 
 fn spec(dir: &Dir, file: PathBuf) -> Spec {
@@ -18,15 +18,15 @@ fn spec(dir: &Dir, file: PathBuf) -> Spec {
 }
 
 #[test]
-fn the_file_of_a_former_life_is_gone_before_anybody_leads_and_the_new_one_has_the_identity_alone() {
+fn file_of_a_former_process_is_removed_before_a_leader_is_elected() {
     let dir = Dir::new();
     let file = dir.path("status");
-    fs::write(&file, "somebody else").unwrap();
+    fs::write(&file, "web-9").unwrap();
     dir.write("taken");
     let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
     until("the old file is gone", || !file.exists());
     dir.remove("taken");
-    let seen = eventually("a file", || look_at(&file));
+    let seen = eventually("a file", || content_and_mode(&file));
     assert_eq!(seen, ("web-0".into(), 0o644));
     sidecar.signal(Signal::TERM);
     assert_eq!(sidecar.code(), 0);
@@ -35,7 +35,7 @@ fn the_file_of_a_former_life_is_gone_before_anybody_leads_and_the_new_one_has_th
 }
 
 #[test]
-fn the_file_comes_back_when_leadership_does() {
+fn file_returns_with_leadership() {
     let dir = Dir::new();
     let file = dir.path("status");
     let _elector = Sidecar::start(&spec(&dir, file.clone()));
@@ -49,12 +49,13 @@ fn the_file_comes_back_when_leadership_does() {
 }
 
 #[test]
-fn a_file_that_somebody_removed_or_changed_is_back_while_it_still_leads() {
+fn removed_or_changed_file_is_restored_while_leading() {
     let dir = Dir::new();
     let file = dir.path("status");
     let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
     let is_whole = |file: &Path| {
-        fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) && look_at(file) == Some(("web-0".into(), 0o644))
+        fs::symlink_metadata(file).is_ok_and(|found| found.is_file())
+            && content_and_mode(file) == Some(("web-0".into(), 0o644))
     };
     until("leads", || is_whole(&file));
     type Change = fn(&Path);
@@ -77,23 +78,23 @@ fn a_file_that_somebody_removed_or_changed_is_back_while_it_still_leads() {
         change(&file);
         until(what, || is_whole(&file));
     }
-    // A directory with something in it is somebody's.
+    // A directory that is not empty is left alone.
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     fs::write(file.join("something"), "").unwrap();
-    until("it says so", || dir.read("log").is_some_and(|log| log.contains("cannot be written")));
+    until("the problem is logged", || dir.read("log").is_some_and(|log| log.contains("cannot be written")));
     sidecar.signal(Signal::TERM);
     assert_eq!(sidecar.code(), 0);
     assert!(file.join("something").exists());
 }
 
 #[test]
-fn a_directory_that_is_named_as_one_is_made_and_made_again() {
+fn path_with_a_trailing_slash_is_created_as_a_directory() {
     let dir = Dir::new();
     let status = dir.path("shared/status");
     let mut sidecar = Sidecar::start(&spec(&dir, format!("{}/", status.display()).into()));
     for _ in 0..2 {
-        let seen = eventually("a file", || look_at(&status.join("leader")));
+        let seen = eventually("a file", || content_and_mode(&status.join("leader")));
         assert_eq!(seen, ("web-0".into(), 0o644));
         fs::remove_dir_all(&status).unwrap();
     }
@@ -104,22 +105,22 @@ fn a_directory_that_is_named_as_one_is_made_and_made_again() {
 }
 
 #[test]
-fn in_a_directory_the_file_is_called_leader() {
+fn file_in_a_directory_has_the_name_leader() {
     let dir = Dir::new();
     let status = dir.path("status");
     fs::create_dir(&status).unwrap();
     let _elector = Sidecar::start(&spec(&dir, status.clone()));
-    assert_eq!(eventually("a file", || look_at(&status.join("leader"))).0, "web-0");
+    assert_eq!(eventually("a file", || content_and_mode(&status.join("leader"))).0, "web-0");
     let all = fs::read_dir(&status).unwrap().count();
-    assert_eq!(all, 1, "and nothing else");
+    assert_eq!(all, 1, "no other file");
 }
 
 #[test]
-fn a_path_that_cannot_be_written_is_named_with_the_remedy() {
+fn unwritable_path_is_reported_with_the_remedy() {
     let dir = Dir::new();
     let fifo = dir.path("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    for (file, says) in [(dir.path("nowhere/status"), "mount a volume"), (fifo, "something else already")] {
+    for (file, says) in [(dir.path("nowhere/status"), "mount a volume"), (fifo, "is no regular file")] {
         let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
         assert_eq!(sidecar.code(), 1);
         let log = dir.read("log").unwrap();
@@ -128,7 +129,7 @@ fn a_path_that_cannot_be_written_is_named_with_the_remedy() {
 }
 
 #[test]
-fn a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied() {
+fn mounted_file_is_written_in_place_and_emptied() {
     let test = "a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied";
     if !can(test, &["unshare", "-m", "true"]) {
         return;
@@ -136,11 +137,11 @@ fn a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied() {
     let dir = Dir::new();
     let (file, outside) = (dir.path("status"), dir.path("outside"));
     fs::write(&file, "").unwrap();
-    fs::write(&outside, "somebody else").unwrap();
+    fs::write(&outside, "web-9").unwrap();
     let mount = format!("mount --bind {} {} && exec \"$@\"", outside.display(), file.display());
     let under = ["unshare", "-m", "sh", "-c", &mount, "sh"];
     let mut sidecar = Sidecar::start_with(&spec(&dir, file), Stdio::null(), Some(&under));
-    let content = || look_at(&outside).unwrap().0;
+    let content = || content_and_mode(&outside).unwrap().0;
     until("leads", || content() == "web-0");
     dir.write("taken");
     until("does not lead", || content().is_empty());
@@ -152,7 +153,7 @@ fn a_file_that_is_a_mount_of_its_own_is_written_in_place_and_emptied() {
 }
 
 #[test]
-fn when_the_keeper_of_a_file_dies_another_one_goes_on() {
+fn dead_watchdog_is_replaced() {
     let dir = Dir::new();
     let file = dir.path("status");
     let mut sidecar = Sidecar::start(&spec(&dir, file.clone()));
@@ -169,18 +170,18 @@ fn when_the_keeper_of_a_file_dies_another_one_goes_on() {
 }
 
 #[test]
-fn a_keeper_that_hears_what_is_no_message_removes_the_file_and_ends() {
+fn watchdog_removes_the_file_after_an_invalid_message() {
     let dir = Dir::new();
     let file = dir.path("status");
     let (mut socket, other) = UnixStream::pair().unwrap();
     let mut watchdog =
         Command::new(env!("CARGO_BIN_EXE_podium")).arg("watchdog").stdin(Stdio::from(OwnedFd::from(other))).spawn().unwrap();
     let path: Vec<u8> = file.to_str().unwrap().into();
-    let options = serde_json::json!({"WatchdogOptions": {
+    let config = serde_json::json!({"Configure": {
         "identity": "web-0", "file": path, "command": null, "lateness": {"secs": 1, "nanos": 0},
     }});
     let lead = serde_json::json!({"Lead": {"until": null, "term": 7, "turn": 1}});
-    writeln!(socket, "{options}\n{lead}").unwrap();
+    writeln!(socket, "{config}\n{lead}").unwrap();
     until("leads", || file.exists());
     writeln!(socket, "hello").unwrap();
     assert!(eventually("its end", || watchdog.try_wait().unwrap()).success());

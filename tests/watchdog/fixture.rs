@@ -1,4 +1,4 @@
-//! Starts sidecars, and looks at what they keep.
+//! Starts sidecars, and observes their files and processes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sidecar::{SPEC, Spec};
 
-/// How long anything may take that no timing is promised for. The machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of steps without a guaranteed time. The machine may be busy.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A shell, a child of it that ignores SIGTERM, and a process that has left the process group and lost its parent, and
-/// ignores SIGTERM, too. Each writes its number.
+/// A shell, a child of it that ignores SIGTERM, and a process that has left the process group, lost its parent, and ignores SIGTERM.
+/// Each writes its PID.
 pub const FAMILY: &str = r#"
 trap 'echo >> $D/terminated; exit 7' TERM
 sh -c 'trap "" TERM; echo $$ > $D/stubborn; exec sleep 1000' &
@@ -24,7 +24,7 @@ while :; do sleep 0.05; done
 "#;
 pub const MEMBERS: [&str; 3] = ["main", "stubborn", "strayed"];
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when it is dropped.
 #[derive(Debug)]
 pub struct Dir(pub PathBuf);
 
@@ -53,17 +53,17 @@ impl Dir {
         fs::remove_file(self.path(name)).unwrap();
     }
 
-    /// The process that wrote its number there, when it has.
-    pub fn process(&self, name: &str) -> Process {
-        Process(eventually(name, || self.read(name)?.strip_suffix('\n')?.parse().ok()))
+    /// Waits for the process that writes its PID to this file.
+    pub fn process(&self, name: &str) -> ProcessId {
+        ProcessId(eventually(name, || self.read(name)?.strip_suffix('\n')?.parse().ok()))
     }
 
-    /// All members of the family, when all are there.
-    pub fn family(&self) -> Vec<Process> {
+    /// Waits for all processes of [`FAMILY`].
+    pub fn family(&self) -> Vec<ProcessId> {
         MEMBERS.map(|name| self.process(name)).to_vec()
     }
 
-    /// The script with `$D` for this directory.
+    /// Returns the script, with `$D` for this directory.
     pub fn shell(&self, script: &str) -> Vec<String> {
         ["sh", "-c", &format!("export D='{}'; {script}", self.0.display())].map(Into::into).to_vec()
     }
@@ -75,28 +75,28 @@ impl Drop for Dir {
     }
 }
 
-/// A process, by its number.
+/// A process, by its PID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process(pub i32);
+pub struct ProcessId(pub i32);
 
-impl Process {
+impl ProcessId {
     pub fn lives(self) -> bool {
         stat(self.0).is_some_and(|(state, _)| !matches!(state.as_str(), "Z" | "X"))
     }
 
     pub fn signal(self, signal: Signal) {
-        // It may be gone.
+        // It may have ended.
         let _ = kill_process(Pid::from_raw(self.0).unwrap(), signal);
     }
 
-    /// The children of this process.
+    /// Returns the children of this process.
     pub fn children(self) -> Vec<Self> {
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid| stat(*pid).is_some_and(|(_, parent)| parent == self.0)).map(Self).collect()
     }
 
-    /// Its watchdog, when there is one.
+    /// Waits for its watchdog.
     pub fn watchdog(self) -> Self {
         let is_watchdog = |process: &Self| {
             fs::read(format!("/proc/{}/cmdline", process.0)).is_ok_and(|line| line.ends_with(b"\0watchdog\0"))
@@ -105,14 +105,14 @@ impl Process {
     }
 }
 
-/// State and parent.
+/// Returns state and parent.
 pub fn stat(pid: i32) -> Option<(String, i32)> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
     Some((fields.next()?.into(), fields.next()?.parse().ok()?))
 }
 
-/// A sidecar that is ended when it is dropped.
+/// A sidecar that is killed when it is dropped.
 #[derive(Debug)]
 pub struct Sidecar {
     child: Child,
@@ -123,7 +123,7 @@ impl Sidecar {
         Self::start_with(spec, Stdio::null(), None)
     }
 
-    /// Under another program, such as `unshare`, if one is named.
+    /// Starts the sidecar under another program, such as `unshare`.
     pub fn start_with(spec: &Spec, stdin: impl Into<Stdio>, under: Option<&[&str]>) -> Self {
         let own = std::env::current_exe().unwrap();
         let mut command = match under {
@@ -140,15 +140,15 @@ impl Sidecar {
         Self { child: command.stdin(stdin).stdout(Stdio::null()).stderr(log).spawn().unwrap() }
     }
 
-    pub fn process(&self) -> Process {
-        Process(self.child.id().try_into().unwrap())
+    pub fn process(&self) -> ProcessId {
+        ProcessId(self.child.id().try_into().unwrap())
     }
 
     pub fn signal(&self, signal: Signal) {
         self.process().signal(signal);
     }
 
-    /// The exit code, when it has ended.
+    /// Waits for the exit code.
     pub fn code(&mut self) -> i32 {
         self.status().code().expect("it exits")
     }
@@ -160,30 +160,30 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // The watchdog ends the rest.
+        // The watchdog ends file and command.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits until there is something.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Waits for a value.
+pub fn eventually<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = value() {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        assert!(begun.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Waits until it is so.
-pub fn until(what: &str, mut is: impl FnMut() -> bool) {
-    eventually(what, || is().then_some(()));
+/// Waits for a condition.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    eventually(what, || condition().then_some(()));
 }
 
-/// Whether this machine lets the tests do this; says so if not.
+/// Returns whether this program works on this machine; reports a skipped test otherwise.
 pub fn can(test: &str, program: &[&str]) -> bool {
     let (name, arguments) = program.split_first().unwrap();
     let done = Command::new(name).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -194,8 +194,8 @@ pub fn can(test: &str, program: &[&str]) -> bool {
     can
 }
 
-/// The content of a file, and the lowest bits of its mode.
-pub fn look_at(path: &Path) -> Option<(String, u32)> {
+/// Returns the content of a file, and its permissions.
+pub fn content_and_mode(path: &Path) -> Option<(String, u32)> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     Some((fs::read_to_string(path).ok()?, mode))

@@ -1,4 +1,4 @@
-//! No second command while anything of the first lives.
+//! No second command runs while a process of the first one lives.
 
 use rustix::process::Signal;
 
@@ -6,7 +6,7 @@ use crate::fixture::{Dir, Sidecar, until};
 use crate::sidecar::Spec;
 
 #[test]
-fn no_second_command_starts_while_a_descendant_of_the_first_lives_even_if_keeper_and_elector_were_killed() {
+fn second_command_waits_for_all_descendants_of_the_first_after_watchdog_and_sidecar_were_killed() {
     let (first_dir, second_dir) = (Dir::new(), Dir::new());
     let lock = first_dir.0.display().to_string();
     let script = "setsid sh -c 'echo $$ > $D/strayed; exec sleep 1000' & echo $$ > $D/main; exec sleep 1000";
@@ -18,7 +18,7 @@ fn no_second_command_starts_while_a_descendant_of_the_first_lives_even_if_keeper
     };
     let first = Sidecar::start(&spec(&first_dir, script));
     let (main, strayed) = (first_dir.process("main"), first_dir.process("strayed"));
-    // Neither can do anything about the command any more.
+    // Neither can end the command.
     let watchdog = first.process().watchdog();
     first.signal(Signal::STOP);
     watchdog.signal(Signal::KILL);
@@ -26,14 +26,14 @@ fn no_second_command_starts_while_a_descendant_of_the_first_lives_even_if_keeper
     assert!(main.lives() && strayed.lives());
 
     let mut second = Sidecar::start(&spec(&second_dir, "echo > $D/ran"));
-    let waits = || second_dir.read("log").unwrap().matches("lives still").count();
+    let waits = || second_dir.read("log").unwrap().matches("still runs").count();
     until("it waits", || waits() == 1);
     main.signal(Signal::KILL);
     until("one has ended", || !main.lives());
     let tried = std::time::Instant::now();
-    until("it has tried again several times", || tried.elapsed().as_secs() >= 1);
-    assert!(!second_dir.path("ran").exists(), "the one that left the process group lives still");
-    assert_eq!(waits(), 1, "it says so once");
+    until("several retries", || tried.elapsed().as_secs() >= 1);
+    assert!(!second_dir.path("ran").exists(), "the process that left the process group lives");
+    assert_eq!(waits(), 1, "the wait is logged once");
     strayed.signal(Signal::KILL);
     assert_eq!(second.code(), 0);
     assert!(second_dir.path("ran").exists());

@@ -1,4 +1,4 @@
-//! The watchdog's process, and the sidecar's side of it: without a cluster, with the binary that is shipped.
+//! The process of the watchdog and the sidecar's side of it, with the real binary and without a cluster.
 #![cfg(target_os = "linux")]
 
 mod commands;
@@ -11,7 +11,7 @@ mod sidecar;
 
 /// Not a test: the process that the tests start, pause and kill.
 #[test]
-#[ignore = "is started by the other tests"]
+#[ignore = "started by the other tests"]
 fn sidecar_process() {
     let Ok(spec) = std::env::var(sidecar::SPEC) else { return };
     std::process::exit(sidecar::run(&spec));

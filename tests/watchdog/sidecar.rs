@@ -1,4 +1,4 @@
-//! A sidecar: the process that the tests pause, kill and cut off.
+//! The sidecar process that the tests pause, kill and partition.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,22 +9,22 @@ use podium_campaign::{Campaign, CampaignConfig, LeaderElectionRecord, Lock, Lock
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The variable that says what the process is to do.
+/// The variable with the spec of the process.
 pub const SPEC: &str = "WATCHDOG_TEST_SIDECAR";
 
-/// What it exits with when leadership was lost.
+/// The exit code after leadership was lost.
 pub const LOST: i32 = 75;
 
-/// It leads for so long without a renewal.
+/// The time that it leads without a renewal.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(4);
 pub const LATENESS: Duration = Duration::from_secs(1);
 pub const GRACE: Duration = Duration::from_secs(1);
 pub const TERMINATION_GRACE: Duration = Duration::from_secs(20);
 
-/// What the process is to do.
+/// The spec of the process.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Spec {
-    /// Where the lock is told what to do: see [`Weather`].
+    /// The directory of the faults: see [`Faults`].
     pub dir: PathBuf,
     pub file: Option<PathBuf>,
     pub argv: Vec<String>,
@@ -32,7 +32,7 @@ pub struct Spec {
     pub lock: String,
 }
 
-/// Leads as far as the lock lets it. Returns the exit code.
+/// Runs the sidecar. Returns its exit code.
 pub fn run(spec: &str) -> i32 {
     let Spec { dir, file, argv, restarts, lock } = serde_json::from_str(spec).unwrap();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
@@ -41,7 +41,7 @@ pub fn run(spec: &str) -> i32 {
         renew_deadline: RENEW_DEADLINE,
         retry_period: Duration::from_millis(300),
     };
-    let settings = CampaignConfig { timing, ..CampaignConfig::new("web-0") };
+    let config = CampaignConfig { timing, ..CampaignConfig::new("web-0") };
     let command = (!argv.is_empty()).then(|| CommandOptions {
         restarts,
         grace: GRACE,
@@ -52,7 +52,7 @@ pub fn run(spec: &str) -> i32 {
     let options = WatchdogOptions { program, identity: "web-0".into(), file, command, lateness: LATENESS };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let mut terminated = signal(SignalKind::terminate()).unwrap();
-        let campaign = Campaign::new(Memory::new(Weather { dir: dir.clone() }), settings).unwrap();
+        let campaign = Campaign::new(Memory::new(Faults { dir: dir.clone() }), config).unwrap();
         let leadership = campaign.leadership();
         let (_go_on, over) = tokio::sync::oneshot::channel::<()>();
         tokio::spawn(campaign.run(async { drop(over.await) }));
@@ -70,14 +70,14 @@ pub fn run(spec: &str) -> i32 {
     })
 }
 
-/// What the API server does, as files in a directory say: while there is `cut`, it does not answer; while there is `taken`,
-/// somebody else holds the lock.
+/// Faults of the API server, switched by files in a directory: while `cut` exists, it does not respond; while `taken` exists, another
+/// process holds the lock.
 #[derive(Clone, Debug)]
-struct Weather {
+struct Faults {
     dir: PathBuf,
 }
 
-impl Weather {
+impl Faults {
     fn is(&self, name: &str) -> bool {
         self.dir.join(name).exists()
     }
@@ -86,33 +86,33 @@ impl Weather {
 /// A lock in memory.
 #[derive(Debug)]
 struct Memory {
-    weather: Weather,
-    seen: std::sync::Mutex<LockState<()>>,
+    faults: Faults,
+    state: std::sync::Mutex<LockState<()>>,
 }
 
 impl Memory {
-    fn new(weather: Weather) -> Self {
+    fn new(faults: Faults) -> Self {
         let version = ObjectVersion { uid: "uid".into(), resource_version: "7".into() };
-        let seen =
+        let state =
             LockState { record: LeaderElectionRecord::default(), version, claimed_by: None, parts: Vec::new(), object: () };
-        Self { weather, seen: seen.into() }
+        Self { faults, state: state.into() }
     }
 
-    /// What it says now.
+    /// Returns the present state.
     async fn request(&self) -> LockState<()> {
-        if self.weather.is("cut") {
+        if self.faults.is("cut") {
             std::future::pending::<()>().await;
         }
-        let mut seen = self.seen.lock().unwrap();
-        if self.weather.is("taken") && seen.record.holder != "other" {
+        let mut state = self.state.lock().unwrap();
+        if self.faults.is("taken") && state.record.holder != "other" {
             let record = LeaderElectionRecord {
                 holder: "other".into(),
                 lease_duration_seconds: Some(1),
                 ..LeaderElectionRecord::default()
             };
-            *seen = next(&seen, record);
+            *state = next(&state, record);
         }
-        seen.clone()
+        state.clone()
     }
 }
 
@@ -130,22 +130,22 @@ impl Lock for Memory {
     }
 
     async fn create(&self, _: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
-        Err(LockError::Conflict("it is there".into()))
+        Err(LockError::Conflict("it exists".into()))
     }
 
     async fn update(&self, guard: LockState<()>, record: LeaderElectionRecord) -> Result<LockState<()>, LockError> {
         let now = self.request().await;
-        if now.version != guard.version || self.weather.is("taken") {
+        if now.version != guard.version || self.faults.is("taken") {
             return Err(LockError::Conflict("another version".into()));
         }
         let written = next(&now, record);
-        *self.seen.lock().unwrap() = written.clone();
+        *self.state.lock().unwrap() = written.clone();
         Ok(written)
     }
 }
 
-fn next(seen: &LockState<()>, record: LeaderElectionRecord) -> LockState<()> {
-    let revision: u64 = seen.version.resource_version.parse().unwrap();
-    let version = ObjectVersion { uid: seen.version.uid.clone(), resource_version: (revision + 1).to_string() };
-    LockState { record, version, ..seen.clone() }
+fn next(state: &LockState<()>, record: LeaderElectionRecord) -> LockState<()> {
+    let revision: u64 = state.version.resource_version.parse().unwrap();
+    let version = ObjectVersion { uid: state.version.uid.clone(), resource_version: (revision + 1).to_string() };
+    LockState { record, version, ..state.clone() }
 }
