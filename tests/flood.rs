@@ -1,5 +1,5 @@
-//! Thousands of connections to the HTTP servers of a controller and a sidecar, as processes, without a cluster: what they take,
-//! and whether others are answered meanwhile.
+//! Thousands of connections to the HTTP servers of a controller and a sidecar, without a cluster: memory, and responses to other
+//! clients.
 
 #![cfg(target_os = "linux")]
 
@@ -15,29 +15,29 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Half-open connections of a flood, and how many of them are opened at the same time.
+/// The half-open connections of a flood, and those that are opened at a time.
 const FLOOD: usize = 5_000;
 const AT_A_TIME: usize = 100;
 
-/// How much more memory they may take.
+/// The maximum growth of memory.
 const MEMORY: u64 = 16 << 20;
 
-/// How long anything may take on a busy machine.
+/// The timeout of a step on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A process of Podium that answers HTTP requests, and has no API server. It is killed when this is dropped.
-struct Process {
+/// A Podium process with an HTTP server and without an API server. It is killed when this is dropped.
+struct PodiumProcess {
     child: Child,
     directory: PathBuf,
     address: SocketAddr,
 }
 
-impl Process {
+impl PodiumProcess {
     async fn start(name: &str, arguments: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(format!("podium-flood-{name}-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a writable directory");
         let (kubeconfig, log) = (directory.join("kubeconfig"), directory.join("log"));
-        // Nobody listens there.
+        // No server listens there.
         let cluster = r#"{"clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}], "users": [],
             "contexts": [{"name": "x", "context": {"cluster": "x", "user": ""}}], "current-context": "x"}"#;
         fs::write(&kubeconfig, cluster).expect("a writable directory");
@@ -85,7 +85,7 @@ impl Process {
         connected.expect("in time").expect("it listens")
     }
 
-    /// The first bytes of the answer to a request for this path, on a connection of its own.
+    /// Requests this path on a new connection. Returns the first bytes of the response.
     async fn get(&self, path: &str) -> (TcpStream, String) {
         let mut connection = self.connect().await;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -96,12 +96,12 @@ impl Process {
         (connection, String::from_utf8_lossy(&answer).into_owned())
     }
 
-    async fn is_well(&self) {
+    async fn check_health(&self) {
         let (_, answer) = self.get("/healthz").await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
     }
 
-    /// A connection on which a request has begun that does not end.
+    /// Opens a connection with an incomplete request.
     async fn half_open(&self) -> TcpStream {
         let mut connection = self.connect().await;
         let headers = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Padding: {}", "a".repeat(15 << 10));
@@ -110,7 +110,7 @@ impl Process {
         connection
     }
 
-    /// Waits until the other side closes this connection.
+    /// Waits until the server closes the connection.
     async fn closes(&self, mut connection: TcpStream) {
         let closed = async {
             let mut buffer = [0; 4096];
@@ -120,9 +120,9 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for PodiumProcess {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
@@ -135,7 +135,7 @@ fn raise_limit() {
     assert!(maximum.is_none_or(|most| most > FLOOD as u64 + 200), "ulimit -Hn {maximum:?}: raise it");
 }
 
-async fn flood(process: &Process) {
+async fn flood(process: &PodiumProcess) {
     raise_limit();
     for path in ["/healthz", "/metrics", "/"] {
         process.get(path).await;
@@ -148,7 +148,7 @@ async fn flood(process: &Process) {
         let some = join_all((0..AT_A_TIME).map(|_| process.half_open()));
         let well = async {
             let asked = Instant::now();
-            process.is_well().await;
+            process.check_health().await;
             asked.elapsed()
         };
         let (some, took) = tokio::join!(some, well);
@@ -156,8 +156,8 @@ async fn flood(process: &Process) {
         most = most.max(process.memory());
         slowest = slowest.max(took);
     }
-    // All that it holds has arrived by now.
-    process.is_well().await;
+    // All requests have arrived.
+    process.check_health().await;
     most = most.max(process.memory());
     println!("{FLOOD} half-open connections: {} KiB more; slowest /healthz {slowest:?}", (most - before) >> 10);
     assert!(most - before <= MEMORY, "{before} became {most}");
@@ -167,31 +167,31 @@ async fn flood(process: &Process) {
     drop(open);
     let (half_open, began) = (process.half_open().await, Instant::now());
     process.closes(half_open).await;
-    assert!(began.elapsed() > Duration::from_secs(5), "nobody else wants its place");
+    assert!(began.elapsed() > Duration::from_secs(5), "no other client needs its slot");
     let mut large = process.connect().await;
     let headers = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Padding: {}\r\n\r\n", "a".repeat(17 << 10));
     large.write_all(headers.as_bytes()).await.expect("it is sent");
     let mut answer = vec![0; 4096];
     let read = timeout(DEADLINE, large.read(&mut answer)).await.expect("in time").expect("an answer");
     assert!(answer[..read].starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer[..read]));
-    process.is_well().await;
+    process.check_health().await;
 }
 
 #[tokio::test]
 async fn controller_answers_healthz_during_a_flood_and_takes_little_memory() {
-    flood(&Process::start("controller", &["controller", "--http", "127.0.0.1:0"]).await).await;
+    flood(&PodiumProcess::start("controller", &["controller", "--http", "127.0.0.1:0"]).await).await;
 }
 
 const SIDECAR: &[&str] = &["sidecar", "--election=web", "--election-namespace=default", "--http=127.0.0.1:0"];
 
 #[tokio::test]
 async fn sidecar_answers_healthz_during_a_flood_and_takes_little_memory() {
-    flood(&Process::start("sidecar", SIDECAR).await).await;
+    flood(&PodiumProcess::start("sidecar", SIDECAR).await).await;
 }
 
 #[tokio::test]
-async fn listeners_of_events_are_bounded_and_their_places_come_back() {
-    let process = Process::start("events", SIDECAR).await;
+async fn listeners_of_events_are_limited_and_slots_are_reused() {
+    let process = PodiumProcess::start("events", SIDECAR).await;
     let mut listeners = Vec::new();
     let mut refused = 0;
     for _ in 0..100 {
@@ -204,11 +204,11 @@ async fn listeners_of_events_are_bounded_and_their_places_come_back() {
     }
     assert_eq!((listeners.len(), refused), (64, 36));
     assert_eq!(process.log().matches("64 listeners").count(), 1, "{}", process.log());
-    process.is_well().await;
+    process.check_health().await;
     drop(listeners);
     let began = Instant::now();
     while !process.get("/events").await.1.starts_with("HTTP/1.1 200 ") {
-        assert!(began.elapsed() < DEADLINE, "the places are free again");
+        assert!(began.elapsed() < DEADLINE, "the slots are free again");
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The environment of SupportTools' leader-elector and of its forks: what it means, and what has no meaning here.
+//! The environment variables of SupportTools' leader-elector and of its forks.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,22 +7,22 @@ use podium_campaign::Timing;
 
 use super::leader_elect::duration;
 
-/// The durations of one fork.
+/// The durations of a fork.
 const DURATIONS: [&str; 3] = ["LE_LEASE_DURATION", "LE_RENEW_DEADLINE", "LE_RETRY_PERIOD"];
 
-/// What the names of a fork's variables for the election begin with.
+/// The prefix of a fork's variables for the election.
 const ELECTION: &str = "LE_";
 
-/// The directory that a fork's status file is in. It is made, as the forks do.
+/// Returns the directory of a fork's status file. The sidecar creates it, as the forks do.
 pub fn status_directory(given: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let directory = given("STATUS_DIR").or_else(|| given("LEASE_DIRECTORY"))?;
     Some(format!("{}/", directory.trim_end_matches('/')).into())
 }
 
-/// The durations, where they are set; else those that all of them have.
+/// Returns the durations. Default: those that all the forks have.
 ///
 /// # Errors
-/// One that is no duration, or does not go with the others, by the name of its variable.
+/// The variable whose value is no duration, or does not fit the others.
 pub fn timing(given: impl Fn(&str) -> Option<String>) -> Result<Timing, String> {
     let read = |name: &str, default: Duration| match given(name) {
         Some(text) => duration(text.trim()).map_err(|error| format!("{name} {text:?} is not understood: {error}")),
@@ -42,7 +42,7 @@ pub fn timing(given: impl Fn(&str) -> Option<String>) -> Result<Timing, String> 
     Ok(timing)
 }
 
-/// What is set and has no effect, for people. `campaigns`: whether the durations have one.
+/// Returns a message about each variable without effect. `campaigns`: the durations have an effect.
 pub fn without_effect(
     names: impl IntoIterator<Item = String>,
     given: impl Fn(&str) -> Option<String>,
@@ -53,15 +53,14 @@ pub fn without_effect(
         |name: &str| given(name).is_some_and(|value| !["false", "0", "no"].contains(&value.to_lowercase().as_str()));
     if is_set("LABEL_POD_ROLE") {
         notes.push(
-            "LABEL_POD_ROLE is not supported: a sidecar labels no pod, and a Service that selects role=leader finds none. Create an \
-             Election with the label {key: role, value: leader, followerValue: follower}"
+            "LABEL_POD_ROLE is not supported: a sidecar labels no pod, so a Service that selects role=leader has no endpoint. Create \
+             an Election with the label {key: role, value: leader, followerValue: follower}"
                 .into(),
         );
     }
     if is_set("STATUS_DIR") {
         notes.push(
-            "STATUS_DIR: on the leader there is the file leader in it; the file follower of some forks is not supported"
-                .into(),
+            "STATUS_DIR: the leader has the file leader in it; the file follower of some forks is not supported".into(),
         );
     }
     let mut names: Vec<String> = names.into_iter().filter(|name| name.starts_with(ELECTION)).collect();
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_of_the_forks_count_and_those_that_are_not_set_are_as_ever() {
+    fn durations_of_the_forks_override_the_defaults() {
         let seconds = Duration::from_secs;
         let all = [("LE_LEASE_DURATION", "30s"), ("LE_RENEW_DEADLINE", "20s"), ("LE_RETRY_PERIOD", "5s")];
         let expected = Timing { lease_duration: seconds(30), renew_deadline: seconds(20), retry_period: seconds(5) };
@@ -93,11 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn durations_that_cannot_be_used_are_refused_by_the_names_of_their_variables() {
+    fn invalid_durations_are_rejected_by_the_names_of_their_variables() {
         for (name, value, words) in [
             ("LE_LEASE_DURATION", "30", "LE_LEASE_DURATION \"30\" is not understood: write a number with its unit"),
-            ("LE_LEASE_DURATION", "5s", "LE_LEASE_DURATION is 5s: use at least 12s with the LE_RENEW_DEADLINE 10s"),
-            ("LE_RETRY_PERIOD", "9s", "LE_RENEW_DEADLINE is 10s: use more than 1.2 times the LE_RETRY_PERIOD, 9s"),
+            ("LE_LEASE_DURATION", "5s", "LE_LEASE_DURATION is 5s: must be at least 12s with the LE_RENEW_DEADLINE 10s"),
+            ("LE_RETRY_PERIOD", "9s", "LE_RENEW_DEADLINE is 10s: must be more than 1.2 times the LE_RETRY_PERIOD, 9s"),
         ] {
             let error = timing(given(&[(name, value)])).unwrap_err();
             assert!(error.starts_with(words), "{error}");
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_named() {
+    fn variables_without_effect_are_named() {
         let names = || ["LE_RETRY_PERIOD", "LE_RELEASE_ON_CANCEL", "LEASE_NAME"].map(str::to_owned);
         let notes = without_effect(names(), given(&[("LABEL_POD_ROLE", "true"), ("STATUS_DIR", "/x")]), true);
         assert!(notes[0].starts_with("LABEL_POD_ROLE is not supported") && notes[1].starts_with("STATUS_DIR"), "{notes:?}");
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_directory_is_one_whether_it_is_there_or_not() {
+    fn status_directory_is_a_directory_whether_it_exists_or_not() {
         assert_eq!(status_directory(given(&[("STATUS_DIR", "/shared/x")])), Some("/shared/x/".into()));
         assert_eq!(status_directory(given(&[("LEASE_DIRECTORY", "/shared/x/")])), Some("/shared/x/".into()));
         assert_eq!(status_directory(given(&[])), None);

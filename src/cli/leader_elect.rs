@@ -1,4 +1,4 @@
-//! The options of replicas, which are called as those of Kubernetes' own controllers.
+//! The options of replicas, named as those of Kubernetes' own controllers.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use super::client::Place;
 
 #[derive(Debug, Args)]
 pub struct LeaderElectArgs {
-    /// Let one of several replicas be active, which they elect on a Lease. `--leader-elect=false`: this one is active, whatever
-    /// others do; that is safe, but they do the work twice.
+    /// Elect one active replica on a Lease; the others are standby. `--leader-elect=false`: this replica is always active. Several
+    /// active replicas are safe, and increase the API load.
     #[arg(
         long,
         env = "PODIUM_LEADER_ELECT",
@@ -25,21 +25,21 @@ pub struct LeaderElectArgs {
         default_missing_value = "true"
     )]
     leader_elect: bool,
-    /// The namespace of that Lease. Default: the pod's own ($POD_NAMESPACE, or that of its ServiceAccount); elsewhere the
-    /// first of --namespaces, or the kubeconfig's.
+    /// Namespace of that Lease. Default: the namespace of the pod ($POD_NAMESPACE, or that of its ServiceAccount); outside a pod the
+    /// first of --namespaces, or that of the kubeconfig.
     #[arg(long, env = "PODIUM_LEADER_ELECT_RESOURCE_NAMESPACE")]
     leader_elect_resource_namespace: Option<String>,
-    /// The name of that Lease. Default: podium-controller; with --namespaces followed by a hash of these, so that controllers
-    /// of different namespaces are all active.
+    /// Name of that Lease. Default: podium-controller, with --namespaces followed by a hash of them, so that controllers of different
+    /// namespaces are all active.
     #[arg(long, env = "PODIUM_LEADER_ELECT_RESOURCE_NAME")]
     leader_elect_resource_name: Option<String>,
-    /// How long the others wait for an active one that was killed. Whole seconds.
+    /// Time after which a standby replaces an active replica that does not renew. Whole seconds.
     #[arg(long, env = "PODIUM_LEADER_ELECT_LEASE_DURATION", default_value = "8s", value_parser = duration)]
     leader_elect_lease_duration: Duration,
-    /// How long an active one goes on without a renewal that succeeded.
+    /// Time for which a replica stays active without a successful renewal.
     #[arg(long, env = "PODIUM_LEADER_ELECT_RENEW_DEADLINE", default_value = "6s", value_parser = duration)]
     leader_elect_renew_deadline: Duration,
-    /// The pause between two renewals: each is a write to the API server.
+    /// Pause between two renewals. Each renewal is a write to the API server.
     #[arg(long, env = "PODIUM_LEADER_ELECT_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
     leader_elect_retry_period: Duration,
 }
@@ -48,10 +48,10 @@ pub struct LeaderElectArgs {
 type OwnLease = (String, String);
 
 impl LeaderElectArgs {
-    /// Namespace and name of Podium's own Lease, and how this replica campaigns for it, if it does.
+    /// Returns namespace and name of Podium's own Lease, and the candidacy of this replica, if it campaigns.
     ///
     /// # Errors
-    /// Durations that do not work together, by the names of their options.
+    /// Invalid durations, by the names of their options.
     pub fn candidacy(
         self,
         scope: &Scope,
@@ -70,7 +70,7 @@ impl LeaderElectArgs {
         timing.validate().map_err(|error| explain(&error))?;
         let first = match scope {
             Scope::Cluster => None,
-            // The rights on Leases that a controller has there anyway are enough.
+            // The controller's permissions on Leases there are enough.
             Scope::Namespaces(namespaces) => namespaces.first().cloned(),
         };
         let namespace = given(namespace).or(place.pod_namespace).or(first).unwrap_or(place.default_namespace);
@@ -81,7 +81,7 @@ impl LeaderElectArgs {
     }
 }
 
-/// An option that is set but empty, as templates leave it, was not given.
+/// Returns `None` for an empty option, which templates may leave.
 fn given(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_is_in_the_pods_namespace_then_where_it_serves_then_in_the_contexts() {
+    fn lease_namespace_is_the_pods_then_the_first_served_then_the_contexts() {
         let served = Scope::Namespaces(["b".to_owned(), "a".to_owned()].into());
         assert_eq!(namespace(&served, Some("own")), "own");
         assert_eq!(namespace(&served, None), "a");
@@ -130,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn durations_that_do_not_work_together_are_refused_by_the_names_of_the_options() {
+    fn invalid_durations_are_rejected_by_the_names_of_the_options() {
         let timing = Timing { lease_duration: Duration::from_secs(10), ..Timing::default() };
         let place = Place { pod_namespace: None, default_namespace: "default".into(), pod: None };
         let error = args(timing).candidacy(&Scope::Cluster, place, Identity::of_host("host")).unwrap_err();
-        assert!(error.starts_with("--leader-elect-lease-duration is 10s: use at least 12s"), "{error}");
+        assert!(error.starts_with("--leader-elect-lease-duration is 10s: must be at least 12s"), "{error}");
         assert!(error.contains("with the --leader-elect-renew-deadline 10s"), "{error}");
     }
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn campaigning_is_the_default_and_is_switched_off_as_with_kubernetes_own_controllers() {
+    fn leader_election_is_on_by_default() {
         for (arguments, expected) in [
             (&["podium"][..], true),
             (&["podium", "--leader-elect"], true),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_as_everywhere_in_kubernetes() {
+    fn durations_have_the_format_of_kubernetes() {
         assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));

@@ -1,11 +1,11 @@
-//! Whether this is called as one of the two sidecars that it replaces.
+//! Detects the command lines of the two sidecars that Podium replaces.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::sidecar::Form;
 
-/// The words of an argument.
+/// Splits an argument into words.
 pub fn words(argument: OsString) -> Vec<OsString> {
     match argument.to_str() {
         Some(text) => text.split_whitespace().map(OsString::from).collect(),
@@ -13,18 +13,18 @@ pub fn words(argument: OsString) -> Vec<OsString> {
     }
 }
 
-/// How an old sidecar's pod would have called this: by its options, by its environment, or by the path of its program.
+/// Returns the old sidecar that is meant: by its options, its environment, or the path of its program.
 pub fn old_form(arguments: &[OsString], env: impl Fn(&str) -> Option<String>) -> Option<Form> {
     let program = arguments.first().map(PathBuf::from);
     match program.as_ref().and_then(|program| program.file_name()?.to_str()) {
         Some("server") => return Some(Form::Contrib),
         Some("main") => return Some(Form::SupportTools),
-        // The plugin of kubectl: whoever types it is a person, who may write options first.
+        // The kubectl plugin takes options before the subcommand.
         Some("kubectl-podium") => return None,
         _ => {}
     }
     match arguments.get(1).map(|argument| argument.to_string_lossy()) {
-        None => (env("LEASE_NAME").is_some() || env("NAMESPACE").is_some()).then_some(Form::SupportTools),
+        None => env("LEASE_NAME").is_some().then_some(Form::SupportTools),
         Some(first) if ["-h", "--help", "-V", "--version"].contains(&first.as_ref()) => None,
         Some(first) => first.starts_with('-').then_some(Form::Contrib),
     }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_looks_like_an_old_sidecar_is_one() {
+    fn only_command_lines_of_old_sidecars_are_detected() {
         let form = |line: &str| old_form(&words(line.into()), |_| None);
         for line in ["podium", "podium controller", "podium --help", "podium -V", "podium sidecar --election x"] {
             assert_eq!(form(line), None, "{line}");
@@ -47,6 +47,8 @@ mod tests {
         assert_eq!(form("podium --election=x"), Some(Form::Contrib));
         let environment = |name: &str| ["LEASE_NAME", "NAMESPACE"].contains(&name).then(|| "x".to_owned());
         assert_eq!(old_form(&words("podium".into()), environment), Some(Form::SupportTools));
+        let namespace_alone = |name: &str| (name == "NAMESPACE").then(|| "x".to_owned());
+        assert_eq!(old_form(&words("podium".into()), namespace_alone), None);
         assert_eq!(old_form(&words("podium controller".into()), environment), None);
         assert_eq!(old_form(&words("kubectl-podium".into()), environment), None);
     }

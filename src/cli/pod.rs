@@ -1,10 +1,10 @@
-//! Which pod this process runs in, as its ServiceAccount's token says: whatever the host is called.
+//! The pod of this process, from its ServiceAccount token: the host name may differ from the pod's name.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// Where the kubelet puts the token.
+/// The path of the token that the kubelet mounts.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// The pod of this process.
@@ -25,12 +25,12 @@ struct Kubernetes {
     pod: Pod,
 }
 
-/// The pod that the token was issued for. `None`: this is no pod, or its token names none.
+/// Returns the pod that the token was issued for. `None`: there is no token, or it names no pod.
 pub fn own() -> Option<Pod> {
     named_in(&std::fs::read_to_string(TOKEN).ok()?)
 }
 
-/// Nothing is trusted on it that the pod could not say of itself, so the signature does not matter.
+/// Reads the claims. Nothing is trusted that the pod could not claim by itself, so the signature is not checked.
 fn named_in(token: &str) -> Option<Pod> {
     let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
     let Claims { kubernetes: Kubernetes { pod } } = serde_json::from_slice(&claims).ok()?;
@@ -46,8 +46,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_a_pod_names_it() {
-        // As the API server issues it.
+    fn pod_is_read_from_its_token() {
+        // As issued by the API server.
         let bound = token(
             r#"{"aud":["https://kubernetes.default.svc"],"exp":1795555555,"kubernetes.io":{"namespace":"default","node":{"name":"n1","uid":"n"},"pod":{"name":"web-0","uid":"6e3f0d5e-0000-4000-8000-000000000001"},"serviceaccount":{"name":"default","uid":"s"},"warnafter":1764000000},"sub":"system:serviceaccount:default:default"}"#,
         );
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_pod_names_none() {
+    fn tokens_without_a_pod_name_none() {
         let legacy = token(r#"{"iss":"kubernetes/serviceaccount","kubernetes.io/serviceaccount/namespace":"default"}"#);
         let bound_to_a_secret = token(r#"{"kubernetes.io":{"namespace":"default","secret":{"name":"x","uid":"y"}}}"#);
         let empty = token(r#"{"kubernetes.io":{"pod":{"name":"","uid":""}}}"#);

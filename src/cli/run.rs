@@ -1,4 +1,4 @@
-//! `podium run -- COMMAND`: the options of the sidecar, and how the command is run.
+//! `podium run -- COMMAND`: the options of the sidecar and of the command.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,62 +16,64 @@ use super::sidecar::{Form, SidecarArgs, begin};
 pub struct RunArgs {
     #[command(flatten)]
     sidecar: SidecarArgs,
-    /// How long the command has to end, after SIGTERM, when leadership is lost. Then it is killed.
+    /// Time between SIGTERM and SIGKILL when leadership is lost.
     #[arg(long, env = "PODIUM_GRACE", value_parser = duration, default_value = "3s", value_name = "DURATION")]
     grace: Duration,
-    /// How long the command has to end, after SIGTERM, when this pod is terminated. It leads meanwhile. Less than the pod's
-    /// terminationGracePeriodSeconds.
+    /// Time between SIGTERM and SIGKILL when this pod is terminated. The pod keeps leading until the command has ended. Must be less
+    /// than terminationGracePeriodSeconds of the pod.
     #[arg(long, env = "PODIUM_TERMINATION_GRACE", value_parser = duration, default_value = "25s", value_name = "DURATION")]
     termination_grace: Duration,
-    /// Start the command again when leadership comes back after it was lost, instead of ending.
+    /// Start the command again when this pod leads again after it lost leadership, instead of exiting.
     #[arg(long)]
     restart: bool,
-    /// Run the command also while nothing stops it on a leader that is cut off from the cluster: of an Election without
-    /// heartbeats.
+    /// Run the command under an Election without heartbeats. Commands may overlap: a partition keeps the former leader's command
+    /// running while the next leader starts its own.
     #[arg(long)]
-    without_heartbeats: bool,
-    /// The command and its arguments. In its environment are PODIUM_NAME and, where it is known, PODIUM_TERM.
+    allow_overlap: bool,
+    /// The command and its arguments. Its environment has PODIUM_NAME and, if known, PODIUM_TERM.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
-/// Runs a command while this pod leads. Returns what to exit with.
+/// Runs a command while this pod leads. Returns the exit code.
 pub fn run_command(args: RunArgs) -> Result<u8, Failure> {
-    let RunArgs { sidecar, grace, termination_grace, restart, without_heartbeats, command } = args;
+    let RunArgs { sidecar, grace, termination_grace, restart, allow_overlap, command } = args;
     let sidecar = sidecar.called_as(Form::Run);
-    let run = Run { grace, termination_grace, restart, without_heartbeats, command };
+    let run = Run { grace, termination_grace, restart, allow_overlap, command };
     Ok(match begin(sidecar, Some(run))? {
         Finished::Stopped => 0,
         Finished::Ended(status) => status.exit_code(),
         Finished::Lost => {
-            eprintln!("podium: leadership was lost, and the command stopped; --restart starts it again when it comes back");
+            eprintln!(
+                "podium: leadership was lost and the command was stopped: use --restart to start it again when this pod leads again"
+            );
             1
         }
     })
 }
 
-/// What is to be run, and how.
+/// Options of a command.
 #[derive(Clone, Debug)]
 pub struct Run {
     grace: Duration,
     termination_grace: Duration,
     restart: bool,
-    /// Whether it may run in a term without heartbeats.
-    pub without_heartbeats: bool,
+    /// The command may run in a term without heartbeats.
+    pub allow_overlap: bool,
     command: Vec<OsString>,
 }
 
 impl Run {
-    /// Checks that it works in this mode, and names what it excludes.
+    /// Checks the options for this mode.
     pub fn command_options(self, mode: Mode) -> Result<CommandOptions, String> {
-        let Self { grace, termination_grace, restart: restarts, without_heartbeats, command } = self;
+        let Self { grace, termination_grace, restart: restarts, allow_overlap, command } = self;
         match mode {
             Mode::Campaign { timing, .. } => survives_a_lost_renewal(&timing, grace)?,
-            Mode::Follow if without_heartbeats => {}
+            Mode::Follow if allow_overlap => {}
             Mode::Follow => {
                 return Err(
-                    "an Election has no heartbeats: nobody could stop the command of a leader that is cut off from the \
-                            cluster. Give --without-heartbeats if that is acceptable, or --mode campaign"
+                    "an Election has no heartbeats, so nothing stops the command of a leader that a partition separates: use \
+                     --allow-overlap to accept that, or --mode campaign"
                         .into(),
                 );
             }
@@ -80,18 +82,18 @@ impl Run {
     }
 }
 
-/// Checks that a command can be stopped in time although one renewal is lost.
+/// Checks that one lost renewal does not stop the command.
 fn survives_a_lost_renewal(timing: &Timing, grace: Duration) -> Result<(), String> {
     let Timing { lease_duration, renew_deadline, retry_period } = *timing;
-    // A renewal that is lost, the next one, and how long that one takes: after the last one that succeeded.
+    // After the last successful renewal: a lost one, the next one, and the time that that one takes.
     let needed = retry_period * 3 + grace + WatchdogOptions::LATENESS;
     if renew_deadline >= needed {
         return Ok(());
     }
     let longest = renew_deadline.saturating_sub(retry_period * 3 + WatchdogOptions::LATENESS);
     Err(format!(
-        "--grace {grace:?} is too long for --ttl {lease_duration:?}: a command has to be stopped before {renew_deadline:?} \
-         without a renewal are over, and one lost renewal must not stop it; use at most {longest:?}, or a longer --ttl"
+        "--grace {grace:?} must be at most {longest:?} with --ttl {lease_duration:?}: the command must have ended \
+         {renew_deadline:?} after the last renewal, and one lost renewal must not stop it; use a shorter --grace or a longer --ttl"
     ))
 }
 
@@ -99,10 +101,10 @@ fn survives_a_lost_renewal(timing: &Timing, grace: Duration) -> Result<(), Strin
 mod tests {
     use super::*;
 
-    fn run(without_heartbeats: bool, grace: u64) -> Run {
+    fn run(allow_overlap: bool, grace: u64) -> Run {
         let seconds = Duration::from_secs;
         let (grace, termination_grace) = (seconds(grace), seconds(25));
-        Run { grace, termination_grace, restart: false, without_heartbeats, command: vec!["true".into()] }
+        Run { grace, termination_grace, restart: false, allow_overlap, command: vec!["true".into()] }
     }
 
     fn campaign(timing: Timing) -> Mode {
@@ -110,18 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_could_not_be_stopped_in_time_is_refused_with_the_remedy() {
+    fn grace_that_is_too_long_is_rejected_with_the_remedy() {
         let accepted = run(false, 3).command_options(campaign(Timing::default())).unwrap();
         assert_eq!((accepted.grace, accepted.restarts), (Duration::from_secs(3), false));
         let error = run(false, 4).command_options(campaign(Timing::default())).unwrap_err();
-        assert!(error.contains("use at most 3s"), "{error}");
+        assert!(error.contains("must be at most 3s"), "{error}");
     }
 
     #[test]
-    fn without_heartbeats_a_follower_runs_a_command_only_if_it_is_told_that_it_may() {
+    fn follower_runs_a_command_only_if_overlaps_are_allowed() {
         let follow = Mode::Follow;
         let error = run(false, 3).command_options(follow).unwrap_err();
-        assert!(error.contains("--without-heartbeats"), "{error}");
+        assert!(error.contains("--allow-overlap"), "{error}");
         assert!(run(true, 3).command_options(follow).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! The options of the sidecar: its own, and those of the two sidecars that it replaces.
+//! The options of the sidecar, and those of the two sidecars that it replaces.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, ValueEnum};
-use podium::sidecar::{self, LockKind, Me, Mode, Options};
+use podium::sidecar::{self, LockKind, Mode, Options, PodIdentity};
 use podium::watchdog::{CommandOptions, Finished, WatchdogOptions};
 use podium_campaign::{Clock, Timing};
 use tracing::warn;
@@ -20,21 +20,21 @@ use super::old::words;
 use super::run::Run;
 use super::termination;
 
-/// Where SupportTools' sidecar writes the leader's name.
+/// The status file of SupportTools' sidecar.
 const STATUS_FILE: &str = "/tmp/leader_status";
 
-/// The shortest age of information that may be asked for.
+/// The minimum of `--max-age`.
 const SHORTEST_AGE: Duration = Duration::from_secs(3);
 
-/// How the sidecar was called.
+/// The form of a command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// `podium sidecar`
     #[default]
     Sidecar,
-    /// With the options of Kubernetes' leader-elector and no subcommand.
+    /// The options of Kubernetes' leader-elector, without a subcommand.
     Contrib,
-    /// With the environment of SupportTools' leader-elector, and nothing else.
+    /// The environment of SupportTools' leader-elector, without arguments.
     SupportTools,
     /// `podium run`
     Run,
@@ -42,26 +42,25 @@ pub enum Form {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct SidecarArgs {
-    /// follow: tell whom others elected, usually an Election's controller. campaign: elect, together with the sidecars of the
-    /// other pods. Default: follow; without the subcommand, as the old leader-electors are called, campaign.
+    /// follow: publish the leader of an Election. campaign: elect a leader among the sidecars of the pods. Default: follow, and
+    /// campaign in the forms of the old leader-electors, which have no subcommand.
     #[arg(long, env = "PODIUM_MODE", value_enum)]
     mode: Option<ModeName>,
-    /// The name of the Election's Lease, or of the object that those who campaign elect on.
+    /// Name of the Election's Lease, or of the lock in campaign mode.
     #[arg(long, env = "PODIUM_ELECTION", value_name = "NAME")]
     election: Option<String>,
-    /// Its namespace. Default: the pod's own ($POD_NAMESPACE, or that of its ServiceAccount), elsewhere the kubeconfig's; of
-    /// those who campaign, as ever, `default`.
+    /// Namespace of --election. Default: the namespace of the pod ($POD_NAMESPACE, or that of its ServiceAccount), outside a pod
+    /// that of the kubeconfig; `default` for a campaign of `podium sidecar`, as in the old leader-electors.
     #[arg(long, env = "PODIUM_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
     election_namespace: Option<String>,
-    /// The name by which this pod is known to the others. Default: $POD_NAME, or the host's name; called as `podium sidecar` or
-    /// `podium run` in a pod, before the host's the pod's.
+    /// Name of this pod for the others. Default: $POD_NAME; for `podium sidecar` and `podium run` the name of the pod; the host name.
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
-    /// Of those who campaign: how long the others wait for a leader that is seen no more. It leads for half as long without an
-    /// answer of the API server, and renews four times as often. Whole seconds.
+    /// Campaign mode: lease duration, after which another pod replaces a leader that does not renew. The leader steps down after half
+    /// of it without a renewal, and renews four times as often. Whole seconds.
     #[arg(long, env = "PODIUM_TTL", value_parser = duration, value_name = "DURATION")]
     ttl: Option<Duration>,
-    /// Use the pod's ServiceAccount, also where KUBECONFIG is set.
+    /// Use the ServiceAccount of the pod, even if KUBECONFIG is set.
     #[arg(
         long,
         action = ArgAction::Set,
@@ -72,18 +71,18 @@ pub struct SidecarArgs {
         default_missing_value = "true"
     )]
     use_cluster_credentials: bool,
-    /// Answer HTTP requests here: 0.0.0.0:4040, or localhost:4040.
+    /// Address of the HTTP server: 0.0.0.0:4040, or localhost:4040.
     #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS")]
     http: Option<String>,
-    /// What those who campaign elect on. `endpointsleases`: both, for the way from the one to the other.
+    /// Campaign mode: kind of the lock. `endpointsleases`: both, for the migration from Endpoints to a Lease.
     #[arg(long, env = "PODIUM_LOCK", value_enum)]
     lock: Option<LockName>,
-    /// While this pod leads, its name is in this file; else there is no such file. Of a directory, it is the file `leader` in it. A path
-    /// that ends with a slash is a directory, which is made.
+    /// Status file: exists only while this pod leads, and contains its name. In a directory: the file `leader`. A path that ends with a
+    /// slash is a directory, which is created.
     #[arg(long, env = "PODIUM_FILE", value_name = "PATH")]
     file: Option<PathBuf>,
-    /// Of those who follow an Election: what it said last is repeated no longer than so, which takes three requests in that time.
-    /// Default: until it says something else, so that an outage of the API server deposes nobody.
+    /// Follow mode: maximum age of leader information before it is reported as unknown. Costs three requests in that time. Default:
+    /// unlimited, so that an outage of the API server deposes no leader.
     #[arg(long, env = "PODIUM_MAX_AGE", value_parser = duration, value_name = "DURATION")]
     max_age: Option<Duration>,
     #[command(flatten)]
@@ -106,24 +105,24 @@ enum LockName {
     Endpointsleases,
 }
 
-/// A leader-elector for pods: exactly one of those that campaign for the same lock leads.
+/// A leader-elector for pods: of those that campaign for a lock, one leads.
 #[derive(Debug, Parser)]
 #[command(name = "podium", version, args_override_self = true)]
 struct Old {
     #[command(flatten)]
     sidecar: SidecarArgs,
-    /// The old leader-elector took no notice of these, either.
+    /// Ignored, as in the old leader-elector.
     #[arg(hide = true)]
     ignored: Vec<String>,
 }
 
 impl SidecarArgs {
-    /// Reads a command line without subcommand. Exits where it is not understood.
+    /// Parses a command line without subcommand. Exits if that fails.
     pub fn parse_as(form: Form, mut arguments: Vec<OsString>) -> Self {
         match form {
-            // It looked at none.
+            // It ignores all arguments.
             Form::SupportTools => arguments.truncate(1),
-            // A shell passed them on, and split them into words.
+            // A shell splits them into words.
             Form::Contrib => arguments = arguments.into_iter().flat_map(words).collect(),
             Form::Sidecar | Form::Run => {}
         }
@@ -131,31 +130,31 @@ impl SidecarArgs {
         sidecar.called_as(form)
     }
 
-    /// The same, called otherwise.
+    /// Returns the same options in another form.
     pub fn called_as(self, form: Form) -> Self {
         Self { form, ..self }
     }
 }
 
-/// What the options and the environment mean together.
+/// The options, completed from the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Resolved {
     election: String,
-    /// `None`: the pod's own.
+    /// `None`: the namespace of the pod.
     namespace: Option<String>,
-    me: Me,
-    /// Whether the host's name stands for the pod's, which nobody gave.
+    me: PodIdentity,
+    /// The name of the pod was not given, so it is the host name.
     is_named_by_host: bool,
     mode: Mode,
     http: Option<String>,
     file: Option<PathBuf>,
     sources: &'static [Source],
     announce: bool,
-    /// What is without effect, for people.
+    /// Messages about options without effect.
     notes: Vec<String>,
 }
 
-/// Makes sense of the options.
+/// Completes the options.
 fn resolve(
     args: &SidecarArgs,
     env: impl Fn(&str) -> Option<String>,
@@ -172,28 +171,28 @@ fn resolve(
             |name: &str| given(name).ok_or_else(|| format!("{name} is not set: LEASE_NAME and NAMESPACE name the Lease"));
         (needed("LEASE_NAME")?, Some(needed("NAMESPACE")?))
     } else {
-        let election = nonempty(&args.election)
-            .ok_or("--election is missing or empty: name the Election, or what the pods elect on")?;
+        let election =
+            nonempty(&args.election).ok_or("--election must not be empty: name the Lease of the Election, or the lock")?;
         (election, nonempty(&args.election_namespace))
     };
     let old = matches!(args.form, Form::Contrib | Form::SupportTools) || by_environment;
     let mode = args.mode.unwrap_or(if old { ModeName::Campaign } else { ModeName::Follow });
     if let Some(age) = args.max_age.filter(|age| *age < SHORTEST_AGE) {
         return Err(format!(
-            "--max-age {age:?} is too short: use at least {SHORTEST_AGE:?}, because it costs three requests in that time"
+            "--max-age {age:?} is too short: must be at least {SHORTEST_AGE:?}, because it costs three requests in that time"
         ));
     }
     let mut notes = Vec::new();
     let (mode, namespace) = match mode {
         ModeName::Follow => {
             if args.ttl.is_some() || args.lock.is_some() {
-                notes.push("--ttl and --lock have no effect on one that follows".into());
+                notes.push("--ttl and --lock have no effect in follow mode".into());
             }
             (Mode::Follow, namespace)
         }
         ModeName::Campaign => {
             let timing = match args.ttl {
-                // Nobody called it by these before.
+                // `podium run` has no former defaults.
                 _ if run => run_timing(args.ttl)?,
                 None if by_environment => environment::timing(given)?,
                 ttl => timing(ttl)?,
@@ -225,7 +224,7 @@ fn resolve(
         election,
         namespace,
         is_named_by_host: name.is_none() && !old,
-        me: Me { name: name.unwrap_or(host), uid: given("POD_UID") },
+        me: PodIdentity { name: name.unwrap_or(host), uid: given("POD_UID") },
         mode,
         http: nonempty(&args.http).or_else(|| given("HEALTH_PORT").map(|port| format!(":{port}"))),
         file: file.or_else(|| by_environment.then(|| STATUS_FILE.into())),
@@ -235,20 +234,20 @@ fn resolve(
     })
 }
 
-/// As the old leader-elector derived its durations.
+/// Derives the durations like the old leader-elector.
 fn timing(ttl: Option<Duration>) -> Result<Timing, String> {
     let ttl = ttl.unwrap_or(Duration::from_secs(10));
     let lease_duration = Duration::from_secs(ttl.as_secs());
     if lease_duration.is_zero() {
-        return Err(format!("--ttl {ttl:?} is too short: use at least 1s, because a lock holds whole seconds"));
+        return Err(format!("--ttl {ttl:?} is too short: must be at least 1s, because a lock holds whole seconds"));
     }
     let timing = Timing { lease_duration, renew_deadline: lease_duration / 2, retry_period: lease_duration / 4 };
     timing.validate().map_err(|error| format!("--ttl {ttl:?} cannot be used: its {error}"))?;
     Ok(timing)
 }
 
-/// With client-go's defaults, and in the same proportions where there is a `--ttl`: a command needs more of a deadline than a
-/// half, to be stopped in time.
+/// Derives the durations in the proportions of client-go's defaults. The renew deadline is more than half of the duration, because
+/// the command must end within it.
 fn run_timing(ttl: Option<Duration>) -> Result<Timing, String> {
     let ttl = ttl.unwrap_or(Timing::default().lease_duration);
     let lease_duration = Duration::from_secs(ttl.as_secs());
@@ -257,16 +256,16 @@ fn run_timing(ttl: Option<Duration>) -> Result<Timing, String> {
     Ok(timing)
 }
 
-/// Runs the sidecar, and a command while it leads, if there is one.
+/// Runs the sidecar, and its command while it leads.
 pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     let resolved = resolve(&args, |name| std::env::var(name).ok(), names, host).map_err(Failure::usage)?;
     let max_age = args.max_age;
-    let without_heartbeats = run.as_ref().is_some_and(|run| run.without_heartbeats);
+    let allow_overlap = run.as_ref().is_some_and(|run| run.allow_overlap);
     let command = run.map(|run| run.command_options(resolved.mode)).transpose().map_err(Failure::usage)?;
     args.log.begin().map_err(Failure::usage)?;
-    // One thread is enough for a few requests in a minute.
+    // One thread is enough for a few requests per minute.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("failed to start: {error}"))?;
     let result: Result<Finished, Failure> = runtime.block_on(async {
@@ -276,7 +275,7 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
         notes.iter().for_each(|note| warn!("{note}"));
         let me = identified(me, is_named_by_host, &place);
         let namespace = self::namespace(namespace, &place, mode);
-        // No second command of this pod runs while one lives.
+        // Two commands of this pod never run at once.
         let lock = format!("{namespace}/{election}/{}", me.name);
         let command = command.map(|command| CommandOptions { lock, ..command });
         let (program, identity) = ("/proc/self/exe".into(), me.name.clone());
@@ -284,30 +283,29 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
         let watchdog = WatchdogOptions { program, identity, file, command, lateness: WatchdogOptions::LATENESS };
         let watchdog = needs_watchdog.then_some(watchdog);
         let clock = Clock::machine();
-        let options =
-            Options { me, namespace, election, mode, max_age, without_heartbeats, http, announce, watchdog, clock };
+        let options = Options { me, namespace, election, mode, max_age, allow_overlap, http, announce, watchdog, clock };
         sidecar::run(client, options, stop).await.map_err(|error| Failure::with_code(error.exit_code(), error.to_string()))
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-/// Who this is, where the pod itself says more than was given.
-fn identified(me: Me, is_named_by_host: bool, place: &Place) -> Me {
+/// Completes name and UID from the pod.
+fn identified(me: PodIdentity, is_named_by_host: bool, place: &Place) -> PodIdentity {
     let Some(pod) = &place.pod else { return me };
     let name = if is_named_by_host { pod.name.clone() } else { me.name };
-    Me { name, uid: me.uid.or_else(|| Some(pod.uid.clone())) }
+    PodIdentity { name, uid: me.uid.or_else(|| Some(pod.uid.clone())) }
 }
 
-/// The namespace that was named, or the pod's own.
+/// Returns the given namespace, or that of the pod.
 fn namespace(named: Option<String>, place: &Place, mode: Mode) -> String {
     let Place { pod_namespace, default_namespace, pod: _ } = place;
     let own = pod_namespace.clone().unwrap_or_else(|| default_namespace.clone());
     let campaigns = matches!(mode, Mode::Campaign { .. });
     if campaigns && named.as_deref() == Some("default") && pod_namespace.is_some() && own != "default" {
         warn!(
-            "campaigning in the namespace default, as the old leader-elector does, not in the pod's own: \
-             --election-namespace={own} would"
+            "campaigning in namespace default, as the old leader-elector does, not in that of the pod: use \
+             --election-namespace={own} for that"
         );
     }
     named.unwrap_or(own)

@@ -1,4 +1,4 @@
-//! To follow: one watch on the Lease by which others elect, usually that of an Election.
+//! Follow mode: one watch on the Lease of an Election, or of a campaign of others.
 
 use std::time::Duration;
 
@@ -12,40 +12,40 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::follower::{Follower, Sight};
+use super::follower::{Follower, Observation};
 use crate::connect::WATCH_TIMEOUT;
 use crate::log_once::LogOnce;
 use crate::retry_after;
 
-/// The pauses between two attempts that failed: the first, and the longest.
+/// The first and the longest pause after a failed watch.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// How long one read may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of one request.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Seconds after which the API server is asked to end a watch. In between it sends bookmarks: all sidecars of a cluster need not
-/// ask again each minute. Where it sends none, the end says that the connection lives.
+/// Seconds after which the API server ends a watch. Bookmarks show in between that the connection works, so that the sidecars of a
+/// cluster need not start a new watch each minute. Where the server sends none, the end of the watch shows it.
 const WATCH_SECONDS: u32 = 290;
 const WITHOUT_BOOKMARKS: u32 = 60;
 
-/// So long after an event, and then from time to time, it is looked whether another one waits. When none does, everything that
-/// was sent before has been heard: the next event is younger.
-const SETTLES: Duration = Duration::from_millis(100);
+/// The pause after an event, and the interval afterwards, at which the watch is polled. When no event is buffered, the next one was
+/// sent after that poll.
+const SETTLE: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Between two looks where the right to list and watch is missing.
+/// The interval of reads without permission to list and watch.
 const POLL: Duration = Duration::from_secs(2);
 
-/// So many looks later it is tried again to list and watch.
-const LOOKS: usize = 8;
+/// The number of such reads before the next attempt to list and watch.
+const READS: usize = 8;
 
-/// 0 where it is no integer: then no event is taken for an old one.
+/// Returns 0 if the resourceVersion is no integer: then no event counts as stale.
 fn revision_of(object: &DeserializeGuard<Object>) -> u64 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// Follows a Lease, and tells who leads.
+/// Follows a Lease, and publishes its leader.
 pub struct Follow {
     api: Api<DeserializeGuard<Object>>,
     describe: String,
@@ -54,34 +54,34 @@ pub struct Follow {
     name: String,
     follower: Follower,
     clock: Clock,
-    standing: watch::Sender<LeadershipState>,
-    trouble: LogOnce,
-    /// Of the Lease as it was read last.
+    state: watch::Sender<LeadershipState>,
+    problem: LogOnce,
+    /// The revision of the last observation.
     revision: u64,
-    /// Whether the API server is believed to send bookmarks.
+    /// The API server is believed to send bookmarks.
     has_bookmarks: bool,
 }
 
-/// Why a watch ended.
+/// The end of a watch or a request.
 enum Ended {
-    /// The server ended it, or it said nothing for too long: look again.
+    /// The server ended the watch, or the object does not exist.
     Over,
-    /// It is not allowed.
+    /// A permission is missing.
     Denied(String),
-    /// It failed.
+    /// The request failed, or the watch was silent.
     Failed(String),
-    /// The same, and the server has said when it wants to be asked again.
+    /// The server asks for a pause.
     Busy(String, Duration),
 }
 
 impl Follow {
-    /// Of the Lease of this name.
+    /// Returns a follower of the Lease of this name.
     pub fn new(
         client: Client,
         (namespace, name): (&str, &str),
         follower: Follower,
         clock: Clock,
-        standing: watch::Sender<LeadershipState>,
+        state: watch::Sender<LeadershipState>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -91,14 +91,14 @@ impl Follow {
             name: name.into(),
             follower,
             clock,
-            standing,
-            trouble: LogOnce::default(),
+            state,
+            problem: LogOnce::default(),
             revision: 0,
             has_bookmarks: true,
         }
     }
 
-    /// Follows for ever.
+    /// Follows until the future is dropped.
     pub async fn run(mut self) -> std::convert::Infallible {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -108,27 +108,27 @@ impl Follow {
                     self.poll(&message).await;
                     continue;
                 }
-                Ended::Failed(message) => self.note(Some(message)),
+                Ended::Failed(message) => self.report(Some(message)),
                 Ended::Busy(message, after) => {
-                    self.note(Some(message));
+                    self.report(Some(message));
                     sleep(after.saturating_sub(pause)).await;
                 }
             }
-            // Also after a watch that ended properly: some end as soon as they begin.
+            // Also after a regular end: some watches end as soon as they begin.
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Without the right to list and watch: reads the Lease from time to time. `denied`: what the server said.
+    /// Reads the Lease at intervals, without permission to list and watch. `denied`: the message of the server.
     async fn poll(&mut self, denied: &str) {
-        for _ in 0..LOOKS {
+        for _ in 0..READS {
             let (describe, namespace, every) = (&self.describe, &self.namespace, POLL.as_secs());
-            let grant = format!("grant get, list and watch on leases in namespace {namespace}; it is tried every {every} s");
-            let list = format!("missing right to list and watch the {describe} ({denied}): {grant}");
-            // The same words each time: they are said once.
+            let grant = format!("grant get, list and watch on leases in namespace {namespace}; retrying every {every} s");
+            let list = format!("missing permission to list and watch the {describe} ({denied}): {grant}");
+            // The same message each time, so that it is logged once.
             let mut rest = POLL;
-            let trouble = match self.look().await {
+            let problem = match self.read_once().await {
                 Ok(()) | Err(Ended::Over) => list,
                 Err(Ended::Denied(_)) => list.replace("to list and watch", "to get, list and watch"),
                 Err(Ended::Failed(message)) => message,
@@ -137,50 +137,52 @@ impl Follow {
                     message
                 }
             };
-            self.note(Some(trouble));
+            self.report(Some(problem));
             sleep(rest).await;
         }
     }
 
-    /// Lists, and then watches until that ends.
+    /// Lists the Lease, then watches it until the watch ends.
     async fn watch(&mut self, pause: &mut Duration) -> Ended {
         let asked = self.clock.moment();
-        let list = match self.within(self.api.list(&ListParams::default().fields(&self.only))).await {
+        let list = match self.send(self.api.list(&ListParams::default().fields(&self.only))).await {
             Ok(list) => list,
             Err(ended) => return ended,
         };
         let revision = list.metadata.resource_version.unwrap_or_default();
         let found = list.items.into_iter().next();
         self.revision = found.as_ref().map_or(0, revision_of);
-        self.see(found, asked);
+        self.on_read(found, asked);
         let seconds = if self.has_bookmarks { WATCH_SECONDS } else { WITHOUT_BOOKMARKS };
         let only = WatchParams::default().fields(&self.only).timeout(seconds);
-        let mut events = match self.within(self.api.watch(&only, &revision)).await {
+        let mut events = match self.send(self.api.watch(&only, &revision)).await {
             Ok(events) => events.boxed(),
             Err(ended) => return ended,
         };
-        self.note(None);
-        // What is heard was sent after this.
+        self.report(None);
+        // Every event was sent after this moment.
         let mut after = asked;
         let mut silent = self.clock.moment() + WATCH_TIMEOUT;
-        let mut settles = SETTLES;
+        let mut settle = SETTLE;
         loop {
-            let waits = self.clock.moment();
-            let due = self.follower.look_at().map_or(silent, |look| look.min(silent));
-            match timeout(settles.min(due - waits), events.next()).await {
-                Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => self.hear(object, false, after),
-                Ok(Some(Ok(WatchEvent::Deleted(object)))) => self.hear(object, true, after),
+            let polled = self.clock.moment();
+            let due = self.follower.read_due().map_or(silent, |look| look.min(silent));
+            match timeout(settle.min(due - polled), events.next()).await {
+                Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
+                    self.on_event(object, false, after)
+                }
+                Ok(Some(Ok(WatchEvent::Deleted(object)))) => self.on_event(object, true, after),
                 Ok(Some(Ok(WatchEvent::Bookmark(_)))) => {
                     self.has_bookmarks = true;
                     self.confirm(after);
                 }
                 Ok(Some(Ok(WatchEvent::Error(_)) | Err(_)) | None) => return Ended::Over,
                 Err(_) => {
-                    (after, settles) = (waits, QUIET);
+                    (after, settle) = (polled, QUIET);
                     let now = self.clock.moment();
-                    // Whoever asked for young information gets it by a look; whoever did not, by another watch.
-                    if self.follower.look_at().is_some_and(|look| look <= now) {
-                        if let Err(ended) = self.look().await {
+                    // A maximum age needs reads. Otherwise a new watch is enough.
+                    if self.follower.read_due().is_some_and(|look| look <= now) {
+                        if let Err(ended) = self.read_once().await {
                             return ended;
                         }
                     } else if silent <= now {
@@ -190,7 +192,7 @@ impl Follow {
                     continue;
                 }
             }
-            (silent, settles) = (self.clock.moment() + WATCH_TIMEOUT, SETTLES);
+            (silent, settle) = (self.clock.moment() + WATCH_TIMEOUT, SETTLE);
             *pause = FIRST_PAUSE;
         }
     }
@@ -203,10 +205,10 @@ impl Follow {
         )
     }
 
-    /// Reads the Lease once. Not [`Ended::Over`].
-    async fn look(&mut self) -> Result<(), Ended> {
+    /// Reads the Lease once. Never fails with [`Ended::Over`].
+    async fn read_once(&mut self) -> Result<(), Ended> {
         let asked = self.clock.moment();
-        let object = match self.within(self.api.get(&self.name)).await {
+        let object = match self.send(self.api.get(&self.name)).await {
             Ok(object) => Some(object),
             Err(Ended::Over) => None,
             Err(ended) => return Err(ended),
@@ -214,13 +216,13 @@ impl Follow {
         if let Some(object) = &object {
             self.revision = revision_of(object);
         }
-        self.see(object, asked);
+        self.on_read(object, asked);
         Ok(())
     }
 
-    /// [`Ended::Over`]: there is no such object.
-    async fn within<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Ended> {
-        match timeout(PATIENCE, request).await {
+    /// Awaits the response, up to [`TIMEOUT`]. [`Ended::Over`]: the object does not exist.
+    async fn send<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Ended> {
+        match timeout(TIMEOUT, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Ended::Denied(status.message)),
             Ok(Err(kube::Error::Api(status))) if status.code == 410 => Err(Ended::Over),
@@ -237,60 +239,60 @@ impl Follow {
                 })
             }
             Err(_) => {
-                Err(Ended::Failed(format!("cannot read the {}: the API server did not answer in time", self.describe)))
+                Err(Ended::Failed(format!("cannot read the {}: the API server did not respond in time", self.describe)))
             }
         }
     }
 
-    /// Takes in the Lease as it was at some time after `asked`; `None`: there is none.
-    fn see(&mut self, object: Option<DeserializeGuard<Object>>, asked: Moment) {
-        self.follower.reads(object.map(Sight::of), asked, self.clock.moment());
+    /// Stores the Lease as it was at some moment after `asked`; `None`: it does not exist.
+    fn on_read(&mut self, object: Option<DeserializeGuard<Object>>, asked: Moment) {
+        self.follower.observe_read(object.map(Observation::of), asked, self.clock.moment());
         self.publish();
     }
 
-    /// Takes in an event of a watch that was sent after this moment, unless a read was faster.
-    fn hear(&mut self, object: DeserializeGuard<Object>, is_deleted: bool, after: Moment) {
+    /// Stores an event that was sent after this moment, unless a read has returned a newer version.
+    fn on_event(&mut self, object: DeserializeGuard<Object>, is_deleted: bool, after: Moment) {
         let revision = revision_of(&object);
         if revision < self.revision {
             return;
         }
         self.revision = revision;
-        let sight = Some(object).filter(|_| !is_deleted).map(Sight::of);
-        self.follower.hears(sight, after, self.clock.moment());
+        let observation = Some(object).filter(|_| !is_deleted).map(Observation::of);
+        self.follower.observe_event(observation, after, self.clock.moment());
         self.publish();
     }
 
     fn confirm(&mut self, after: Moment) {
-        self.follower.is_confirmed(after);
+        self.follower.confirm(after);
         self.publish();
     }
 
-    /// Says each trouble once, and when it is over.
-    fn note(&mut self, trouble: Option<String>) {
-        match trouble {
-            Some(message) if self.trouble.is_new(&message) => warn!("{message}"),
-            None if self.trouble.clear() => info!("following the {} again", self.describe),
+    /// Logs and publishes a problem: once while it lasts, and when it is over.
+    fn report(&mut self, problem: Option<String>) {
+        match problem {
+            Some(message) if self.problem.is_new(&message) => warn!("{message}"),
+            None if self.problem.clear() => info!("following the {} again", self.describe),
             _ => {}
         }
         self.publish();
     }
 
     fn publish(&self) {
-        self.standing.send_if_modified(|known| {
-            // Until the Lease was seen, what was known before stands: that of a campaign, if an Election took its Lease over.
-            let seen = self.follower.has_seen().then(|| self.follower.standing());
-            let waits_for = self.follower.sees_nothing().then(|| {
+        self.state.send_if_modified(|known| {
+            // Before the first observation the former state stands: that of a campaign whose Lease an Election has adopted.
+            let seen = self.follower.has_observed().then(|| self.follower.state());
+            let waits_for = self.follower.lease_is_absent().then(|| {
                 let describe = &self.describe;
                 format!(
                     "the {describe} does not exist: create the Election, or correct --election, which names its Lease, and \
                      --election-namespace"
                 )
             });
-            let trouble = self.trouble.message().map(str::to_owned);
-            let standing = LeadershipState { trouble, waits_for, ..seen.unwrap_or_else(|| known.clone()) };
-            let news = *known != standing;
-            *known = standing;
-            news
+            let problem = self.problem.message().map(str::to_owned);
+            let state = LeadershipState { problem, waits_for, ..seen.unwrap_or_else(|| known.clone()) };
+            let is_new = *known != state;
+            *known = state;
+            is_new
         });
     }
 }
@@ -302,12 +304,12 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::time::Instant;
 
-    use super::super::follower::Me;
+    use super::super::follower::PodIdentity;
     use super::*;
     use crate::scripted::{Script, event, server};
 
     #[tokio::test]
-    async fn a_lead_that_an_election_took_over_stands_until_its_lease_was_seen() {
+    async fn adopted_leader_keeps_leading_until_the_lease_is_observed() {
         let silent =
             tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, String>>());
         let lead = LeadershipState {
@@ -315,14 +317,14 @@ mod tests {
             leads_until: Some(Moment::NEVER),
             ..LeadershipState::default()
         };
-        let (standing, told) = watch::channel(lead.clone());
-        let follower = Follower::new(Me { name: "web-0".into(), uid: None }, None);
+        let (state, receiver) = watch::channel(lead.clone());
+        let follower = Follower::new(PodIdentity { name: "web-0".into(), uid: None }, None);
         let client = Client::new(silent, "default");
-        let mut follow = Follow::new(client, ("default", "web"), follower, Clock::machine(), standing);
-        follow.note(Some("not yet".into()));
-        assert_eq!(*told.borrow(), LeadershipState { trouble: Some("not yet".into()), ..lead });
-        follow.see(None, Moment::START);
-        assert_eq!(told.borrow().holder, None);
+        let mut follow = Follow::new(client, ("default", "web"), follower, Clock::machine(), state);
+        follow.report(Some("not yet".into()));
+        assert_eq!(*receiver.borrow(), LeadershipState { problem: Some("not yet".into()), ..lead });
+        follow.on_read(None, Moment::START);
+        assert_eq!(receiver.borrow().holder, None);
     }
 
     fn lease(revision: &str, holder: &str) -> Value {
@@ -337,46 +339,46 @@ mod tests {
             "items": [lease("7", holder)] }))
     }
 
-    /// Follows until this one is named. Says how long it took, and what trouble was reported meanwhile.
+    /// Follows until this leader is published. Returns how long that took, and the problems that were reported.
     async fn until_named(client: Client, max_age: Option<Duration>, name: &str) -> (Duration, Vec<String>) {
         let began = Instant::now();
-        let (standing, mut told) = watch::channel(LeadershipState::default());
-        let follower = Follower::new(Me { name: "web-9".into(), uid: None }, max_age);
+        let (state, mut receiver) = watch::channel(LeadershipState::default());
+        let follower = Follower::new(PodIdentity { name: "web-9".into(), uid: None }, max_age);
         let clock = Clock::new(move || Moment::after(Duration::from_secs(1) + began.elapsed()), Timestamp::now);
-        let follow = Follow::new(client, ("default", "web"), follower, clock, standing);
-        let mut troubles = Vec::new();
+        let follow = Follow::new(client, ("default", "web"), follower, clock, state);
+        let mut problems = Vec::new();
         let named = async {
             loop {
-                let standing = told.borrow_and_update().clone();
-                troubles.extend(standing.trouble);
-                if standing.holder.is_some_and(|(holder, _)| holder == name) {
+                let state = receiver.borrow_and_update().clone();
+                problems.extend(state.problem);
+                if state.holder.is_some_and(|(holder, _)| holder == name) {
                     return;
                 }
-                told.changed().await.expect("it follows");
+                receiver.changed().await.expect("it follows");
             }
         };
         tokio::select! {
             () = named => {}
             never = follow.run() => match never {},
         }
-        (began.elapsed(), troubles)
+        (began.elapsed(), problems)
     }
 
     #[tokio::test(start_paused = true)]
     async fn silent_watch_is_replaced_within_75_s_and_reported() {
         let (client, _) =
             server([list("web-0"), Script::silent([(1, event("ADDED", &lease("8", "web-0")))]), list("web-1")]);
-        let (took, troubles) = until_named(client, None, "web-1").await;
+        let (took, problems) = until_named(client, None, "web-1").await;
         assert!(took < Duration::from_secs(75), "{took:?}");
         assert!(
-            matches!(&troubles[..], [what, ..] if what.contains("the watch of the Lease default/web is silent")),
-            "{troubles:?}"
+            matches!(&problems[..], [what, ..] if what.contains("the watch of the Lease default/web is silent")),
+            "{problems:?}"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_watch_is_replaced_also_where_reads_go_on_beside_it() {
-        // Reads, one in 10 s, say nothing new.
+    async fn silent_watch_is_replaced_while_reads_succeed() {
+        // One read in 10 s shows no change.
         let reads = std::iter::repeat_n(Script::whole(&lease("7", "web-0")), 7);
         let scripts = [list("web-0"), Script::silent([])].into_iter().chain(reads).chain([list("web-1")]);
         let (client, asked) = server(scripts);
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn watch_without_bookmarks_is_asked_to_end_from_then_on() {
+    async fn watch_after_one_without_bookmarks_has_a_short_timeout() {
         let metadata = json!({ "resourceVersion": "9" });
         let bookmark =
             event("BOOKMARK", &json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata }));
@@ -397,7 +399,7 @@ mod tests {
             list("web-0"),
             Script::quiet(60),
             list("web-0"),
-            Script { chunks: vec![(50, bookmark), (10, String::new())], ends: true },
+            Script { pieces: vec![(50, bookmark), (10, String::new())], ends: true },
             list("web-0"),
             Script::silent([(0, event("MODIFIED", &lease("9", "web-1")))]),
         ]);

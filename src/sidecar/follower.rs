@@ -1,4 +1,4 @@
-//! What a follower makes of what it sees. Pure: time comes in.
+//! The state of a follower: from observations of a Lease to the leader. Pure: time is an argument.
 
 use std::time::Duration;
 
@@ -9,33 +9,33 @@ use podium_campaign::{LeaderElectionRecord, LeadershipState, LeaseFormat, LockFo
 use crate::lease::object::{self, readable};
 use crate::lease::record::Content;
 
-/// Who follows.
+/// The pod that follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Me {
-    /// Its pod's name.
+pub struct PodIdentity {
+    /// `metadata.name`
     pub name: String,
-    /// Its pod's UID, if it was told. Names are used again, UIDs are not.
+    /// `metadata.uid`, if known. Names are reused, UIDs are not.
     pub uid: Option<String>,
 }
 
-/// A Lease as it was seen.
+/// The content of a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
-    /// An Election's, by which its controller elects. The holder's name and UID, and the term.
+pub enum Observation {
+    /// The Lease of an Election, which its controller writes.
     Election {
-        /// Name and UID; `None`: a vacancy, or not elected yet.
+        /// Name and UID; `None`: a vacancy, or no leader was elected yet.
         holder: Option<(String, String)>,
         /// The term.
         term: Option<u64>,
-        /// When it began.
+        /// When the term began.
         since: Option<k8s_openapi::jiff::Timestamp>,
     },
-    /// One by which others elect, by client-go's protocol.
+    /// The Lease of a campaign, by client-go's protocol.
     Campaign(LeaderElectionRecord),
 }
 
-impl Sight {
-    /// What is to be seen of the Lease.
+impl Observation {
+    /// Reads the Lease.
     pub fn of(guard: DeserializeGuard<Object>) -> Self {
         let object = readable(guard);
         match object::read(&object) {
@@ -45,7 +45,7 @@ impl Sight {
                     term: u64::try_from(term.term.number()).ok(),
                     since: lease.acquired,
                 },
-                // The controller is about to mend it, and nobody knows how.
+                // The controller will repair it, and may elect another leader.
                 Content::Blank | Content::Damaged(_) => Self::Election { holder: None, term: None, since: None },
             },
             _ => Self::Campaign(LeaseFormat::record(&object)),
@@ -53,104 +53,103 @@ impl Sight {
     }
 }
 
-/// One who follows.
+/// Follows a Lease.
 #[derive(Clone, Debug)]
 pub struct Follower {
-    me: Me,
-    /// How old an Election's word may be. `None`: it stands until there is another.
+    me: PodIdentity,
+    /// The maximum age of an observation of an Election. `None`: unlimited.
     max_age: Option<Duration>,
-    /// How long a holder by client-go's protocol is waited for that does not say how long.
+    /// The lease duration of a campaign whose record has none.
     duration: Duration,
-    sight: Option<Sight>,
-    /// When that was seen first.
+    observation: Option<Observation>,
+    /// When the observation was new.
     since: Moment,
-    /// When the last read that was answered was sent.
+    /// When the last successful read was sent.
     read: Option<Moment>,
-    /// Before the last event was sent: it may have waited in a buffer since then.
+    /// A moment before the last event was sent: the event may have been buffered since.
     heard: Option<Moment>,
 }
 
 impl Follower {
-    /// One that has seen nothing yet. `max_age`: what an Election's Lease said is not repeated when it is older; `None`: it stands
-    /// until something else is seen, so that an outage of the API server deposes nobody.
-    pub fn new(me: Me, max_age: Option<Duration>) -> Self {
+    /// Returns a follower that has observed nothing. `max_age`: the maximum age of an observation of an Election; `None`: the
+    /// observation stands until the next one, so that an outage of the API server deposes no leader.
+    pub fn new(me: PodIdentity, max_age: Option<Duration>) -> Self {
         let duration = podium_campaign::Timing::default().lease_duration;
-        Self { me, max_age, duration, sight: None, since: Moment::START, read: None, heard: None }
+        Self { me, max_age, duration, observation: None, since: Moment::START, read: None, heard: None }
     }
 
-    /// Takes in the answer to a read: the Lease as the server had it at some moment between `asked` and `now`; `None`: there was
-    /// none.
-    pub fn reads(&mut self, sight: Option<Sight>, asked: Moment, now: Moment) {
-        self.sees(sight, now);
+    /// Stores the response to a read: the Lease as it was at some moment between `asked` and `now`; `None`: it did not exist.
+    pub fn observe_read(&mut self, observation: Option<Observation>, asked: Moment, now: Moment) {
+        self.observe(observation, now);
         self.read = Some(asked);
     }
 
-    /// Takes in an event: the Lease as the server had it at some moment between `after` and `now`; `None`: it was deleted.
-    pub fn hears(&mut self, sight: Option<Sight>, after: Moment, now: Moment) {
-        self.sees(sight, now);
+    /// Stores an event: the Lease as it was at some moment between `after` and `now`; `None`: it was deleted.
+    pub fn observe_event(&mut self, observation: Option<Observation>, after: Moment, now: Moment) {
+        self.observe(observation, now);
         self.heard = Some(after);
     }
 
-    /// Takes in that the server has said since `after` that nothing has changed.
-    pub fn is_confirmed(&mut self, after: Moment) {
+    /// Stores that the server confirmed the last observation after this moment.
+    pub fn confirm(&mut self, after: Moment) {
         self.heard = Some(after);
     }
 
-    fn sees(&mut self, sight: Option<Sight>, now: Moment) {
-        if self.sight != sight {
+    fn observe(&mut self, observation: Option<Observation>, now: Moment) {
+        if self.observation != observation {
             self.since = now;
         }
-        self.sight = sight;
+        self.observation = observation;
     }
 
-    /// Whether it has seen anything yet, be it that there is no Lease.
-    pub fn has_seen(&self) -> bool {
+    /// Returns whether the Lease was read, also if it does not exist.
+    pub fn has_observed(&self) -> bool {
         self.read.is_some()
     }
 
-    /// Whether there is no Lease.
-    pub fn sees_nothing(&self) -> bool {
-        self.has_seen() && self.sight.is_none()
+    /// Returns whether the Lease is known not to exist.
+    pub fn lease_is_absent(&self) -> bool {
+        self.has_observed() && self.observation.is_none()
     }
 
-    /// When the server is to be asked, whatever a watch tells. `None`: a watch will do.
-    pub fn look_at(&self) -> Option<Moment> {
+    /// Returns when the next read is due. `None`: events of the watch are enough.
+    pub fn read_due(&self) -> Option<Moment> {
         let age = self.max_age?;
         Some(self.read.map_or(Moment::START, |read| read + age / 3))
     }
 
-    /// Who leads, and until when that counts.
-    pub fn standing(&self) -> LeadershipState {
-        let nobody = LeadershipState { confirmed: self.read.max(self.heard), ..LeadershipState::default() };
-        match &self.sight {
-            Some(Sight::Election { holder: Some((name, uid)), term, since }) => {
-                // By reads only: an event may be as old as the pause of this process.
+    /// Returns the leader, and until when the observation counts.
+    pub fn state(&self) -> LeadershipState {
+        let vacant = LeadershipState { confirmed: self.read.max(self.heard), ..LeadershipState::default() };
+        match &self.observation {
+            Some(Observation::Election { holder: Some((name, uid)), term, since }) => {
+                // Only reads count: an event may have been buffered while this process was paused.
                 let until = match (self.max_age, self.read) {
                     (Some(age), Some(read)) => read + age,
                     _ => Moment::NEVER,
                 };
                 let same_name = *name == self.me.name;
-                // Whatever this host is called.
+                // A known UID decides, whatever the name of the host is.
                 let is_me = self.me.uid.as_ref().map_or(same_name, |mine| mine == uid);
                 if same_name && !is_me {
-                    // A former pod of the same name. Whoever compares names would take itself for the leader.
-                    return nobody;
+                    // A former pod of the same name. An application that compares names would believe that it leads.
+                    return vacant;
                 }
                 LeadershipState {
                     holder: Some((name.clone(), until)),
                     leads_until: is_me.then_some(until),
                     term: *term,
                     since: *since,
-                    ..nobody
+                    ..vacant
                 }
             }
-            // Those who campaign decide themselves until when they lead: nobody can tell from outside, so this never claims to.
-            Some(Sight::Campaign(record)) if record.is_held() => LeadershipState {
+            // Only a campaigner itself knows until when it leads, so a follower of a campaign never claims to lead.
+            Some(Observation::Campaign(record)) if record.is_held() => LeadershipState {
                 holder: Some((record.holder.clone(), self.since + record.lease_duration(self.duration))),
                 since: record.acquire_time,
-                ..nobody
+                ..vacant
             },
-            _ => nobody,
+            _ => vacant,
         }
     }
 }
@@ -170,15 +169,15 @@ mod tests {
     }
 
     fn follower(uid: Option<&str>) -> Follower {
-        Follower::new(Me { name: "web-0".into(), uid: uid.map(str::to_owned) }, None)
+        Follower::new(PodIdentity { name: "web-0".into(), uid: uid.map(str::to_owned) }, None)
     }
 
-    fn seen(value: Value) -> Option<Sight> {
-        Some(Sight::of(serde_json::from_value(value).unwrap()))
+    fn seen(value: Value) -> Option<Observation> {
+        Some(Observation::of(serde_json::from_value(value).unwrap()))
     }
 
-    /// As the controller writes it.
-    fn elected(holder: &str, uid: &str) -> Option<Sight> {
+    /// Returns a Lease as the controller writes it.
+    fn elected(holder: &str, uid: &str) -> Option<Observation> {
         let record = Record {
             holder: Some(PodRef { name: holder.into(), uid: uid.into() }),
             term: Term::parse("41").unwrap(),
@@ -196,52 +195,52 @@ mod tests {
     }
 
     fn leader(follower: &Follower) -> (String, bool) {
-        let standing = follower.standing();
-        (standing.holder.map(|(name, _)| name).unwrap_or_default(), standing.leads_until.is_some())
+        let state = follower.state();
+        (state.holder.map(|(name, _)| name).unwrap_or_default(), state.leads_until.is_some())
     }
 
     #[test]
-    fn the_holder_of_an_elections_lease_leads_until_another_is_seen() {
+    fn holder_of_an_election_leads_until_another_holder_is_observed() {
         let mut follower = follower(Some("u0"));
         assert_eq!(leader(&follower), (String::new(), false));
-        follower.reads(elected("web-0", "u0"), at(1), at(1));
+        follower.observe_read(elected("web-0", "u0"), at(1), at(1));
         assert_eq!(leader(&follower), ("web-0".into(), true));
-        let standing = follower.standing();
-        assert_eq!((standing.term, standing.leads_until), (Some(41), Some(Moment::NEVER)));
-        follower.reads(elected("web-1", "u1"), at(2), at(2));
+        let state = follower.state();
+        assert_eq!((state.term, state.leads_until), (Some(41), Some(Moment::NEVER)));
+        follower.observe_read(elected("web-1", "u1"), at(2), at(2));
         assert_eq!(leader(&follower), ("web-1".into(), false));
-        follower.reads(None, at(3), at(3));
+        follower.observe_read(None, at(3), at(3));
         assert_eq!(leader(&follower), (String::new(), false));
     }
 
     #[test]
-    fn a_former_pod_of_the_same_name_is_not_this_one() {
-        let mut of_another_life = follower(Some("u9"));
-        of_another_life.reads(elected("web-0", "u0"), at(1), at(1));
-        assert_eq!(leader(&of_another_life), (String::new(), false), "not even by name: applications compare it");
-        let mut untold = follower(None);
-        untold.reads(elected("web-0", "u0"), at(1), at(1));
-        assert_eq!(leader(&untold), ("web-0".into(), true), "without a UID the name has to do");
+    fn former_pod_of_the_same_name_is_not_this_pod() {
+        let mut recreated = follower(Some("u9"));
+        recreated.observe_read(elected("web-0", "u0"), at(1), at(1));
+        assert_eq!(leader(&recreated), (String::new(), false), "its name is not published: applications compare names");
+        let mut without_uid = follower(None);
+        without_uid.observe_read(elected("web-0", "u0"), at(1), at(1));
+        assert_eq!(leader(&without_uid), ("web-0".into(), true), "without a UID the name decides");
     }
 
     #[test]
-    fn where_the_uid_is_known_it_alone_decides_whatever_the_host_is_called() {
+    fn known_uid_decides_whatever_the_host_name_is() {
         for host in ["web-0.web.default.svc.cluster.local", "node-1", "another", "web-1"] {
-            let me = |uid: Option<&str>| Me { name: host.into(), uid: uid.map(str::to_owned) };
+            let me = |uid: Option<&str>| PodIdentity { name: host.into(), uid: uid.map(str::to_owned) };
             let mut mine = Follower::new(me(Some("u0")), None);
-            mine.reads(elected("web-0", "u0"), at(1), at(1));
+            mine.observe_read(elected("web-0", "u0"), at(1), at(1));
             assert_eq!(leader(&mine), ("web-0".into(), true), "{host}");
-            mine.reads(elected("web-1", "u1"), at(2), at(2));
+            mine.observe_read(elected("web-1", "u1"), at(2), at(2));
             let named = if host == "web-1" { "" } else { "web-1" };
             assert_eq!(leader(&mine), (named.into(), false), "{host}");
-            let mut untold = Follower::new(me(None), None);
-            untold.reads(elected("web-0", "u0"), at(1), at(1));
-            assert_eq!(leader(&untold), ("web-0".into(), false), "{host}");
+            let mut without_uid = Follower::new(me(None), None);
+            without_uid.observe_read(elected("web-0", "u0"), at(1), at(1));
+            assert_eq!(leader(&without_uid), ("web-0".into(), false), "{host}");
         }
     }
 
     #[test]
-    fn a_lease_that_is_blank_or_was_edited_names_nobody() {
+    fn blank_or_edited_lease_names_no_leader() {
         let mut follower = follower(Some("u0"));
         for edited in [
             json!({ "metadata": { "resourceVersion": "42", "annotations": { "podium.dev/election": "e" } } }),
@@ -250,14 +249,14 @@ mod tests {
                 "spec": { "holderIdentity": "web-0" },
             }),
         ] {
-            follower.reads(elected("web-0", "u0"), at(1), at(1));
-            follower.reads(seen(edited), at(2), at(2));
+            follower.observe_read(elected("web-0", "u0"), at(1), at(1));
+            follower.observe_read(seen(edited), at(2), at(2));
             assert_eq!(leader(&follower), (String::new(), false));
         }
     }
 
     #[test]
-    fn those_who_campaign_are_named_as_long_as_they_are_seen_renewing_and_followed_without_a_claim() {
+    fn campaigning_holder_is_named_until_it_expires_and_never_led_by_the_follower() {
         let renewed = |second: u32| {
             seen(json!({
                 "metadata": { "resourceVersion": "42" },
@@ -266,29 +265,29 @@ mod tests {
             }))
         };
         let mut follower = follower(Some("u0"));
-        let until = |follower: &Follower| follower.standing().holder.map(|(_, until)| until);
-        follower.reads(renewed(1), at(100), at(100));
+        let until = |follower: &Follower| follower.state().holder.map(|(_, until)| until);
+        follower.observe_read(renewed(1), at(100), at(100));
         assert_eq!((until(&follower), leader(&follower)), (Some(at(110)), ("web-0".into(), false)));
-        follower.reads(renewed(1), at(105), at(105));
-        assert_eq!(until(&follower), Some(at(110)), "seen again is not renewed");
-        follower.reads(renewed(3), at(106), at(106));
+        follower.observe_read(renewed(1), at(105), at(105));
+        assert_eq!(until(&follower), Some(at(110)), "a repeated observation is no renewal");
+        follower.observe_read(renewed(3), at(106), at(106));
         assert_eq!(until(&follower), Some(at(116)));
     }
 
     #[test]
-    fn with_a_bound_old_information_is_not_repeated() {
+    fn leader_is_unknown_after_the_maximum_age() {
         let mut follower = Follower { max_age: Some(Duration::from_secs(30)), ..follower(None) };
-        follower.reads(elected("web-0", "u0"), at(100), at(100));
-        assert_eq!(follower.standing().leads_until, Some(at(130)));
-        assert_eq!(follower.look_at(), Some(at(110)));
-        // What a watch says may have waited in a buffer while this process was paused.
-        follower.is_confirmed(at(101));
-        follower.hears(elected("web-0", "u0"), at(101), at(120));
-        let standing = follower.standing();
-        assert_eq!((standing.leads_until, standing.confirmed), (Some(at(130)), Some(at(101))));
-        assert_eq!(follower.look_at(), Some(at(110)));
-        follower.reads(elected("web-0", "u0"), at(120), at(121));
-        let standing = follower.standing();
-        assert_eq!((standing.leads_until, standing.confirmed), (Some(at(150)), Some(at(120))));
+        follower.observe_read(elected("web-0", "u0"), at(100), at(100));
+        assert_eq!(follower.state().leads_until, Some(at(130)));
+        assert_eq!(follower.read_due(), Some(at(110)));
+        // An event may have been buffered while this process was paused.
+        follower.confirm(at(101));
+        follower.observe_event(elected("web-0", "u0"), at(101), at(120));
+        let state = follower.state();
+        assert_eq!((state.leads_until, state.confirmed), (Some(at(130)), Some(at(101))));
+        assert_eq!(follower.read_due(), Some(at(110)));
+        follower.observe_read(elected("web-0", "u0"), at(120), at(121));
+        let state = follower.state();
+        assert_eq!((state.leads_until, state.confirmed), (Some(at(150)), Some(at(120))));
     }
 }

@@ -1,10 +1,9 @@
-//! What the sidecar serves to the application beside it.
+//! The HTTP server of the sidecar, for the application in the same pod.
 //!
-//! On every path that is not listed below, and for every method, the answer of the leader-elector sidecar of Kubernetes 1.2:
-//! `{"name":"<leader>"}`, with an empty name while nobody leads. [`super::path`] says what counts as one of these paths.
+//! Every path without a route, with any method, returns the response of the leader-elector sidecar of Kubernetes 1.2:
+//! `{"name":"<leader>"}`, with an empty name while there is no leader. [`super::path`] normalizes paths.
 
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,67 +18,68 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::path::plain;
-use super::view::{Answer, Counts, View};
+use super::metrics;
+use super::path::normalized;
+use super::view::{LeaderInfo, View};
 use crate::http::limits::LimitedLog;
 use crate::http::{Body, Server, full, text};
 
-/// A stream of events on which nothing happens says so after as long, so that both sides notice when the other is gone.
+/// The interval of comments in a stream without events, by which both sides detect a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// How many may listen to `/events` at a time.
+/// The maximum number of open streams of `/events`.
 const LISTENERS: usize = 64;
 
-/// Serves for ever.
+/// Serves until the future is dropped.
 pub async fn serve(server: Server, view: View) -> Infallible {
     let listeners = Listeners::new();
     server.serve(move |request, _| ready(respond(&view, &listeners, request.uri()))).await
 }
 
-/// Those who listen to `/events`.
+/// The open streams of `/events`.
 #[derive(Debug)]
 struct Listeners {
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     too_many: LimitedLog,
 }
 
 impl Listeners {
     fn new() -> Arc<Self> {
-        Arc::new(Self { places: Arc::new(Semaphore::new(LISTENERS)), too_many: LimitedLog::default() })
+        Arc::new(Self { slots: Arc::new(Semaphore::new(LISTENERS)), too_many: LimitedLog::default() })
     }
 
-    /// Answers one more, if there is a place.
+    /// Opens one more stream, if there is a free slot.
     fn admit(&self, view: &View) -> Response<Body> {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            return events(view.clone(), place);
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return events(view.clone(), slot);
         }
-        let what = format!("/events has {LISTENERS} listeners already: close one, or ask / from time to time");
-        self.too_many.warn(|| what.clone());
-        text(StatusCode::SERVICE_UNAVAILABLE, what + "\n")
+        let message = format!("/events has {LISTENERS} listeners already: close one, or poll /");
+        self.too_many.warn(|| message.clone());
+        text(StatusCode::SERVICE_UNAVAILABLE, message + "\n")
     }
 }
 
 fn respond(view: &View, listeners: &Listeners, uri: &Uri) -> Response<Body> {
-    let answer = view.answer();
-    match plain(uri).as_str() {
-        "/leader" if answer.is_leader => text(StatusCode::OK, "leader\n"),
+    let leader = view.leader();
+    match normalized(uri).as_str() {
+        "/leader" if leader.is_leader => text(StatusCode::OK, "leader\n"),
         "/leader" => text(StatusCode::SERVICE_UNAVAILABLE, "not leader\n"),
-        "/status" => full(StatusCode::OK, "application/json", status(&answer)),
+        "/status" => full(StatusCode::OK, "application/json", status(&leader)),
         "/events" => listeners.admit(view),
         "/healthz" => text(StatusCode::OK, "ok"),
-        "/metrics" => full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(&answer, view.counts())),
-        _ => full(StatusCode::OK, "application/json", name(&answer)),
+        "/metrics" => full(StatusCode::OK, metrics::OPEN_METRICS, metrics::encode(&leader, view.counts())),
+        _ => full(StatusCode::OK, "application/json", name(&leader)),
     }
 }
 
-/// The old answer, byte for byte: Go escapes these three in JSON, too.
-fn name(Answer { name, .. }: &Answer) -> String {
+/// The response of the old sidecar, byte for byte: Go escapes these three characters in JSON.
+fn name(LeaderInfo { name, .. }: &LeaderInfo) -> String {
     let body = json!({ "name": name }).to_string();
     body.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
-fn status(answer: &Answer) -> String {
-    let Answer { name, is_leader, term, since, age, waiting } = answer;
+fn status(leader: &LeaderInfo) -> String {
+    let LeaderInfo { name, is_leader, term, since, age, waiting } = leader;
     let since = since.map(|since| since.to_string());
     let seconds = |duration: &Duration| duration.as_millis() as f64 / 1000.0;
     let (waiting_for, waiting) = waiting.as_ref().map(|(what, duration)| (what, seconds(duration))).unzip();
@@ -90,52 +90,22 @@ fn status(answer: &Answer) -> String {
     .to_string()
 }
 
-fn metrics(answer: &Answer, counts: Counts) -> String {
-    let Counts { changes, renewals } = counts;
-    let Answer { name, is_leader, term, since: _, age, waiting: _ } = answer;
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: f64| {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
-    };
-    gauge("podium_sidecar_is_leader", "Whether this pod leads.", f64::from(u8::from(*is_leader)));
-    gauge("podium_sidecar_leader_known", "Whether it is known who leads.", f64::from(u8::from(!name.is_empty())));
-    if let Some(term) = term {
-        gauge("podium_sidecar_term", "The term of the leader, where it is known.", *term as f64);
-    }
-    if let Some(age) = age {
-        gauge("podium_sidecar_information_age_seconds", "How old the API server's word is.", age.as_secs_f64());
-    }
-    let mut counter = |name: &str, help: &str, values: &[(&str, u64)]| {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-        for (labels, value) in values {
-            let _ = writeln!(text, "{name}{labels} {value}");
-        }
-    };
-    let named = "How often a leader was named after another one, or after nobody.";
-    counter("podium_sidecar_leader_changes_total", named, &[("", changes)]);
-    if let Some((succeeded, failed)) = renewals {
-        let results = [("{result=\"success\"}", succeeded), ("{result=\"failure\"}", failed)];
-        counter("podium_sidecar_renewals_total", "How often this pod renewed its lead, and failed to.", &results);
-    }
-    text
-}
-
-/// Server-sent events: who leads now, and then each change. `place` is held until the listener goes.
-fn events(view: View, place: OwnedSemaphorePermit) -> Response<Body> {
-    let told = stream::unfold((view, None::<Answer>, place), |(mut view, told, place)| async move {
+/// Server-sent events: the leader, then each change. The slot is held until the connection ends.
+fn events(view: View, slot: OwnedSemaphorePermit) -> Response<Body> {
+    let events = stream::unfold((view, None::<LeaderInfo>, slot), |(mut view, sent, slot)| async move {
         loop {
-            let answer = view.answer();
-            if told.as_ref().is_none_or(|told| answer.differs(told)) {
-                let Answer { name, is_leader, term, .. } = &answer;
+            let leader = view.leader();
+            if sent.as_ref().is_none_or(|sent| leader.differs(sent)) {
+                let LeaderInfo { name, is_leader, term, .. } = &leader;
                 let data = json!({ "name": name, "term": term, "isLeader": is_leader });
-                return Some((event(format!("data: {data}\n\n")), (view, Some(answer), place)));
+                return Some((event(format!("data: {data}\n\n")), (view, Some(leader), slot)));
             }
             if timeout(KEEP_ALIVE, view.changed()).await.is_err() {
-                return Some((event(": still so\n\n".into()), (view, told, place)));
+                return Some((event(": unchanged\n\n".into()), (view, sent, slot)));
             }
         }
     });
-    let mut response = Response::new(StreamBody::new(told).boxed_unsync());
+    let mut response = Response::new(StreamBody::new(events).boxed_unsync());
     let headers = response.headers_mut();
     for (header, value) in [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")] {
         headers.insert(header, HeaderValue::from_static(value));
@@ -156,19 +126,19 @@ mod tests {
     use super::*;
     use podium_campaign::{Clock, Leadership, LeadershipState, Moment};
 
-    /// Sends requests, one on each connection, to a leader and to a follower, and returns the answers of both.
-    async fn answers(requests: &[String]) -> Vec<[String; 2]> {
+    /// Sends each request on a connection of its own to a leader and a follower. Returns the responses of both.
+    async fn responses(requests: &[String]) -> Vec<[String; 2]> {
         let mut addresses = Vec::new();
         for leads in [true, false] {
             let holder = Some(("web-0".into(), Moment::NEVER));
-            let standing =
+            let state =
                 LeadershipState { holder, leads_until: leads.then_some(Moment::NEVER), ..LeadershipState::default() };
-            let leadership = Leadership::new(watch::channel(standing).1, Clock::machine());
+            let leadership = Leadership::new(watch::channel(state).1, Clock::machine());
             let server = Server::bind("127.0.0.1:0").await.unwrap();
             addresses.push(server.address());
             tokio::spawn(serve(server, View::new(if leads { "web-0" } else { "web-1" }, leadership, None)));
         }
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         for request in requests {
             let mut both = [String::new(), String::new()];
             for (address, answer) in addresses.iter().zip(&mut both) {
@@ -178,9 +148,9 @@ mod tests {
                 connection.read_to_end(&mut bytes).await.unwrap();
                 *answer = String::from_utf8(bytes).unwrap();
             }
-            answers.push(both);
+            responses.push(both);
         }
-        answers
+        responses
     }
 
     fn codes([leader, follower]: &[String; 2]) -> (&str, &str) {
@@ -188,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_follower_answers_503_to_every_spelling_of_leader_in_every_kind_of_request() {
+    async fn follower_returns_503_for_every_spelling_of_leader_with_every_method() {
         let mut requests = Vec::new();
         for target in
             ["/leader", "/leader/", "//leader", "/LEADER", "/leader?x", "/%6ceader", "/leader%2f", "http://x/leader/"]
@@ -198,7 +168,7 @@ mod tests {
                 requests.push(format!("{method} {target} HTTP/1.0\r\n\r\n"));
             }
         }
-        for (request, answers) in requests.iter().zip(answers(&requests).await) {
+        for (request, answers) in requests.iter().zip(responses(&requests).await) {
             assert_eq!(codes(&answers), ("200", "503"), "{request}");
             let has_body = answers.iter().all(|answer| answer.ends_with("leader\n"));
             assert_eq!(has_body, !request.starts_with("HEAD"), "{request}: {answers:?}");
@@ -206,17 +176,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_of_this_protocol_is_not_answered_200() {
+    async fn malformed_requests_are_never_answered_with_200() {
         let requests = ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /leader\r\n\r\n", "\r\n\r\n\x16\x03\x01 /leader\r\n\r\n"];
-        for [leader, follower] in answers(&requests.map(str::to_owned)).await {
+        for [leader, follower] in responses(&requests.map(str::to_owned)).await {
             assert!(!leader.contains(" 200 ") && !follower.contains(" 200 "), "{leader} {follower}");
         }
-        let [answer] = &answers(&["GET leader HTTP/1.0\r\n\r\n".into()]).await[..] else { panic!("one answer") };
+        let [answer] = &responses(&["GET leader HTTP/1.0\r\n\r\n".into()]).await[..] else { panic!("one answer") };
         assert!(!answer[1].contains(" 200 "), "{answer:?}");
     }
 
-    fn answer(leader: &str) -> Answer {
-        Answer {
+    fn answer(leader: &str) -> LeaderInfo {
+        LeaderInfo {
             name: leader.into(),
             is_leader: false,
             term: Some(41),
@@ -227,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn the_old_answer_is_the_same_byte_for_byte() {
+    fn default_response_equals_the_old_sidecars_byte_for_byte() {
         assert_eq!(name(&answer("krmcbride-0-8njsd")), r#"{"name":"krmcbride-0-8njsd"}"#);
         assert_eq!(name(&answer("")), r#"{"name":""}"#);
         assert_eq!(name(&answer(r#"a"<&>"#)), r#"{"name":"a\"\u003c\u0026\u003e"}"#);
     }
 
     #[test]
-    fn the_status_has_all_of_its_fields_also_where_nothing_is_known() {
+    fn status_has_all_fields_while_nothing_is_known() {
         let known: serde_json::Value = serde_json::from_str(&status(&answer("web-0"))).unwrap();
         let expected = json!({
             "name": "web-0", "term": 41, "isLeader": false, "since": "2026-11-20T10:00:00Z", "age": 1.5,
@@ -242,39 +212,12 @@ mod tests {
         });
         assert_eq!(known, expected);
         let waiting = Some(("a Lease".to_owned(), Duration::from_millis(2500)));
-        let unknown = Answer { term: None, since: None, age: None, waiting, ..answer("") };
+        let unknown = LeaderInfo { term: None, since: None, age: None, waiting, ..answer("") };
         let unknown: serde_json::Value = serde_json::from_str(&status(&unknown)).unwrap();
         let expected = json!({
             "name": "", "term": null, "isLeader": false, "since": null, "age": null,
             "waitingFor": "a Lease", "waitingSeconds": 2.5,
         });
         assert_eq!(unknown, expected);
-    }
-
-    #[test]
-    fn metrics_leave_out_what_is_not_known() {
-        let follows = Counts { changes: 3, renewals: None };
-        assert!(metrics(&answer("web-0"), follows).contains("\npodium_sidecar_term 41\n"));
-        let unknown = metrics(&Answer { term: None, age: None, ..answer("") }, follows);
-        assert!(unknown.contains("\npodium_sidecar_leader_known 0\n") && !unknown.contains("_term"), "{unknown}");
-        assert!(!unknown.contains("renewals"), "{unknown}");
-    }
-
-    #[test]
-    fn what_prometheus_reads_is_what_was_counted() {
-        let text = metrics(&answer("web-0"), Counts { changes: 3, renewals: Some((20, 1)) });
-        let read = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
-        let counters = read.samples.iter().filter_map(|sample| match sample.value {
-            prometheus_parse::Value::Counter(value) => Some((sample.metric.as_str(), sample.labels.get("result"), value)),
-            _ => None,
-        });
-        let renewals = "podium_sidecar_renewals_total";
-        let expected = [
-            ("podium_sidecar_leader_changes_total", None, 3.0),
-            (renewals, Some("success"), 20.0),
-            (renewals, Some("failure"), 1.0),
-        ];
-        assert_eq!(counters.collect::<Vec<_>>(), expected);
-        assert_eq!(read.samples.len(), 7, "{text}");
     }
 }

@@ -1,14 +1,15 @@
-//! The sidecar: tells the application beside it who leads, by HTTP and by a file, and lets a command run only while this pod
-//! leads.
+//! The sidecar: publishes the leader to the application in the same pod, by HTTP and by a file, and runs a command only while this
+//! pod leads.
 //!
-//! It either **follows** the Lease by which an Election's controller elects, or **campaigns** itself against the sidecars of
-//! the other pods ([`crate::campaign`]). One that campaigns and finds that an Election has claimed the Lease follows from
-//! then on, for good; one that follows never campaigns. So no order of starts and deletions makes two who elect.
+//! It either **follows** the Lease of an Election, which the controller writes, or **campaigns** against the sidecars of the other
+//! pods ([`podium_campaign`]). A campaigning sidecar whose Lease an Election has claimed follows from then on; a following one
+//! never campaigns. So no order of starts and deletions leads to two electors.
 
 mod follow;
 mod follower;
 mod http;
 mod legacy;
+mod metrics;
 mod path;
 mod view;
 mod waiting;
@@ -30,93 +31,91 @@ use tracing::{error, info};
 
 use self::follow::Follow;
 use self::follower::Follower;
-pub use self::follower::Me;
+pub use self::follower::PodIdentity;
 use self::legacy::{EndpointsAndLeaseLock, EndpointsLock};
 use self::view::View;
 use crate::api::names;
 use crate::http::Server;
 use crate::watchdog::{Finished, WatchdogError, WatchdogOptions, supervise};
 
-/// What a sidecar is told.
+/// Options of a sidecar.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who this is.
-    pub me: Me,
-    /// Where the lock is.
+    /// The pod of this process.
+    pub me: PodIdentity,
+    /// The namespace of the lock.
     pub namespace: String,
-    /// The lock's name, which is the Election's.
+    /// The name of the lock. For an Election: its Lease.
     pub election: String,
-    /// Whether it elects, or tells whom others elected.
+    /// Follow or campaign.
     pub mode: Mode,
-    /// How old may be what an Election's Lease said last. `None`: it stands until something else is seen, so that an outage of the
-    /// API server deposes nobody.
+    /// The maximum age of an observation of an Election. `None`: it stands until the next observation, so that an outage of the API
+    /// server deposes no leader.
     pub max_age: Option<Duration>,
-    /// Whether the command may run although nothing ends it on a pod that is cut off: in a term that this one only follows.
-    pub without_heartbeats: bool,
-    /// Where it listens for HTTP, if it does: `0.0.0.0:4040`.
+    /// Runs the command although nothing ends it on a leader that a partition separates: in a term that this process follows.
+    pub allow_overlap: bool,
+    /// The address of the HTTP server, such as `0.0.0.0:4040`.
     pub http: Option<String>,
-    /// Print `<name> is the leader` to stdout on each change, as the old leader-elector did.
+    /// Prints `<name> is the leader` on each change, as the old leader-elector does.
     pub announce: bool,
-    /// The file that exists, and the command that runs, while this process leads.
+    /// The status file and the command of the watchdog.
     pub watchdog: Option<WatchdogOptions>,
     /// The clocks.
     pub clock: Clock,
 }
 
-/// Whether a sidecar elects.
+/// The mode of a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It does, together with those of the other pods.
+    /// Elects a leader together with the sidecars of the other pods.
     Campaign {
-        /// On which lock.
+        /// The kind of the lock.
         lock: LockKind,
         /// The durations.
         timing: Timing,
         /// See [`CampaignConfig::request_timeout`].
         request_timeout: Option<Duration>,
     },
-    /// It tells whom others elected.
+    /// Publishes the leader that others elected.
     Follow,
 }
 
-/// What those who campaign elect on.
+/// The kind of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockKind {
     /// An annotation on Endpoints, as the old leader-elector.
     Endpoints,
     /// A Lease.
     Lease,
-    /// Both, for the way from the one to the other.
+    /// Both, for the migration from Endpoints to a Lease.
     EndpointsAndLease,
 }
 
-/// Why a sidecar cannot run.
+/// An error that ends a sidecar.
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
-    /// The HTTP address cannot be listened on.
+    /// The HTTP address cannot be used.
     #[error("cannot listen on --http {address}: {error}; use a free port of an address of this host, such as 0.0.0.0:4040")]
     Http {
-        /// The address as it was given.
+        /// The address.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         error: io::Error,
     },
-    /// The file cannot be kept, or the command cannot be run.
+    /// The watchdog failed.
     #[error(transparent)]
     Watchdog(#[from] WatchdogError),
-    /// An Election has taken over what was campaigned for, and nothing would end the command in its terms.
-    #[error(
-        "{0}, and nothing would end the command of a leader that is cut off: use --without-heartbeats if that is acceptable"
-    )]
+    /// An Election has adopted the Lease, and nothing would end the command in its terms.
+    #[error("{0}, and nothing stops the command of a leader that a partition separates: use --allow-overlap to accept that")]
     Adopted(Claimed),
-    /// The durations or the identity do not work.
+    /// The durations or the identity are invalid.
     #[error(transparent)]
     Settings(#[from] InvalidConfig),
 }
 
 impl SidecarError {
-    /// What the process exits with.
+    /// Returns the exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Watchdog(error) => error.exit_code(),
@@ -125,16 +124,16 @@ impl SidecarError {
     }
 }
 
-/// Completes when nothing hangs on leadership any more.
+/// Completes when nothing depends on leadership.
 type End = Shared<BoxFuture<'static, ()>>;
 
-/// Runs until `stop` completes, or the command has ended. Then nothing claims to lead any more, and the lock is released.
+/// Runs until `stop` completes or the command has ended. Then this process has stopped claiming to lead, and has released the lock.
 ///
 /// # Errors
-/// What makes it useless from the start. Everything else is waited out, and told in the log.
+/// Errors that a retry does not solve. All others are logged and retried.
 pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<Finished, SidecarError> {
-    let standing = watch::Sender::new(LeadershipState::default());
-    let leadership = Leadership::new(standing.subscribe(), options.clock.clone());
+    let state = watch::Sender::new(LeadershipState::default());
+    let leadership = Leadership::new(state.subscribe(), options.clock.clone());
     let renewals = matches!(options.mode, Mode::Campaign { .. }).then(Arc::<Renewals>::default);
     let view = View::new(&options.me.name, leadership.clone(), renewals.clone());
     let mut background = tokio::task::JoinSet::new();
@@ -154,7 +153,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
         let stop = async {
             tokio::select! {
                 () = stop => {}
-                // Nobody elects or follows any more.
+                // Electing or following failed.
                 _ = gave_up => {}
             }
             view.withdraw();
@@ -167,12 +166,12 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
             }
         };
         view.withdraw();
-        // Nothing hangs on the lead any more: the lock may be released.
+        // Nothing depends on leadership: the lock may be released.
         drop(ended);
         finished
     };
     let electing = async {
-        let elected = elect(client, &options, standing, &view, renewals, end).await;
+        let elected = elect(client, &options, state, &view, renewals, end).await;
         drop(give_up);
         elected
     };
@@ -181,32 +180,32 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
     Ok(finished?)
 }
 
-/// Sees to it that somebody leads, or watches others do so, until `end`.
+/// Campaigns or follows until `end`.
 async fn elect(
     client: Client,
     options: &Options,
-    standing: watch::Sender<LeadershipState>,
+    state: watch::Sender<LeadershipState>,
     view: &View,
     renewals: Option<Arc<Renewals>>,
     end: End,
 ) -> Result<(), SidecarError> {
-    let Options { me, namespace, election, mode, max_age, without_heartbeats, watchdog, clock, .. } = options;
+    let Options { me, namespace, election, mode, max_age, allow_overlap, watchdog, clock, .. } = options;
     let has_command = watchdog.as_ref().is_some_and(|watchdog| watchdog.command.is_some());
     match *mode {
         Mode::Follow => {}
         Mode::Campaign { lock, timing, request_timeout } => {
-            // Another pod of this name may live, on a node that is cut off: a second command has to wait for its end.
+            // Another pod of this name may live on a node behind a partition: a second command must wait for its end.
             let resumes = !has_command;
             let settings = CampaignConfig { timing, request_timeout, resumes, ..CampaignConfig::new(&me.name) };
             let endpoints = EndpointsLock::new(client.clone(), namespace, election).field_manager(names::MANAGER);
-            // By this mark an Election of the same name may take the Lease over.
+            // With this annotation an Election of the same name may adopt the Lease.
             let lease = LeaseLock::new(client.clone(), namespace, election)
                 .field_manager(names::MANAGER)
                 .annotation(names::ELECTOR, names::SIDECAR);
-            let campaign = Campaigning {
+            let campaign = CampaignStart {
                 settings,
                 clock: clock.clone(),
-                standing: standing.clone(),
+                state: state.clone(),
                 renewals: renewals.unwrap_or_default(),
                 end: end.clone(),
             };
@@ -217,61 +216,61 @@ async fn elect(
             };
             match over {
                 Ok(()) => return Ok(()),
-                Err(claimed) if has_command && !without_heartbeats => {
-                    standing.send_replace(LeadershipState::default());
+                Err(claimed) if has_command && !allow_overlap => {
+                    state.send_replace(LeadershipState::default());
                     return Err(SidecarError::Adopted(claimed));
                 }
-                Err(claimed) => info!("{claimed}: following it from now on"),
+                Err(claimed) => info!("{claimed}: following it"),
             }
         }
     }
     let follower = Follower::new(me.clone(), *max_age);
-    let leadership = Leadership::new(standing.subscribe(), clock.clone());
-    let follow = Follow::new(client.clone(), (namespace, election), follower, clock.clone(), standing);
+    let leadership = Leadership::new(state.subscribe(), clock.clone());
+    let follow = Follow::new(client.clone(), (namespace, election), follower, clock.clone(), state);
     tokio::select! {
         biased;
         () = end => Ok(()),
-        never = waiting::look_for_pod(client, namespace, me, leadership, view) => match never {},
+        never = waiting::find_own_pod(client, namespace, me, leadership, view) => match never {},
         never = follow.run() => match never {},
     }
 }
 
-/// A campaign that is about to begin, whatever the lock is.
-struct Campaigning {
+/// A campaign on a lock of any kind.
+struct CampaignStart {
     settings: CampaignConfig,
     clock: Clock,
-    standing: watch::Sender<LeadershipState>,
+    state: watch::Sender<LeadershipState>,
     renewals: Arc<Renewals>,
     end: End,
 }
 
-impl Campaigning {
+impl CampaignStart {
     async fn on<L: Lock>(self, lock: L) -> Result<Result<(), Claimed>, InvalidConfig> {
-        let Self { settings, clock, standing, renewals, end } = self;
+        let Self { settings, clock, state, renewals, end } = self;
         info!(identity = settings.identity, "campaigning for the {}", lock.describe());
-        let campaign = Campaign::with_clock(lock, settings, clock)?.publish_to(standing).count_renewals(renewals);
+        let campaign = Campaign::with_clock(lock, settings, clock)?.publish_to(state).count_renewals(renewals);
         Ok(campaign.run(end).await)
     }
 }
 
-/// Says who leads, whenever that changes, and counts it.
+/// Logs and counts each change of the leader.
 async fn announce(mut view: View, print: bool) {
-    let mut told = None;
+    let mut announced = None;
     loop {
-        let answer = view.answer();
-        // Before the first word of the API server there is nothing to say.
-        if answer.age.is_some() && told.as_ref() != Some(&answer.name) {
-            info!(leader = answer.name, is_leader = answer.is_leader, term = answer.term, "the leader");
+        let leader = view.leader();
+        // Nothing is known before the first response.
+        if leader.age.is_some() && announced.as_ref() != Some(&leader.name) {
+            info!(leader = leader.name, is_leader = leader.is_leader, term = leader.term, "the leader");
             if print {
-                let printed = writeln!(io::stdout(), "{} is the leader", answer.name);
+                let printed = writeln!(io::stdout(), "{} is the leader", leader.name);
                 if let Err(error) = printed {
                     error!("cannot write to stdout: {error}");
                 }
             }
-            if !answer.name.is_empty() {
+            if !leader.name.is_empty() {
                 view.leader_changed();
             }
-            told = Some(answer.name);
+            announced = Some(leader.name);
         }
         view.changed().await;
     }

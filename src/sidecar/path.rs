@@ -1,16 +1,16 @@
-//! The sidecar's own paths, however a client spells them.
+//! Normalization of paths.
 //!
-//! Every other path is answered 200 on leader and followers alike, as the old sidecar did. A load balancer that misspells
-//! `/leader` would take each follower for the leader, so all spellings of a path are that path.
+//! Every path without a route returns 200 on leader and followers, as in the old sidecar. A load balancer that misspells `/leader`
+//! would take each follower for the leader, so all spellings of a route are that route.
 
 use hyper::Uri;
 
-/// How often a path is decoded. A proxy encodes what is encoded already once more.
+/// How often a path is decoded. Proxies may encode an encoded path again.
 const DECODINGS: usize = 3;
 
-/// Returns the path in its plain form: decoded, in lower case, without dot segments, empty segments, parameters, a query, or
+/// Returns the path in its normal form: decoded, in lower case, without dot segments, empty segments, parameters, a query, or
 /// whitespace and punctuation at the end of a segment.
-pub fn plain(uri: &Uri) -> String {
+pub fn normalized(uri: &Uri) -> String {
     // A request line without the first slash, `GET leader HTTP/1.0`, names an authority.
     let authority = uri.authority().filter(|_| uri.scheme().is_none());
     let mut path = format!("{}{}", authority.map_or("", |authority| authority.as_str()), uri.path());
@@ -31,7 +31,7 @@ pub fn plain(uri: &Uri) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// Replaces `%2F` and its like by the bytes that they stand for.
+/// Decodes `%2F` and its like.
 fn decoded(text: &str) -> String {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)?.try_into().ok());
     let (bytes, mut decoded) = (text.as_bytes(), Vec::new());
@@ -56,12 +56,12 @@ fn decoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn meant(target: &str) -> String {
-        plain(&target.parse().unwrap())
+    fn route(target: &str) -> String {
+        normalized(&target.parse().unwrap())
     }
 
     #[test]
-    fn every_spelling_of_a_path_is_that_path() {
+    fn every_spelling_of_a_route_is_that_route() {
         for target in [
             "/leader",
             "/leader/",
@@ -95,15 +95,15 @@ mod tests {
             "leader",
         ] {
             let Ok(uri) = target.parse::<Uri>() else { continue };
-            assert_eq!(plain(&uri), "/leader", "{target}");
+            assert_eq!(normalized(&uri), "/leader", "{target}");
         }
     }
 
     #[test]
-    fn other_paths_are_not_taken_for_it() {
+    fn other_paths_are_not_that_route() {
         for target in ["/", "/x/leader", "/leaders", "/leader/x", "/index.html", "/leader%zz/x", "*", "http://leader/", "/%"]
         {
-            assert_ne!(meant(target), "/leader", "{target}");
+            assert_ne!(route(target), "/leader", "{target}");
         }
     }
 }

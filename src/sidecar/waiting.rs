@@ -1,4 +1,4 @@
-//! What a sidecar waits for, said in the log: once when it begins to wait, and then ever more rarely.
+//! Logs what a sidecar waits for: when the wait begins, then at growing intervals.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use podium_campaign::Leadership;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::follower::Me;
+use super::follower::PodIdentity;
 use super::view::View;
 
-/// The pauses between two lines of the log that say the same: the first, and the longest.
+/// The first and the longest pause between two equal log lines.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// How long one look for the pod may take, and when it is looked for again: the pod of a container that the kubelet started
-/// without the API server is created there afterwards.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The timeout of a read of the pod, and the pause before the second read: the kubelet may start a container before its pod exists at
+/// the API server.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const READ_AGAIN: Duration = Duration::from_secs(5);
 
-/// The longest name that a pod's host can have, less the characters that are cut off at its end because no name ends with them.
+/// The length of a pod's host name that the kubelet truncated: 63, less the trailing characters that it trims.
 const HOST_NAME: std::ops::RangeInclusive<usize> = 60..=63;
 
-/// Says what is waited for.
+/// Logs what this process waits for.
 pub async fn remind(mut view: View) {
     loop {
-        let Some((what, _)) = view.answer().waiting else {
+        let Some((what, _)) = view.leader().waiting else {
             view.changed().await;
             continue;
         };
-        // What hinders it is logged where it is noticed.
-        if view.waits_only() {
+        // Problems are logged where they are detected.
+        if view.is_only_waiting() {
             info!("waiting: {what}");
         }
         let mut pause = FIRST_PAUSE;
         let mut next = Instant::now() + pause;
-        while let Some((what, waited)) = view.answer().waiting {
+        while let Some((what, waited)) = view.leader().waiting {
             if Instant::now() >= next {
-                if !view.is_final(&what) {
+                if !view.is_permanent(&what) {
                     warn!("waiting for {} s: {what}", waited.as_secs());
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -53,25 +53,30 @@ pub async fn remind(mut view: View) {
     }
 }
 
-/// Looks whether a pod has the name by which this process would know itself as the leader, and says once if none has. Where the pod's
-/// UID is known, the name does not matter. Without the right to read pods, only a leader whose name looks like another form of the own
-/// one shows it.
-pub async fn look_for_pod(client: Client, namespace: &str, me: &Me, leadership: Leadership, view: &View) -> Infallible {
+/// Checks that a pod has the name by which this process would recognize itself as the leader, and warns once if none has. A known UID
+/// makes the name irrelevant. Without permission to read pods, only a leader whose name resembles this one shows the mismatch.
+pub async fn find_own_pod(
+    client: Client,
+    namespace: &str,
+    me: &PodIdentity,
+    leadership: Leadership,
+    view: &View,
+) -> Infallible {
     if me.uid.is_none()
-        && let Some(why) = find_out(client, namespace, &me.name, leadership).await
+        && let Some(why) = wait_for_mismatch(client, namespace, &me.name, leadership).await
     {
-        let sentence = format!("{why}: this sidecar cannot lead; set POD_NAME and POD_UID by the downward API");
-        warn!("{sentence}");
-        view.never_leads(sentence);
+        let message = format!("{why}: this sidecar cannot lead; set POD_NAME and POD_UID by the downward API");
+        warn!("{message}");
+        view.never_leads(message);
     }
     std::future::pending().await
 }
 
-async fn find_out(client: Client, namespace: &str, name: &str, mut leadership: Leadership) -> Option<String> {
+async fn wait_for_mismatch(client: Client, namespace: &str, name: &str, mut leadership: Leadership) -> Option<String> {
     let pods: Api<Pod> = Api::namespaced(client, namespace);
     let mut is_absent = is_absent(&pods, name).await;
     if is_absent == Some(true) {
-        sleep(LOOK_AGAIN).await;
+        sleep(READ_AGAIN).await;
         is_absent = self::is_absent(&pods, name).await;
     }
     loop {
@@ -80,9 +85,9 @@ async fn find_out(client: Client, namespace: &str, name: &str, mut leadership: L
         match (leader, is_absent) {
             (Some(_), Some(false)) => return None,
             (Some(leader), _) if leader == name => return None,
-            (Some(_), Some(true)) => return Some(format!("no pod in the namespace {namespace} is called {name}")),
+            (Some(_), Some(true)) => return Some(format!("no pod in namespace {namespace} has the name {name}")),
             (Some(leader), None) if may_be_host_of(name, &leader) => {
-                return Some(format!("{name} is the name of a host and of no pod, perhaps that of the leader, {leader}"));
+                return Some(format!("{name} seems to be the host name of the leader {leader}, not the name of a pod"));
             }
             _ => {}
         }
@@ -92,22 +97,22 @@ async fn find_out(client: Client, namespace: &str, name: &str, mut leadership: L
     }
 }
 
-/// Whether the server says that there is no such pod. `None`: it does not say.
+/// Returns whether the pod does not exist. `None`: unknown.
 async fn is_absent(pods: &Api<Pod>, name: &str) -> Option<bool> {
-    match timeout(PATIENCE, pods.get_metadata(name)).await {
+    match timeout(TIMEOUT, pods.get_metadata(name)).await {
         Ok(Ok(_)) => Some(false),
         Ok(Err(Error::Api(status))) if status.code == 404 && status.details.as_ref().is_some_and(|d| d.kind == "pods") => {
             Some(true)
         }
         Ok(Err(error)) => {
-            debug!("cannot look for the pod {name}: {error}");
+            debug!("cannot read the pod {name}: {error}");
             None
         }
         Err(_) => None,
     }
 }
 
-/// Whether a pod of this name could have a host of that name: with its domain behind it, or cut off.
+/// Returns whether a pod of this name could have that host name: with a domain, or truncated.
 fn may_be_host_of(host: &str, pod: &str) -> bool {
     let has_domain = host.strip_prefix(pod).is_some_and(|rest| rest.starts_with('.'));
     has_domain || pod.starts_with(host) && HOST_NAME.contains(&host.len())
@@ -124,9 +129,9 @@ mod tests {
     use super::*;
     use podium_campaign::{Clock, LeadershipState, Moment};
 
-    /// Looks for a pod of this name where the server answers with this code, and the leader is this one. Returns what was said, and how
+    /// Searches the pod of this name while the server answers with this code. Returns the message, and how
     /// often the server was asked.
-    async fn said(name: &str, uid: Option<&str>, code: u16, leader: &str) -> (Option<String>, usize) {
+    async fn reported_by(name: &str, uid: Option<&str>, code: u16, leader: &str) -> (Option<String>, usize) {
         let asked = Arc::<Mutex<usize>>::default();
         let count = asked.clone();
         let server = tower::service_fn(move |_: Request<Body>| {
@@ -140,42 +145,41 @@ mod tests {
             async move { answer.map_err(|error| error.to_string()) }
         });
         let holder = Some((leader.to_owned(), Moment::NEVER));
-        let standing =
-            LeadershipState { holder, term: Some(7), confirmed: Some(Moment::START), ..LeadershipState::default() };
-        let (_standing, told) = watch::channel(standing);
-        let leadership = Leadership::new(told, Clock::machine());
+        let state = LeadershipState { holder, term: Some(7), confirmed: Some(Moment::START), ..LeadershipState::default() };
+        let (_sender, receiver) = watch::channel(state);
+        let leadership = Leadership::new(receiver, Clock::machine());
         let view = View::new(name, leadership.clone(), None);
-        let me = Me { name: name.into(), uid: uid.map(str::to_owned) };
-        let looking = look_for_pod(Client::new(server, "default"), "default", &me, leadership, &view);
+        let me = PodIdentity { name: name.into(), uid: uid.map(str::to_owned) };
+        let looking = find_own_pod(Client::new(server, "default"), "default", &me, leadership, &view);
         let _ = timeout(Duration::from_secs(60), looking).await;
         let times = *asked.lock().unwrap();
-        (view.answer().waiting.map(|(what, _)| what), times)
+        (view.leader().waiting.map(|(what, _)| what), times)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_that_no_pod_has_is_told_and_one_that_a_pod_has_is_not() {
-        let (told, asked) = said("node-1", None, 404, "web-0").await;
-        assert!(told.is_some_and(|told| told.starts_with("no pod in the namespace default is called node-1")));
+    async fn name_that_no_pod_has_is_reported() {
+        let (reported, asked) = reported_by("node-1", None, 404, "web-0").await;
+        assert!(reported.is_some_and(|reported| reported.starts_with("no pod in namespace default has the name node-1")));
         assert_eq!(asked, 2);
         for (name, uid, code) in
             [("web-1", None, 200), ("web-0", None, 404), ("web-1", None, 403), ("node-1", Some("u"), 404)]
         {
-            assert_eq!(said(name, uid, code, "web-0").await.0, None, "{name} {code}");
+            assert_eq!(reported_by(name, uid, code, "web-0").await.0, None, "{name} {code}");
         }
-        assert_eq!(said("node-1", Some("u"), 404, "web-0").await.1, 0, "the UID decides");
+        assert_eq!(reported_by("node-1", Some("u"), 404, "web-0").await.1, 0, "the UID decides");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_the_right_to_read_pods_a_leader_whose_host_may_be_called_so_shows_it() {
+    async fn without_permission_to_read_pods_a_similar_leader_name_is_reported() {
         let long = "a".repeat(70);
-        for (host, leader, told) in [
+        for (host, leader, is_reported) in [
             ("web-0.web.default.svc.cluster.local", "web-0", true),
             (&long[..63], &long, true),
             ("web-0", "web-01", false),
             ("web-01", "web-0", false),
             ("web-1", "web-0", false),
         ] {
-            assert_eq!(said(host, None, 403, leader).await.0.is_some(), told, "{host} {leader}");
+            assert_eq!(reported_by(host, None, 403, leader).await.0.is_some(), is_reported, "{host} {leader}");
         }
     }
 }

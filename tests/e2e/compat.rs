@@ -207,7 +207,7 @@ async fn a_missing_right_is_named_once_and_it_goes_on_by_itself_when_it_is_grant
         let remedy = format!("grant get, create and update on endpoints in namespace {}", world.namespace);
         for (granted, verb) in [(&[][..], "get"), (&["get"][..], "create"), (&["get", "create"][..], "update")] {
             world.grant("pods", &[("", "endpoints", granted)]).await;
-            let missing = format!("missing right to {verb} {object}");
+            let missing = format!("missing permission to {verb} {object}");
             sidecar.says(&["WARN", &missing, &remedy]).await;
             // It tries again, and does not repeat itself.
             proxy.take();

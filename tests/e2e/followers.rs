@@ -247,13 +247,13 @@ async fn the_uid_decides_who_leads_whatever_the_host_is_called() {
         mine.names(&leader.name).await;
         assert!(mine.leads().await);
         let untold = world.follower(&host, &account).start().await;
-        untold.says(&["WARN", &format!("{host} is the name of a host"), "set POD_NAME and POD_UID"]).await;
+        untold.says(&["WARN", &format!("{host} seems to be the host name of the leader"), "set POD_NAME and POD_UID"]).await;
         assert!(!untold.leads().await);
         // Whoever may read pods knows it of every name.
         let reader =
             world.account_with("reader", &[("", "pods", &["get"][..]), ("coordination.k8s.io", "leases", FOLLOW)]).await;
         let nameless = world.follower("node-1", &reader).start().await;
-        nameless.says(&["WARN", &format!("no pod in the namespace {} is called node-1", world.namespace)]).await;
+        nameless.says(&["WARN", &format!("no pod in namespace {} has the name node-1", world.namespace)]).await;
         assert_eq!(nameless.leader().await, leader.name);
         for sidecar in [&untold, &nameless] {
             assert_eq!(sidecar.said("WARN"), 1, "{}", sidecar.log());
@@ -296,7 +296,7 @@ async fn without_the_right_to_watch_it_says_so_once_and_looks_from_time_to_time(
         let sidecar = world.follower("web-1", &proxy.kubeconfig()).start().await;
         let remedy = format!("grant get, list and watch on leases in namespace {}", world.namespace);
         let lease = format!("the Lease {}/web", world.namespace);
-        sidecar.says(&["WARN", &format!("missing right to get, list and watch {lease}"), &remedy]).await;
+        sidecar.says(&["WARN", &format!("missing permission to get, list and watch {lease}"), &remedy]).await;
         eventually("it tries on", async || {
             let tries = proxy.asked(|_| true).len();
             if tries >= 5 { Ok(()) } else { Err(format!("{tries} requests")) }
@@ -305,7 +305,7 @@ async fn without_the_right_to_watch_it_says_so_once_and_looks_from_time_to_time(
         assert_eq!(sidecar.said("WARN"), 1, "{}", sidecar.log());
         grant(world, &["get"]).await;
         tells(&sidecar, &leader).await;
-        sidecar.says(&["WARN", &format!("missing right to list and watch {lease}"), &remedy]).await;
+        sidecar.says(&["WARN", &format!("missing permission to list and watch {lease}"), &remedy]).await;
         world.set_ready("web-0", false).await;
         let next = world.leader_after("web", &leader).await;
         tells(&sidecar, &next).await;

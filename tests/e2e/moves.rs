@@ -27,7 +27,7 @@ async fn become_followers(verbs: &[&str]) {
         let leader = world.leader("web").await;
         assert_eq!(leader.name, holder, "who holds the Lease stays the leader");
         for sidecar in &sidecars {
-            sidecar.says(&["belongs to the Election web", "following it from now on"]).await;
+            sidecar.says(&["belongs to the Election web", "following it"]).await;
             eventually("it tells the Election's term", async || {
                 let status = sidecar.status().await;
                 let follows = status["term"] == leader.term && status["name"] == holder.as_str();

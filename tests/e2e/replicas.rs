@@ -222,7 +222,7 @@ async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_is_acti
             world.grant("podium", &*RIGHTS).await;
             let lease = ["--leader-elect-resource-namespace", &other.namespace, "--http", "127.0.0.1:0"];
             let controller = world.controller_with(&account, &lease);
-            let said = controller.says(&["WARN", "missing right to get the Lease"]).await;
+            let said = controller.says(&["WARN", "missing permission to get the Lease"]).await;
             let remedy = format!("grant get, create and update on leases in namespace {}", other.namespace);
             assert!(said.contains(&remedy) && said.contains("trying again"), "{said}");
             let leader = world.led().await;

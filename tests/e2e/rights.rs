@@ -62,24 +62,24 @@ const WATCHES: [(&str, &str); 6] = [
 
 /// What a controller does with its own Lease, and what it says without the right.
 const OWN_LEASE: [(&str, &str); 4] = [
-    ("get", "missing right to get the Lease"),
-    ("create", "missing right to create the Lease"),
-    ("update", "missing right to update the Lease"),
-    ("watch", "missing right to watch the Lease"),
+    ("get", "missing permission to get the Lease"),
+    ("create", "missing permission to create the Lease"),
+    ("update", "missing permission to update the Lease"),
+    ("watch", "missing permission to watch the Lease"),
 ];
 
 /// The same of a sidecar that follows.
 const FOLLOW: [(&str, &str); 3] = [
-    ("get", "missing right to get, list and watch the Lease"),
-    ("list", "missing right to list and watch the Lease"),
-    ("watch", "missing right to list and watch the Lease"),
+    ("get", "missing permission to get, list and watch the Lease"),
+    ("list", "missing permission to list and watch the Lease"),
+    ("watch", "missing permission to list and watch the Lease"),
 ];
 
 /// And of one that campaigns.
 const CAMPAIGN: [(&str, &str); 3] = [
-    ("get", "missing right to get the Lease"),
-    ("create", "missing right to create the Lease"),
-    ("update", "missing right to update the Lease"),
+    ("get", "missing permission to get the Lease"),
+    ("create", "missing permission to create the Lease"),
+    ("update", "missing permission to update the Lease"),
 ];
 
 /// Runs the test with a led Election in two namespaces, the second one with all rights.

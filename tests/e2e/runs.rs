@@ -69,7 +69,7 @@ async fn a_command_that_follows_and_is_deposed_while_it_terminates_has_the_short
             format!("trap 'echo told >> {0}' TERM; echo began >> {0}; while :; do sleep 0.05; done", diary.0.display());
         let call = world.sidecar(&leader.name, &account).variable("POD_NAMESPACE", &world.namespace);
         let arguments =
-            ["run", "--election=web", "--without-heartbeats", "--termination-grace=1h", "--", "/bin/sh", "-c", &script];
+            ["run", "--election=web", "--allow-overlap", "--termination-grace=1h", "--", "/bin/sh", "-c", &script];
         let mut running = call.arguments(&arguments).start().await;
         diary.says("began").await;
         running.signal("TERM");
@@ -95,7 +95,7 @@ async fn a_command_of_a_campaign_ends_when_an_election_takes_its_lease_over() {
         // Nobody renews an Election's Lease: nothing would end the command of a leader that is cut off.
         assert_eq!(running.ends().await.code(), Some(1));
         assert_eq!(diary.lines(), ["started by web-0", "ended"]);
-        running.says(&["belongs to the Election web", "--without-heartbeats"]).await;
+        running.says(&["belongs to the Election web", "--allow-overlap"]).await;
         assert_eq!(world.leader("web").await.name, "web-0", "the Election goes on");
     })
     .await;

@@ -1,4 +1,4 @@
-//! What command lines and environments mean.
+//! Command lines and environments.
 
 use super::super::old::old_form;
 use super::*;
@@ -28,7 +28,7 @@ fn campaign(lock: LockKind, lease: u64, renew: u64, retry: u64) -> Mode {
 }
 
 #[test]
-fn the_old_leader_electors_options_mean_what_they_meant() {
+fn options_of_the_old_leader_elector_keep_their_meaning() {
     let resolved = old("podium --election=example --http=0.0.0.0:4040", &[]).unwrap();
     assert_eq!(resolved.mode, campaign(LockKind::Endpoints, 10_000, 5_000, 2_500));
     assert_eq!((resolved.election.as_str(), resolved.namespace.as_deref()), ("example", Some("default")));
@@ -47,7 +47,7 @@ fn the_old_leader_electors_options_mean_what_they_meant() {
 }
 
 #[test]
-fn supporttools_environment_means_what_it_meant() {
+fn environment_of_supporttools_keeps_its_meaning() {
     let resolved = old("podium", &[("LEASE_NAME", "example"), ("NAMESPACE", "prod")]).unwrap();
     assert_eq!(resolved.mode, campaign(LockKind::Lease, 15_000, 10_000, 2_000));
     assert_eq!((resolved.election.as_str(), resolved.namespace.as_deref()), ("example", Some("prod")));
@@ -66,7 +66,7 @@ fn supporttools_environment_means_what_it_meant() {
 }
 
 #[test]
-fn the_environment_of_the_forks_means_what_it_meant() {
+fn environment_of_the_forks_keeps_its_meaning() {
     let variables: &[(&str, &str)] =
         &[("LEASE_NAME", "x"), ("NAMESPACE", "y"), ("LE_LEASE_DURATION", "30s"), ("STATUS_DIR", "/shared/status")];
     let resolved = old("podium", variables).unwrap();
@@ -78,7 +78,7 @@ fn the_environment_of_the_forks_means_what_it_meant() {
 }
 
 #[test]
-fn the_pod_is_known_by_its_token_and_its_host_by_nothing_else_only_where_nobody_compares_names() {
+fn pod_name_comes_from_the_token_except_in_the_forms_of_the_old_sidecars() {
     let pod = super::super::pod::Pod { name: "web-0".into(), uid: "u".into() };
     let place = |pod| Place { pod_namespace: None, default_namespace: "default".into(), pod };
     let identify = |resolved: Resolved| {
@@ -88,16 +88,16 @@ fn the_pod_is_known_by_its_token_and_its_host_by_nothing_else_only_where_nobody_
     let me = |name: &str, uid: &str| (name.to_owned(), uid.to_owned());
     assert_eq!(identify(new("sidecar --election x").unwrap()), me("web-0", "u"));
     assert_eq!(identify(new("sidecar --election x --id host").unwrap()), me("host", "u"));
-    // Applications compare the old sidecars' answer with the name of their host.
+    // Applications compare the response of the old sidecars with their host name.
     assert_eq!(identify(old("podium --election=x", &[]).unwrap()), me("host", "u"));
     let given = old("podium --election=x", &[("POD_NAME", "web-1"), ("POD_UID", "v")]).unwrap();
     assert_eq!(identify(given), me("web-1", "v"));
-    let told = new("sidecar --election x").unwrap().me;
-    assert_eq!(identified(told.clone(), true, &place(None)), told);
+    let given = new("sidecar --election x").unwrap().me;
+    assert_eq!(identified(given.clone(), true, &place(None)), given);
 }
 
 #[test]
-fn with_the_subcommand_a_sidecar_follows() {
+fn subcommand_follows_by_default() {
     let resolved = new("sidecar --election example").unwrap();
     assert_eq!((resolved.mode, resolved.namespace), (Mode::Follow, None));
     let resolved = new("sidecar --mode campaign --election example --lock lease --ttl 15s").unwrap();
@@ -106,14 +106,14 @@ fn with_the_subcommand_a_sidecar_follows() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_with_the_remedy() {
+fn invalid_options_are_rejected_with_the_remedy() {
     for (line, remedy) in [
-        ("sidecar", "--election is missing"),
-        ("sidecar --election=", "name the Election"),
-        ("sidecar --mode campaign --election x --ttl 900ms", "use at least 1s"),
+        ("sidecar", "--election must not be empty"),
+        ("sidecar --election=", "name the Lease of the Election"),
+        ("sidecar --mode campaign --election x --ttl 900ms", "must be at least 1s"),
         ("sidecar --election x --ttl soon", "such as 15s"),
         ("sidecar --election x --lock configmaps", "endpoints"),
-        ("sidecar --election x --max-age 1s", "use at least 3s"),
+        ("sidecar --election x --max-age 1s", "must be at least 3s"),
     ] {
         let error = new(line).unwrap_err();
         assert!(error.contains(remedy), "{line}: {error}");

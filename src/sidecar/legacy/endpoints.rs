@@ -1,4 +1,4 @@
-//! An annotation on an Endpoints object as the lock, as the leader-elector sidecar of Kubernetes 1.2 and client-go used it.
+//! An annotation on Endpoints as the lock, as in the leader-elector sidecar of Kubernetes 1.2 and in older versions of client-go.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub type EndpointsLock = ObjectLock<LeaderAnnotation>;
 /// The annotation that holds the record, as JSON.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 
-/// The record as it is written: these fields in this order, with times in whole seconds.
+/// The record in JSON: the order of the fields is part of the format. Times are whole seconds.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Leader {
@@ -60,7 +60,7 @@ impl LockFormat for LeaderAnnotation {
             renew_time: renew_time.map(whole_seconds),
             leader_transitions: leader_transitions.unwrap_or_default(),
         };
-        // Text and numbers only: there is nothing that JSON could not hold.
+        // Text and numbers always have a JSON form.
         let text = serde_json::to_string(&leader).unwrap_or_default();
         endpoints.metadata.annotations.get_or_insert_default().insert(LEADER.into(), text);
     }
@@ -74,7 +74,7 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
 
-    /// As the leader-elector 0.5 wrote it.
+    /// Written by leader-elector 0.5.
     const WRITTEN: &str = r#"{"holderIdentity":"contrib05-0-irgkv","leaseDurationSeconds":10,"acquireTime":"2026-11-20T18:10:29Z","renewTime":"2026-11-20T18:10:32Z","leaderTransitions":0}"#;
 
     fn endpoints(annotation: &str) -> Endpoints {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_the_old_sidecar_is_read_and_written_byte_for_byte() {
+    fn record_of_the_old_sidecar_is_read_and_written_byte_for_byte() {
         let record = LeaderAnnotation::record(&endpoints(WRITTEN));
         assert_eq!((record.holder.as_str(), record.lease_duration_seconds), ("contrib05-0-irgkv", Some(10)));
         assert_eq!(record.renew_time, "2026-11-20T18:10:32Z".parse().ok());
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_annotation_nobody_leads_and_one_that_cannot_be_read_is_waited_for() {
+    fn missing_annotation_is_a_free_lock_and_an_unreadable_one_is_held() {
         assert_eq!(LeaderAnnotation::record(&Endpoints::default()), LeaderElectionRecord::default());
         for edited in ["", "{", "leader", r#"{"renewTime":"yesterday"}"#, r#"{"leaseDurationSeconds":"ten"}"#] {
             assert!(LeaderAnnotation::record(&endpoints(edited)).is_held(), "{edited}");
