@@ -399,7 +399,7 @@ mod tests {
             list("web-0"),
             Script::quiet(60),
             list("web-0"),
-            Script { pieces: vec![(50, bookmark), (10, String::new())], ends: true },
+            Script { chunks: vec![(50, bookmark), (10, String::new())], ends: true },
             list("web-0"),
             Script::silent([(0, event("MODIFIED", &lease("9", "web-1")))]),
         ]);
