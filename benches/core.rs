@@ -2,9 +2,6 @@
 //!
 //! `make bench ONLY=core`. The figures are criterion's medians.
 
-#[path = "harness/mod.rs"]
-mod harness;
-
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -12,8 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion};
-use harness::Result;
-use harness::figures::{Better, Figures, Unit};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use podium::controller::observe::cached::{self, Named};
@@ -22,6 +17,8 @@ use podium::controller::observe::snapshot::Consulted;
 use podium::controller::observe::stream::Kind;
 use podium::controller::observe::world::{Key, Scope, World};
 use podium::election::decide;
+use podium_test_support::bench::Result;
+use podium_test_support::bench::figures::{Better, Figures, Unit};
 use serde_json::{Value, json};
 
 /// Numbers of pods of the Election under decision.

@@ -3,15 +3,10 @@
 //! `report LINES HOW NEW` reads the results of `$PODIUM_FIGURES` from the file LINES. It writes the page with new parts, each headed
 //! by HOW, to the file NEW, and prints regressions from the present page.
 
-#[allow(dead_code, reason = "only the benchmarks use the rest")]
-#[path = "harness/figures.rs"]
-mod figures;
-#[path = "harness/page.rs"]
-mod page;
-
 use std::process::ExitCode;
 
-use figures::Line;
+use podium_test_support::bench::figures::Line;
+use podium_test_support::bench::page;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
 

@@ -3,19 +3,17 @@
 //! `make bench ONLY=sidecars`. Each of the three processes of a kind stands for a pod. Its own proxy counts its requests to the API
 //! server. All kinds run in parallel, because they wait nearly always.
 
-mod harness;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use harness::Result;
-use harness::cluster::Cluster;
-use harness::elector::{Elector, Subject};
-use harness::figures::{Aim, Better, Figures, Unit};
-use harness::process::Memory;
-use harness::proxy::{Fate, Proxy};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::config::Kubeconfig;
+use podium_test_support::bench::Result;
+use podium_test_support::bench::cluster::Cluster;
+use podium_test_support::bench::elector::{Elector, Subject};
+use podium_test_support::bench::figures::{Aim, Better, Figures, Unit};
+use podium_test_support::bench::process::Memory;
+use podium_test_support::proxy::{Fate, Proxy};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;

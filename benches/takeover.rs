@@ -7,22 +7,20 @@
 //! the next leader, which only the other controller can write. A controller that gets SIGTERM releases its Lease, and the other one
 //! need not wait. After SIGKILL it waits until the Lease has expired. The runs are spread over the time between two renewals.
 
-mod harness;
-
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use harness::Result;
-use harness::arrivals::Arrivals;
-use harness::cluster::Cluster;
-use harness::figures::{Aim, Better, Figures, Spread, Unit};
-use harness::process::Process;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 use podium::api::Election;
 use podium::controller::replicas::TIMING;
+use podium_test_support::bench::Result;
+use podium_test_support::bench::arrivals::Arrivals;
+use podium_test_support::bench::cluster::Cluster;
+use podium_test_support::bench::figures::{Aim, Better, Figures, Spread, Unit};
+use podium_test_support::bench::process::Process;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

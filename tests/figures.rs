@@ -1,15 +1,9 @@
 //! `make bench` prints figures, writes them into docs/benchmarks.md, and lists regressions.
 
-#[allow(dead_code, reason = "only the benchmarks use the rest")]
-#[path = "../benches/harness/figures.rs"]
-mod figures;
-#[path = "../benches/harness/page.rs"]
-mod page;
-
 use std::time::Duration;
 
-use figures::{Aim, Better, Figure, Found, Line, Spread, Times, Unit, measure};
-use page::{regressions, updated};
+use podium_test_support::bench::figures::{Aim, Better, Figure, Found, Line, Spread, Times, Unit, measure};
+use podium_test_support::bench::page::{regressions, updated};
 
 const PAGE: &str = "# Text\n\n<!-- measured: a -->\n<!-- end -->\n\nMore.\n<!-- measured: b -->\n<!-- end -->\nLast.\n";
 

@@ -6,9 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use podium_test_support::bench::Result;
 use serde_json::{Value, json};
-
-use super::harness::Result;
 
 /// An event of the leader's pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::config::Kubeconfig;
 use kube::runtime::watcher;
+use podium_test_support::bench::Result;
+use podium_test_support::bench::arrivals::Arrivals;
+use podium_test_support::bench::cluster::Cluster;
+use podium_test_support::bench::elector::{Elector, Subject};
+use podium_test_support::bench::figures::Spread;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-
-use super::harness::Result;
-use super::harness::arrivals::Arrivals;
-use super::harness::cluster::Cluster;
-use super::harness::elector::{Elector, Subject};
-use super::harness::figures::Spread;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

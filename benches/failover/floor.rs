@@ -10,11 +10,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
+use podium_test_support::bench::Result;
+use podium_test_support::bench::arrivals::Arrivals;
+use podium_test_support::bench::cluster::Cluster;
 use serde_json::{Value, json};
 
-use super::harness::Result;
-use super::harness::arrivals::Arrivals;
-use super::harness::cluster::Cluster;
 use super::world::is_healthy;
 
 /// The plain client. Stops on drop.

@@ -5,9 +5,6 @@
 //! floor in the same situation: the control plane replaces the pod at that moment, and every write takes longer. Then follow electors
 //! without an operator: Podium's sidecar, and client-go in widely used programs.
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod cause;
 mod electors;
 mod floor;
@@ -18,11 +15,11 @@ use std::time::Duration;
 
 use cause::Cause;
 use floor::{Floor, IdleCluster};
-use harness::Result;
-use harness::cluster::Cluster;
-use harness::elector::Subject;
-use harness::figures::{Aim, Better, Figures, Spread, Unit, ratio};
-use harness::process::{PODIUM, Process, command};
+use podium_test_support::bench::Result;
+use podium_test_support::bench::cluster::Cluster;
+use podium_test_support::bench::elector::Subject;
+use podium_test_support::bench::figures::{Aim, Better, Figures, Spread, Unit, ratio};
+use podium_test_support::bench::process::{Process, command, podium};
 use world::{Owner, Reached, World};
 
 /// Runs per cause.
@@ -53,7 +50,7 @@ async fn operator(
     cluster.namespace(plain).await?;
     let controller = Process::controller(&cluster.kubeconfig, &["--namespaces", elected])?;
     let address = free_address()?;
-    let mut following = command(PODIUM);
+    let mut following = command(podium());
     following.args(["sidecar", "--election=web", "--election-namespace", elected, "--http", &address, "--log-level=warn"]);
     let sidecar = Process::start(following.env("KUBECONFIG", &cluster.kubeconfig).env("POD_NAME", "outside"))?;
     let client = Floor::start(cluster, plain).await?;

@@ -9,13 +9,13 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use podium::api::Election;
+use podium_test_support::bench::Result;
+use podium_test_support::bench::arrivals::Arrivals;
+use podium_test_support::bench::cluster::Cluster;
+use podium_test_support::bench::events::LeaderEvents;
 use serde_json::{Value, json};
 
 use super::cause::Cause;
-use super::harness::Result;
-use super::harness::arrivals::Arrivals;
-use super::harness::cluster::Cluster;
-use super::harness::events::LeaderEvents;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

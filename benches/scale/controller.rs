@@ -4,11 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use podium_test_support::bench::Result;
+use podium_test_support::bench::cluster::Cluster;
+use podium_test_support::bench::process::Process;
 use prometheus_parse::{Scrape, Value};
-
-use crate::harness::Result;
-use crate::harness::cluster::Cluster;
-use crate::harness::process::Process;
 
 /// Bound on the time until a controller is ready, or has elected all leaders.
 const DEADLINE: Duration = Duration::from_secs(900);

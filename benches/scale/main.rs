@@ -3,9 +3,6 @@
 //! `make bench ONLY=scale` runs 10,000 Elections with three pods each on kwok's nodes, for about twenty minutes; `ELECTIONS=1000` is
 //! quick. A plain client sends the same writes in the same run, for comparison.
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod controller;
 mod plain;
 mod storm;
@@ -15,12 +12,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use controller::Controller;
-use harness::Result;
-use harness::cluster::Cluster;
-use harness::figures::{Aim, Better, Figures, Spread, Unit, ratio};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use podium_test_support::bench::Result;
+use podium_test_support::bench::cluster::Cluster;
+use podium_test_support::bench::figures::{Aim, Better, Figures, Spread, Unit, ratio};
 use serde_json::json;
 use storm::{Leaders, leaders, three_writes};
 use world::{Layout, PODS, concurrently};

@@ -9,9 +9,9 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use podium::api::Election;
+use podium_test_support::bench::Result;
 use serde_json::json;
 
-use crate::harness::Result;
 use crate::world::{Layout, concurrently};
 
 /// Sends the writes of a first term for every Election of the layout: the Lease twice, both followers' fences in parallel, the

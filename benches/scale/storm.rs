@@ -10,10 +10,10 @@ use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams}
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use podium::api::Election;
+use podium_test_support::bench::Result;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::harness::Result;
 use crate::world::{Layout, concurrently};
 
 /// Bound on the wait of the last Election.

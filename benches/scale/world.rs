@@ -8,9 +8,8 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use podium::api::Election;
+use podium_test_support::bench::Result;
 use serde_json::{Value, json};
-
-use crate::harness::Result;
 
 /// Concurrent requests of the benchmark itself.
 pub const CONCURRENCY: usize = 16;

@@ -1,7 +1,5 @@
 //! Connections to servers on this machine.
 
-mod tunnels;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -9,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use podium_test_support::tunnels::{proxy, read_head};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +15,6 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::*;
-use tunnels::{proxy, read_head};
 
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -14,9 +14,8 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use podium_test_support::waiting::eventually_within;
 use serde_json::Value;
-
-use crate::harness::waiting::eventually_within;
 
 /// The server. It is killed when this is dropped, and by `cluster/down --all`, to which it looks like a cluster of its own: a
 /// repair of the other one kills whatever is started from that one's directory.

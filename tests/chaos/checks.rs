@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use podium_test_support::checker::{Kind, Revision};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::checker::{Kind, Revision};
 use crate::end::Now;
 use crate::recorder::{Entry, Record};
 use crate::verdict::judge;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use podium_test_support::checker::Watched;
+use podium_test_support::random::Random;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::checker::Watched;
-use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::world::{FORGED, Group, World};
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use podium_test_support::random::Random;
+use podium_test_support::waiting::eventually;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::waiting::eventually;
-use crate::random::Random;
 use crate::world::World;
 
 /// The kinds of faults. Each has its turn before one comes again.

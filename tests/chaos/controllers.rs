@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::Arc;
 
 use kube::config::Kubeconfig;
+use podium_test_support::controller::Controller;
+use podium_test_support::random::Random;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::controller::Controller;
-use crate::random::Random;
 use crate::world::World;
 
 /// How long a controller's lease on being the active one lasts, in seconds. A pause is longer.
@@ -101,7 +101,7 @@ fn process(world: &World, kubeconfig: &Kubeconfig, name: &str, mode: Mode) -> Co
             "1s",
         ],
     };
-    Controller::start(&world.directory, name, kubeconfig, arguments)
+    Controller::start(env!("CARGO_BIN_EXE_podium"), &world.directory, name, kubeconfig, arguments)
 }
 
 /// What in the controllers' logs says that one ended by itself or has a bug.

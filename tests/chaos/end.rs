@@ -6,9 +6,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DynamicObject, ListParams};
+use podium_test_support::checker::Watched;
 use serde_json::Value;
 
-use crate::checker::Watched;
 use crate::setup::elections;
 use crate::world::{World, group_of, is_eligible};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::checker::{Kind, Watched};
+use podium_test_support::checker::{Kind, Watched};
+
 use crate::recorder::Entry;
 
 /// The longest time, since `begun`, in which some pod of the group could lead and none that could had the label, as the

@@ -4,16 +4,6 @@
 //! Every revision of every pod and Lease is on record and judged against the promises by the checker, which shares no code
 //! with the controller. When the faults stop, every Election must have its leader again. `make chaos` runs it.
 
-#[path = "../checker/mod.rs"]
-mod checker;
-#[allow(dead_code, reason = "the end-to-end tests use more of it")]
-mod harness;
-#[path = "../checker/metadata.rs"]
-mod metadata;
-#[allow(dead_code, reason = "the simulation uses more of it")]
-#[path = "../simulation/random.rs"]
-mod random;
-
 mod archive;
 mod checks;
 mod churn;

@@ -7,20 +7,16 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
-use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use kube::core::NamespaceResourceScope;
+use podium_test_support::checker::{Kind, Revision};
+use podium_test_support::recorder::{END, EventType, end, follow, position};
+use podium_test_support::waiting::eventually_within;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::checker::{Kind, Revision};
-use crate::harness::waiting::eventually_within;
-use crate::world::{FORGED, World, is_eligible};
-
-/// An object of this name ends the record of its kind.
-const END: &str = "end";
+use crate::world::{FORGED, NAMESPACE, World, is_eligible};
 
 /// One revision, and what else is to be known of it.
 #[derive(Clone, Debug)]
@@ -67,7 +63,7 @@ impl Recorder {
 
     /// What there is so far.
     pub fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.record)
     }
 
     async fn follow<K>(&mut self, world: &World, kind: Kind, eligible: fn(&K) -> bool)
@@ -75,57 +71,28 @@ impl Recorder {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
         let api = world.api::<K>();
-        let list = api.list(&ListParams::default()).await.expect("the namespace can be listed");
-        assert!(list.items.is_empty(), "the record begins before the first {kind:?}");
-        let mut from = list.metadata.resource_version.expect("a list has a resourceVersion");
+        let from = position(&api, &ListParams::default(), true).await;
         let record = self.record.clone();
         self.watches.spawn(async move {
-            loop {
-                let Ok(events) = api.watch(&WatchParams::default(), &from).await else {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                };
-                let mut events = events.boxed();
-                while let Some(Ok(event)) = events.next().await {
-                    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (object, is_new, gone) = match event {
-                        WatchEvent::Added(object) => (object, true, false),
-                        WatchEvent::Modified(object) => (object, false, false),
-                        WatchEvent::Deleted(object) => (object, false, true),
-                        WatchEvent::Bookmark(bookmark) => {
-                            from = bookmark.metadata.resource_version;
-                            continue;
-                        }
-                        WatchEvent::Error(status) if status.code == 410 => {
-                            record
-                                .gaps
-                                .push(format!("{kind:?}: what came after {from} is no longer kept: {}", status.message));
-                            return;
-                        }
-                        // The servers are in trouble; it goes on from where it was.
-                        WatchEvent::Error(_) => break,
-                    };
-                    let eligible = !gone && eligible(&object);
-                    let revision = Revision::of(kind, object.meta().clone(), gone);
-                    from = revision.version.to_string();
-                    record.take(Entry { revision, at: Instant::now(), eligible }, is_new);
-                }
-            }
+            let watch = |from: String| {
+                let api = api.clone();
+                async move { Ok(api.watch(&WatchParams::default(), &from).await?.boxed()) }
+            };
+            let into = record.clone();
+            let gap = follow(watch, from, move |object: K, event| {
+                let gone = event == EventType::Deleted;
+                let eligible = !gone && eligible(&object);
+                let revision = Revision::of(kind, object.meta().clone(), gone);
+                lock(&into).take(Entry { revision, at: Instant::now(), eligible }, event == EventType::Added);
+            });
+            let gap = gap.await;
+            lock(&record).gaps.push(format!("{kind:?}: {gap}"));
         });
     }
 
     /// The record, complete: the last revision of each kind was seen.
     pub async fn finish(self, world: &World) -> Record {
-        let metadata = json!({ "name": END });
-        // A gate keeps it from being scheduled and changed.
-        let pod = json!({ "metadata": metadata, "spec": {
-            "schedulingGates": [{ "name": "chaos.example/never" }],
-            "containers": [{ "name": "none", "image": "none" }],
-        }});
-        let pod = serde_json::from_value(pod).expect("a pod");
-        let lease = serde_json::from_value(json!({ "metadata": metadata })).expect("a Lease");
-        world.api::<Pod>().create(&PostParams::default(), &pod).await.expect("a last pod");
-        world.api::<Lease>().create(&PostParams::default(), &lease).await.expect("a last Lease");
+        end(&world.client, NAMESPACE).await;
         eventually_within(Duration::from_secs(60), "the record is complete", async || {
             let record = self.record();
             let ends = record.entries.iter().filter(|entry| entry.revision.name == END).count();
@@ -137,6 +104,10 @@ impl Recorder {
         record.entries.sort_by_key(|entry| entry.revision.version);
         record
     }
+}
+
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Record {

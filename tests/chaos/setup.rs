@@ -9,10 +9,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
+use podium_test_support::waiting::{eventually, eventually_within};
 use serde_json::json;
 
 use crate::figures::Figures;
-use crate::harness::waiting::{eventually, eventually_within};
 use crate::world::{Group, NAMESPACE, Settings, World};
 
 /// Names the kubeconfig of the cluster whose parts may be killed.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use podium_test_support::random::Random;
+use podium_test_support::waiting::eventually_within;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -14,8 +16,6 @@ use crate::churn::churn;
 use crate::control::ControlPlane;
 use crate::controllers::{Mode, Slot, bugs};
 use crate::end::Now;
-use crate::harness::waiting::eventually_within;
-use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::setup::cluster;
 use crate::verdict::{Verdict, judge};

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::checker::{Kind, violations};
+use podium_test_support::checker::{Kind, violations};
+
 use crate::leaderless::longest;
 use crate::recorder::{Entry, Record};
 use crate::world::{Group, group_of};

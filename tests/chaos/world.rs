@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
+use podium_test_support::checker::Watched;
 
-use crate::checker::Watched;
 use crate::figures::Figures;
 
 /// The namespace in which it all happens.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::checker::{Kind, Revision, Watched, violations};
+use podium_test_support::checker::{Kind, Revision, Watched, violations};
 
 fn lease(version: i64, term: &str, holder: &str) -> Revision {
     let annotations = [("podium.dev/term".into(), term.into()), ("podium.dev/holder".into(), holder.into())].into();

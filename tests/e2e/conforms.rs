@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
+use podium_test_support::server::Resource::{self, Elections, Events, Leases, Pods};
+use podium_test_support::server::{Answer, Request, Server};
 use serde_json::{Value, json};
 
 use crate::harness::scenario;
-use crate::server::Resource::{self, Elections, Events, Leases, Pods};
-use crate::server::{Answer, Request, Server};
 
 /// One request of the script.
 struct Step {
@@ -114,7 +114,7 @@ fn ask_simulated(server: &mut Server, request: &Request) -> (u16, Vec<Value>) {
         Answer::Json(code, Value::String(_)) => (code, Vec::new()),
         Answer::Json(code, body) => (code, vec![body]),
         Answer::Watch(feed) => match server.news(&feed, false) {
-            Ok(news) => (200, news.iter().map(crate::server::Revision::event).collect()),
+            Ok(news) => (200, news.iter().map(podium_test_support::server::Revision::event).collect()),
             Err(event) => (200, vec![event]),
         },
     }

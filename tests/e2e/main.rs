@@ -3,16 +3,7 @@
 //! `PODIUM_KUBECONFIG` names the kubeconfig of a cluster with fake nodes; `make test` brings up one of its own. Each test has
 //! a namespace, in which every revision of every pod and Lease is recorded and checked against the promises.
 
-#[path = "../checker/mod.rs"]
-mod checker;
 mod harness;
-#[path = "../checker/metadata.rs"]
-mod metadata;
-#[allow(dead_code, unused_imports, reason = "the simulation uses more of it")]
-#[path = "../simulation/server/mod.rs"]
-mod server;
-#[path = "../../src/connect/tests/tunnels.rs"]
-mod tunnels;
 
 mod admission;
 mod adopts;

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use kube::config::Kubeconfig;
+use podium_test_support::tunnels::proxy;
 
 use crate::harness::{Scenario, eventually, scenario};
-use crate::tunnels::proxy;
 
 /// The same cluster through this proxy.
 fn through(kubeconfig: &Kubeconfig, proxy: String) -> Kubeconfig {

@@ -1,15 +1,15 @@
 //! What can happen in a directed world, and how.
 
+use podium_test_support::checker::Watched;
+use podium_test_support::random::Random;
+use podium_test_support::server::Resource::{Elections, Leases, Pods};
 use serde_json::{Value, json};
 
-use crate::checker::Watched;
 use crate::cluster::{Cluster, lock};
 use crate::controller::Controller;
 use crate::directed::Directed;
 use crate::policies;
-use crate::random::Random;
 use crate::schedule::Actor;
-use crate::server::Resource::{Elections, Leases, Pods};
 use crate::workload;
 
 /// Who does all this, in the history.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::random::Random;
-use crate::server::Resource;
-use crate::server::Resource::{Elections, Leases, Pods};
+use podium_test_support::random::Random;
+use podium_test_support::server::Resource;
+use podium_test_support::server::Resource::{Elections, Leases, Pods};
 
 /// How many API servers there are.
 const SERVERS: u64 = 3;

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use podium_test_support::checker::Watched;
+use podium_test_support::random::Random;
+use podium_test_support::server::{Answer, Request, Resource, Server};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::caches::Caches;
-use crate::checker::Watched;
-use crate::random::Random;
-use crate::server::{Answer, Request, Resource, Server};
 
 /// The namespace in which everything happens.
 pub const NAMESPACE: &str = "default";
@@ -180,7 +180,7 @@ impl Cluster {
 }
 
 /// A revision in words: what elections go by, and nothing else.
-pub fn describe(revision: &crate::server::Revision) -> String {
+pub fn describe(revision: &podium_test_support::server::Revision) -> String {
     let object = &revision.object;
     let mut text =
         format!("  revision {} {:?} {:?} {}", revision.number, revision.verb, revision.id.resource, revision.id.name);

@@ -5,15 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use podium_test_support::random::Random;
+use podium_test_support::server::Resource::{Elections, Leases, Pods};
 use tokio::time::sleep;
 
 use crate::acts::{self, Focus};
 use crate::cluster::Cluster;
 use crate::controller::Controller;
 use crate::policies;
-use crate::random::Random;
 use crate::schedule::{Actor, Lane, Schedule};
-use crate::server::Resource::{Elections, Leases, Pods};
 use crate::world::STORM;
 
 /// What happens in a directed world.

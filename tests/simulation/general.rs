@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use podium_test_support::random::Random;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
 use crate::controller::Controller;
 use crate::network::Weather;
-use crate::random::Random;
 use crate::user::{self, People};
 use crate::workload::{self, Workload};
 use crate::world::STORM;

@@ -5,9 +5,6 @@
 //! A world is made from a seed, and the same seed makes the same world to the byte. `make simulate SEED=7` replays one,
 //! `make simulate SEEDS=10000` tries as many.
 
-#[path = "../checker/mod.rs"]
-mod checker;
-
 mod acts;
 mod caches;
 mod cluster;
@@ -17,9 +14,7 @@ mod directed;
 mod general;
 mod network;
 mod policies;
-mod random;
 mod schedule;
-mod server;
 mod tests;
 mod user;
 mod verdict;

@@ -12,15 +12,15 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
 use kube::client::Body;
+use podium_test_support::random::Random;
+use podium_test_support::server::{Answer, Feed, Place, Request, Resource, Revision};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::caches::Caches;
 use crate::cluster::{Cluster, lock};
-use crate::random::Random;
 use crate::schedule::{Lane, Schedule};
-use crate::server::{Answer, Feed, Place, Request, Resource, Revision};
 
 /// What the client of `podium controller` is told: a connection that is silent for so long is dead.
 const SILENCE: Duration = Duration::from_secs(300);

@@ -1,10 +1,11 @@
 //! Mutating policies and webhooks, which a cluster may have: each changes one part of what Podium writes, and the write is
 //! answered with success.
 
+use podium_test_support::random::Random;
+use podium_test_support::server::Resource::{self, Elections, Leases, Pods};
+use podium_test_support::server::{Admission, Rule};
+
 use crate::cluster::Cluster;
-use crate::random::Random;
-use crate::server::Resource::{self, Elections, Leases, Pods};
-use crate::server::{Admission, Rule};
 
 /// Who does this, in the history.
 const WHO: &str = "policy";

@@ -10,11 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 
+use podium_test_support::random::Random;
+use podium_test_support::server::Resource;
 use tokio::sync::oneshot;
 
 use crate::cluster::lock;
-use crate::random::Random;
-use crate::server::Resource;
 
 /// What comes one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

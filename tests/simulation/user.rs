@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use podium_test_support::checker::Watched;
+use podium_test_support::random::Random;
+use podium_test_support::server::Resource::{Elections, Leases, Pods};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::checker::Watched;
 use crate::cluster::{Cluster, lock};
-use crate::random::Random;
-use crate::server::Resource::{Elections, Leases, Pods};
 
 /// Who this is, in the history.
 const WHO: &str = "user";

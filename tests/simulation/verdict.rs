@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use podium_test_support::checker::{self, Kind, violations};
+use podium_test_support::server::Resource::{Elections, Leases, Pods};
+use podium_test_support::server::{Resource, Revision, Verb};
 use serde_json::Value;
 
-use crate::checker::{self, Kind, violations};
 use crate::cluster::{Cluster, lock};
 use crate::controller::OWN_LEASE;
-use crate::server::Resource::{Elections, Leases, Pods};
-use crate::server::{Resource, Revision, Verb};
 use crate::user::lease_name;
 
 /// What a claim's annotation begins with; the Election's name follows.

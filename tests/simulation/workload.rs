@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use podium_test_support::random::Random;
+use podium_test_support::server::Resource::Pods;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::random::Random;
-use crate::server::Resource::Pods;
 
 /// Who this is, in the history.
 const WHO: &str = "workload";

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use podium_test_support::random::Random;
+use podium_test_support::server::{Resource, Revision, Server};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -14,9 +16,7 @@ use crate::controller::{Controller, OWN_LEASE};
 use crate::directed::Directed;
 use crate::general::{self, General};
 use crate::network::{Link, Weather};
-use crate::random::Random;
 use crate::schedule::Schedule;
-use crate::server::{Resource, Revision, Server};
 use crate::verdict::{broken, contested, inactive, leftovers, unconfirmed, unrest};
 
 /// No world of this size needs as many requests.

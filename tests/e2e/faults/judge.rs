@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checker::{Kind, Revision};
-use crate::checker::{Watched, violations};
+use podium_test_support::checker::{Kind, Revision};
+use podium_test_support::checker::{Watched, violations};
+
 use crate::harness::faulty::{Answer, Fault, Noted, Side};
 use crate::harness::observer::{Seen, View};
 

@@ -5,11 +5,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use podium::api::{Election, ElectionStatus};
+use podium_test_support::checker::Watched;
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::waiting::eventually;
-use crate::checker::Watched;
 
 /// Who leads, as status, Lease and pods say with one voice.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 pub mod access;
 pub mod chart;
 pub mod cluster;
-pub mod controller;
 pub mod door;
 pub mod election;
 pub mod elector;
@@ -13,14 +12,13 @@ pub mod http;
 pub mod inside;
 pub mod observer;
 pub mod policies;
-pub mod proxy;
 pub mod scenario;
 pub mod sidecar;
 pub mod survey;
-pub mod waiting;
 pub mod workloads;
 pub mod writes;
 
 pub use election::Leader;
+pub use podium_test_support::waiting::eventually;
+pub use podium_test_support::{controller, proxy, waiting};
 pub use scenario::{Scenario, scenario};
-pub use waiting::eventually;

@@ -1,20 +1,18 @@
 //! One recorder for many namespaces: what is there now, and every revision on the way, without asking again and again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, WatchEvent, WatchParams};
-use kube::{Api, Client};
+use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, WatchParams};
+use kube::{Api, Client, ResourceExt};
 use podium::api::{Election, ElectionStatus};
-use serde::de::DeserializeOwned;
+use podium_test_support::checker::{Kind, Revision};
+use podium_test_support::recorder::{EventType, follow, follow_metadata, position};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-use crate::checker::{Kind, Revision};
 
 /// What was seen of one namespace.
 #[derive(Debug, Default)]
@@ -61,23 +59,35 @@ impl Observer {
     pub async fn start(client: &Client) -> Self {
         let views = Views::default();
         let mut watches = JoinSet::new();
+        let one = ListParams::default().limit(1);
         let pods: Api<Pod> = Api::all(client.clone());
-        let from = position(pods.list_metadata(&ListParams::default().limit(1)).await);
-        let metadata = async move |from: String| Ok(pods.watch_metadata(&WatchParams::default(), &from).await?.boxed());
-        watches.spawn(follow(metadata, from, views.clone(), |view, object, gone| {
-            take(view, Kind::Pod, object.metadata, gone);
-        }));
+        let from = position(&pods, &one, false).await;
+        let into = views.clone();
+        let watch = follow_metadata(pods, WatchParams::default(), from, move |object, event| {
+            update(&into, object, |view, object| take(view, Kind::Pod, object.metadata, event));
+        });
+        watches.spawn(must_go_on(watch));
         let leases: Api<Lease> = Api::all(client.clone());
-        let from = position(leases.list_metadata(&ListParams::default().limit(1)).await);
-        let metadata = async move |from: String| Ok(leases.watch_metadata(&WatchParams::default(), &from).await?.boxed());
-        watches.spawn(follow(metadata, from, views.clone(), |view, object, gone| {
-            take(view, Kind::Lease, object.metadata, gone);
-        }));
-        // Other tests make Elections that the type cannot hold.
+        let from = position(&leases, &one, false).await;
+        let into = views.clone();
+        let watch = follow_metadata(leases, WatchParams::default(), from, move |object, event| {
+            update(&into, object, |view, object| take(view, Kind::Lease, object.metadata, event));
+        });
+        watches.spawn(must_go_on(watch));
+        // Other tests create Elections that the type cannot hold.
         let elections: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<Election>(&()));
-        let from = position(elections.list_metadata(&ListParams::default().limit(1)).await);
-        let objects = async move |from: String| Ok(elections.watch(&WatchParams::default(), &from).await?.boxed());
-        watches.spawn(follow(objects, from, views.clone(), take_election));
+        let from = position(&elections, &one, false).await;
+        let into = views.clone();
+        watches.spawn(async move {
+            let objects = |from: String| {
+                let elections = elections.clone();
+                async move { Ok(elections.watch(&WatchParams::default(), &from).await?.boxed()) }
+            };
+            let watch = follow(objects, from, move |object, event| {
+                update(&into, object, |view, object| take_election(view, object, event));
+            });
+            must_go_on(watch).await;
+        });
         Self { views, _watches: watches }
     }
 
@@ -95,41 +105,22 @@ impl Observer {
     }
 }
 
-fn position<T: Clone>(list: kube::Result<kube::core::ObjectList<T>>) -> String {
-    list.expect("the cluster can be listed").metadata.resource_version.expect("a list has a resourceVersion")
+/// # Panics
+/// When the watch ends, because its record then has a gap.
+async fn must_go_on(watch: impl Future<Output = String>) {
+    panic!("{}", watch.await);
 }
 
-/// Watches without a gap: a watch that ends is continued where it ended.
-async fn follow<K, W>(start: W, mut from: String, views: Views, take: impl Fn(&mut View, K, bool))
-where
-    K: kube::ResourceExt + Clone + Debug + DeserializeOwned,
-    W: AsyncFn(String) -> kube::Result<futures::stream::BoxStream<'static, kube::Result<WatchEvent<K>>>>,
-{
-    loop {
-        let Ok(mut events) = start(from.clone()).await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        while let Some(Ok(event)) = events.next().await {
-            let (object, gone) = match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                WatchEvent::Deleted(object) => (object, true),
-                WatchEvent::Bookmark(bookmark) => {
-                    from = bookmark.metadata.resource_version;
-                    continue;
-                }
-                WatchEvent::Error(error) => panic!("some revisions may be missing: {error:?}"),
-            };
-            from = object.resource_version().expect("an object has a resourceVersion");
-            let namespace = object.namespace().unwrap_or_default();
-            if let Some(view) = views.lock().expect("no panic").get(&namespace) {
-                view.send_modify(|view| take(view, object, gone));
-            }
-        }
+/// Updates the view of the object's namespace, if a test has asked for one.
+fn update<K: ResourceExt>(views: &Views, object: K, take: impl FnOnce(&mut View, K)) {
+    let namespace = object.namespace().unwrap_or_default();
+    if let Some(view) = views.lock().expect("no panic").get(&namespace) {
+        view.send_modify(|view| take(view, object));
     }
 }
 
-fn take(view: &mut View, kind: Kind, metadata: ObjectMeta, gone: bool) {
+fn take(view: &mut View, kind: Kind, metadata: ObjectMeta, event: EventType) {
+    let gone = event == EventType::Deleted;
     let revision = Revision::of(kind, metadata, gone);
     let objects = if kind == Kind::Pod { &mut view.pods } else { &mut view.leases };
     if gone {
@@ -141,7 +132,7 @@ fn take(view: &mut View, kind: Kind, metadata: ObjectMeta, gone: bool) {
     view.history.push(revision);
 }
 
-fn take_election(view: &mut View, object: DynamicObject, gone: bool) {
+fn take_election(view: &mut View, object: DynamicObject, event: EventType) {
     let version = object.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
     let status = object.data.get("status").cloned().unwrap_or_default();
     let status: ElectionStatus = serde_json::from_value(status).unwrap_or_default();
@@ -153,7 +144,7 @@ fn take_election(view: &mut View, object: DynamicObject, gone: bool) {
         status,
     };
     view.versions.insert(seen.version);
-    if gone {
+    if event == EventType::Deleted {
         view.elections.remove(&seen.name);
     } else {
         view.elections.insert(seen.name.clone(), seen.clone());

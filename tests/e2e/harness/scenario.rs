@@ -12,6 +12,8 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
+use podium_test_support::checker::Kind;
+use podium_test_support::checker::{Watched, violations};
 use serde_json::json;
 
 use super::cluster::Cluster;
@@ -19,8 +21,6 @@ use super::controller::Controller;
 use super::elector::Elector;
 use super::history::Recorder;
 use super::waiting::eventually;
-use crate::checker::Kind;
-use crate::checker::{Watched, violations};
 
 /// The world of one test.
 pub struct Scenario {
@@ -107,7 +107,7 @@ impl Scenario {
     pub fn controller_with(&self, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Controller {
         let (directory, number) = self.next_process();
         let arguments = [&["--namespaces", &self.namespace, "--log-level", "info,podium=debug"], arguments].concat();
-        Controller::start(&directory, &format!("controller-{number}"), kubeconfig, &arguments)
+        Controller::start(env!("CARGO_BIN_EXE_podium"), &directory, &format!("controller-{number}"), kubeconfig, &arguments)
     }
 
     /// A file of this name with the administrator's kubeconfig.
@@ -132,7 +132,13 @@ impl Scenario {
     pub fn controller_of_the_cluster(&self) -> Controller {
         let (directory, number) = self.next_process();
         let name = format!("controller-{number}");
-        Controller::start(&directory, &name, &self.cluster.controllers, &["--log-level", "info,podium=debug"])
+        Controller::start(
+            env!("CARGO_BIN_EXE_podium"),
+            &directory,
+            &name,
+            &self.cluster.controllers,
+            &["--log-level", "info,podium=debug"],
+        )
     }
 
     /// Makes the checker watch an Election.

@@ -6,13 +6,13 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use podium::api::Election;
+use podium_test_support::recorder::{follow_metadata, position};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ pub const QUIET: Duration = Duration::from_secs(3);
 /// How often each object was written.
 pub struct Writes {
     seen: Arc<Mutex<Seen>>,
-    _watches: JoinSet<()>,
+    _watches: JoinSet<String>,
 }
 
 struct Seen {
@@ -90,41 +90,20 @@ impl Writes {
     }
 }
 
-async fn count<K>(api: Api<K>, seen: &Arc<Mutex<Seen>>, watches: &mut JoinSet<()>)
+async fn count<K>(api: Api<K>, seen: &Arc<Mutex<Seen>>, watches: &mut JoinSet<String>)
 where
     K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + 'static,
 {
-    let list = api.list_metadata(&ListParams::default().limit(1)).await.expect("the namespace can be listed");
-    let mut from = list.metadata.resource_version.expect("a list has a resourceVersion");
+    let from = position(&api, &ListParams::default().limit(1), false).await;
     let (seen, kind) = (seen.clone(), K::kind(&()));
-    watches.spawn(async move {
-        loop {
-            let Ok(events) = api.watch_metadata(&WatchParams::default(), &from).await else {
-                tokio::task::yield_now().await;
-                continue;
-            };
-            let mut events = events.boxed();
-            while let Some(Ok(event)) = events.next().await {
-                let metadata = match event {
-                    WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
-                        object.metadata
-                    }
-                    WatchEvent::Bookmark(bookmark) => {
-                        from = bookmark.metadata.resource_version;
-                        continue;
-                    }
-                    // The test fails where it waits for something.
-                    WatchEvent::Error(_) => return,
-                };
-                from = metadata.resource_version.unwrap_or_default();
-                let name = metadata.name.unwrap_or_default();
-                if kind == "Lease" && name.starts_with(OWN_LEASE) {
-                    continue;
-                }
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                *seen.counts.entry(format!("{kind} {name}")).or_default() += 1;
-                seen.last = Instant::now();
-            }
+    // After a gap the count stays as it is, and the test fails where it waits for a write.
+    watches.spawn(follow_metadata(api, WatchParams::default(), from, move |object, _| {
+        let name = object.metadata.name.unwrap_or_default();
+        if kind == "Lease" && name.starts_with(OWN_LEASE) {
+            return;
         }
-    });
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen.counts.entry(format!("{kind} {name}")).or_default() += 1;
+        seen.last = Instant::now();
+    }));
 }

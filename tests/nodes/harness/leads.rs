@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use kube::{Api, ResourceExt};
+use podium_test_support::recorder::{EventType, follow_metadata, position};
 use tokio::task::JoinHandle;
 
 use super::World;
@@ -14,6 +14,9 @@ use super::poller::{Answer, gap};
 
 /// The API server tells the test of a label no sooner than kube-proxy, which may be quicker by what a busy machine delays the test.
 const LATE: f64 = 1000.0;
+
+/// Selects the labeled pods.
+const LABEL: &str = "leader=true";
 
 /// The time in milliseconds since 1970, as in the answers.
 pub fn now() -> f64 {
@@ -47,45 +50,26 @@ impl World {
     /// Records who carries the label from now on. Nobody may have it yet.
     pub async fn record_leads(&self) -> Leads {
         let pods: Api<Pod> = self.api();
-        let labelled = ListParams::default().labels("leader=true");
-        let list = pods.list_metadata(&labelled).await.expect("pods can be listed");
-        assert!(list.items.is_empty(), "the record begins before the first leader");
+        let from = position(&pods, &ListParams::default().labels(LABEL), true).await;
         let seen = Arc::<Mutex<Vec<Lead>>>::default();
-        let from = list.metadata.resource_version.expect("a list has a resourceVersion");
         Leads { watch: tokio::spawn(follow(pods, from, seen.clone())), seen }
     }
 }
 
-async fn follow(pods: Api<Pod>, mut from: String, seen: Arc<Mutex<Vec<Lead>>>) {
-    let labelled = WatchParams::default().labels("leader=true");
-    loop {
-        // To the API server a pod that loses the label is deleted from those that have it.
-        let Ok(events) = pods.watch_metadata(&labelled, &from).await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let mut events = events.boxed();
-        while let Some(Ok(event)) = events.next().await {
-            let now = now();
-            let mut seen = seen.lock().expect("no panic");
-            match event {
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                    from = pod.resource_version().unwrap_or(from);
-                    let pod = pod.name_any();
-                    if !seen.iter().any(|lead| lead.pod == pod && lead.until.is_none()) {
-                        seen.push(Lead { pod, since: now, until: None });
-                    }
-                }
-                WatchEvent::Deleted(pod) => {
-                    from = pod.resource_version().unwrap_or(from);
-                    let lead = seen.iter_mut().rev().find(|lead| lead.pod == pod.name_any());
-                    lead.expect("it was labelled").until = Some(now);
-                }
-                WatchEvent::Bookmark(bookmark) => from = bookmark.metadata.resource_version,
-                WatchEvent::Error(error) => panic!("the record of the label has a gap: {error}"),
-            }
+async fn follow(pods: Api<Pod>, from: String, seen: Arc<Mutex<Vec<Lead>>>) {
+    // To the API server a pod that loses the label is deleted from those that have it.
+    let gap = follow_metadata(pods, WatchParams::default().labels(LABEL), from, |pod, event| {
+        let now = now();
+        let mut seen = seen.lock().expect("no panic");
+        let pod = pod.name_any();
+        let lead = seen.iter_mut().rev().find(|lead| lead.pod == pod);
+        if event == EventType::Deleted {
+            lead.expect("the pod was labeled").until = Some(now);
+        } else if lead.is_none_or(|lead| lead.until.is_some()) {
+            seen.push(Lead { pod, since: now, until: None });
         }
-    }
+    });
+    panic!("the record of the label has a gap: {}", gap.await);
 }
 
 impl Leads {

@@ -5,9 +5,7 @@ pub mod install;
 pub mod leads;
 pub mod pods;
 pub mod poller;
-#[path = "../../e2e/harness/waiting.rs"]
-pub mod waiting;
 pub mod world;
 
-pub use waiting::eventually;
+pub use podium_test_support::waiting::{self, eventually};
 pub use world::{World, alone, world};

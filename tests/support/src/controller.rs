@@ -1,15 +1,19 @@
 //! `podium controller` as a process of its own, as users run it.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use kube::config::Kubeconfig;
 
-use super::waiting::eventually;
+use crate::waiting::eventually;
 
 /// How the names of the Leases begin by which replicas of the controller elect the active one.
 pub const OWN_LEASE: &str = "podium-controller";
+
+/// Arguments that make a controller serve HTTP on a free port.
+pub const HTTP: &[&str] = &["--http", "127.0.0.1:0"];
 
 /// A running controller. It is killed when this is dropped.
 pub struct Controller {
@@ -18,14 +22,14 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts `podium controller` with these arguments, in an environment that holds nothing but the kubeconfig. What it
-    /// prints goes to `<directory>/<name>.log`.
-    pub fn start(directory: &Path, name: &str, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Self {
+    /// Starts `<program> controller` with these arguments, in an environment that holds nothing but the kubeconfig. Its output
+    /// goes to `<directory>/<name>.log`.
+    pub fn start(program: &str, directory: &Path, name: &str, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Self {
         let path = |extension: &str| directory.join(format!("{name}.{extension}"));
         fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
             .expect("a writable directory");
         let log = File::create(path("log")).expect("a writable directory");
-        let child = Command::new(env!("CARGO_BIN_EXE_podium"))
+        let child = Command::new(program)
             .arg("controller")
             .args(arguments)
             .env_clear()
@@ -56,6 +60,13 @@ impl Controller {
     /// Waits until its caches are filled and it elects.
     pub async fn elects(&self) {
         self.says(&["electing"]).await;
+    }
+
+    /// Returns the address of its HTTP server, if it was started with [`HTTP`].
+    pub async fn http(&self) -> SocketAddr {
+        let line = self.says(&["answering address="]).await;
+        let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("an address: {line}"))
     }
 
     /// SIGKILL.

@@ -2,7 +2,7 @@
 
 use kube::api::ObjectMeta;
 
-use crate::checker::{Kind, Revision};
+use super::{Kind, Revision};
 
 impl Revision {
     /// The revision that this metadata is of.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::figures::{Better, Figure, Found, Line, Times, Unit, duration, format_aim, measure};
+use super::figures::{Better, Figure, Found, Line, Times, Unit, duration, format_aim, measure};
 
 /// Values that are worse than the page by no more than this share are not listed. The medians of two runs of the same program
 /// mostly differ by less.

@@ -1,7 +1,9 @@
 //! The checker: what Podium promises about every revision, checked against a recorded history.
 //!
 //! It reads labels and annotations by itself and knows nothing of the code that writes them. The histories come from a real
-//! API server (`tests/e2e`) or from a simulated one (`tests/simulation`).
+//! API server (`tests/e2e`, `tests/chaos`) or from a simulated one (`tests/simulation`).
+
+mod metadata;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;

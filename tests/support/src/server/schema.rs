@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let definition = serde_json::to_value(podium::api::custom_resource_definition()).expect("a definition is JSON");
+    let definition = include_str!("../../../../crds/elections.podium.dev.yaml");
+    let definition: Value = serde_yaml::from_str(definition).expect("the definition is YAML");
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 });
 

@@ -9,7 +9,7 @@ use kube::config::Kubeconfig;
 use serde_json::json;
 
 use super::Result;
-use super::process::{PODIUM, Process, command};
+use super::process::{Process, command, podium};
 
 /// An elector with its lease duration, renew deadline and retry period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Subject {
         let mut command = match self {
             Self::Example => command(binaries()?.join("leader-election")),
             Self::ClientGo | Self::ClientGoTuned => command(binaries()?.join("kube-scheduler")),
-            _ => command(PODIUM),
+            _ => command(podium()),
         };
         match self {
             Self::Example => {
@@ -153,7 +153,7 @@ impl Elector {
 
 /// Returns the directory of the local cluster's binaries.
 fn binaries() -> Result<PathBuf> {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/build")).output()?;
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster/build")).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
     }

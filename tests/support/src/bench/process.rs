@@ -1,14 +1,19 @@
 //! Processes under measurement: their start, and their figures from the kernel.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::Result;
 
-/// The program with the optimization of a release: benchmarks have the same profile.
-pub const PODIUM: &str = env!("CARGO_BIN_EXE_podium");
+/// Returns the path of `podium`, which cargo has built with the same profile as the benchmarks. It is in the parent of the
+/// benchmark's directory.
+pub fn podium() -> PathBuf {
+    let benchmark = std::env::current_exe().expect("the path of this program");
+    let directory = benchmark.parent().and_then(Path::parent).expect("the directory of the profile");
+    directory.join("podium")
+}
 
 /// A process. Killed on drop, and by the kernel if this process is killed.
 pub struct Process(Child);
@@ -44,7 +49,7 @@ impl Process {
 
     /// Starts `podium controller` with these arguments. It logs only warnings.
     pub fn controller<A: AsRef<OsStr>>(kubeconfig: &Path, arguments: &[A]) -> Result<Self> {
-        let mut command = command(PODIUM);
+        let mut command = command(podium());
         command.args(["controller", "--log-level", "warn"]).args(arguments).env("KUBECONFIG", kubeconfig);
         Self::start(&mut command)
     }

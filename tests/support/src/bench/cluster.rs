@@ -11,7 +11,6 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Resource};
-use podium::api::custom_resource_definition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -58,7 +57,8 @@ impl Cluster {
     /// Applies Podium's CRD and waits until it is established.
     pub async fn define(&self) -> Result<()> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let definition = Patch::Apply(custom_resource_definition());
+        let definition = include_str!("../../../../crds/elections.podium.dev.yaml");
+        let definition = Patch::Apply(serde_yaml::from_str::<Value>(definition)?);
         definitions.patch("elections.podium.dev", &applying(), &definition).await?;
         let established = await_condition(definitions, "elections.podium.dev", conditions::is_crd_established());
         timeout(DEADLINE, established).await??;
