@@ -1,0 +1,5 @@
+//! Failovers, and faults during them.
+
+mod frozen_watch;
+mod leader_loss;
+mod write_faults;
