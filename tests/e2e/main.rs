@@ -6,7 +6,6 @@
 mod harness;
 
 mod admission;
-mod adopts;
 mod altered;
 mod campaigns;
 mod checks;
@@ -21,7 +20,7 @@ mod followers;
 mod follows;
 mod hostile;
 mod labels;
-mod leases;
+mod lease;
 mod moves;
 mod neighbours;
 mod observed;

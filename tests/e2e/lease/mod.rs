@@ -1,0 +1,4 @@
+//! Leases: manual edits, and adoption from other electors.
+
+mod adoption;
+mod edits;
