@@ -1,0 +1,4 @@
+//! Missing and revoked permissions.
+
+mod owner_references;
+mod revoked;
