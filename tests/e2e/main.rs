@@ -6,7 +6,6 @@
 mod harness;
 
 mod admission;
-mod altered;
 mod campaigns;
 mod checks;
 mod compat;
@@ -16,14 +15,11 @@ mod cut_off;
 mod election;
 mod failover;
 mod followers;
-mod hostile;
 mod labels;
 mod lease;
 mod moves;
 mod permissions;
 mod proxies;
-mod refusals;
-mod refuses;
 mod runs;
 mod sidecars;
 mod tutorials;
