@@ -6,20 +6,12 @@
 mod harness;
 
 mod admission;
-mod campaigns;
 mod checks;
-mod compat;
 mod conforms;
 mod controller;
-mod cut_off;
 mod election;
 mod failover;
-mod followers;
 mod labels;
 mod lease;
-mod moves;
 mod permissions;
-mod proxies;
-mod runs;
-mod sidecars;
-mod tutorials;
+mod sidecar;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::followers::{FOLLOW, account};
+use crate::sidecar::follow::{FOLLOW, account};
 use crate::harness::http::{HTTP, get};
 use crate::harness::proxy::{Asked, Proxy};
 use crate::harness::waiting::eventually_within;

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::campaigns::{CLIENT_GO_DEADLINE, record};
+use crate::sidecar::client_go::{CLIENT_GO_DEADLINE, record};
 use crate::harness::access::{CONTRIB, SUPPORTTOOLS};
 use crate::harness::sidecar::{Call, Sidecar};
 use crate::harness::survey::Survey;

@@ -12,7 +12,7 @@ use crate::harness::door::Door;
 use crate::harness::proxy::{Fate, Proxy};
 use crate::harness::sidecar::{Connection, Sidecar};
 use crate::harness::{Leader, Scenario, eventually, scenario};
-use crate::sidecars::renewals;
+use crate::sidecar::campaign::renewals;
 
 /// An account that may do this with the Lease `web`, and nothing else.
 pub async fn account(world: &Scenario, verbs: &[&str]) -> Kubeconfig {

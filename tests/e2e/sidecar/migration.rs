@@ -7,7 +7,7 @@ use crate::harness::access::{CONTRIB, SUPPORTTOOLS};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::survey::{Survey, Told};
 use crate::harness::{Scenario, eventually, scenario};
-use crate::sidecars::agree;
+use crate::sidecar::campaign::agree;
 
 /// Three sidecars on a Lease become followers of an Election of its name: the leader stays, and is named throughout.
 async fn become_followers(verbs: &[&str]) {

@@ -11,7 +11,7 @@ use crate::harness::sidecar::{Connection, Sidecar, split};
 use crate::harness::{Scenario, eventually, scenario};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/nodejs-page/page.js");
-const PORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/tutorials/ports.js");
+const PORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/sidecar/tutorials/ports.js");
 const LOOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bash-loop/loop.sh");
 
 /// An application beside a sidecar. It is killed when this is dropped.
