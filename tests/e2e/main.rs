@@ -6,11 +6,10 @@
 mod harness;
 
 mod admission;
-mod checks;
-mod conforms;
 mod controller;
 mod election;
 mod failover;
+mod fixtures;
 mod labels;
 mod lease;
 mod permissions;

@@ -1,4 +1,4 @@
-//! An API server in memory, with the real one's semantics for all that Podium asks of it: `tests/e2e/conforms.rs` puts the
+//! An API server in memory, with the real one's semantics for all that Podium asks of it: `tests/e2e/fixtures/simulated_server.rs` puts the
 //! same questions to both.
 //!
 //! It keeps every revision. It knows no time but what it is told, and nothing of Podium.
