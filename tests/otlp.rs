@@ -132,7 +132,7 @@ fn listen_to_what_is_said() {
 }
 
 #[test]
-fn a_pass_arrives_though_only_info_is_logged() {
+fn reconcile_trace_arrives_at_log_level_info() {
     let (address, posted) = collector("200 OK");
     let export = export_to(address);
     observed(&export, || {
@@ -155,7 +155,7 @@ fn a_pass_arrives_though_only_info_is_logged() {
 }
 
 #[test]
-fn the_endpoint_of_traces_comes_first_and_is_taken_as_it_is() {
+fn endpoint_of_traces_takes_precedence_and_is_used_verbatim() {
     let (address, posted) = collector("200 OK");
     let endpoint = format!("http://{address}/collect");
     let variables = [
@@ -179,7 +179,7 @@ fn without_an_endpoint_nothing_is_exported() {
 }
 
 #[test]
-fn an_endpoint_that_is_not_plain_http_is_refused() {
+fn endpoint_other_than_plain_http_is_rejected() {
     for endpoint in ["https://collector:4318", "collector:4318", "http://"] {
         let refused = export(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)]).expect_err(endpoint);
         assert!(refused.contains(endpoint), "{refused}");
@@ -187,7 +187,7 @@ fn an_endpoint_that_is_not_plain_http_is_refused() {
 }
 
 #[test]
-fn a_collector_that_hangs_holds_nobody_up() {
+fn hanging_collector_delays_nothing() {
     // Connections are made, and nobody takes them.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let export = export_to(listener.local_addr().expect("its address"));
@@ -203,7 +203,7 @@ fn a_collector_that_hangs_holds_nobody_up() {
 }
 
 #[test]
-fn a_collector_that_refuses_is_told_of_once() {
+fn rejecting_collector_is_logged_once() {
     listen_to_what_is_said();
     let (address, posted) = collector("400 Bad Request");
     let export = export_to(address);
@@ -218,7 +218,7 @@ fn a_collector_that_refuses_is_told_of_once() {
 }
 
 #[test]
-fn a_collector_that_is_away_is_told_of_with_the_reason() {
+fn unreachable_collector_is_logged_with_the_reason() {
     listen_to_what_is_said();
     // Nobody else is given this port, and nobody listens.
     let port = TcpSocket::new_v4().expect("a socket");

@@ -31,7 +31,10 @@ fn each_failure_has_a_test_or_an_excuse() {
 fn misspelled_name_is_reported() {
     let wrong = |list: &str| check(list).1;
     assert_eq!(wrong("* Tests: `tables` `vacancy_begins_no_further_term`, `a_healthy_leader_…`"), [""; 0]);
-    assert_eq!(wrong("* Tests: `tables` `rule_2_…`, `rule_4_…` (five); `e2e/controller/events_and_logs.rs`\n\n`prose_is_not_read`"), [""; 0]);
+    assert_eq!(
+        wrong("* Tests: `tables` `rule_2_…`, `rule_4_…` (five); `e2e/controller/events_and_logs.rs`\n\n`prose_is_not_read`"),
+        [""; 0]
+    );
     for (list, problem) in [
         ("* Tests: `tables` `a_vacancy_is_renewed`", "`a_vacancy_is_renewed`: 0 of these, not 1"),
         ("* Tests: `tables` `a_vacancy_is_not`", "`a_vacancy_is_not`: 0 of these, not 1"),
@@ -41,7 +44,10 @@ fn misspelled_name_is_reported() {
         ("* Tests: `tables` `rule_4_…`", "`rule_4_…`: 5 of these, not 1"),
         ("* Tests: `tables` `rule_4_…` (four)", "`rule_4_…`: 5 of these, not 4"),
         ("* Tests: `tables` `guard`", "`guard`: 0 of these, not 1"),
-        ("* Tests: `e2e/controller/events_and_logs.rs` `vacancy_begins_no_further_term`", "`vacancy_begins_no_further_term`: 0 of these, not 1"),
+        (
+            "* Tests: `e2e/controller/events_and_logs.rs` `vacancy_begins_no_further_term`",
+            "`vacancy_begins_no_further_term`: 0 of these, not 1",
+        ),
         ("* Tests: `controller/tables` `vacancy_begins_no_further_term`", "`controller/tables`: 0 paths, not 1"),
         ("* Tests: `vacancy_begins_no_further_term`", "`vacancy_begins_no_further_term`: no path precedes it"),
         ("* Tests: `api/names.rs`", "`api/names.rs`: has no test"),

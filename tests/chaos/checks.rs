@@ -91,7 +91,7 @@ fn a_label_on_two_pods_is_found() {
 }
 
 #[test]
-fn a_forged_label_breaks_nothing_only_if_it_is_marked_and_only_where_the_mark_is_new() {
+fn forged_label_is_excused_only_at_a_new_mark() {
     let mut forged = pod(11, "0", Some("true"), Some("7"));
     assert_found(&[proper(), vec![forged.clone()]].concat(), "with which no Lease named it");
     forged.annotations.insert(FORGED.into(), "1".into());
@@ -119,7 +119,7 @@ fn a_revision_that_is_missing_is_found_where_the_watch_contradicts_itself() {
 }
 
 #[test]
-fn what_belongs_to_no_group_is_found() {
+fn objects_without_a_group_are_found() {
     let stranger = Revision { name: "g002-0".into(), ..pod(11, "9", None, None) };
     assert_found(&[proper(), vec![stranger]].concat(), "nobody knows g002");
 }
@@ -155,7 +155,7 @@ fn unrest(changes: &[(&str, Value)]) -> Vec<String> {
 }
 
 #[test]
-fn an_end_at_which_all_agree_is_right_and_every_disagreement_is_found() {
+fn consistent_end_passes_and_every_inconsistency_is_found() {
     assert_eq!(unrest(&[]), [""; 0]);
     let wrong = [
         ("/pods/0/metadata/labels/leader", json!("no")),

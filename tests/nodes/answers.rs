@@ -27,7 +27,7 @@ async fn a_service_is_answered_by_all_its_pods_from_every_node() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_not_ready_is_asked_nothing() {
+async fn service_skips_a_pod_that_is_not_ready() {
     world(async |world| {
         let pods = world.deploy_web(2).await;
         let url = world.service("web", json!({ "app": "web" })).await;

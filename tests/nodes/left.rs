@@ -78,7 +78,7 @@ async fn up_repairs_a_node_and_the_network_that_were_killed() {
 }
 
 #[tokio::test]
-async fn where_there_can_be_no_real_nodes_up_says_so_and_starts_nothing() {
+async fn up_fails_with_a_reason_where_real_nodes_are_impossible() {
     let cluster = cluster("refused");
     // Without the right to make network links, as in a container.
     let mut refused = Command::new("setpriv");
@@ -94,7 +94,7 @@ async fn where_there_can_be_no_real_nodes_up_says_so_and_starts_nothing() {
 }
 
 #[tokio::test]
-async fn what_listens_is_reached_by_the_machine_only() {
+async fn listening_ports_are_reachable_from_this_machine_only() {
     let strangers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nodes/strangers");
     let reached = succeed(Command::new(strangers)).await;
     assert_eq!(reached.lines().collect::<Vec<_>>(), ["machine api", "machine kubelet", "neighbor web"]);

@@ -132,7 +132,7 @@ async fn an_image_that_is_loaded_is_there_on_every_node() {
 }
 
 #[tokio::test]
-async fn there_is_a_shell_for_what_is_written_for_one() {
+async fn shell_image_runs_shell_scripts() {
     world(async |world| {
         once(world, "shell", &["-c", "echo $(( 6 * 7 )) > /tmp/answer && sed s/4/four/ /tmp/answer"]).await;
         assert_eq!(world.log("shell").await, "four2\n");

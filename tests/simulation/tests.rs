@@ -59,7 +59,7 @@ fn report(broken: &BTreeMap<u64, Outcome>) -> String {
 }
 
 #[test]
-fn the_promises_hold_in_every_world() {
+fn guarantees_hold_in_every_world() {
     if let Some(seed) = variable("SEED") {
         let outcome = Plan::of(seed).run();
         println!("{}", outcome.history);
@@ -72,13 +72,13 @@ fn the_promises_hold_in_every_world() {
 }
 
 #[test]
-fn the_promises_hold_where_nothing_goes_wrong() {
+fn guarantees_hold_without_faults() {
     let broken = run(0..20, Plan::fair);
     assert!(broken.is_empty(), "{}", report(&broken));
 }
 
 #[test]
-fn the_same_seed_makes_the_same_world_to_the_byte() {
+fn same_seed_gives_the_same_world_to_the_byte() {
     // Two general worlds and three directed ones.
     for seed in [10, 11, 12, 13, 14] {
         let (first, second) = (Plan::of(seed).run(), Plan::of(seed).run());

@@ -234,7 +234,7 @@ async fn five_thousand_pods_elect_and_fail_over_and_one_more_is_too_many() {
 }
 
 #[tokio::test]
-async fn a_lease_with_a_time_beyond_all_calendars_stops_nobody() {
+async fn lease_with_an_unrepresentable_time_does_not_block() {
     scenario(async |world| {
         let far = json!({ "renewTime": "9999-12-31T23:59:59.000000Z", "holderIdentity": "somebody" });
         let resource = ApiResource::erase::<Lease>(&());

@@ -77,7 +77,7 @@ async fn labelled(world: &Scenario) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn nobody_else_is_labelled_while_a_policy_restores_the_label_of_a_former_leader() {
+async fn no_second_pod_is_labeled_while_a_policy_restores_the_former_label() {
     scenario(async |world| {
         if !has_mutations(&world.cluster.client).await {
             eprintln!("skipped: this API server has no MutatingAdmissionPolicy");
@@ -132,7 +132,7 @@ async fn an_election_is_not_ready_while_a_policy_drops_the_leaders_label() {
 }
 
 #[tokio::test]
-async fn a_lease_that_a_policy_strips_of_its_term_elects_nobody() {
+async fn lease_stripped_of_its_term_by_a_policy_elects_no_pod() {
     scenario(async |world| {
         if !has_mutations(&world.cluster.client).await {
             eprintln!("skipped: this API server has no MutatingAdmissionPolicy");

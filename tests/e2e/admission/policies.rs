@@ -65,7 +65,7 @@ fn assert_taken(what: &str, answer: &Answer) {
 }
 
 #[tokio::test]
-async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_podium_writes_whatever_else_it_is_granted() {
+async fn controller_token_can_change_only_podiums_own_metadata_of_pods() {
     scenario(async |world| {
         world.pod("web-0", json!({ "labels": { "team.example/owner": "a" }, "annotations": { "note": "kept" } })).await;
         unbound(world).await;
@@ -141,7 +141,7 @@ async fn with_the_controllers_token_nothing_of_a_pod_can_be_changed_but_what_pod
 }
 
 #[tokio::test]
-async fn with_the_controllers_token_no_lease_can_be_written_that_nobody_lets_an_election_have() {
+async fn controller_token_cannot_write_foreign_leases() {
     scenario(async |world| {
         let client = someone_with_everything(world, "podium").await;
         let policies = world.policies(&CONTROLLER, &["Deny"], &[]).await;
@@ -184,7 +184,7 @@ async fn with_the_controllers_token_no_lease_can_be_written_that_nobody_lets_an_
 }
 
 #[tokio::test]
-async fn the_charts_rights_alone_let_the_controller_patch_pods_and_do_nothing_else_to_them() {
+async fn chart_permissions_allow_only_patches_of_pods() {
     scenario(async |world| {
         world.pod("web-0", json!({})).await;
         let account = world.account_with("podium", &*RIGHTS).await;
@@ -283,7 +283,7 @@ async fn unbound(world: &Scenario) {
 }
 
 #[tokio::test]
-async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies_it() {
+async fn only_podium_writes_its_metadata_of_pods_where_the_chart_denies_others() {
     scenario(async |world| {
         begun(world).await;
         let client = someone_with_everything(world, "somebody").await;
@@ -317,7 +317,7 @@ async fn what_podium_writes_on_pods_nobody_else_can_write_where_the_chart_denies
 }
 
 #[tokio::test]
-async fn a_workload_whose_template_carries_the_label_makes_no_pods_and_says_why_and_others_are_not_disturbed() {
+async fn workload_template_with_the_label_creates_no_pods_and_reports_why() {
     scenario(async |world| {
         begun(world).await;
         // Here Kubernetes' own controllers and the fake kubelets are administrators: in this test nobody is exempt.
@@ -365,7 +365,7 @@ fn marked_template() -> Value {
 }
 
 #[tokio::test]
-async fn what_podium_writes_on_pods_is_warned_of_and_audited_where_the_chart_denies_nothing() {
+async fn foreign_writes_of_podiums_metadata_are_warned_of_and_audited() {
     scenario(async |world| {
         begun(world).await;
         let client = someone_with_everything(world, "somebody").await;
@@ -401,7 +401,7 @@ async fn what_podium_writes_on_pods_is_warned_of_and_audited_where_the_chart_den
 }
 
 #[tokio::test]
-async fn the_policy_understands_selectors_as_podium_does() {
+async fn policy_evaluates_selectors_like_podium() {
     scenario(async |world| {
         let client = someone_with_everything(world, "somebody").await;
         let policies = world.policies(&USERS, &["Deny"], &[]).await;
@@ -454,7 +454,7 @@ async fn the_policy_understands_selectors_as_podium_does() {
 }
 
 #[tokio::test]
-async fn under_all_policies_a_controller_with_the_charts_rights_elects_fails_over_and_adopts() {
+async fn controller_with_chart_permissions_works_under_all_policies() {
     scenario(async |world| {
         let account = world.account_with("podium", &*RIGHTS).await;
         let somebody = someone_with_everything(world, "somebody").await;
@@ -484,7 +484,7 @@ async fn under_all_policies_a_controller_with_the_charts_rights_elects_fails_ove
 }
 
 #[tokio::test]
-async fn whoever_has_rights_on_elections_only_makes_the_controller_touch_no_foreign_lease_namespace_or_label() {
+async fn election_editors_cannot_make_the_controller_touch_foreign_objects() {
     scenario(async |world| {
         let account = world.account_with("podium", &*RIGHTS).await;
         let rules = json!([{ "apiGroups": ["podium.dev"], "resources": ["elections"], "verbs": ["*"] }]);
@@ -542,7 +542,7 @@ async fn whoever_has_rights_on_elections_only_makes_the_controller_touch_no_fore
 }
 
 #[tokio::test]
-async fn a_controller_that_meets_the_policy_says_so_in_its_words_until_it_may_write() {
+async fn policy_denial_is_reported_in_the_policys_words() {
     scenario(async |world| {
         let account = world.account_with("podium", &*RIGHTS).await;
         let mine = client(&account).await;

@@ -85,7 +85,7 @@ async fn second_election(world: &Scenario) {
 }
 
 #[tokio::test]
-async fn a_policy_that_refuses_a_write_is_quoted_and_asked_less_and_less_often() {
+async fn policy_denial_is_quoted_and_retried_with_backoff() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let controller = world.controller_with(&proxy.kubeconfig(), &[]);
@@ -140,7 +140,7 @@ async fn a_quota_without_room_for_a_lease_is_quoted_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_write_that_the_server_is_too_busy_for_is_tried_less_and_less_often_and_holds_up_nobody_else() {
+async fn throttled_write_backs_off_without_delaying_other_elections() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let controller = world.controller_with(&proxy.kubeconfig(), &[]);
@@ -164,7 +164,7 @@ async fn a_write_that_the_server_is_too_busy_for_is_tried_less_and_less_often_an
 }
 
 #[tokio::test]
-async fn answers_that_are_lost_lead_to_one_leader_all_the_same() {
+async fn lost_responses_still_lead_to_one_leader() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
@@ -187,7 +187,7 @@ async fn answers_that_are_lost_lead_to_one_leader_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_server_that_answers_every_fifth_request_with_an_error_is_worked_with_nevertheless() {
+async fn failure_of_every_fifth_request_is_tolerated() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let codes = [429, 500, 503, 504];
@@ -217,7 +217,7 @@ async fn a_server_that_answers_every_fifth_request_with_an_error_is_worked_with_
 }
 
 #[tokio::test]
-async fn a_watch_whose_revision_is_forgotten_begins_anew_however_that_is_said() {
+async fn expired_watch_restarts_for_both_forms_of_the_error() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);

@@ -26,7 +26,7 @@ fn with(field: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_selector_that_would_match_everything_is_refused() {
+async fn empty_selector_is_rejected() {
     scenario(async |world| {
         for selector in [json!({}), json!({ "matchLabels": {} }), json!({ "matchExpressions": [] })] {
             let words = ["spec.selector", "give matchLabels or matchExpressions"];
@@ -38,7 +38,7 @@ async fn a_selector_that_would_match_everything_is_refused() {
 }
 
 #[tokio::test]
-async fn a_requirement_that_cannot_be_evaluated_is_refused() {
+async fn requirement_that_cannot_be_evaluated_is_rejected() {
     scenario(async |world| {
         let values = ["spec.selector.matchExpressions[0]", "In and NotIn need at least one entry in values"];
         let cases: [(Value, &[&str]); 6] = [
@@ -60,7 +60,7 @@ async fn a_requirement_that_cannot_be_evaluated_is_refused() {
 }
 
 #[tokio::test]
-async fn a_label_that_no_pod_can_carry_is_refused() {
+async fn invalid_label_is_rejected() {
     scenario(async |world| {
         let (long, prefix) = ("x".repeat(64), format!("{}/leader", "x".repeat(254)));
         let key = |key: &str| with("label", json!({ "key": key }));
@@ -86,7 +86,7 @@ async fn a_label_that_no_pod_can_carry_is_refused() {
 }
 
 #[tokio::test]
-async fn names_and_numbers_out_of_bounds_are_refused() {
+async fn names_and_numbers_out_of_bounds_are_rejected() {
     scenario(async |world| {
         let valid = with("minReadySeconds", json!(0));
         assert_refused(world, &"x".repeat(64), valid, &["metadata.name", "63"]).await;
@@ -128,7 +128,7 @@ async fn label_and_lease_name_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn what_says_the_same_as_before_is_accepted() {
+async fn equivalent_update_is_accepted() {
     scenario(async |world| {
         world.election("web").await;
         let changes =

@@ -22,7 +22,7 @@ fn printed(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_elections_labelled_is_removed_where_no_controller_does_it_and_nothing_else() {
+async fn cleanup_removes_the_labels_of_elections_and_nothing_else() {
     scenario(async |world| {
         let mut controller = world.controller();
         let foreign = json!({ "labels": { "app": "db", "team.example/leader": "alice" } });
@@ -56,7 +56,7 @@ async fn what_elections_labelled_is_removed_where_no_controller_does_it_and_noth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_to_sweep_must_be_said() {
+async fn cleanup_requires_a_scope() {
     scenario(async |world| {
         let output = cleanup(world, &[]);
         assert_eq!(output.status.code(), Some(2));

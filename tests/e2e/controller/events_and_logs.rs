@@ -27,7 +27,7 @@ fn expected((first, second, vacancy): (Leader, Leader, i64)) -> [(&'static str, 
 }
 
 #[tokio::test]
-async fn each_change_of_leader_is_one_event_with_from_to_term_and_reason() {
+async fn leader_change_is_one_event_with_from_to_term_and_reason() {
     scenario(async |world| {
         let _controller = world.controller();
         let changes = expected(three_changes(world).await);
@@ -61,7 +61,7 @@ fn regards(event: &Event, election: &str) -> bool {
 }
 
 #[tokio::test]
-async fn each_change_of_leader_is_one_line_of_the_log_with_from_to_term_and_reason() {
+async fn leader_change_is_one_log_line_with_from_to_term_and_reason() {
     scenario(async |world| {
         let controller = world.controller();
         let changes = expected(three_changes(world).await);

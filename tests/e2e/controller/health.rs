@@ -33,7 +33,7 @@ async fn until_unready(address: SocketAddr, words: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_controller_without_a_right_says_which_cache_it_lacks_until_it_is_granted() {
+async fn controller_reports_the_cache_that_lacks_permission() {
     scenario(async |world| {
         let account = world.account("podium").await;
         world.grant_all_but("podium", "list", "pods").await;
@@ -65,7 +65,7 @@ async fn pair(world: &Scenario) -> [(Controller, Door, SocketAddr); 2] {
 }
 
 #[tokio::test]
-async fn replicas_that_lose_their_api_server_say_so_at_once_keep_the_leader_and_recover() {
+async fn replicas_report_a_lost_api_server_keep_the_leader_and_recover() {
     scenario(async |world| {
         let mut replicas = pair(world).await;
         let leader = world.led().await;
@@ -94,7 +94,7 @@ async fn replicas_that_lose_their_api_server_say_so_at_once_keep_the_leader_and_
 }
 
 #[tokio::test]
-async fn replicas_whose_packets_vanish_say_so_within_the_duration_of_the_lease() {
+async fn replicas_report_dropped_packets_within_the_lease_duration() {
     scenario(async |world| {
         let replicas = pair(world).await;
         for (_, door, _) in &replicas {
@@ -119,7 +119,7 @@ async fn replicas_whose_packets_vanish_say_so_within_the_duration_of_the_lease()
 }
 
 #[tokio::test]
-async fn a_controller_that_is_told_to_stop_does_not_wait_for_an_answer_that_does_not_come() {
+async fn shutdown_does_not_wait_for_a_hanging_response() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.kubeconfig).await;
         let mut controller = world.controller_with(&proxy.kubeconfig(), HTTP);
@@ -158,7 +158,7 @@ async fn a_controller_that_is_told_to_stop_does_not_wait_for_an_answer_that_does
 }
 
 #[tokio::test]
-async fn a_controller_that_is_told_to_stop_finishes_the_write_in_flight_and_what_follows_it_and_then_releases_its_lease() {
+async fn shutdown_finishes_the_write_in_flight_and_releases_the_lease() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.kubeconfig).await;
         let mut controller = world.controller_with(&proxy.kubeconfig(), HTTP);
@@ -200,7 +200,7 @@ async fn a_controller_that_is_told_to_stop_finishes_the_write_in_flight_and_what
 }
 
 #[tokio::test]
-async fn connections_that_died_in_silence_are_given_up_as_soon_as_the_api_server_is_heard_again() {
+async fn dead_connections_are_dropped_when_the_api_server_returns() {
     scenario(async |world| {
         let mut replicas = pair(world).await;
         let leader = world.led().await;
@@ -227,7 +227,7 @@ async fn connections_that_died_in_silence_are_given_up_as_soon_as_the_api_server
 }
 
 #[tokio::test]
-async fn what_is_logged_can_be_changed_while_it_runs() {
+async fn log_level_can_be_changed_at_run_time() {
     scenario(async |world| {
         let controller = world.controller_with(&world.cluster.kubeconfig, HTTP);
         controller.elects().await;
@@ -254,7 +254,7 @@ async fn what_is_logged_can_be_changed_while_it_runs() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_in_use_ends_a_controller_at_its_start() {
+async fn port_in_use_is_a_startup_error() {
     scenario(async |world| {
         let first = world.controller_with(&world.cluster.kubeconfig, HTTP);
         let taken = first.http().await.to_string();

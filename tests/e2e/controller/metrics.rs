@@ -126,7 +126,7 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
 }
 
 #[tokio::test]
-async fn an_election_whose_pods_are_anothers_from_the_beginning_is_stalled_and_misses_no_leader() {
+async fn election_without_pods_of_its_own_is_stalled_and_counts_no_vacancy() {
     scenario(async |world| {
         let controller = world.controller_with(&world.cluster.kubeconfig, HTTP);
         controller.elects().await;
@@ -143,7 +143,7 @@ async fn an_election_whose_pods_are_anothers_from_the_beginning_is_stalled_and_m
 }
 
 #[tokio::test]
-async fn series_of_an_election_go_when_it_is_deleted() {
+async fn series_of_a_deleted_election_are_removed() {
     scenario(async |world| {
         let controller = world.controller_with(&world.cluster.kubeconfig, HTTP);
         controller.elects().await;
@@ -160,7 +160,7 @@ async fn series_of_an_election_go_when_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn scrapes_cost_no_request_and_without_series_per_election_their_number_is_bounded() {
+async fn scrapes_send_no_request_and_series_are_bounded() {
     scenario(async |world| {
         let options = [HTTP, &["--metrics-per-election=false"]].concat();
         let controller = world.controller_with(&world.cluster.kubeconfig, &options);

@@ -28,7 +28,7 @@ async fn unserved(address: std::net::SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn a_namespace_without_rights_or_that_does_not_exist_keeps_no_other_one_from_being_served() {
+async fn inaccessible_namespace_does_not_affect_others() {
     scenario(async |world| {
         scenario(async |other| {
             let account = world.account("podium").await;
@@ -149,6 +149,6 @@ async fn all_led(world: &Scenario, count: usize) {
 }
 
 #[tokio::test]
-async fn elections_whose_writes_hang_do_not_hold_up_those_of_another_namespace() {
+async fn hanging_writes_do_not_delay_other_namespaces() {
     beside_two_that_hang(async |world, _| fails_over_meanwhile(world, 12).await).await;
 }

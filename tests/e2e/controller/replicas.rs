@@ -58,7 +58,7 @@ async fn pair(world: &Scenario) -> (Controller, Controller) {
 }
 
 #[tokio::test]
-async fn of_three_replicas_one_is_active_and_the_others_know_everything_and_write_nothing() {
+async fn one_of_three_replicas_is_active_and_standbys_write_nothing() {
     scenario(async |world| {
         let mut active = world.controller();
         active.says(ACTIVE).await;
@@ -90,7 +90,7 @@ async fn of_three_replicas_one_is_active_and_the_others_know_everything_and_writ
 }
 
 #[tokio::test]
-async fn a_replica_that_is_told_to_end_hands_over_at_once() {
+async fn terminated_replica_hands_over_immediately() {
     scenario(async |world| {
         let (mut active, standby) = pair(world).await;
         let leader = world.led().await;
@@ -109,7 +109,7 @@ async fn a_replica_that_is_told_to_end_hands_over_at_once() {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_killed_is_replaced_and_what_was_missed_is_done() {
+async fn killed_replica_is_replaced_and_missed_failovers_happen() {
     scenario(async |world| {
         let (mut active, standby) = pair(world).await;
         let leader = world.led().await;
@@ -123,7 +123,7 @@ async fn a_replica_that_is_killed_is_replaced_and_what_was_missed_is_done() {
 }
 
 #[tokio::test]
-async fn a_replica_that_comes_after_one_that_was_killed_here_does_not_wait() {
+async fn successor_of_a_killed_replica_on_the_same_host_does_not_wait() {
     scenario(async |world| {
         // A duration that the test would not outlive.
         let slow = ["--leader-elect-lease-duration", "600s"];
@@ -171,7 +171,7 @@ async fn churn(world: &Scenario) {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_edited_moves_the_work_and_breaks_no_promise() {
+async fn edited_replica_lease_moves_the_work_safely() {
     scenario(async |world| {
         let controllers = [world.controller(), world.controller()];
         let lease = own_lease(world).await.name_any();
@@ -195,7 +195,7 @@ async fn a_lease_that_is_edited_moves_the_work_and_breaks_no_promise() {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_paused_and_resumes_after_it_was_replaced_does_no_harm() {
+async fn paused_replica_does_no_harm_after_it_was_replaced() {
     scenario(async |world| {
         let (former, standby) = pair(world).await;
         let leader = world.led().await;
@@ -215,7 +215,7 @@ async fn a_replica_that_is_paused_and_resumes_after_it_was_replaced_does_no_harm
 }
 
 #[tokio::test]
-async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_is_active_without_it() {
+async fn replica_without_lease_permission_reports_it_and_is_active() {
     scenario(async |world| {
         scenario(async |other| {
             let account = world.account("podium").await;
@@ -239,7 +239,7 @@ async fn without_the_right_to_its_lease_it_says_which_one_is_missing_and_is_acti
 }
 
 #[tokio::test]
-async fn a_lease_that_an_election_has_ends_the_replica_with_an_error_that_says_what_to_do() {
+async fn replica_lease_used_by_an_election_is_a_startup_error() {
     scenario(async |world| {
         let (mut active, _) = pair(world).await;
         let lease = own_lease(world).await.name_any();

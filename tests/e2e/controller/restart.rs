@@ -48,7 +48,7 @@ async fn serve_another(world: &Scenario, name: &str) {
 }
 
 #[tokio::test]
-async fn a_controller_that_starts_over_a_correct_world_writes_nothing() {
+async fn controller_start_on_a_correct_state_writes_nothing() {
     scenario(async |world| {
         let mut controller = world.controller();
         world.pods(["web-0", "web-1", "web-2"]).await;
@@ -83,7 +83,7 @@ async fn leader_lost_unseen(world: &Scenario) -> Leader {
 }
 
 #[tokio::test]
-async fn a_leader_that_goes_while_no_controller_runs_is_replaced_when_one_comes() {
+async fn leader_lost_without_a_controller_is_replaced_at_its_start() {
     scenario(async |world| {
         let first = leader_lost_unseen(world).await;
         let _controller = world.controller();
@@ -93,7 +93,7 @@ async fn a_leader_that_goes_while_no_controller_runs_is_replaced_when_one_comes(
 }
 
 #[tokio::test]
-async fn everything_that_changes_while_no_controller_runs_is_put_right_when_one_comes() {
+async fn changes_without_a_controller_are_repaired_at_its_start() {
     scenario(async |world| {
         let first = leader_lost_unseen(world).await;
         // Another pod under the name of the leader, with the leader's label.
@@ -144,7 +144,7 @@ async fn two_controllers_at_once_do_no_harm() {
 }
 
 #[tokio::test]
-async fn a_change_that_a_controller_died_in_is_finished_by_the_next_one() {
+async fn interrupted_failover_is_finished_by_the_next_controller() {
     scenario(async |world| {
         world.pods(["web-0", "web-1", "web-2"]).await;
         world.election("web").await;

@@ -14,7 +14,7 @@ use crate::harness::scenario::scenario_on;
 use crate::harness::{eventually, scenario};
 
 #[tokio::test]
-async fn without_an_api_server_it_says_so_and_goes_on_when_there_is_one() {
+async fn startup_without_an_api_server_is_reported_and_recovers() {
     scenario(async |world| {
         let mut door = Door::closed(&world.cluster.kubeconfig).await;
         let controller = world.controller_with(&door.through(&world.cluster.controllers), &[]);
@@ -28,7 +28,7 @@ async fn without_an_api_server_it_says_so_and_goes_on_when_there_is_one() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_goes_and_comes_back_moves_no_leader() {
+async fn api_server_restart_keeps_leaders() {
     scenario(async |world| {
         let mut door = Door::closed(&world.cluster.kubeconfig).await;
         door.open().await;
@@ -51,7 +51,7 @@ async fn an_api_server_that_goes_and_comes_back_moves_no_leader() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_read_it_says_which_one_is_missing_and_goes_on_when_it_is_granted() {
+async fn missing_read_permission_is_reported_and_recovers() {
     scenario(async |world| {
         let account = world.account("podium").await;
         world
@@ -71,7 +71,7 @@ async fn without_the_right_to_read_it_says_which_one_is_missing_and_goes_on_when
 }
 
 #[tokio::test]
-async fn without_the_right_to_write_it_says_which_one_is_missing_and_goes_on_when_it_is_granted() {
+async fn missing_write_permission_is_reported_and_recovers() {
     scenario(async |world| {
         let account = world.account("podium").await;
         let reading = RIGHTS.map(|(group, resource, _)| (group, resource, ["get", "list", "watch"].as_slice()));
@@ -87,7 +87,7 @@ async fn without_the_right_to_write_it_says_which_one_is_missing_and_goes_on_whe
 }
 
 #[tokio::test]
-async fn a_write_that_is_refused_is_said_in_the_status_until_it_is_allowed() {
+async fn rejected_write_is_reported_in_the_status_until_allowed() {
     scenario(async |world| {
         let account = world.account("podium").await;
         let reading: &[&str] = &["get", "list", "watch"];
@@ -107,7 +107,7 @@ async fn a_write_that_is_refused_is_said_in_the_status_until_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn without_the_election_resource_it_says_how_to_install_it_and_goes_on_when_it_is_there() {
+async fn missing_crd_is_reported_with_its_remedy_and_recovers() {
     let own = OwnCluster::start().await;
     scenario_on(own.cluster.clone(), async |world| {
         let controller = world.controller();
@@ -135,7 +135,7 @@ async fn without_the_election_resource_it_says_how_to_install_it_and_goes_on_whe
 }
 
 #[tokio::test]
-async fn an_invalid_election_that_an_older_resource_lets_through_does_not_stop_the_others() {
+async fn invalid_election_does_not_block_others() {
     let own = OwnCluster::start().await;
     scenario_on(own.cluster.clone(), async |world| {
         world.cluster.install(without_validations(custom_resource_definition())).await;

@@ -28,7 +28,7 @@ where
 }
 
 #[tokio::test]
-async fn an_election_that_a_finalizer_holds_is_left_as_it_is_until_it_is_gone() {
+async fn terminating_election_is_left_unchanged_until_it_is_gone() {
     scenario(async |world| {
         let _controller = world.controller();
         let leader = world.led().await;
@@ -65,7 +65,7 @@ async fn an_election_that_a_finalizer_holds_is_left_as_it_is_until_it_is_gone() 
 }
 
 #[tokio::test]
-async fn whatever_becomes_of_its_dependents_a_deleted_election_that_is_made_again_continues_with_a_higher_term() {
+async fn recreated_election_has_a_higher_term_for_every_propagation_policy() {
     scenario(async |world| {
         let _controller = world.controller();
         let mut former = world.led().await;
@@ -93,7 +93,7 @@ async fn whatever_becomes_of_its_dependents_a_deleted_election_that_is_made_agai
 }
 
 #[tokio::test]
-async fn a_lease_that_is_going_away_serves_until_it_is_gone() {
+async fn terminating_lease_serves_until_it_is_gone() {
     scenario(async |world| {
         let _controller = world.controller();
         let first = world.led().await;
@@ -133,7 +133,7 @@ fn backup<K: ResourceExt + Clone>(object: &K) -> K {
 }
 
 #[tokio::test]
-async fn an_election_restored_from_a_backup_goes_on_with_a_higher_term() {
+async fn election_restored_from_a_backup_continues_with_a_higher_term() {
     scenario(async |world| {
         let _controller = world.controller();
         let first = world.led().await;
@@ -181,7 +181,7 @@ async fn a_lease_restored_with_a_former_owner_gives_way_to_a_higher_term() {
 }
 
 #[tokio::test]
-async fn a_removed_resource_and_a_deleted_namespace_take_what_is_theirs_and_nothing_else() {
+async fn removed_crd_and_deleted_namespace_remove_only_their_own_objects() {
     let own = OwnCluster::start().await;
     own.cluster.install(custom_resource_definition()).await;
     scenario_on(own.cluster.clone(), async |world| {
@@ -231,7 +231,7 @@ async fn remove_and_install_the_resource(world: &Scenario) {
 }
 
 #[tokio::test]
-async fn a_label_that_arrives_after_the_election_was_made_again_without_its_pod_is_rejected() {
+async fn late_label_after_the_election_was_recreated_is_rejected() {
     scenario(async |world| {
         let selects = |app: &str| json!({ "selector": { "matchLabels": { "app": app } } });
         world.pod("old-0", json!({ "labels": { "app": "old" } })).await;

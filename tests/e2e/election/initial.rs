@@ -127,7 +127,7 @@ async fn elections_with_different_keys_share_pods_without_mixing_their_terms() {
 }
 
 #[tokio::test]
-async fn of_two_elections_with_the_same_key_the_older_goes_on_and_the_younger_says_why_it_does_not() {
+async fn older_of_two_elections_with_one_key_wins_and_the_younger_reports_it() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0"]).await;
@@ -142,7 +142,7 @@ async fn of_two_elections_with_the_same_key_the_older_goes_on_and_the_younger_sa
 }
 
 #[tokio::test]
-async fn a_key_that_the_controller_may_not_write_stalls_this_election_and_no_other() {
+async fn forbidden_label_key_stalls_only_its_election() {
     scenario(async |world| {
         let _controller =
             world.controller_with(&world.cluster.kubeconfig, &["--allowed-label-keys", "leader,role.example/primary"]);
@@ -157,7 +157,7 @@ async fn a_key_that_the_controller_may_not_write_stalls_this_election_and_no_oth
 }
 
 #[tokio::test]
-async fn a_lease_of_somebody_else_is_left_alone_until_it_is_gone() {
+async fn foreign_lease_is_left_alone_until_it_is_gone() {
     scenario(async |world| {
         let lease =
             json!({ "metadata": { "name": "web" }, "spec": { "holderIdentity": "somebody", "leaseDurationSeconds": 15 } });

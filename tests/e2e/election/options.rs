@@ -10,7 +10,7 @@ use crate::harness::workloads::{last_write, transition};
 use crate::harness::{eventually, scenario};
 
 #[tokio::test]
-async fn a_condition_of_the_users_own_makes_the_candidate() {
+async fn custom_condition_decides_eligibility() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0", "web-1"]).await;
@@ -29,7 +29,7 @@ async fn a_condition_of_the_users_own_makes_the_candidate() {
 }
 
 #[tokio::test]
-async fn a_held_leader_keeps_the_label_until_another_pod_may_lead_or_its_own_goes() {
+async fn held_leader_keeps_the_label_until_another_pod_is_eligible_or_it_is_gone() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0"]).await;
@@ -49,7 +49,7 @@ async fn a_held_leader_keeps_the_label_until_another_pod_may_lead_or_its_own_goe
 }
 
 #[tokio::test]
-async fn a_leader_that_is_not_ready_keeps_the_podium_for_the_failover_delay() {
+async fn not_ready_leader_stays_leader_for_the_failover_delay() {
     scenario(async |world| {
         let _controller = world.controller();
         world.led_with(json!({ "failoverDelaySeconds": 3 })).await;
@@ -63,7 +63,7 @@ async fn a_leader_that_is_not_ready_keeps_the_podium_for_the_failover_delay() {
 }
 
 #[tokio::test]
-async fn a_leader_that_recovers_within_the_failover_delay_stays_and_one_that_is_deleted_is_replaced_at_once() {
+async fn failover_delay_applies_to_readiness_but_not_to_deletion() {
     scenario(async |world| {
         let _controller = world.controller();
         let first = world.led_with(json!({ "failoverDelaySeconds": 86400 })).await;

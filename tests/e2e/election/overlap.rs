@@ -21,7 +21,7 @@ fn name(number: usize) -> String {
 }
 
 #[tokio::test]
-async fn when_the_older_of_two_elections_is_deleted_the_younger_takes_its_pods() {
+async fn younger_election_takes_the_pods_of_a_deleted_older_one() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0", "web-1"]).await;
@@ -38,7 +38,7 @@ async fn when_the_older_of_two_elections_is_deleted_the_younger_takes_its_pods()
 }
 
 #[tokio::test]
-async fn pods_stay_with_the_election_that_claimed_them_also_when_an_older_one_comes_to_match_them() {
+async fn claimed_pods_stay_when_an_older_election_comes_to_match_them() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0", "web-1"]).await;
@@ -73,7 +73,7 @@ async fn pods_stay_with_the_election_that_claimed_them_also_when_an_older_one_co
 }
 
 #[tokio::test]
-async fn two_hundred_elections_with_the_same_key_come_to_rest_and_one_follows_the_other() {
+async fn two_hundred_elections_with_one_key_take_over_one_after_another() {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);

@@ -14,7 +14,7 @@ async fn delete_election(world: &Scenario, name: &str) {
 }
 
 #[tokio::test]
-async fn a_deleted_election_takes_label_and_lease_with_it_and_leaves_the_term() {
+async fn deleted_election_removes_label_and_lease_but_keeps_the_term() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0"]).await;
@@ -38,7 +38,7 @@ async fn a_deleted_election_takes_label_and_lease_with_it_and_leaves_the_term() 
 }
 
 #[tokio::test]
-async fn a_label_left_by_an_election_that_was_deleted_without_a_controller_is_removed_by_the_next_one() {
+async fn label_of_an_election_deleted_without_a_controller_is_removed_by_the_next() {
     scenario(async |world| {
         let mut controller = world.controller();
         world.pods(["web-0"]).await;
@@ -57,7 +57,7 @@ async fn a_label_left_by_an_election_that_was_deleted_without_a_controller_is_re
 }
 
 #[tokio::test]
-async fn a_label_that_somebody_sets_after_the_deletion_is_theirs_also_after_a_restart() {
+async fn label_set_by_a_user_after_the_deletion_survives_a_restart() {
     scenario(async |world| {
         let mut controller = world.controller();
         world.pods(["web-0"]).await;
@@ -80,7 +80,7 @@ async fn a_label_that_somebody_sets_after_the_deletion_is_theirs_also_after_a_re
 }
 
 #[tokio::test]
-async fn an_election_that_is_deleted_and_made_again_at_once_continues_with_a_higher_term() {
+async fn election_recreated_immediately_continues_with_a_higher_term() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0", "web-1"]).await;
@@ -113,7 +113,7 @@ async fn a_changed_selector_moves_the_leadership_to_the_pods_that_it_matches() {
 }
 
 #[tokio::test]
-async fn an_election_that_is_made_again_with_another_label_leaves_none_of_the_old_one() {
+async fn election_recreated_with_another_label_leaves_no_old_label() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0", "web-1"]).await;
@@ -133,7 +133,7 @@ async fn an_election_that_is_made_again_with_another_label_leaves_none_of_the_ol
 }
 
 #[tokio::test]
-async fn a_deleted_election_leaves_labels_alone_that_were_never_its_own() {
+async fn deleted_election_leaves_foreign_labels_unchanged() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pod("web-0", json!({ "labels": { "team.example/leader": "alice" } })).await;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::sidecar::follow::{FOLLOW, account};
 use crate::harness::http::{HTTP, get};
 use crate::harness::proxy::{Asked, Proxy};
 use crate::harness::waiting::eventually_within;
 use crate::harness::{eventually, scenario};
+use crate::sidecar::follow::{FOLLOW, account};
 
 /// The bound, and some time for a busy machine.
 const BOUND: Duration = Duration::from_secs(75 + 15);

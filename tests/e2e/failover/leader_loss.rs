@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::harness::{Leader, Scenario, eventually, scenario};
 
 #[tokio::test]
-async fn a_leader_that_is_deleted_gracefully_is_replaced() {
+async fn deleted_leader_is_replaced() {
     scenario(async |world| {
         let _controller = world.controller();
         let first = world.led().await;
@@ -23,7 +23,7 @@ async fn a_leader_that_is_deleted_gracefully_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_still_terminating_is_replaced_at_once() {
+async fn terminating_leader_is_replaced_immediately() {
     scenario(async |world| {
         let _controller = world.controller();
         // As long as its finalizer stays, the pod is there.
@@ -42,7 +42,7 @@ async fn a_leader_that_is_still_terminating_is_replaced_at_once() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_deleted_by_force_is_replaced() {
+async fn force_deleted_leader_is_replaced() {
     scenario(async |world| {
         let _controller = world.controller();
         let first = world.led().await;
@@ -53,7 +53,7 @@ async fn a_leader_that_is_deleted_by_force_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_not_ready_is_replaced_and_does_not_come_back_when_it_recovers() {
+async fn not_ready_leader_is_replaced_and_stays_a_follower_when_it_recovers() {
     scenario(async |world| {
         let _controller = world.controller();
         world.led().await;
@@ -68,7 +68,7 @@ async fn a_leader_that_is_not_ready_is_replaced_and_does_not_come_back_when_it_r
 }
 
 #[tokio::test]
-async fn a_leader_that_was_evicted_is_replaced() {
+async fn evicted_leader_is_replaced() {
     scenario(async |world| {
         let _controller = world.controller();
         world.led().await;
@@ -79,7 +79,7 @@ async fn a_leader_that_was_evicted_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_pod_that_a_stateful_set_made_anew_leads_with_another_uid_and_another_term() {
+async fn recreated_stateful_set_pod_leads_with_a_new_uid_and_term() {
     scenario(async |world| {
         let _controller = world.controller();
         world.workload::<StatefulSet>("web", json!({ "serviceName": "web", "replicas": 1 })).await;
@@ -96,7 +96,7 @@ async fn a_pod_that_a_stateful_set_made_anew_leads_with_another_uid_and_another_
 }
 
 #[tokio::test]
-async fn a_rollout_changes_the_leader_once_to_a_pod_of_the_new_revision() {
+async fn rollout_changes_the_leader_once() {
     scenario(async |world| {
         let _controller = world.controller();
         world.workload::<Deployment>("web", json!({ "replicas": 3 })).await;
@@ -133,7 +133,7 @@ async fn revision_of(world: &Scenario, leader: &Leader) -> String {
 }
 
 #[tokio::test]
-async fn with_nobody_eligible_there_is_a_vacancy_with_a_term_of_its_own_until_somebody_is() {
+async fn vacancy_without_eligible_pods_has_its_own_term() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0"]).await;
@@ -153,7 +153,7 @@ async fn with_nobody_eligible_there_is_a_vacancy_with_a_term_of_its_own_until_so
 }
 
 #[tokio::test]
-async fn an_election_whose_pods_all_went_is_ready_without_a_leader() {
+async fn election_without_pods_is_ready_without_a_leader() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pods(["web-0"]).await;

@@ -39,7 +39,7 @@ const FAULTS: [(Fault, bool); 7] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_at_any_write_of_any_change_breaks_no_promise_and_repeats_no_write() {
+async fn fault_at_any_write_breaks_no_guarantee_and_repeats_no_write() {
     let begun = Instant::now();
     let cluster = Cluster::shared().await;
     let observer = Arc::new(Observer::start(&cluster.client).await);

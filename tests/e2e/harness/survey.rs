@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn who_claims_before_while_and_after_another_claims_is_found() {
+    fn overlapping_claims_are_found() {
         assert!(found(&[(0, 1, true), (10, 11, true)], &[(4, 5, true)]));
         assert!(found(&[(4, 5, true)], &[(0, 1, true), (3, 6, true), (10, 11, true)]));
         assert!(found(&[(0, 1, true), (10, 11, true), (12, 13, false)], &[(4, 5, true), (20, 21, true)]));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_claimed_is_read_from_each_of_the_answers() {
+    fn claims_are_read_from_every_answer() {
         let answer = |code: u16, body: &str| format!("HTTP/1.1 {code} X\r\nContent-Length: 1\r\n\r\n{body}");
         assert_eq!(read("a", "/leader", &answer(200, "leader\n")), (true, None));
         assert_eq!(read("a", "/leader", &answer(503, "not leader\n")), (false, None));

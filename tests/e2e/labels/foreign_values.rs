@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Scenario, eventually, scenario};
 
 #[tokio::test]
-async fn a_foreign_value_on_a_pod_is_named_and_that_pod_takes_no_part_until_it_is_removed() {
+async fn pod_with_a_foreign_label_value_is_reported_and_ineligible() {
     scenario(async |world| {
         let _controller = world.controller();
         world.led().await;
@@ -34,7 +34,7 @@ async fn a_foreign_value_on_a_pod_is_named_and_that_pod_takes_no_part_until_it_i
 }
 
 #[tokio::test]
-async fn a_foreign_value_on_the_leader_moves_the_leadership() {
+async fn leader_with_a_foreign_label_value_is_replaced() {
     scenario(async |world| {
         let _controller = world.controller();
         world.led().await;
@@ -49,7 +49,7 @@ async fn a_foreign_value_on_the_leader_moves_the_leadership() {
 }
 
 #[tokio::test]
-async fn the_leaders_label_on_a_pod_that_does_not_match_is_taken_only_where_it_was_given() {
+async fn label_on_a_non_matching_pod_is_removed_only_if_podium_set_it() {
     scenario(async |world| {
         let _controller = world.controller();
         let leader = world.led().await;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::scenario;
 
 #[tokio::test]
-async fn a_deleted_lease_comes_back_with_the_same_leader_and_a_higher_term() {
+async fn deleted_lease_is_recreated_with_the_same_leader_and_a_higher_term() {
     scenario(async |world| {
         let _controller = world.controller();
         let first = world.led().await;
@@ -43,7 +43,7 @@ async fn an_edited_lease_is_replaced_by_a_consistent_one_with_a_higher_term() {
 }
 
 #[tokio::test]
-async fn a_label_stripped_by_hand_comes_back() {
+async fn removed_label_is_restored() {
     scenario(async |world| {
         let _controller = world.controller();
         let leader = world.led().await;
@@ -69,7 +69,7 @@ async fn a_label_forged_on_a_follower_is_removed() {
 const FORGED: [&str; 4] = ["9223372036854775807", "99999999999999999999999", "-1", "garbage"];
 
 #[tokio::test]
-async fn a_term_forged_on_the_leader_heals() {
+async fn forged_term_on_the_leader_is_repaired() {
     scenario(async |world| {
         let _controller = world.controller();
         world.led().await;
@@ -122,7 +122,7 @@ async fn a_status_wiped_or_forged_by_hand_is_written_again() {
 }
 
 #[tokio::test]
-async fn a_leader_whose_labels_no_longer_match_loses_the_label() {
+async fn leader_that_stops_matching_loses_the_label() {
     scenario(async |world| {
         let _controller = world.controller();
         world.led().await;
@@ -135,7 +135,7 @@ async fn a_leader_whose_labels_no_longer_match_loses_the_label() {
 }
 
 #[tokio::test]
-async fn a_label_in_use_before_the_first_election_is_a_conflict_that_is_named_and_goes_on_once_it_is_removed() {
+async fn label_in_use_before_the_first_election_is_reported_as_conflict() {
     scenario(async |world| {
         let _controller = world.controller();
         world.pod("web-0", json!({ "labels": { "leader": "maybe" } })).await;

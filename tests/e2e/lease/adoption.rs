@@ -33,7 +33,7 @@ async fn patch_lease(world: &Scenario, patch: Value) -> Lease {
 }
 
 #[tokio::test]
-async fn client_go_does_not_get_in_while_podium_leads() {
+async fn client_go_cannot_acquire_while_podium_leads() {
     scenario(async |world| {
         let _controller = world.controller();
         let leader = world.led().await;
@@ -45,7 +45,7 @@ async fn client_go_does_not_get_in_while_podium_leads() {
 }
 
 #[tokio::test]
-async fn client_go_is_not_pushed_out_and_hands_over_when_it_is_told_to_and_gets_the_lease_back() {
+async fn client_go_holder_is_kept_until_it_releases_and_can_reacquire() {
     scenario(async |world| {
         let elector = world.elector("web", "client-go");
         elector.leads().await;
@@ -77,7 +77,7 @@ async fn client_go_is_not_pushed_out_and_hands_over_when_it_is_told_to_and_gets_
 }
 
 #[tokio::test]
-async fn a_holder_that_does_not_renew_is_waited_for_as_long_as_its_lease_lasts() {
+async fn silent_holder_is_replaced_after_its_lease_duration() {
     scenario(async |world| {
         held_by(world, "somebody", json!({ "podium.dev/allow-adoption-by": "web", "example.com/note": "kept" })).await;
         let controller = world.controller();
@@ -100,7 +100,7 @@ async fn a_holder_that_does_not_renew_is_waited_for_as_long_as_its_lease_lasts()
 }
 
 #[tokio::test]
-async fn the_lease_of_campaigning_sidecars_is_taken_over_while_its_holder_goes_on_leading() {
+async fn lease_of_a_campaign_is_adopted_without_changing_the_leader() {
     scenario(async |world| {
         let theirs = held_by(world, "web-1", json!({ "podium.dev/elector": "sidecar" })).await;
         let _controller = world.controller();
@@ -117,7 +117,7 @@ async fn the_lease_of_campaigning_sidecars_is_taken_over_while_its_holder_goes_o
 }
 
 #[tokio::test]
-async fn an_elector_that_takes_the_lease_during_a_vacancy_is_not_pushed_out_while_it_lives() {
+async fn elector_that_acquires_during_a_vacancy_is_kept_while_it_renews() {
     scenario(async |world| {
         let _controller = world.controller();
         world.election("web").await;

@@ -102,7 +102,7 @@ async fn each_edit_of_a_lease_ends_with_one_leader_and_few_writes() {
 }
 
 #[tokio::test]
-async fn a_lease_given_to_another_election_is_said_and_left_alone_until_it_is_given_back() {
+async fn lease_of_another_election_is_reported_and_left_alone() {
     scenario(async |world| {
         let _controller = world.controller();
         let leader = world.led().await;
@@ -125,7 +125,7 @@ async fn a_lease_given_to_another_election_is_said_and_left_alone_until_it_is_gi
 }
 
 #[tokio::test]
-async fn numbers_that_make_no_sense_are_refused_by_the_server_itself() {
+async fn invalid_numbers_are_rejected_by_the_api_server() {
     scenario(async |world| {
         let _controller = world.controller();
         let leader = world.led().await;

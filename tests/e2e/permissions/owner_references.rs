@@ -42,7 +42,7 @@ async fn owner_is_the_election(world: &Scenario) {
 }
 
 #[tokio::test]
-async fn leases_get_other_owners_where_that_takes_the_right_to_delete_and_without_it_the_right_is_named() {
+async fn owner_references_change_where_that_needs_delete_permission() {
     let own = OwnCluster::start_with("OwnerReferencesPermissionEnforcement").await;
     own.cluster.install(custom_resource_definition()).await;
     scenario_on(own.cluster.clone(), async |world| {

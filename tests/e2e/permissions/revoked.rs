@@ -131,7 +131,7 @@ async fn lose(world: &Scenario, controller: &Controller, verb: &str, resource: &
 }
 
 #[tokio::test]
-async fn a_right_to_write_that_is_lost_is_named_and_nothing_else_suffers() {
+async fn revoked_write_permission_is_reported_and_affects_nothing_else() {
     with_two_namespaces(async |world, _, controller| {
         for (verb, resource, how, shows) in WRITES {
             lose(world, controller, verb, resource, how, shows).await;
@@ -141,7 +141,7 @@ async fn a_right_to_write_that_is_lost_is_named_and_nothing_else_suffers() {
 }
 
 #[tokio::test]
-async fn a_right_to_read_that_is_lost_is_named_where_the_server_must_be_asked() {
+async fn revoked_read_permission_is_reported_when_a_request_needs_it() {
     with_two_namespaces(async |world, proxy, controller| {
         for (verb, resource) in READS {
             lose(world, controller, verb, resource, Use::LeaseIsLost, Shows::InTheStatus).await;
@@ -163,7 +163,7 @@ async fn a_right_to_read_that_is_lost_is_named_where_the_server_must_be_asked() 
 }
 
 #[tokio::test]
-async fn a_watch_that_may_not_be_continued_is_named_and_continued_once_it_may() {
+async fn revoked_watch_permission_is_reported_and_the_watch_resumes() {
     with_two_namespaces(async |world, proxy, controller| {
         for (verb, resource) in WATCHES {
             let told = |log: &str| log.matches(&format!("grant get, list and watch on {resource} in namespace")).count();
@@ -197,7 +197,7 @@ async fn a_watch_that_may_not_be_continued_is_named_and_continued_once_it_may() 
 }
 
 #[tokio::test]
-async fn without_the_right_to_ask_for_the_resource_itself_the_labels_of_a_deleted_election_stay_until_it_is_granted() {
+async fn labels_of_a_deleted_election_stay_until_the_crd_can_be_read() {
     scenario(async |world| {
         let account = world.account("podium").await;
         world.grant("podium", &*RIGHTS).await;
@@ -245,7 +245,7 @@ async fn until(world: &Scenario, verb: &str, lease: &str, allowed: bool) {
 }
 
 #[tokio::test]
-async fn without_a_right_to_its_own_lease_a_controller_says_which_and_goes_on_once_it_is_granted() {
+async fn controller_reports_the_missing_permission_on_its_lease_and_recovers() {
     scenario(async |home| {
         scenario(async |served| {
             // The Lease is not where the controller serves, so the rights on Leases that it has there are of no use.
@@ -277,7 +277,7 @@ async fn without_a_right_to_its_own_lease_a_controller_says_which_and_goes_on_on
 }
 
 #[tokio::test]
-async fn without_a_right_to_the_lease_a_sidecar_says_which_and_goes_on_once_it_is_granted() {
+async fn sidecar_reports_the_missing_permission_on_the_lease_and_recovers() {
     scenario(async |world| {
         let account = world.account("podium").await;
         let _controller = world.controller();
@@ -324,7 +324,7 @@ fn verbs(rendering: &str, kind: &str, role: &str) -> BTreeSet<Verb> {
 }
 
 #[test]
-fn each_right_of_the_chart_is_taken_away_by_one_of_these_tests() {
+fn each_permission_of_the_chart_is_revoked_by_a_test() {
     let owned = |(verb, resource): (&str, &str)| (resource.to_owned(), verb.to_owned());
     let mut taken: BTreeSet<Verb> = WRITES.map(|(verb, resource, ..)| owned((verb, resource))).into();
     taken.extend(READS.into_iter().chain([READ_AGAIN]).chain(WATCHES).map(owned));

@@ -10,11 +10,11 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::sidecar::client_go::{CLIENT_GO_DEADLINE, record};
 use crate::harness::access::{CONTRIB, SUPPORTTOOLS};
 use crate::harness::sidecar::{Call, Sidecar};
 use crate::harness::survey::Survey;
 use crate::harness::{Scenario, eventually, scenario};
+use crate::sidecar::client_go::{CLIENT_GO_DEADLINE, record};
 
 /// Waits until all of them name the same leader, which is one of them, and returns its name.
 pub async fn agree(sidecars: &[&Sidecar]) -> String {
@@ -59,7 +59,7 @@ async fn three_at_once(call: impl Fn(&str) -> Call) {
 }
 
 #[tokio::test]
-async fn of_three_that_start_at_once_without_a_lock_none_dies_and_one_leads() {
+async fn three_simultaneous_starts_without_a_lock_elect_one_leader() {
     scenario(async |world| {
         let endpoints = world.account_with("endpoints", &CONTRIB).await;
         let leases = world.account_with("leases", &SUPPORTTOOLS).await;
@@ -100,7 +100,7 @@ async fn the_leader_counts_its_renewals_and_every_sidecar_the_changes_of_leaders
 }
 
 #[tokio::test]
-async fn a_leader_that_is_killed_is_replaced_when_its_time_is_over() {
+async fn killed_leader_is_replaced_when_its_lease_expires() {
     scenario(async |world| {
         let account = world.account_with("pods", &CONTRIB).await;
         let start = async |name: &str| world.contrib(name, &account).start().await;
@@ -126,7 +126,7 @@ async fn a_leader_that_is_killed_is_replaced_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_restarted_in_its_pod_leads_on_and_nobody_sees_another_one() {
+async fn leader_restarted_in_its_pod_keeps_leading() {
     scenario(async |world| {
         let account = world.account_with("pods", &SUPPORTTOOLS).await;
         let start = async |name: &str| world.supporttools(name, &account).start().await;
@@ -153,7 +153,7 @@ async fn a_leader_that_is_restarted_in_its_pod_leads_on_and_nobody_sees_another_
 }
 
 #[tokio::test]
-async fn two_of_the_same_name_are_told_apart_in_a_log_and_do_not_both_lead() {
+async fn two_sidecars_of_one_name_are_logged_and_never_both_lead() {
     scenario(async |world| {
         let account = world.account_with("pods", &CONTRIB).await;
         let first = world.contrib("pod-a", &account).start().await;
@@ -197,7 +197,7 @@ fn mutating_policy(world: &Scenario, patch: &str) -> [Value; 2] {
 }
 
 #[tokio::test]
-async fn a_lock_that_a_policy_changes_has_no_leader_until_the_policy_is_gone() {
+async fn lock_altered_by_a_policy_has_no_leader() {
     scenario(async |world| {
         let account = world.account_with("pods", &SUPPORTTOOLS).await;
         let first = world.supporttools("pod-a", &account).start().await;

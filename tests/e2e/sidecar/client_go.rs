@@ -173,7 +173,7 @@ async fn client_go_waits_until_ours_has_expired_when_it_was_killed() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_deleted_is_created_anew_after_its_duration() {
+async fn deleted_lease_is_recreated_after_its_duration() {
     scenario(async |world| {
         let seconds = Duration::from_secs;
         let timing = Timing { lease_duration: seconds(4), renew_deadline: seconds(3), retry_period: seconds(1) };
@@ -196,7 +196,7 @@ async fn a_lease_that_is_deleted_is_created_anew_after_its_duration() {
 }
 
 #[tokio::test]
-async fn leases_that_others_half_filled_are_taken_when_they_expire() {
+async fn half_filled_leases_are_acquired_when_they_expire() {
     scenario(async |world| {
         let seconds = Duration::from_secs;
         let timing =
@@ -220,7 +220,7 @@ async fn leases_that_others_half_filled_are_taken_when_they_expire() {
 }
 
 #[tokio::test]
-async fn a_late_renewal_of_a_lease_that_was_deleted_does_not_bring_it_back() {
+async fn late_renewal_does_not_recreate_a_deleted_lease() {
     scenario(async |world| {
         let lock = lock(world, "shared").await;
         let record = LeaderElectionRecord {

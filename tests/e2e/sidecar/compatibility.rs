@@ -54,7 +54,7 @@ async fn record(world: &Scenario) -> Result<(String, i64), String> {
 }
 
 #[tokio::test]
-async fn the_sidecar_answers_before_the_api_server_does_and_byte_for_byte_as_the_old_one() {
+async fn sidecar_serves_before_the_api_server_the_same_bytes_as_the_old_one() {
     scenario(async |world| {
         let account = world.account_with("pods", &CONTRIB).await;
         let mut door = Door::closed(&account).await;
@@ -87,7 +87,7 @@ async fn the_sidecar_answers_before_the_api_server_does_and_byte_for_byte_as_the
 }
 
 #[tokio::test]
-async fn with_the_rights_of_the_old_sidecar_it_elects_on_endpoints_and_hands_over_on_sigterm() {
+async fn old_permissions_suffice_to_elect_on_endpoints_and_to_hand_over() {
     scenario(async |world| {
         let account = world.account_with("pods", &CONTRIB).await;
         let start = async |name: &str| {
@@ -127,7 +127,7 @@ async fn with_the_rights_of_the_old_sidecar_it_elects_on_endpoints_and_hands_ove
 }
 
 #[tokio::test]
-async fn with_supporttools_environment_and_rights_it_elects_on_a_lease_and_hands_over_on_sigterm() {
+async fn supporttools_environment_and_permissions_suffice_to_elect_on_a_lease() {
     scenario(async |world| {
         let account = world.account_with("pods", &SUPPORTTOOLS).await;
         let spec = async || {
@@ -149,7 +149,7 @@ async fn with_supporttools_environment_and_rights_it_elects_on_a_lease_and_hands
 }
 
 #[tokio::test]
-async fn a_pod_without_a_name_is_known_by_its_hosts_name() {
+async fn hostname_identifies_a_pod_without_a_name() {
     scenario(async |world| {
         let account = world.account_with("pods", &CONTRIB).await;
         let mut command = Command::new("unshare");
@@ -166,7 +166,7 @@ async fn a_pod_without_a_name_is_known_by_its_hosts_name() {
 }
 
 #[tokio::test]
-async fn what_cannot_run_says_why_in_one_sentence_and_ends_with_a_code_that_tells_the_command_line_from_the_rest() {
+async fn startup_error_is_one_sentence_and_usage_errors_have_their_own_exit_code() {
     scenario(async |world| {
         let kubeconfig = &world.cluster.kubeconfig;
         let contrib = || world.contrib("pod-a", kubeconfig).without("PODIUM_HTTP");
@@ -197,7 +197,7 @@ async fn what_cannot_run_says_why_in_one_sentence_and_ends_with_a_code_that_tell
 }
 
 #[tokio::test]
-async fn a_missing_right_is_named_once_and_it_goes_on_by_itself_when_it_is_granted() {
+async fn missing_permission_is_logged_once_and_retried_until_granted() {
     scenario(async |world| {
         let account = world.account_with("pods", &[]).await;
         let proxy = Proxy::to(&account).await;

@@ -47,7 +47,7 @@ fn event(leader: &Leader, to: &str) -> Value {
 }
 
 #[tokio::test]
-async fn with_the_right_to_read_one_lease_it_tells_who_leads_since_when_and_in_which_term() {
+async fn permission_to_read_one_lease_suffices_to_report_the_leader() {
     scenario(async |world| {
         let account = account(world, FOLLOW).await;
         let early = world.follower("web-0", &account).start().await;
@@ -108,7 +108,7 @@ async fn each_change_is_one_event() {
 }
 
 #[tokio::test]
-async fn a_pod_of_another_life_with_the_same_name_is_not_told_that_it_leads() {
+async fn recreated_pod_of_the_leaders_name_is_not_reported_as_leader() {
     scenario(async |world| {
         let account = account(world, FOLLOW).await;
         let _controller = world.controller();
@@ -161,7 +161,7 @@ async fn a_follower_asks_for_nothing_while_nothing_changes() {
 }
 
 #[tokio::test]
-async fn in_an_outage_of_the_api_server_the_last_answer_stands_and_its_age_grows() {
+async fn last_answer_ages_during_an_api_server_outage() {
     scenario(async |world| {
         let account = account(world, FOLLOW).await;
         let mut door = Door::opened(&account).await;
@@ -199,7 +199,7 @@ async fn in_an_outage_of_the_api_server_the_last_answer_stands_and_its_age_grows
 }
 
 #[tokio::test]
-async fn what_waited_in_a_buffer_during_a_pause_makes_nothing_young() {
+async fn event_buffered_during_a_pause_does_not_count_as_fresh() {
     scenario(async |world| {
         let account = account(world, FOLLOW).await;
         let _controller = world.controller();
@@ -237,7 +237,7 @@ async fn what_waited_in_a_buffer_during_a_pause_makes_nothing_young() {
 }
 
 #[tokio::test]
-async fn the_uid_decides_who_leads_whatever_the_host_is_called() {
+async fn uid_decides_leadership_regardless_of_the_hostname() {
     scenario(async |world| {
         let account = account(world, FOLLOW).await;
         let _controller = world.controller();
@@ -265,7 +265,7 @@ async fn the_uid_decides_who_leads_whatever_the_host_is_called() {
 }
 
 #[tokio::test]
-async fn a_lease_that_does_not_exist_is_named_and_for_how_long_it_was_waited_for() {
+async fn missing_lease_is_reported_with_the_time_waited() {
     scenario(async |world| {
         let account = account(world, FOLLOW).await;
         let sidecar = world.follower("web-0", &account).start().await;
@@ -287,7 +287,7 @@ async fn a_lease_that_does_not_exist_is_named_and_for_how_long_it_was_waited_for
 }
 
 #[tokio::test]
-async fn without_the_right_to_watch_it_says_so_once_and_looks_from_time_to_time() {
+async fn missing_watch_permission_is_logged_once_and_replaced_by_polling() {
     scenario(async |world| {
         let account = account(world, &[]).await;
         let proxy = Proxy::to(&account).await;
@@ -317,7 +317,7 @@ async fn without_the_right_to_watch_it_says_so_once_and_looks_from_time_to_time(
 }
 
 #[tokio::test]
-async fn watches_that_end_as_soon_as_they_begin_are_not_asked_for_without_a_pause() {
+async fn watches_that_end_immediately_are_retried_with_a_pause() {
     scenario(async |world| {
         let account = account(world, FOLLOW).await;
         let proxy = Proxy::to(&account).await;

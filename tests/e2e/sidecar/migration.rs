@@ -65,12 +65,12 @@ async fn become_followers(verbs: &[&str]) {
 }
 
 #[tokio::test]
-async fn sidecars_that_may_only_read_and_write_their_lease_become_followers_of_an_election_and_their_leader_stays() {
+async fn sidecars_without_watch_permission_follow_a_new_election_and_keep_their_leader() {
     become_followers(SUPPORTTOOLS[0].2).await;
 }
 
 #[tokio::test]
-async fn sidecars_that_may_watch_become_followers_of_an_election_and_their_leader_stays() {
+async fn sidecars_with_watch_permission_follow_a_new_election_and_keep_their_leader() {
     become_followers(&["get", "list", "watch", "create", "update"]).await;
 }
 
@@ -95,7 +95,7 @@ impl Pods<'_> {
 }
 
 #[tokio::test]
-async fn from_endpoints_to_a_lease_one_process_after_the_other_is_replaced_and_never_two_lead() {
+async fn rolling_migration_from_endpoints_to_a_lease_never_has_two_leaders() {
     scenario(async |world| {
         let account = world.account_with("pods", &[CONTRIB[0], SUPPORTTOOLS[0]]).await;
         let mut pods = Pods { world, account, survey: Survey::default() };
@@ -141,7 +141,7 @@ async fn from_endpoints_to_a_lease_one_process_after_the_other_is_replaced_and_n
 }
 
 #[tokio::test]
-async fn processes_on_both_locks_and_on_each_of_the_two_start_together_and_never_two_of_those_on_both_and_one_lead() {
+async fn processes_on_both_locks_exclude_processes_on_either_lock() {
     scenario(async |world| {
         let account = world.account_with("pods", &[CONTRIB[0], SUPPORTTOOLS[0]]).await;
         for (one, names) in [("endpoints", ["a-1", "a-2", "a-3"]), ("lease", ["b-1", "b-2", "b-3"])] {

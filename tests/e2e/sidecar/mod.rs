@@ -3,7 +3,7 @@
 mod campaign;
 mod client_go;
 mod compatibility;
-mod follow;
+pub mod follow;
 mod http_proxy;
 mod migration;
 mod partition;

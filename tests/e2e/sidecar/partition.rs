@@ -79,22 +79,22 @@ async fn cut_off(on: On, cut: impl AsyncFn(&mut Door)) {
 }
 
 #[tokio::test]
-async fn a_leader_whose_connections_are_refused_claims_no_more_when_the_next_one_does() {
+async fn leader_with_refused_connections_stops_claiming_before_its_successor() {
     cut_off(On::Endpoints, Door::close).await;
 }
 
 #[tokio::test]
-async fn a_leader_whose_connections_are_reset_claims_no_more_when_the_next_one_does() {
+async fn leader_with_reset_connections_stops_claiming_before_its_successor() {
     cut_off(On::Lease, async |door| door.reset()).await;
 }
 
 #[tokio::test]
-async fn a_leader_whose_packets_vanish_claims_no_more_when_the_next_one_does() {
+async fn leader_with_dropped_packets_stops_claiming_before_its_successor() {
     cut_off(On::Endpoints, async |door| door.swallow()).await;
 }
 
 #[tokio::test]
-async fn a_leader_whose_packets_vanish_claims_no_lease_when_the_next_one_does() {
+async fn leader_on_a_lease_with_dropped_packets_stops_claiming_before_its_successor() {
     cut_off(On::Lease, async |door| door.swallow()).await;
 }
 
@@ -143,17 +143,17 @@ async fn pause(on: On) {
 }
 
 #[tokio::test]
-async fn a_leader_that_was_paused_claims_nothing_when_it_resumes() {
+async fn resumed_leader_does_not_claim() {
     pause(On::Endpoints).await;
 }
 
 #[tokio::test]
-async fn a_leader_that_was_paused_claims_no_lease_when_it_resumes() {
+async fn resumed_leader_on_a_lease_does_not_claim() {
     pause(On::Lease).await;
 }
 
 #[tokio::test]
-async fn without_an_api_server_nobody_leads_nobody_is_named_and_sigterm_ends_all_the_same() {
+async fn no_leader_is_reported_without_an_api_server_and_sigterm_works() {
     scenario(async |world| {
         let account = On::Endpoints.account(world).await;
         let mut door = Door::opened(&account).await;

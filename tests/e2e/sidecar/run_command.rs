@@ -41,7 +41,7 @@ async fn run(world: &Scenario, pod: &str, account: &Kubeconfig, diary: &Path) ->
 }
 
 #[tokio::test]
-async fn a_command_runs_on_the_leader_only_and_has_ended_before_the_lock_is_released() {
+async fn command_runs_on_the_leader_only_and_ends_before_the_release() {
     scenario(async |world| {
         let account = world.account_with("pods", &SUPPORTTOOLS).await;
         let (first_diary, second_diary) = (Diary::new(world, "web-0"), Diary::new(world, "web-1"));
@@ -59,7 +59,7 @@ async fn a_command_runs_on_the_leader_only_and_has_ended_before_the_lock_is_rele
 }
 
 #[tokio::test]
-async fn a_command_that_follows_and_is_deposed_while_it_terminates_has_the_short_grace() {
+async fn deposed_command_gets_the_short_grace_period() {
     scenario(async |world| {
         let account = world.account_with("pods", &[("coordination.k8s.io", "leases", &["get", "list", "watch"][..])]).await;
         let _controller = world.controller();
@@ -83,7 +83,7 @@ async fn a_command_that_follows_and_is_deposed_while_it_terminates_has_the_short
 }
 
 #[tokio::test]
-async fn a_command_of_a_campaign_ends_when_an_election_takes_its_lease_over() {
+async fn campaign_command_ends_when_an_election_adopts_its_lease() {
     scenario(async |world| {
         let account = world.account_with("pods", &SUPPORTTOOLS).await;
         let _controller = world.controller();

@@ -74,7 +74,7 @@ impl Page {
 }
 
 #[tokio::test]
-async fn the_page_that_polls_the_old_sidecar_tells_who_is_master_and_changes_hands() {
+async fn page_of_the_old_sidecar_follows_the_leader() {
     if Command::new("node").arg("--version").output().is_err() {
         eprintln!("SKIPPED: the page needs node, which is not in PATH");
         return;
@@ -137,7 +137,7 @@ impl OwnTmp {
 }
 
 #[tokio::test]
-async fn the_loop_that_looks_for_the_file_leads_on_one_pod_and_changes_hands() {
+async fn loop_that_reads_the_file_runs_on_the_leader_only() {
     scenario(async |world| {
         let probe = OwnTmp::new(world, "probe").bash(&[], "true").status();
         if !probe.is_ok_and(|status| status.success()) {

@@ -160,7 +160,7 @@ pub async fn answered_by(poller: &super::poller::Poller<'_>, pod: &str) -> Vec<A
 }
 
 #[test]
-fn answers_are_judged_by_who_led() {
+fn answers_are_judged_by_the_leader_of_that_time() {
     let lead = |pod: &str, since, until| Lead { pod: pod.into(), since, until };
     let leads = [lead("a", 0.0, Some(5000.0)), lead("b", 5010.0, Some(9000.0)), lead("a", 9010.0, None)];
     let answer = |at, from: &str| Answer { asked: at, known: at + 1.0, from: Ok(from.into()) };

@@ -20,7 +20,7 @@ use crate::harness::{World, alone, eventually};
 const ELECTIONS: usize = 20;
 
 #[tokio::test]
-async fn elections_go_on_when_the_active_controller_is_killed_under_load() {
+async fn failovers_continue_when_the_active_controller_is_killed_under_load() {
     under_load("the active controller's process is killed", async |world, active| {
         world.signal(active, "SIGKILL").await;
     })
@@ -28,7 +28,7 @@ async fn elections_go_on_when_the_active_controller_is_killed_under_load() {
 }
 
 #[tokio::test]
-async fn elections_go_on_when_the_active_controller_is_deleted_by_force_under_load() {
+async fn failovers_continue_when_the_active_controller_is_force_deleted_under_load() {
     under_load("the active controller is deleted by force", async |world, active| {
         delete(world, active, DeleteParams::default().grace_period(0)).await;
     })
@@ -36,7 +36,7 @@ async fn elections_go_on_when_the_active_controller_is_deleted_by_force_under_lo
 }
 
 #[tokio::test]
-async fn elections_go_on_when_the_active_controller_is_deleted_under_load() {
+async fn failovers_continue_when_the_active_controller_is_deleted_under_load() {
     under_load("the active controller is deleted", async |world, active| {
         delete(world, active, DeleteParams::default()).await;
     })

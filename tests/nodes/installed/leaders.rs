@@ -9,7 +9,7 @@ use crate::harness::pods::restarts;
 use crate::harness::{World, eventually, world};
 
 #[tokio::test]
-async fn a_client_is_answered_by_the_leader_whose_pod_is_deleted() {
+async fn service_follows_the_leader_when_its_pod_is_deleted() {
     lose_leader("the leader is deleted", async |world, leader| {
         world.api::<Pod>().delete(&leader.name_any(), &DeleteParams::default()).await.expect("it is deleted");
     })
@@ -17,7 +17,7 @@ async fn a_client_is_answered_by_the_leader_whose_pod_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_client_is_answered_by_the_leader_whose_pod_is_deleted_by_force() {
+async fn service_follows_the_leader_when_its_pod_is_force_deleted() {
     lose_leader("the leader is deleted by force", async |world, leader| {
         let how = DeleteParams::default().grace_period(0);
         world.api::<Pod>().delete(&leader.name_any(), &how).await.expect("it is deleted");
@@ -26,7 +26,7 @@ async fn a_client_is_answered_by_the_leader_whose_pod_is_deleted_by_force() {
 }
 
 #[tokio::test]
-async fn a_client_is_answered_by_the_leader_whose_process_is_killed() {
+async fn service_follows_the_leader_when_its_process_is_killed() {
     lose_leader("the leader's process is killed", async |world, leader| {
         world.signal(leader, "SIGKILL").await;
         eventually("its container starts again", async || {
@@ -39,7 +39,7 @@ async fn a_client_is_answered_by_the_leader_whose_process_is_killed() {
 }
 
 #[tokio::test]
-async fn a_client_is_answered_by_the_leader_whose_readiness_probe_fails() {
+async fn service_follows_the_leader_when_its_readiness_probe_fails() {
     lose_leader("the leader's readiness probe fails", async |world, leader| world.say_ok(leader, false).await).await;
 }
 

@@ -10,12 +10,12 @@ use crate::harness::pods::node;
 use crate::harness::{World, alone};
 
 #[tokio::test]
-async fn a_client_is_answered_by_the_leader_whose_node_dies() {
+async fn service_follows_the_leader_when_its_node_dies() {
     lose_node("the leader's node is killed", "kill", "start").await;
 }
 
 #[tokio::test]
-async fn a_client_is_answered_by_the_leader_whose_node_is_cut_off() {
+async fn service_follows_the_leader_when_its_node_is_cut_off() {
     lose_node("the leader's node is cut off", "cut", "heal").await;
 }
 

@@ -12,7 +12,7 @@ use crate::harness::pods::{get, ip};
 use crate::harness::{World, eventually, world};
 
 #[tokio::test]
-async fn the_page_that_polls_the_old_sidecar_tells_who_is_master_and_changes_hands() {
+async fn page_of_the_old_sidecar_follows_the_leader() {
     let Some(node) = program("node") else {
         println!("SKIPPED: the page needs node, which is not in PATH");
         return;
@@ -50,7 +50,7 @@ async fn masters(world: &World, not: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_loop_that_looks_for_the_file_leads_on_one_pod_and_changes_hands() {
+async fn loop_that_reads_the_file_runs_on_the_leader_only() {
     let Some(bash) = program("bash") else {
         println!("SKIPPED: the loop needs bash, which is not in PATH");
         return;
