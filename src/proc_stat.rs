@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// What the kernel says about a process.
+/// The state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcStat {
     pub state: char,
@@ -23,8 +23,7 @@ impl ProcStat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Whether it runs no more: a zombie waits for its parent. While other threads live, a process whose first thread has ended
-    /// looks like one.
+    /// Returns whether it has ended. A process whose first thread has ended looks like a zombie while its other threads live.
     pub(crate) fn is_dead(&self) -> bool {
         self.state == 'X' || self.state == 'Z' && self.threads <= 1
     }

@@ -20,7 +20,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause after a failed step.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How long a watchdog without a sidecar retries the removal of the file.
+/// The time for which a watchdog without a sidecar retries the removal of the file.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A step.
