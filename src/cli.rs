@@ -46,14 +46,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the controller: watch Elections, their Leases and pods, and elect leaders. Connects to the cluster of $KUBECONFIG, or to
-    /// the one that it runs in.
+    /// Run the controller: watch Elections, their Leases and pods, and elect leaders. Connects to the cluster in $KUBECONFIG, or to
+    /// the cluster that it runs in.
     Controller(ControllerArgs),
-    /// Remove Podium's labels from pods: after the controller's --namespaces was narrowed, or before uninstalling Podium. Elections and
+    /// Remove Podium's labels from pods: after narrowing the controller's --namespaces, or before uninstalling Podium. Elections and
     /// Leases stay. A running controller labels the leaders of its Elections again.
     Cleanup(CleanupArgs),
-    /// Report the leader to the application in the same pod, by HTTP and by a file: the leader of an Election, or (`--mode campaign`)
-    /// the leader that the sidecars elect among themselves.
+    /// Report the leader to the application in the same pod, by HTTP and in a file: the leader of an Election, or with `--mode
+    /// campaign` the leader that the sidecars elect among themselves.
     Sidecar(SidecarArgs),
     /// Run a command only while this pod is the leader. Exits with the command's exit code.
     Run(RunArgs),
@@ -62,7 +62,7 @@ enum Command {
     /// Print the reference page of the controller's metrics and Events, in Markdown.
     #[command(hide = true)]
     Metrics,
-    /// Started by the sidecar, never by people: keeps the status file and runs the command.
+    /// Started by the sidecar, not by users: writes the status file and runs the command.
     #[command(hide = true)]
     Watchdog,
 }
@@ -84,7 +84,7 @@ struct ControllerArgs {
     /// Address to serve /healthz, /readyz and /metrics on: `:8080`, `127.0.0.1:8080`, `[::1]:8080`. Default: none.
     #[arg(long, env = "PODIUM_HTTP", value_name = "ADDRESS:PORT")]
     http: Option<String>,
-    /// Whether /metrics has series for each Election, with its name and its leader as labels.
+    /// Serve series for each Election on /metrics, with its name and its leader as labels.
     #[arg(
         long,
         env = "PODIUM_METRICS_PER_ELECTION",
@@ -111,8 +111,8 @@ struct CleanupArgs {
     /// Clean up all namespaces.
     #[arg(long, short = 'A', group = "where")]
     all_namespaces: bool,
-    /// Label keys that the controller was allowed to write. Pods that a deleted Election has claimed lose the labels under these
-    /// keys that Podium set.
+    /// Label keys that the controller was allowed to write. On pods of deleted Elections, the labels under these keys that Podium
+    /// set are removed.
     #[arg(
         long,
         env = "PODIUM_ALLOWED_LABEL_KEYS",
@@ -126,8 +126,7 @@ struct CleanupArgs {
     dry_run: bool,
 }
 
-/// What went wrong, and what to exit with: 2 where the command line or the environment is not understood, else 1, or what a
-/// command says.
+/// An error message and the exit code: 2 for an invalid command line or environment, otherwise 1 or the command's own.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
@@ -150,7 +149,7 @@ impl From<String> for Failure {
     }
 }
 
-/// Parses the command line and runs what it says.
+/// Parses the command line and runs the subcommand.
 pub fn run() -> ExitCode {
     let done = |()| 0;
     let result = match parse() {
@@ -160,7 +159,7 @@ pub fn run() -> ExitCode {
         Command::Cleanup(args) => run_cleanup(args).map(done).map_err(Failure::from),
         Command::Sidecar(args) => sidecar::begin(args, None).map(drop).map(done),
         Command::Run(args) => run::run_command(args),
-        Command::Watchdog => keep().map(done).map_err(Failure::from),
+        Command::Watchdog => run_watchdog().map(done).map_err(Failure::from),
     };
     let Failure { code, message } = match result {
         Ok(code) => return ExitCode::from(code),
@@ -170,14 +169,14 @@ pub fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn keep() -> Result<(), String> {
-    podium::watchdog::process::run().map_err(|error| format!("failed to keep the lead: {error}"))
+fn run_watchdog() -> Result<(), String> {
+    podium::watchdog::process::run().map_err(|error| format!("the watchdog failed: {error}"))
 }
 
-/// A command line with a subcommand, or as one of the old sidecars is called.
+/// Parses a command line with a subcommand, or that of one of the old sidecars.
 fn parse() -> Command {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // Without the parser, whose pages of the program would be half of the watchdog's memory.
+    // Skips the parser, whose code pages would be half of the watchdog's memory.
     if arguments.get(1).is_some_and(|command| command == "watchdog") {
         return Command::Watchdog;
     }
@@ -203,7 +202,7 @@ fn print_crd() -> Result<(), String> {
 
 fn print(what: &str, text: &str) -> Result<(), String> {
     match io::stdout().write_all(text.as_bytes()) {
-        // The reader has seen enough.
+        // The reader closed the pipe, for example `head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| format!("failed to print {what}: {error}")),
     }
@@ -231,7 +230,7 @@ fn run_controller(args: ControllerArgs) -> Result<(), String> {
         controller::run(client, options, stop).await.map_err(|error| error.to_string())
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
-    // Now that no pass is left.
+    // After the last reconcile.
     #[cfg(feature = "otlp")]
     if let Some(export) = export {
         export.end();
@@ -249,12 +248,12 @@ fn run_cleanup(args: CleanupArgs) -> Result<(), String> {
         let server = KubeServer::new(client.clone(), limits.clone());
         let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces };
         for namespace in namespaces {
-            let tell = |Removed { pod, key, value }: &Removed| {
+            let print = |Removed { pod, key, value }: &Removed| {
                 let dry = if dry_run { " (dry run)" } else { "" };
-                // A reader that has seen enough does not end the cleanup.
+                // The cleanup continues if the reader closes the pipe.
                 let _ = writeln!(io::stdout(), "{namespace}/{pod}: {key}={value} removed{dry}");
             };
-            let removed = command::clean_up_namespace(&server, &namespace, &limits.label_keys, dry_run, tell).await;
+            let removed = command::clean_up_namespace(&server, &namespace, &limits.label_keys, dry_run, print).await;
             removed.map_err(|refusal| format!("failed to clean up the namespace {namespace}: {refusal}"))?;
         }
         Ok(())
@@ -273,7 +272,7 @@ fn termination() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Who this controller is in Events: its pod's name, else its host's; and among the replicas.
+/// Returns the controller's name in Events, its pod's or its host's, and its identity among the replicas.
 fn instance() -> (String, Identity) {
     let trimmed = |name: String| Some(name.trim().to_owned()).filter(|name| !name.is_empty());
     if let Some(name) = std::env::var("POD_NAME").ok().and_then(trimmed) {

@@ -74,9 +74,9 @@ fn invalid_selector_is_refused_with_the_remedy() {
         (json!({ "matchLabels": { "a b": "c" } }), "use [prefix/]name"),
         (json!({ "matchLabels": { "-a": "c" } }), "use [prefix/]name"),
         (json!({ "matchLabels": { ("x".repeat(64)): "c" } }), "use [prefix/]name"),
-        (expression("In", json!([])), "need at least one entry in values"),
-        (expression("NotIn", Value::Null), "need at least one entry in values"),
-        (expression("Exists", json!(["a"])), "take none"),
+        (expression("In", json!([])), "must have at least one entry for operators In and NotIn"),
+        (expression("NotIn", Value::Null), "must have at least one entry for operators In and NotIn"),
+        (expression("Exists", json!(["a"])), "must be empty for Exists"),
     ];
     for (selector, remedy) in cases {
         let problems = problems(json!({ "selector": selector }));

@@ -32,10 +32,10 @@ use super::{LabelSelector, Reason};
     printcolumn(name = "Lease", type_ = "string", json_path = ".status.leaseName", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
     validation = Rule::new("self.spec.label.key == oldSelf.spec.label.key && self.spec.label.value == oldSelf.spec.label.value && (!has(oldSelf.spec.label.followerValue) || (has(self.spec.label.followerValue) && self.spec.label.followerValue == oldSelf.spec.label.followerValue))")
-        .message("spec.label must not change, because pods carry it (only followerValue may be added): delete the Election, wait until its pods have lost the label, and create an Election with the new label")
+        .message("spec.label is immutable, because pods carry it (only followerValue may be added): delete the Election, wait until its label is gone from the pods, and create an Election with the new label")
         .field_path(".spec.label"),
     validation = Rule::new("(has(self.spec.leaseName) ? self.spec.leaseName : self.metadata.name) == (has(oldSelf.spec.leaseName) ? oldSelf.spec.leaseName : oldSelf.metadata.name)")
-        .message("spec.leaseName must not change, because the Lease holds the term: delete the Election and create one with the new name")
+        .message("spec.leaseName is immutable, because the Lease holds the term: delete the Election and create one with the new name")
         .field_path(".spec.leaseName")
 )]
 #[serde(rename_all = "camelCase")]
@@ -131,7 +131,7 @@ pub struct LeaderLabel {
 const LABEL_VALUE: &str = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 
 impl LeaderLabel {
-    /// Whether this is one of the values that the Election writes under the key.
+    /// Whether the Election writes this value under the key.
     pub fn owns(&self, value: &str) -> bool {
         self.value == value || self.follower_value.as_deref() == Some(value)
     }
@@ -162,7 +162,7 @@ pub struct ElectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leader: Option<String>,
-    /// UID of the leader's pod: a re-created pod has the same name and another UID.
+    /// UID of the leader's pod: a recreated pod has the same name and another UID.
     #[serde(default, rename = "leaderUID", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leader_uid: Option<String>,

@@ -94,7 +94,11 @@ mod tests {
     #[test]
     fn invalid_durations_are_rejected_by_the_names_of_their_variables() {
         for (name, value, words) in [
-            ("LE_LEASE_DURATION", "30", "LE_LEASE_DURATION \"30\" is not understood: write a number with its unit"),
+            (
+                "LE_LEASE_DURATION",
+                "30",
+                "LE_LEASE_DURATION \"30\" is not understood: a duration must be a number with its unit",
+            ),
             ("LE_LEASE_DURATION", "5s", "LE_LEASE_DURATION is 5s: must be at least 12s with the LE_RENEW_DEADLINE 10s"),
             ("LE_RETRY_PERIOD", "9s", "LE_RENEW_DEADLINE is 10s: must be more than 1.2 times the LE_RETRY_PERIOD, 9s"),
         ] {

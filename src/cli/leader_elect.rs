@@ -97,7 +97,7 @@ fn explain(error: &InvalidConfig) -> String {
 
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    duration.ok_or_else(|| "write a number with its unit, such as 15s or 500ms".into())
+    duration.ok_or_else(|| "a duration must be a number with its unit, such as 15s or 500ms".into())
 }
 
 #[cfg(test)]

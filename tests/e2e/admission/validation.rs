@@ -40,7 +40,7 @@ async fn empty_selector_is_rejected() {
 #[tokio::test]
 async fn requirement_that_cannot_be_evaluated_is_rejected() {
     scenario(async |world| {
-        let values = ["spec.selector.matchExpressions[0]", "In and NotIn need at least one entry in values"];
+        let values = ["spec.selector.matchExpressions[0]", "values must have at least one entry for operators In and NotIn"];
         let cases: [(Value, &[&str]); 6] = [
             (json!({ "key": "app", "operator": "In" }), &values),
             (json!({ "key": "app", "operator": "NotIn", "values": [] }), &values),
