@@ -69,11 +69,11 @@ fn valid_spec_passes_every_rule() {
 fn invalid_selector_is_refused_with_the_remedy() {
     let expression = |operator: &str, values: Value| json!({ "matchExpressions": [{ "key": "a", "operator": operator, "values": values }] });
     let cases = [
-        (json!({}), "give matchLabels or matchExpressions"),
-        (json!({ "matchLabels": {}, "matchExpressions": [] }), "give matchLabels or matchExpressions"),
-        (json!({ "matchLabels": { "a b": "c" } }), "use [prefix/]name"),
-        (json!({ "matchLabels": { "-a": "c" } }), "use [prefix/]name"),
-        (json!({ "matchLabels": { ("x".repeat(64)): "c" } }), "use [prefix/]name"),
+        (json!({}), "set matchLabels or matchExpressions"),
+        (json!({ "matchLabels": {}, "matchExpressions": [] }), "set matchLabels or matchExpressions"),
+        (json!({ "matchLabels": { "a b": "c" } }), "must be a label key: [prefix/]name"),
+        (json!({ "matchLabels": { "-a": "c" } }), "must be a label key: [prefix/]name"),
+        (json!({ "matchLabels": { ("x".repeat(64)): "c" } }), "must be a label key: [prefix/]name"),
         (expression("In", json!([])), "must have at least one entry for operators In and NotIn"),
         (expression("NotIn", Value::Null), "must have at least one entry for operators In and NotIn"),
         (expression("Exists", json!(["a"])), "must be empty for Exists"),

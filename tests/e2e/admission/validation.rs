@@ -29,7 +29,7 @@ fn with(field: &str, value: Value) -> Value {
 async fn empty_selector_is_rejected() {
     scenario(async |world| {
         for selector in [json!({}), json!({ "matchLabels": {} }), json!({ "matchExpressions": [] })] {
-            let words = ["spec.selector", "give matchLabels or matchExpressions"];
+            let words = ["spec.selector", "set matchLabels or matchExpressions"];
             assert_refused(world, "web", json!({ "selector": selector }), &words).await;
         }
         assert_refused(world, "web", json!({}), &["spec.selector", "Required value"]).await;
