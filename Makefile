@@ -27,7 +27,7 @@ lint: ## Check formatting, run clippy and build the documentation; warnings are 
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
 unit: ## Run the tests that need no cluster
-	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test docs --test reference --test purity --test figures --test scripts
+	cargo test --locked --lib --bins --example sbom --test crd --test krew --test pages --test docs --test reference --test purity --test layers --test figures --test scripts
 	cargo test --locked --package podium-campaign --lib
 	cargo test --locked --test watchdog --test flood
 	cargo test --locked --profile explore --test model

@@ -92,7 +92,7 @@ fn observed(export: &Export, done: impl FnOnce()) {
 }
 
 fn pass() {
-    let span = debug_span!(target: "podium::controller::reconcile", "pass", election = "web", term = field::Empty);
+    let span = debug_span!(target: "podium::controller::reconcile", "reconcile", election = "web", term = field::Empty);
     let _entered = span.enter();
     span.record("term", 4711);
     debug!(target: "podium::controller::reconcile", "reading from the server");
@@ -144,7 +144,7 @@ fn reconcile_trace_arrives_at_log_level_info() {
     let posted = posted.recv_timeout(SOON).expect("it is sent");
     assert!(posted.head.starts_with("post /v1/traces http/1.1\r\n"), "{}", posted.head);
     assert!(posted.head.contains("\r\ncontent-type: application/x-protobuf\r\n"), "{}", posted.head);
-    for part in ["pass", "term", "reading from the server"] {
+    for part in ["reconcile", "term", "reading from the server"] {
         assert!(posted.has(part), "{part}: {}", posted.body.escape_ascii());
     }
     assert!(posted.has_attribute("election", "web"), "{}", posted.body.escape_ascii());

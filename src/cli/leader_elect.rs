@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use k8s_openapi::jiff::SignedDuration;
 use podium::controller::identity::Identity;
-use podium::controller::observe::world::Scope;
-use podium::controller::replicas::{Candidacy, default_name};
+use podium::controller::key::Scope;
+use podium::controller::options::Candidacy;
+use podium::controller::replicas::default_name;
 use podium_campaign::{Clock, InvalidConfig, Timing};
 
 use super::client::Place;

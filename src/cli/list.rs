@@ -2,7 +2,7 @@
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use podium::controller::observe::settings::LabelKeys;
+use podium::controller::limits::LabelKeys;
 
 /// The default of the allowed label keys.
 pub const LABEL_KEYS: &str = "leader,*/leader";

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use podium::controller::SetLog;
+use podium::controller::options::SetLog;
 #[cfg(feature = "otlp")]
 use podium::traces::Export;
 #[cfg(feature = "otlp")]
@@ -131,7 +131,7 @@ mod tests {
 
     /// Returns the log of a reconcile with a debug and an info event.
     fn reconcile(lines: &Lines) -> String {
-        debug_span!(target: "podium::controller::reconcile", "pass", election = "web").in_scope(|| {
+        debug_span!(target: "podium::controller::reconcile", "reconcile", election = "web").in_scope(|| {
             debug!(target: "podium::controller::reconcile", "looked again");
             info!(target: "podium::controller::reconcile", "leader changed");
         });

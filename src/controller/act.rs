@@ -1,4 +1,4 @@
-//! Act: the writes of a plan, in the plan's order. The only code that writes on behalf of an Election.
+//! Act: sends the writes of a plan in the plan's order. No other code elects, fences or labels.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::announce;
+use super::key::{Key, Kind};
 use super::observe::cached::CachedLease;
-use super::observe::stream::Kind;
-use super::observe::world::Key;
-use super::server::{Refusal, Server, Write};
+use super::server::{ApiServer, Refusal, Write};
 use super::shared::{Shared, Target};
 use crate::api::{ElectionStatus, LeaderLabel, names};
 use crate::election::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
@@ -17,33 +16,33 @@ use crate::election::snapshot::Election;
 use crate::ids::Version;
 use crate::lease::object::{self, Owner};
 
-/// How many pods of one Election are written to at a time.
+/// Concurrent writes to pods of one Election.
 const PATCHES_AT_ONCE: usize = 16;
 
 /// A write that ended the plan.
 #[derive(Debug)]
 pub struct Ended {
-    /// The answer.
+    /// The response.
     pub refusal: Refusal,
-    /// What was to be written.
+    /// Target of the write.
     pub target: Target,
 }
 
 /// A plan that was carried out.
 #[derive(Debug)]
 pub struct Acted {
-    /// What follows.
+    /// What to do next.
     pub then: Then,
     /// The status that was written.
     pub status: Option<ElectionStatus>,
 }
 
-/// Carries out the plan for `election`, whose Lease was `lease` when it was decided. Its background writes are left to
-/// [`super::background`]. `since`: when the reason for all this was seen.
+/// Carries out the plan for `election` without its background writes, which [`super::background`] sends. `lease`: the Lease at
+/// the decision. `since`: when the controller observed the cause.
 ///
 /// # Errors
-/// The first write that was not answered with success. Nothing after it was sent, but fences beside it may have been.
-pub async fn act<S: Server>(
+/// The first write without success. No later write was sent, but concurrent fences may have been.
+pub async fn act<S: ApiServer>(
     shared: &Shared<S>,
     election: &Election,
     lease: Option<CachedLease>,
@@ -60,13 +59,13 @@ pub async fn act<S: Server>(
         let decided_on = lease.as_ref().map(CachedLease::version);
         let target = Target { kind: Kind::Leases, namespace: namespace.clone(), name, decided_on };
         write(shared, target, lease_body(election, &settings.lease_name, lease, lease_write)).await?;
-        // A pod that changed meanwhile would refuse what was decided on its former version.
-        let outdated = |write: &PodWrite| shared.knows_better(&pod_target(namespace, write));
-        if fence.iter().chain(&label).any(outdated) {
+        // The API server would reject a write to a pod that has changed since the decision.
+        let stale = |write: &PodWrite| shared.is_stale(&pod_target(namespace, write));
+        if fence.iter().chain(&label).any(stale) {
             return Ok(Acted { then: Then::DecideAgain, status: None });
         }
     }
-    // Each one is fenced or the plan ends: nobody is labelled before.
+    // Every former holder is fenced before a pod is labeled; otherwise the plan ends here.
     patch_pods(shared, election, fence).await?;
     if let Some(label) = label {
         patch_pod(shared, election, label).await?;
@@ -87,16 +86,16 @@ pub async fn act<S: Server>(
     Ok(Acted { then, status: written })
 }
 
-async fn write<S: Server>(shared: &Shared<S>, target: Target, write: Write) -> Result<(), Ended> {
+async fn write<S: ApiServer>(shared: &Shared<S>, target: Target, write: Write) -> Result<(), Ended> {
     shared.write(&target, write).await.map_err(|refusal| Ended { refusal, target })
 }
 
-async fn patch_pods<S: Server>(shared: &Shared<S>, election: &Election, pods: Vec<PodWrite>) -> Result<(), Ended> {
+async fn patch_pods<S: ApiServer>(shared: &Shared<S>, election: &Election, pods: Vec<PodWrite>) -> Result<(), Ended> {
     let patches = stream::iter(pods).map(|pod| patch_pod(shared, election, pod));
     patches.buffer_unordered(PATCHES_AT_ONCE).try_collect().await
 }
 
-async fn patch_pod<S: Server>(shared: &Shared<S>, election: &Election, pod: PodWrite) -> Result<(), Ended> {
+async fn patch_pod<S: ApiServer>(shared: &Shared<S>, election: &Election, pod: PodWrite) -> Result<(), Ended> {
     let target = pod_target(&election.namespace, &pod);
     let is_repair = pod.is_repair;
     let Some(patch) = patch(election, pod) else { return Ok(()) };
@@ -107,14 +106,14 @@ async fn patch_pod<S: Server>(shared: &Shared<S>, election: &Election, pod: PodW
     Ok(())
 }
 
-/// The write as a request. `None`: the Election's label is not known, and nothing is planned then.
+/// Returns the request of a write. `None`: the Election's spec is unusable, and a plan has no writes then.
 pub fn patch(election: &Election, write: PodWrite) -> Option<Write> {
     let settings = election.settings.as_ref().ok()?;
     let name = write.pod.name.clone();
     Some(Write::PatchPod { name, patch: pod_patch(&election.name, &settings.label, write) })
 }
 
-/// What the write is about.
+/// Returns the target of the write.
 pub fn pod_target(namespace: &str, PodWrite { pod, resource_version, .. }: &PodWrite) -> Target {
     let decided_on = Some(Version { uid: pod.uid.clone(), resource_version: *resource_version });
     Target { kind: Kind::Pods, namespace: namespace.into(), name: pod.name.clone(), decided_on }
@@ -122,7 +121,7 @@ pub fn pod_target(namespace: &str, PodWrite { pod, resource_version, .. }: &PodW
 
 fn lease_body(election: &Election, name: &str, lease: Option<CachedLease>, write: LeaseWrite) -> Write {
     let owner = Owner { name: &election.name, uid: election.uid.as_ref() };
-    // The object as it was decided on: its UID and resourceVersion are the guard.
+    // The object as the decision saw it, with the fields of others.
     let before = lease.map(|lease| (*lease.object).clone()).unwrap_or_default();
     match write {
         LeaseWrite::Create => Write::CreateLease(object::blank(name, owner)),
@@ -134,14 +133,14 @@ fn lease_body(election: &Election, name: &str, lease: Option<CachedLease>, write
     }
 }
 
-/// The guard is what the plan says, not what the object happens to carry.
+/// Sets UID and resourceVersion of the plan, which guard the write.
 fn guarded(mut body: LeaseObject, guard: &Version) -> LeaseObject {
     body.metadata.uid = Some(guard.uid.to_string());
     body.metadata.resource_version = Some(guard.resource_version.to_string());
     body
 }
 
-/// The merge patch of a fence or of a label: claim and label in one write, guarded by UID and resourceVersion.
+/// Returns the merge patch of a fence or a label: claim and label in one write, guarded by UID and resourceVersion.
 fn pod_patch(election: &str, label: &LeaderLabel, write: PodWrite) -> Value {
     let PodWrite { pod, resource_version, label: change, term, is_repair: _ } = write;
     let term = term.map_or_else(|| names::CLAIMED.to_owned(), |term| term.to_string());
@@ -159,7 +158,7 @@ fn pod_patch(election: &str, label: &LeaderLabel, write: PodWrite) -> Value {
     patch
 }
 
-/// The merge patch of a status: a field that is not set is removed.
+/// Returns the merge patch of a status, which removes fields that are not set.
 fn status_patch(guard: &Version, status: &ElectionStatus) -> Value {
     let Version { uid, resource_version } = guard;
     let ElectionStatus {

@@ -1,6 +1,6 @@
-//! A change of leader, told to people: one line in the log and one Event object for each change.
+//! Reports each change of leader: one log line and one Event.
 //!
-//! kube's recorder gathers Events of the same reason into a series and keeps only the first note: the very thing that differs.
+//! kube's recorder aggregates Events of the same reason into a series with the first note, but here the notes differ.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -9,27 +9,27 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::observe::world::Key;
-use super::server::{Refusal, Server, Write};
+use super::key::Key;
+use super::server::{ApiServer, Refusal, Write};
 use super::shared::Shared;
 use crate::api::names;
 use crate::election::plan::Announcement;
 use crate::election::snapshot::Election;
 
-/// A reason that Events give, their type, and what it means.
-pub type Told = (&'static str, &'static str, &'static str);
+/// Reason of an Event, its type, and its meaning.
+pub type EventReason = (&'static str, &'static str, &'static str);
 
-const ELECTED: Told = ("LeaderElected", "Normal", "A pod became leader and is labeled");
-const LOST: Told = ("LeaderLost", "Warning", "The previous leader is not eligible, and no other candidate is");
+const ELECTED: EventReason = ("LeaderElected", "Normal", "A pod became leader and is labeled");
+const LOST: EventReason = ("LeaderLost", "Warning", "The previous leader is not eligible, and no other candidate is");
 
-/// All of them.
-pub const EVENTS: [Told; 2] = [ELECTED, LOST];
+/// All reasons of Events.
+pub const EVENTS: [EventReason; 2] = [ELECTED, LOST];
 
-/// What this work is called among the complaints.
+/// Name of this work in the problem log.
 const WORK: &str = "publishing Events";
 
-/// Publishes the Event. A lost Event loses nothing but the Event: the change stands in the Lease and in the status.
-pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change: Announcement, since: Instant) {
+/// Logs the change and publishes its Event. A lost Event is harmless: Lease and status have the change.
+pub async fn publish<S: ApiServer>(shared: &Shared<S>, election: &Election, change: Announcement, since: Instant) {
     let name = format!("{}/{}", election.namespace, election.name);
     let Announcement { from, to, term, cause, reason } = &change;
     let (from, to) = (from.as_deref().unwrap_or_default(), to.as_deref().unwrap_or_default());
@@ -42,11 +42,11 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
         return;
     }
     match shared.server.write(&election.namespace, Write::CreateEvent(Box::new(event))).await {
-        // The Event of a term that was told before is refused, rightly; where the namespace goes, its Events go.
+        // A conflict: the Event of this term exists. A terminating namespace needs no Event.
         Ok(_) | Err(Refusal::Outdated(_) | Refusal::Ending(_)) => {
-            shared.complaints.settle(&key, WORK);
+            shared.problems.clear(&key, WORK);
         }
-        Err(refusal) if shared.complaints.is_news(&key, WORK, &refusal.to_string()) => {
+        Err(refusal) if shared.problems.is_new(&key, WORK, &refusal.to_string()) => {
             warn!(election = %key, "failed to publish the Event: {refusal}");
         }
         Err(_) => {}
@@ -55,7 +55,7 @@ pub async fn publish<S: Server>(shared: &Shared<S>, election: &Election, change:
 
 fn event(election: &Election, instance: &str, change: &Announcement, now: Timestamp) -> Event {
     let Announcement { from: _, to, term, cause: _, reason } = change;
-    let ((reason_word, kind, _), action, note) = match to {
+    let ((event_reason, kind, _), action, note) = match to {
         Some(pod) => (ELECTED, "Elect", format!("Pod {pod} became leader (term {term}): {reason}")),
         None => (LOST, "Vacate", format!("No leader (term {term}): {reason}, and no candidate is eligible")),
     };
@@ -69,7 +69,7 @@ fn event(election: &Election, instance: &str, change: &Announcement, now: Timest
     };
     Event {
         metadata: ObjectMeta {
-            // One name for one term: whoever tells it twice is refused.
+            // One name for each term: the API server rejects a second Event.
             name: Some(format!("{}.{:x}", election.name, term.number())),
             namespace: Some(election.namespace.clone()),
             ..ObjectMeta::default()
@@ -78,7 +78,7 @@ fn event(election: &Election, instance: &str, change: &Announcement, now: Timest
         reporting_controller: Some(format!("{}/controller", names::GROUP)),
         reporting_instance: Some(instance.chars().take(128).collect()),
         action: Some(action.into()),
-        reason: Some(reason_word.into()),
+        reason: Some(event_reason.into()),
         regarding: Some(regarding),
         note: Some(note.chars().take(1000).collect()),
         type_: Some(kind.into()),
@@ -91,7 +91,7 @@ mod tests {
     use super::EVENTS;
 
     #[test]
-    fn every_event_is_documented() {
+    fn each_event_is_documented() {
         let page = include_str!("../../docs/reference/conditions-and-events.md");
         for (reason, kind, _) in EVENTS {
             assert!(page.contains(&format!("| `{reason}` | {kind} |")), "{reason}");

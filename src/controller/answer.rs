@@ -10,7 +10,7 @@ use podium_campaign::is_election;
 use serde_json::Value;
 
 use super::observe::cached::{CachedElection, CachedLease, CachedPod, Named, Object};
-use super::server::{Refusal, Server, Write};
+use super::server::{ApiServer, Refusal, Write};
 use crate::api::{DEGRADED, READY, STALLED, names};
 
 /// What a write asks for, to be compared with the object that it returns.
@@ -24,7 +24,7 @@ enum Asked {
 
 /// Writes, and compares the object that the server returns with what was asked. The object is returned in any case: it is what the
 /// server has.
-pub async fn write<S: Server>(server: &S, namespace: &str, write: Write) -> (Option<Named>, Result<(), Refusal>) {
+pub async fn write<S: ApiServer>(server: &S, namespace: &str, write: Write) -> (Option<Named>, Result<(), Refusal>) {
     let asked = Asked::by(&write);
     match server.write(namespace, write).await {
         Ok(None) => (None, Ok(())),

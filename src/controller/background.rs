@@ -1,5 +1,5 @@
-//! The writes that nobody waits for: the followers' labels, and the claim of the pod that would lead next. A slow admission webhook
-//! holds them up, and neither a status nor a failover with them.
+//! Background writes: the followers' labels, and the claim of the pod that would lead next. No reconcile waits for them, so a slow
+//! admission webhook delays neither a status nor a failover.
 
 use std::time::Duration;
 
@@ -8,75 +8,75 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::act::{patch, pod_target};
+use super::key::Key;
 use super::observe::snapshot::Consulted;
-use super::observe::world::Key;
 use super::queue::Outcome;
-use super::server::{Read, Refusal, Server};
+use super::server::{ApiServer, Read, Refusal};
 use super::shared::Shared;
 use crate::election::decide::{self, FOLLOWERS_AT_ONCE};
 use crate::election::plan::{LabelChange, Plan, PodWrite};
 use crate::election::snapshot::Election;
 
-/// After how long a write that was refused is sent again.
+/// Delay before a denied write is retried.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// How many pods of one Election are written to at a time.
+/// Concurrent background writes to pods of one Election.
 const PATCHES_AT_ONCE: usize = 8;
 
-/// Sends the Election's background writes, as its pods and its Lease call for them now.
-pub async fn write<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
+/// Takes a snapshot, decides, and sends the background writes of the Election.
+pub async fn write<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Outcome {
     let Some((snapshot, _)) = shared.snapshot(key, Consulted::default()) else {
         shared.disputes.forget(key);
         return Outcome::Done;
     };
     let plan = decide::decide(&snapshot, (shared.clock)());
-    // A failover comes first, and asks for this again.
+    // A failover comes first, and queues this again.
     if plan.has_foreground_writes() {
         return Outcome::Done;
     }
     let Plan { claim_next, follow, .. } = plan;
-    let goes_on = follow.len() >= FOLLOWERS_AT_ONCE;
+    let has_more = follow.len() >= FOLLOWERS_AT_ONCE;
     let writes = stream::iter(claim_next.into_iter().chain(follow));
     let sent = writes.map(|write| send(shared, key, &snapshot.election, write)).buffer_unordered(PATCHES_AT_ONCE);
-    let answers: Vec<Result<(), Refusal>> = sent.collect().await;
-    let (mut refused, mut outdated, mut unknown, mut later) = (None, false, false, None);
-    for refusal in answers.into_iter().filter_map(Result::err) {
+    let responses: Vec<Result<(), Refusal>> = sent.collect().await;
+    let (mut denied, mut outdated, mut unknown, mut retry_after) = (None, false, false, None);
+    for refusal in responses.into_iter().filter_map(Result::err) {
         match refusal {
-            Refusal::Busy { after, .. } => later = later.max(Some(after)),
-            Refusal::Denied(message) | Refusal::Altered(message) => refused = refused.max(Some(message)),
+            Refusal::Busy { after, .. } => retry_after = retry_after.max(Some(after)),
+            Refusal::Denied(message) | Refusal::Altered(message) => denied = denied.max(Some(message)),
             Refusal::Outdated(_) | Refusal::NotFound { .. } => outdated = true,
             Refusal::Unknown(_) | Refusal::Ending(_) => unknown = true,
         }
     }
-    let is_refused = refused.is_some();
-    if shared.disputes.refused(key, refused) {
+    let is_denied = denied.is_some();
+    if shared.disputes.denied(key, denied) {
         shared.elections.add(key.clone(), Instant::now());
     }
-    if let Some(after) = later {
-        return Outcome::Later(Instant::now() + after);
+    if let Some(after) = retry_after {
+        return Outcome::RetryAfter(Instant::now() + after);
     }
-    match (unknown, outdated || goes_on, is_refused) {
-        (true, _, _) => Outcome::Failed,
-        (false, true, _) => Outcome::Again(Instant::now()),
-        (false, false, true) => Outcome::Again(Instant::now() + RETRY),
+    match (unknown, outdated || has_more, is_denied) {
+        (true, _, _) => Outcome::Backoff,
+        (false, true, _) => Outcome::Requeue(Instant::now()),
+        (false, false, true) => Outcome::Requeue(Instant::now() + RETRY),
         (false, false, false) => Outcome::Done,
     }
 }
 
-async fn send<S: Server>(shared: &Shared<S>, key: &Key, election: &Election, write: PodWrite) -> Result<(), Refusal> {
+async fn send<S: ApiServer>(shared: &Shared<S>, key: &Key, election: &Election, write: PodWrite) -> Result<(), Refusal> {
     let target = pod_target(&key.namespace, &write);
     let (uid, change) = (write.pod.uid.clone(), write.label);
     let Some(patch) = patch(election, write) else { return Ok(()) };
-    let answer = shared.write_in_background(&target, patch).await;
-    match &answer {
+    let response = shared.write_in_background(&target, patch).await;
+    match &response {
         Ok(()) if change != LabelChange::Keep => shared.disputes.followed(key, &uid, change),
         Err(refusal @ (Refusal::Outdated(_) | Refusal::NotFound { .. } | Refusal::Unknown(_))) => {
-            debug!(election = %key, %refusal, ?target, "a write in the background was not acknowledged");
-            if !shared.knows_better(&target) {
+            debug!(election = %key, %refusal, ?target, "a background write was not acknowledged");
+            if !shared.is_stale(&target) {
                 shared.read(&key.namespace, Read::Pod(target.name)).await?;
             }
         }
         _ => {}
     }
-    answer
+    response
 }

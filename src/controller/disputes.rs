@@ -1,4 +1,4 @@
-//! What others do to the labels of an Election: who changes them again and again, and what the API server said to a follower write.
+//! Contested labels, which others keep changing, and denied writes of follower labels, by Election.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -6,17 +6,17 @@ use std::sync::{Mutex, MutexGuard};
 use k8s_openapi::jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::observe::world::Key;
+use super::key::Key;
 use crate::election::plan::LabelChange;
 use crate::election::snapshot::CONTEST_TIMEOUT;
 use crate::election::snapshot::Contest;
 use crate::ids::Uid;
 use crate::sync;
 
-/// How many repairs within [`CONTEST_TIMEOUT`] make a contest.
+/// Repairs within [`CONTEST_TIMEOUT`] that make a contest.
 const REPAIRS: usize = 3;
 
-/// What is remembered of each Election whose labels others change, or whose followers cannot be labeled.
+/// Elections whose labels others change, or whose followers cannot be labeled.
 #[derive(Debug, Default)]
 pub struct Disputes(Mutex<HashMap<Key, Dispute>>);
 
@@ -25,35 +25,36 @@ struct Dispute {
     /// The latest repairs, at most [`REPAIRS`], the earliest first.
     repairs: VecDeque<Instant>,
     contested: bool,
-    /// Since when the status speaks of a contest that only another controller saw.
-    taken_over: Option<Instant>,
-    /// A contest is over here, and the status does not say so yet.
-    settled: bool,
-    refused: Option<String>,
+    /// Since when the status reports a contest that another controller observed.
+    inherited: Option<Instant>,
+    /// The contest is over, and the status still reports it.
+    over: bool,
+    denied: Option<String>,
     /// The last change of each follower's label that was acknowledged.
     followers: HashMap<Uid, LabelChange>,
 }
 
 impl Disputes {
-    /// What a decision has to know. `said`: the status says that the label is contested.
+    /// Returns the contest and the denied write for a decision. `reported`: the status reports a contest.
     ///
-    /// A controller that finds the status so, and repaired nothing itself, leaves it so for as long as a contest lasts: two active
-    /// ones would overwrite each other's status without end. It never writes it anew: only who repairs knows of a contest.
-    pub fn of(&self, key: &Key, said: bool) -> (Option<Contest>, Option<String>) {
+    /// A controller that finds a reported contest, and repaired nothing itself, keeps it for the duration of a contest: otherwise
+    /// two active controllers would overwrite each other's status. It never reports it again: only a controller that repairs
+    /// observes a contest.
+    pub fn of(&self, key: &Key, reported: bool) -> (Option<Contest>, Option<String>) {
         let mut all = self.lock();
-        if said {
+        if reported {
             all.entry(key.clone()).or_default();
         }
         let Some(dispute) = all.get_mut(key) else { return (None, None) };
-        (dispute.contest(said), dispute.refused.clone())
+        (dispute.contest(reported), dispute.denied.clone())
     }
 
-    /// A label that somebody else had changed was put back.
+    /// Notes that the controller repaired a label that another client had changed.
     pub fn repaired(&self, key: &Key) {
         self.lock().entry(key.clone()).or_default().repaired(Instant::now());
     }
 
-    /// The follower's label was changed so. The same change again means that somebody else had undone it.
+    /// Notes a change of a follower's label. The same change twice means that another client had reverted it.
     pub fn followed(&self, key: &Key, pod: &Uid, change: LabelChange) {
         let mut all = self.lock();
         let dispute = all.entry(key.clone()).or_default();
@@ -62,19 +63,19 @@ impl Disputes {
         }
     }
 
-    /// What the API server said to follower writes. Returns whether that was not known.
-    pub fn refused(&self, key: &Key, message: Option<String>) -> bool {
+    /// Notes whether the API server denied follower writes. Returns whether that changed.
+    pub fn denied(&self, key: &Key, message: Option<String>) -> bool {
         let mut all = self.lock();
         if message.is_none() && !all.contains_key(key) {
             return false;
         }
         let dispute = all.entry(key.clone()).or_default();
-        let news = dispute.refused.is_some() != message.is_some();
-        dispute.refused = message;
-        news
+        let changed = dispute.denied.is_some() != message.is_some();
+        dispute.denied = message;
+        changed
     }
 
-    /// The Election is gone.
+    /// Forgets a deleted Election.
     pub fn forget(&self, key: &Key) {
         self.lock().remove(key);
     }
@@ -85,19 +86,19 @@ impl Disputes {
 }
 
 impl Dispute {
-    fn contest(&mut self, said: bool) -> Option<Contest> {
-        self.settled &= said;
+    fn contest(&mut self, reported: bool) -> Option<Contest> {
+        self.over &= reported;
         let lasts = |since: &Instant| SignedDuration::try_from(since.elapsed()).ok().filter(|ago| *ago < CONTEST_TIMEOUT);
         let own = self.repairs.back().filter(|_| self.contested).map(lasts);
-        let taken_over = self.taken_over.filter(|_| said).as_ref().map(lasts);
+        let inherited = self.inherited.filter(|_| reported).as_ref().map(lasts);
         self.contested = matches!(own, Some(Some(_)));
-        if let (Some(None), _) | (None, Some(None)) = (own, taken_over) {
-            self.settled = said;
+        if let (Some(None), _) | (None, Some(None)) = (own, inherited) {
+            self.over = reported;
         }
-        let begins = said && !self.settled && !self.contested;
-        self.taken_over = begins.then(|| self.taken_over.unwrap_or_else(Instant::now));
-        let taken_over = self.taken_over.map(|since| SignedDuration::try_from(since.elapsed()).unwrap_or_default());
-        own.flatten().or(taken_over).map(|repaired_ago| Contest { repaired_ago })
+        let begins = reported && !self.over && !self.contested;
+        self.inherited = begins.then(|| self.inherited.unwrap_or_else(Instant::now));
+        let inherited = self.inherited.map(|since| SignedDuration::try_from(since.elapsed()).unwrap_or_default());
+        own.flatten().or(inherited).map(|repaired_ago| Contest { repaired_ago })
     }
 
     fn repaired(&mut self, now: Instant) {
@@ -122,7 +123,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn three_repairs_within_a_minute_are_a_contest_until_a_minute_without_one() {
+    async fn three_repairs_within_a_minute_contest_the_label_until_a_minute_without_repair() {
         let disputes = Disputes::default();
         let contested = || disputes.of(&key("web"), false).0.map(|contest| contest.repaired_ago.as_secs());
         for _ in 0..2 {
@@ -138,11 +139,11 @@ mod tests {
         advance(SECOND).await;
         assert_eq!(contested(), None);
         disputes.repaired(&key("web"));
-        assert_eq!(contested(), None, "it takes three again");
+        assert_eq!(contested(), None, "three more repairs are needed");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rare_repairs_are_no_contest() {
+    async fn rare_repairs_do_not_contest_the_label() {
         let disputes = Disputes::default();
         for _ in 0..10 {
             disputes.repaired(&key("web"));
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_follower_that_becomes_ready_and_unready_is_not_contested_and_one_that_loses_its_label_is() {
+    async fn repeated_label_of_a_follower_is_a_repair_but_readiness_changes_are_not() {
         let disputes = Disputes::default();
         let pod = Uid::from("pod");
         for _ in 0..10 {
@@ -167,26 +168,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_contest_that_only_the_status_knows_is_taken_over_for_a_minute_and_no_longer() {
+    async fn reported_contest_of_another_controller_is_kept_for_a_minute() {
         let disputes = Disputes::default();
-        assert!(disputes.of(&key("web"), true).0.is_some(), "another controller saw it");
+        assert!(disputes.of(&key("web"), true).0.is_some(), "another controller reported it");
         advance(59 * SECOND).await;
         assert!(disputes.of(&key("web"), true).0.is_some());
         advance(SECOND).await;
-        assert_eq!(disputes.of(&key("web"), true).0, None, "over, and the status is not written yet");
+        assert_eq!(disputes.of(&key("web"), true).0, None, "over, before the status is written");
         assert_eq!(disputes.of(&key("web"), true).0, None);
         assert_eq!(disputes.of(&key("web"), false).0, None);
-        assert!(disputes.of(&key("web"), true).0.is_some(), "another controller still sees it");
+        assert!(disputes.of(&key("web"), true).0.is_some(), "another controller still reports it");
         assert_eq!(disputes.of(&key("web"), false).0, None, "and who only took it over writes it to no status");
     }
 
     #[test]
-    fn what_was_said_to_a_follower_write_is_news_once() {
+    fn denied_follower_write_is_a_change_once() {
         let disputes = Disputes::default();
-        assert!(!disputes.refused(&key("web"), None));
-        assert!(disputes.refused(&key("web"), Some("no".into())));
-        assert!(!disputes.refused(&key("web"), Some("no, again".into())));
+        assert!(!disputes.denied(&key("web"), None));
+        assert!(disputes.denied(&key("web"), Some("no".into())));
+        assert!(!disputes.denied(&key("web"), Some("no, again".into())));
         assert_eq!(disputes.of(&key("web"), false).1.as_deref(), Some("no, again"));
-        assert!(disputes.refused(&key("web"), None));
+        assert!(disputes.denied(&key("web"), None));
     }
 }

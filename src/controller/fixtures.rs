@@ -10,13 +10,13 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
-use super::Options;
+use super::key::{Key, Kind, Scope};
+use super::limits::{LabelKeys, Limits};
 use super::monitor::Monitor;
 use super::observe::cached::{self, Named};
-use super::observe::settings::{LabelKeys, Limits};
-use super::observe::stream::Kind;
-use super::observe::world::{Changes, Key, Scope, World};
-use super::server::{Read, Refusal, Server, Write};
+use super::observe::world::{Changes, World};
+use super::options::Options;
+use super::server::{ApiServer, Read, Refusal, Write};
 use super::shared::Shared;
 use crate::api::names;
 use crate::ids::{PodRef, Term, Uid};
@@ -139,7 +139,7 @@ pub fn answers<const N: usize>(answers: [Answer; N]) -> Mutex<VecDeque<Answer>> 
     Mutex::new(answers.into())
 }
 
-impl Server for Script {
+impl ApiServer for Script {
     async fn write(&self, _: &str, write: Write) -> Result<Option<Named>, Refusal> {
         self.writes.lock().unwrap().push(write);
         let answer = self.to_writes.lock().unwrap().pop_front().unwrap_or(Ok(Vec::new()));

@@ -15,11 +15,11 @@ use crate::proc_stat::ProcStat;
 pub struct Identity {
     name: String,
     is_pod: bool,
-    process: Process,
+    process: ProcessId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Process {
+struct ProcessId {
     space: String,
     pid: u32,
     /// In the kernel's ticks since the boot. PIDs come again, this never does with the same one.
@@ -29,17 +29,17 @@ struct Process {
 impl Identity {
     /// This process in a pod of this name.
     pub fn of_pod(name: impl Into<String>) -> Self {
-        Self { name: name.into(), is_pod: true, process: Process::this() }
+        Self { name: name.into(), is_pod: true, process: ProcessId::this() }
     }
 
     /// This process on a host of this name.
     pub fn of_host(name: impl Into<String>) -> Self {
-        Self { name: name.into(), is_pod: false, process: Process::this() }
+        Self { name: name.into(), is_pod: false, process: ProcessId::this() }
     }
 
     /// Another process, in a pod of this name: `space` stands for the machine and the PID namespace.
     pub fn of_process(pod: impl Into<String>, space: impl Into<String>, pid: u32, start: u64) -> Self {
-        Self { name: pod.into(), is_pod: true, process: Process { space: space.into(), pid, start } }
+        Self { name: pod.into(), is_pod: true, process: ProcessId { space: space.into(), pid, start } }
     }
 
     /// Whether the holder of this identity is known to have ended. It is another one, found when this process starts.
@@ -55,20 +55,20 @@ impl Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, is_pod: _, process: Process { space, pid, start } } = self;
+        let Self { name, is_pod: _, process: ProcessId { space, pid, start } } = self;
         write!(formatter, "{name}_{space}-{pid}-{start}")
     }
 }
 
-fn parse(identity: &str) -> Option<(&str, Process)> {
+fn parse(identity: &str) -> Option<(&str, ProcessId)> {
     let (name, process) = identity.rsplit_once('_')?;
     let mut parts = process.split('-');
     let process =
-        Process { space: parts.next()?.to_owned(), pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? };
+        ProcessId { space: parts.next()?.to_owned(), pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? };
     parts.next().is_none().then_some((name, process))
 }
 
-impl Process {
+impl ProcessId {
     fn this() -> Self {
         let pid = std::process::id();
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -1,26 +1,34 @@
 //! The controller: observe, decide, act.
 //!
-//! [`watch`] feeds the caches in [`observe`], which know whom a change concerns; [`queue`] gives out the Elections that are
-//! due to the [`workers`]; [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the
-//! one narrow door to the API server. [`cleanup`] is a loop of its own. Of several replicas, [`replicas`] makes one active. [`monitor`] tells
-//! whoever asks how all of that goes.
+//! [`watch`] feeds the caches in [`observe`]. [`queue`] orders the Elections that a change affects, and the [`workers`] run
+//! them. [`reconcile`] takes a snapshot, lets the pure core decide, and [`act`] carries out the plan through [`server`], the only
+//! path to the API server. [`background`] and [`cleanup`] have queues of their own. [`replicas`] elects the active replica.
+//! [`monitor`] keeps health and metrics, which [`http`] serves.
+//!
+//! Modules import only from modules before them in the order that `tests/layers.rs` declares.
 
 pub mod act;
 pub mod announce;
 pub mod answer;
 pub mod background;
 pub mod cleanup;
-pub mod complaints;
+pub mod coalesced;
 pub mod disputes;
+pub mod http;
 pub mod identity;
-pub mod joint;
+pub mod key;
+pub mod kube_server;
+pub mod limits;
 pub mod monitor;
 pub mod observe;
+pub mod options;
+pub mod problem_log;
 pub mod queue;
 pub mod reconcile;
 pub mod replicas;
 pub mod server;
 pub mod shared;
+pub mod slots;
 pub mod watch;
 pub mod workers;
 
@@ -32,100 +40,32 @@ mod properties;
 mod tests;
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
-use podium_campaign::{Claimed, InvalidConfig};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::api::Election;
-use crate::http;
+use crate::http::Server as HttpServer;
+use key::{Kind, Scope};
+use kube_server::KubeServer;
 use monitor::Monitor;
 use observe::cached::{self, PodObject};
-use observe::settings::Limits;
-use observe::stream::Kind;
-use observe::world::Scope;
-use replicas::{Candidacy, Replica};
-use server::{KubeServer, Server};
+use options::{Fatal, Http, Options};
+use replicas::Replica;
+use server::ApiServer;
 use shared::Shared;
 
-/// How long the own Lease's release may take after what is in flight has ended ([`workers::GRACE`]). Together less than the 5 s
-/// within which a controller that is told to stop has ended, whatever the API server does.
+/// Time to release Podium's own Lease after requests in flight have ended ([`workers::GRACE`]). Together they stay below the 5 s
+/// within which a controller ends after SIGTERM, whatever the API server does.
 const RELEASE: Duration = Duration::from_millis(1500);
 
-/// Tells the time of the wall clock.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// What a controller is told at its start.
-#[derive(Clone)]
-pub struct Options {
-    /// What it watches.
-    pub scope: Scope,
-    /// What Elections may make it do.
-    pub limits: Limits,
-    /// Who it is, in Events.
-    pub instance: String,
-    /// Its wall clock. It tunes stability and dates Events, never safety.
-    pub clock: Clock,
-    /// How it campaigns against other replicas to be the active one. `None`: it does not, and always elects.
-    pub candidacy: Option<Candidacy>,
-    /// How it tells about itself by HTTP. `None`: not at all.
-    pub http: Option<Http>,
-}
-
-/// Changes what is logged: directives as those of `--log`, or why they are not understood.
-pub type SetLog = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-
-/// The HTTP server of a controller.
-#[derive(Clone)]
-pub struct Http {
-    /// Address to listen on: `ADDRESS:PORT`, or `:PORT` for all interfaces.
-    pub address: String,
-    /// What it serves.
-    pub telemetry: Telemetry,
-}
-
-/// Options of what the HTTP server serves.
-#[derive(Clone)]
-pub struct Telemetry {
-    /// Changes the log level, for clients on the same machine or in the same pod.
-    pub set_log: SetLog,
-    /// Whether `/metrics` has series for each Election.
-    pub per_election: bool,
-}
-
-/// Why a controller cannot go on. Everything that the API server does is waited out instead.
-#[derive(Debug, thiserror::Error)]
-pub enum Fatal {
-    /// A watch or the campaign ended, which it never should.
-    #[error("a watch ended: this is a bug in Podium; start it again")]
-    Bug,
-    /// Nobody could ask it how it is.
-    #[error("cannot listen on --http {address}: {error}")]
-    Http {
-        /// Where.
-        address: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// The durations of the own Lease do not work together.
-    #[error(transparent)]
-    Settings(#[from] InvalidConfig),
-    /// An Election has the own Lease.
-    #[error(
-        "{0}: delete that Election or give it another leaseName, or give this controller another Lease by --leader-elect-resource-name"
-    )]
-    OwnLease(#[from] Claimed),
-}
-
-/// Runs the controller until `stop` completes, and finishes what is in flight.
+/// Runs the controller until `stop` completes, and finishes requests in flight.
 ///
 /// The client's own retries must be off.
 ///
@@ -133,17 +73,17 @@ pub enum Fatal {
 /// See [`Fatal`].
 pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), Fatal> {
     let monitor = Monitor::new(&options, true);
-    let client = monitor.listening(&client);
+    let client = monitor.monitored(&client);
     let server = KubeServer::new(client.clone(), options.limits.clone());
     run_monitored(server, client, options, monitor, stop).await
 }
 
-/// As [`run`], with every read and write of a pass through `server`, which may stand between the controller and the API
-/// server; the watches and the campaign of replicas are `client`'s own.
+/// Runs the controller with `server`, through which all reads and writes of reconciles go. Watches and the campaign of the
+/// replicas use `client`.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_through<S: Server>(
+pub async fn run_through<S: ApiServer>(
     server: S,
     client: Client,
     options: Options,
@@ -153,7 +93,7 @@ pub async fn run_through<S: Server>(
     run_monitored(server, client, options, monitor, stop).await
 }
 
-async fn run_monitored<S: Server>(
+async fn run_monitored<S: ApiServer>(
     server: S,
     client: Client,
     options: Options,
@@ -164,18 +104,18 @@ async fn run_monitored<S: Server>(
     let http = match options.http.clone() {
         None => None,
         Some(Http { address, telemetry }) => {
-            let server = http::Server::bind(&address).await.map_err(|error| Fatal::Http { address, error })?;
+            let server = HttpServer::bind(&address).await.map_err(|error| Fatal::Http { address, error })?;
             Some((server, telemetry))
         }
     };
-    // Beside the first lists: who is alone does not wait for one after the other.
+    // The campaign runs during the first lists, so that a single replica does not wait for both in turn.
     let mut replica = Replica::start(&server, &client, options.candidacy.clone())?;
     let shared = Arc::new(Shared::new(server, options, monitor));
-    let mut telling = JoinSet::new();
+    let mut serving = JoinSet::new();
     if let Some((server, telemetry)) = http {
-        info!(address = %server.address(), "answering");
-        let served = monitor::http::serve(server, shared.clone(), replica.activity.clone(), telemetry);
-        telling.spawn(async { match served.await {} });
+        info!(address = %server.address(), "serving HTTP");
+        let served = http::serve(server, shared.clone(), replica.activity.clone(), telemetry);
+        serving.spawn(async { match served.await {} });
     }
     let (synced, mut served) = channel::channel(false);
     let mut watches = start_watches(&client, &shared, &scope, synced);
@@ -189,9 +129,9 @@ async fn run_monitored<S: Server>(
     tokio::pin!(halted);
     let ended = loop {
         let begins = async {
-            // Before the caches of a namespace have their first lists, absence would look like loss, and nothing in it is due.
+            // Before the first lists of a namespace, an absent object would look like a deleted one.
             if served.wait_for(|synced| *synced).await.is_err() {
-                // The watches have ended, which is seen below.
+                // The watches have ended: the select below returns.
                 std::future::pending::<()>().await;
             }
             activity.begins().await;
@@ -213,13 +153,13 @@ async fn run_monitored<S: Server>(
             ended = replica.ended() => Some(Some(Err(ended.map_or(Fatal::Bug, Fatal::OwnLease)))),
             _ = watches.join_next() => Some(Some(Err(Fatal::Bug))),
             () = activity.ends() => None,
-            // One noticed it by itself, or a bug ended it: all of them begin anew.
+            // A worker found the replica inactive, or a bug ended it: all of them start again.
             _ = workers.join_next() => None,
         };
         match ended {
             Some(None) => replica.abandon(),
             Some(Some(_)) => {}
-            None => warn!("this replica is not the active one any more: no new work is begun"),
+            None => warn!("this replica is no longer active: starting no new work"),
         }
         workers::stop(&shared, workers).await;
         if let Some(ended) = ended {
@@ -227,17 +167,17 @@ async fn run_monitored<S: Server>(
         }
     };
     let Some(ended) = ended else {
-        // It stays, and says why, until a person starts it again: a restart by itself might come in the midst of the restore.
+        // The process stays and reports why until a person restarts it: a restart by itself might come during the restore.
         replica.abandon();
         stop.await;
         return Ok(());
     };
-    // What is in flight has ended: now another replica may begin.
+    // Requests in flight have ended: another replica may become active.
     replica.leave(RELEASE).await;
     ended
 }
 
-/// The objects of one kind in the whole cluster or in one namespace.
+/// Returns the API of one kind in the whole cluster or in one namespace.
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -248,7 +188,7 @@ where
     }
 }
 
-fn start_watches<S: Server>(
+fn start_watches<S: ApiServer>(
     client: &Client,
     shared: &Arc<Shared<S>>,
     scope: &Scope,

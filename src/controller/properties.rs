@@ -6,9 +6,10 @@ use kube::runtime::watcher::Event;
 use proptest::prelude::*;
 
 use super::fixtures::*;
+use super::key::Kind;
 use super::observe::cached::Named;
 use super::observe::snapshot::Consulted;
-use super::observe::stream::{Kind, Ticket};
+use super::observe::stream::Ticket;
 use super::observe::world::World;
 use crate::ids::Uid;
 

@@ -1,4 +1,4 @@
-//! One pass over one Election: snapshot, decide, act, until there is nothing left to do.
+//! Reconcile of one Election: snapshot, decide, act, until there is nothing left to do.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -10,13 +10,14 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
 use super::act::{Acted, Ended, act};
+use super::key::Key;
+use super::key::Kind;
+use super::monitor::outcome;
 use super::observe::snapshot::Consulted;
-use super::observe::stream::Kind;
-use super::observe::world::Key;
 use super::queue::Outcome;
-use super::server::{Read, Refusal, Server};
+use super::server::{ApiServer, Read, Refusal};
 use super::shared::{Shared, Target};
-use super::workers::Place;
+use super::slots::Slot;
 use crate::api::{ElectionStatus, Reason};
 use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
@@ -26,58 +27,58 @@ use crate::ids::ResourceVersion;
 use crate::lease::record::Content;
 use crate::sync::lock;
 
-/// How many decisions one pass takes before it lets others have their turn.
+/// Maximum number of decisions in one reconcile.
 const DECISIONS: u32 = 12;
 
-/// How long mere counts may wait for more of them before the status is written.
+/// Delay of a status write that only changes counts.
 const COUNTS: Duration = Duration::from_secs(1);
 
-/// What this work is called among the complaints.
-const WORK: &str = "electing";
+/// Name of this work in the problem log.
+const WORK: &str = "reconcile";
 
-/// What a reconciler remembers: when to write what can wait, and what it wrote last.
+/// State of the reconciler: delayed counts, last written statuses, and objects to read.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     counts_due: Mutex<HashMap<Key, Instant>>,
-    /// [`essence`] of it: that it is the same is all that is asked, of every Election there is.
+    /// [`essence`] of the last written status. Only equality matters, and there may be many Elections.
     written: Mutex<HashMap<Key, u64>>,
-    /// What the last write was about, if it was not acknowledged and the object was not read since.
+    /// Target of the last write without an acknowledgment, until the object is read.
     unread: Mutex<HashMap<Key, Target>>,
 }
 
 impl Reconciler {
-    /// Brings the Election to rest, or as far as it goes. `since`: when it became due; `place`: its own among those that are worked on.
-    pub async fn reconcile<S: Server>(&self, shared: &Shared<S>, key: &Key, since: Instant, place: Place) -> Outcome {
-        let pass = shared.monitor.metrics.pass();
-        let span = debug_span!("pass", namespace = key.namespace, election = key.name, term = field::Empty);
-        let passed = self.pass(shared, key, since, place).instrument(span).await;
-        pass.ended(label(&passed));
-        match passed {
+    /// Reconciles the Election. `since`: when it became due; `slot`: its slot in the queue.
+    pub async fn reconcile<S: ApiServer>(&self, shared: &Shared<S>, key: &Key, since: Instant, slot: Slot) -> Outcome {
+        let pending = shared.monitor.metrics.reconcile();
+        let span = debug_span!("reconcile", namespace = key.namespace, election = key.name, term = field::Empty);
+        let result = self.reconcile_once(shared, key, since, slot).instrument(span).await;
+        pending.ended(label(&result));
+        match result {
             Ok(outcome) => {
-                if shared.complaints.settle(key, WORK) {
-                    info!(election = %key, "going on");
+                if shared.problems.clear(key, WORK) {
+                    info!(election = %key, "reconcile succeeded again");
                 }
                 outcome
             }
             Err(refusal) => {
                 if let Refusal::Denied(message) | Refusal::Altered(message) = &refusal {
-                    self.tell_refusal(shared, key, message, since).await;
+                    self.report_denied(shared, key, message, since).await;
                 }
                 failed(shared, key, &refusal)
             }
         }
     }
 
-    async fn pass<S: Server>(
+    async fn reconcile_once<S: ApiServer>(
         &self,
         shared: &Shared<S>,
         key: &Key,
         since: Instant,
-        mut place: Place,
+        mut slot: Slot,
     ) -> Result<Outcome, Refusal> {
         self.read_unread(shared, key).await?;
         let mut consulted = Consulted::default();
-        let mut doubted = false;
+        let mut consulted_overwritten = false;
         for _ in 0..DECISIONS {
             let Some((snapshot, lease)) = shared.snapshot(key, consulted) else {
                 self.counts().remove(key);
@@ -92,12 +93,12 @@ impl Reconciler {
             }
             let mut plan = decide(&snapshot, (shared.clock)());
             let counts_due = self.postpone_counts(key, &mut plan);
-            // Another controller says otherwise, and one of the two looks at old pods. Without a look at the server they would
-            // write over each other as fast as they can, until its watch recovers.
-            if !doubted && self.is_overwritten(key, &plan) {
-                doubted = true;
+            // Another controller wrote another status, and the cache of one of the two is stale. Without a read they would overwrite
+            // each other until its watch recovers.
+            if !consulted_overwritten && self.is_overwritten(key, &plan) {
+                consulted_overwritten = true;
                 debug!(election = %key, "the status was overwritten: reading from the server");
-                consulted = consult(shared, key, &snapshot, &mut place).await?;
+                consulted = consult(shared, key, &snapshot, &mut slot).await?;
                 continue;
             }
             let in_background = plan.has_background_writes();
@@ -107,7 +108,7 @@ impl Reconciler {
             let then = match acted {
                 Ok(Acted { then, .. }) => then,
                 Err(ended) => {
-                    self.see_again(shared, key, ended).await?;
+                    self.recover(shared, key, ended).await?;
                     continue;
                 }
             };
@@ -118,20 +119,20 @@ impl Reconciler {
                 Then::DecideAgain => {}
                 Then::Consult(why) => {
                     debug!(election = %key, why, "reading from the server");
-                    consulted = consult(shared, key, &snapshot, &mut place).await?;
+                    consulted = consult(shared, key, &snapshot, &mut slot).await?;
                 }
-                Then::AwaitChange => return Ok(counts_due.map_or(Outcome::Done, Outcome::Again)),
+                Then::AwaitChange => return Ok(counts_due.map_or(Outcome::Done, Outcome::Requeue)),
                 Then::RequeueAfter(wait) => {
                     let at = Instant::now() + Duration::try_from(wait).unwrap_or_default();
-                    return Ok(Outcome::Again(counts_due.map_or(at, |due| due.min(at))));
+                    return Ok(Outcome::Requeue(counts_due.map_or(at, |due| due.min(at))));
                 }
             }
         }
-        debug!(election = %key, "the world changes faster than it can be followed");
-        Ok(Outcome::Failed)
+        debug!(election = %key, "objects kept changing during the reconcile, requeueing");
+        Ok(Outcome::Backoff)
     }
 
-    /// Takes out of the plan a status that may wait, and says when it is due.
+    /// Removes a status that may wait from the plan, and returns when it is due.
     fn postpone_counts(&self, key: &Key, plan: &mut Plan) -> Option<Instant> {
         let mut counts = self.counts();
         if !plan.status.as_ref().is_some_and(|status| status.can_wait) {
@@ -147,40 +148,40 @@ impl Reconciler {
         Some(due)
     }
 
-    /// Whether the plan would write what was written before, so that somebody has changed it since.
+    /// Returns whether the plan repeats the last written status, which another controller has overwritten then.
     fn is_overwritten(&self, key: &Key, plan: &Plan) -> bool {
         let wanted = plan.status.as_ref().map(|write| essence(&write.status));
         wanted.is_some_and(|wanted| lock(&self.written).get(key) == Some(&wanted))
     }
 
-    /// Remembers what was written, whatever it was for: what is found instead of it later was written by somebody else.
+    /// Remembers the written status: a different one later was written by another controller.
     fn note_written(&self, key: &Key, acted: &Result<Acted, Ended>) {
         if let Ok(Acted { status: Some(status), .. }) = acted {
             lock(&self.written).insert(key.clone(), essence(status));
         }
     }
 
-    /// Says in the status that a write, or a read that must come before one, is refused, in the server's words, if at least
-    /// that may be written. The next pass that succeeds takes it back.
-    async fn tell_refusal<S: Server>(&self, shared: &Shared<S>, key: &Key, message: &str, since: Instant) {
+    /// Reports in the status that the API server denied a request, if it accepts that status. The next reconcile that succeeds
+    /// removes the condition.
+    async fn report_denied<S: ApiServer>(&self, shared: &Shared<S>, key: &Key, message: &str, since: Instant) {
         let Some((snapshot, _)) = shared.snapshot(key, Consulted::default()) else { return };
-        let message = format!("the API server refuses a request of Podium: {message}");
+        let message = format!("the API server denied a request of Podium: {message}");
         let settings = snapshot.election.settings.as_ref().ok();
         let status = status::stalled(&snapshot, settings, (Reason::RequestDenied, message), (shared.clock)());
-        // Once: the words may differ each time, and two controllers would wake each other with them.
+        // Only once: messages may differ each time, and two controllers would wake each other with them.
         let status = status.filter(|write| !write.can_wait);
-        let told = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;
-        self.note_written(key, &told);
-        if let Err(Ended { refusal, .. }) = told {
-            debug!(election = snapshot.election.name, %refusal, "failed to say so in the status");
+        let acted = act(shared, &snapshot.election, None, Plan { status, ..Plan::default() }, since).await;
+        self.note_written(key, &acted);
+        if let Err(Ended { refusal, .. }) = acted {
+            debug!(election = snapshot.election.name, %refusal, "failed to report the denied request in the status");
         }
     }
 
-    /// After a refusal or an unknown answer, the object is seen anew before anything else is decided.
+    /// After a write without an acknowledgment, reads its object before the next decision.
     ///
     /// # Errors
-    /// Where that does not help at once: somebody has to act, or the server has to recover.
-    async fn see_again<S: Server>(
+    /// When an immediate decision would not help: a person has to act, or the API server has to recover.
+    async fn recover<S: ApiServer>(
         &self,
         shared: &Shared<S>,
         key: &Key,
@@ -188,15 +189,15 @@ impl Reconciler {
     ) -> Result<(), Refusal> {
         debug!(election = %key, %refusal, ?target, "a write was not acknowledged");
         let changed = matches!(refusal, Refusal::Outdated(_) | Refusal::NotFound { named: true, .. });
-        // The answer itself, or a watch, has shown it meanwhile.
-        if changed && shared.knows_better(&target) {
+        // The response, or a watch, has delivered the object.
+        if changed && shared.is_stale(&target) {
             return Ok(());
         }
         if let Refusal::Denied(_) | Refusal::Altered(_) | Refusal::Ending(_) = refusal {
             return Err(refusal);
         }
         lock(&self.unread).insert(key.clone(), target);
-        // A server that wants to be left alone is not asked now.
+        // An overloaded API server gets no read now.
         if let Refusal::Busy { .. } = refusal {
             return Err(refusal);
         }
@@ -204,8 +205,8 @@ impl Reconciler {
         if changed { Ok(()) } else { Err(refusal) }
     }
 
-    /// Reads what a write was about that was not acknowledged, if that was not done yet.
-    async fn read_unread<S: Server>(&self, shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
+    /// Reads the target of a write without an acknowledgment, if there is one.
+    async fn read_unread<S: ApiServer>(&self, shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
         let Some(target) = lock(&self.unread).get(key).cloned() else { return Ok(()) };
         let read = match target.kind {
             Kind::Pods => Read::Pod(target.name),
@@ -222,20 +223,19 @@ impl Reconciler {
     }
 }
 
-/// How a pass ended, for those who count.
-fn label(passed: &Result<Outcome, Refusal>) -> &'static str {
-    match passed {
-        Ok(Outcome::Done) => "done",
-        Ok(Outcome::Again(_)) => "again",
-        Ok(Outcome::Failed | Outcome::HeldOff | Outcome::Later(_)) => "busy",
-        Err(Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { .. }) => "conflict",
-        Err(Refusal::Denied(_) | Refusal::Altered(_)) => "refused",
-        Err(Refusal::Unknown(_) | Refusal::Busy { .. }) => "unanswered",
+/// Returns the outcome for metrics.
+fn label(result: &Result<Outcome, Refusal>) -> &'static str {
+    match result {
+        Ok(Outcome::Done) => outcome::DONE,
+        Ok(Outcome::Requeue(_)) => outcome::REQUEUED,
+        Ok(Outcome::Backoff | Outcome::StrictBackoff | Outcome::RetryAfter(_)) => outcome::CONTENDED,
+        Err(Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { .. }) => outcome::CONFLICT,
+        Err(Refusal::Denied(_) | Refusal::Altered(_)) => outcome::DENIED,
+        Err(Refusal::Unknown(_) | Refusal::Busy { .. }) => outcome::UNAVAILABLE,
     }
 }
 
-/// A number for the status without its times, which are new with every change. Should two ever share one, the server is asked
-/// once too often.
+/// Returns a hash of the status without its times, which differ with each change. A collision costs one additional read.
 fn essence(status: &ElectionStatus) -> u64 {
     let mut status = status.clone();
     for condition in status.conditions.iter_mut().flatten() {
@@ -244,17 +244,17 @@ fn essence(status: &ElectionStatus) -> u64 {
     fnv(serde_json::to_vec(&status).unwrap_or_default())
 }
 
-/// Reads pods, Election and Lease from the server, in this order: what rule 3 asks of a blank Lease, what rule 6 asks of an
-/// absent pod, and what tells a forged term from an old Lease.
-async fn consult<S: Server>(
+/// Reads pods, Election and Lease from the server, in this order, as rule 3 requires of a blank Lease and rule 6 of an absent
+/// pod. It also tells a forged term from an old Lease.
+async fn consult<S: ApiServer>(
     shared: &Shared<S>,
     key: &Key,
     snapshot: &Snapshot,
-    place: &mut Place,
+    slot: &mut Slot,
 ) -> Result<Consulted, Refusal> {
     let read_after: Option<ResourceVersion> = snapshot.lease.as_ref().map(|lease| lease.resource_version);
     let former = shared.world().former_holders(key);
-    let found = place.aside(shared.list_pods(&key.namespace)).await?;
+    let found = slot.yield_slot(shared.list_pods(&key.namespace)).await?;
     shared.world().note_gone(key, former.difference(&found).cloned().collect());
     shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
     let verified_at = shared.world().now();
@@ -264,16 +264,16 @@ async fn consult<S: Server>(
     Ok(Consulted { read_after, verified_at })
 }
 
-fn failed<S: Server>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {
+fn failed<S: ApiServer>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {
     match refusal {
-        Refusal::Outdated(_) | Refusal::Ending(_) => debug!(election = %key, %refusal, "trying again"),
-        // Said already, and still so.
-        _ if !shared.complaints.is_news(key, WORK, &refusal.to_string()) => {}
+        Refusal::Outdated(_) | Refusal::Ending(_) => debug!(election = %key, %refusal, "retrying"),
+        // Logged already.
+        _ if !shared.problems.is_new(key, WORK, &refusal.to_string()) => {}
         Refusal::Denied(_) | Refusal::Altered(_) => {
-            warn!(election = %key, "refused by the API server, trying again until somebody mends it: {refusal}")
+            warn!(election = %key, "request denied by the API server, retrying with backoff: {refusal}")
         }
         Refusal::NotFound { .. } | Refusal::Unknown(_) | Refusal::Busy { .. } => {
-            warn!(election = %key, "trying again: {refusal}")
+            warn!(election = %key, "retrying with backoff: {refusal}")
         }
     }
     refusal.outcome()

@@ -1,49 +1,31 @@
-//! Replicas of the controller elect an active one on Podium's own Lease, to save work: that several elect at once does no
-//! harm, so nothing but the number of requests hangs on it.
+//! Election of the active replica on Podium's own Lease. It only reduces API load: several active replicas are safe.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use podium_campaign::{Campaign, CampaignConfig, Claimed, Clock, InvalidConfig, Leadership, LeaseLock, Timing};
+use podium_campaign::{Campaign, CampaignConfig, Claimed, InvalidConfig, Leadership, LeaseLock, Timing};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::identity::Identity;
-use super::observe::world::Scope;
-use super::server::Server;
+use super::key::Scope;
+use super::options::Candidacy;
+use super::server::ApiServer;
+use crate::api::names;
 use crate::hash::fnv;
 
-use crate::api::names;
-
-/// How a replica campaigns: on Podium's own Lease, which no Election may have
-/// ([`Limits`](super::observe::settings::Limits)).
-#[derive(Clone, Debug)]
-pub struct Candidacy {
-    /// The Lease's namespace.
-    pub namespace: String,
-    /// The Lease's name.
-    pub name: String,
-    /// Who it is.
-    pub identity: Identity,
-    /// How often it renews, and how long the others wait for it.
-    pub timing: Timing,
-    /// The clocks that the campaign runs on.
-    pub clock: Clock,
-}
-
-/// The durations of Podium's own Lease, unless told otherwise. One renewal in 2 s, as with Kubernetes' own controllers; but
-/// the others wait half as long, because two at once do no harm here and nobody at all is worse.
+/// Default durations of Podium's own Lease. It is renewed every 2 s, as those of Kubernetes' controllers. It expires after half
+/// of their time, because two active replicas are safe, and none at all is worse.
 pub const TIMING: Timing = Timing {
     lease_duration: Duration::from_secs(8),
     renew_deadline: Duration::from_secs(6),
     retry_period: Duration::from_secs(2),
 };
 
-/// The name of the own Lease of controllers that serve this scope: controllers that serve different namespaces do not stand
-/// in each other's way.
+/// Returns the default name of Podium's own Lease. Controllers of different namespaces have different Leases, so that each has
+/// an active replica.
 pub fn default_name(scope: &Scope) -> String {
     match scope {
         Scope::Cluster => "podium-controller".into(),
@@ -59,49 +41,49 @@ pub fn default_name(scope: &Scope) -> String {
 pub struct Activity(Option<Leadership>);
 
 impl Activity {
-    /// That of one that does not campaign: it always is.
+    /// Returns the activity of a replica that does not campaign: it is always active.
     pub fn always() -> Self {
         Self(None)
     }
 
-    /// Whether it is, at this moment. Also where it is denied the Lease: several that are active cost requests, and none at all
-    /// costs every election.
+    /// Returns whether this replica is active now. It also is where it has no permission for the Lease: several active replicas
+    /// cost requests, but without any there is no election.
     pub fn is_active(&self) -> bool {
         self.0.as_ref().is_none_or(|leadership| leadership.leads() || leadership.is_denied())
     }
 
-    /// Whether it is active without the Lease.
+    /// Returns whether the replica is active without the Lease.
     pub fn is_denied(&self) -> bool {
         self.0.as_ref().is_some_and(|leadership| !leadership.leads() && leadership.is_denied())
     }
 
-    /// Why the campaign does not get on, if it does not.
+    /// Returns why the campaign fails, if it does.
     pub fn trouble(&self) -> Option<String> {
         self.0.as_ref()?.problem()
     }
 
-    /// Waits until it is. Says meanwhile which one is, and that this one is ready.
+    /// Waits until this replica is active. Meanwhile it logs which replica is.
     pub async fn begins(&mut self) {
         let Some(leadership) = &mut self.0 else { return };
-        let mut told = None;
+        let mut reported = None;
         while !leadership.leads() {
             if leadership.is_denied() {
-                warn!("active without the Lease of the replicas, so that others may be active as well");
+                warn!("active without the Lease of the replicas, so other replicas may be active, too");
                 return;
             }
             let holder = leadership.holder().filter(|holder| !holder.expired).map(|holder| holder.identity);
-            if holder.is_some() && holder != told {
+            if holder.is_some() && holder != reported {
                 info!(active = holder, "caches in sync, standing by");
-                told = holder;
+                reported = holder;
             }
             if !leadership.changed().await {
-                // The end of the campaign is somebody else's to tell.
+                // `Replica::ended` reports the end of the campaign.
                 return std::future::pending().await;
             }
         }
     }
 
-    /// Waits until it is not any more.
+    /// Waits until this replica is no longer active.
     pub async fn ends(&mut self) {
         let Some(leadership) = &mut self.0 else { return std::future::pending().await };
         loop {
@@ -116,22 +98,22 @@ impl Activity {
     }
 }
 
-/// The task that campaigns, its end, and what makes it leave when it is dropped.
-type UnderWay = (AbortHandle, oneshot::Receiver<Result<(), Claimed>>, oneshot::Sender<()>);
+/// The task of the campaign, its result, and the sender that stops it when dropped.
+type Running = (AbortHandle, oneshot::Receiver<Result<(), Claimed>>, oneshot::Sender<()>);
 
 /// The campaign of one replica.
 pub struct Replica {
-    /// Whether it is the active one.
+    /// Whether it is active.
     pub activity: Activity,
-    campaign: Option<UnderWay>,
+    campaign: Option<Running>,
 }
 
 impl Replica {
-    /// Begins to campaign, if this replica is to, in a task of this server.
+    /// Starts the campaign, if this replica has a candidacy, in a task of this server.
     ///
     /// # Errors
-    /// Durations that do not work together.
-    pub fn start<S: Server>(server: &S, client: &Client, candidacy: Option<Candidacy>) -> Result<Self, InvalidConfig> {
+    /// Durations that contradict each other.
+    pub fn start<S: ApiServer>(server: &S, client: &Client, candidacy: Option<Candidacy>) -> Result<Self, InvalidConfig> {
         let Some(Candidacy { namespace, name, identity, timing, clock }) = candidacy else {
             return Ok(Self { activity: Activity::always(), campaign: None });
         };
@@ -147,18 +129,18 @@ impl Replica {
         let campaign = Campaign::with_clock(lock, settings, clock)?;
         let activity = Activity(Some(campaign.leadership()));
         let (leave, left) = oneshot::channel();
-        let (tell, ended) = oneshot::channel();
+        let (sender, ended) = oneshot::channel();
         let task = tokio::spawn(server.around(async move {
             let campaign = campaign.run(async {
-                // Or the sender is gone: as well a reason to leave.
+                // An error: the sender was dropped, which stops the campaign as well.
                 let _ = left.await;
             });
-            let _ = tell.send(campaign.await);
+            let _ = sender.send(campaign.await);
         }));
         Ok(Self { activity, campaign: Some((task.abort_handle(), ended, leave)) })
     }
 
-    /// Waits for the end of the campaign, which has none unless the Lease is an Election's.
+    /// Waits for the end of the campaign, which only ends by itself when an Election uses its Lease.
     pub async fn ended(&mut self) -> Option<Claimed> {
         match &mut self.campaign {
             None => std::future::pending().await,
@@ -170,23 +152,23 @@ impl Replica {
         }
     }
 
-    /// Ends the campaign where it stands. Nothing is written any more, not even the release: the Lease expires.
+    /// Aborts the campaign without releasing the Lease, which expires.
     pub fn abandon(&mut self) {
         if let Some((task, ..)) = self.campaign.take() {
             task.abort();
         }
     }
 
-    /// Gives up the Lease, so that another replica need not wait. Takes no longer than `patience`.
-    pub async fn leave(self, patience: Duration) {
+    /// Releases the Lease within `timeout`, so that another replica need not wait.
+    pub async fn leave(self, timeout: Duration) {
         let Some((_, ended, leave)) = self.campaign else { return };
         let was_active = self.activity.is_active();
         let began = Instant::now();
         drop(leave);
-        match tokio::time::timeout(patience, ended).await {
+        match tokio::time::timeout(timeout, ended).await {
             Ok(_) if was_active => info!(took_ms = began.elapsed().as_millis(), "released the Lease"),
             Ok(_) => {}
-            Err(_) => warn!("the Lease could not be released in time: the others wait until it expires"),
+            Err(_) => warn!("failed to release the Lease in time: the other replicas wait until it expires"),
         }
     }
 }
@@ -196,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn controllers_of_different_namespaces_have_different_leases_and_replicas_the_same() {
+    fn controllers_of_different_namespaces_have_different_leases() {
         let scope = |names: &[&str]| Scope::Namespaces(names.iter().map(|name| (*name).to_owned()).collect());
         assert_eq!(default_name(&Scope::Cluster), "podium-controller");
         assert_eq!(default_name(&scope(&["a", "b"])), default_name(&scope(&["b", "a"])));
@@ -205,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_durations_work_together() {
+    fn default_durations_are_valid() {
         assert_eq!(TIMING.validate(), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! What the loops of one controller share: the caches, the queues, the server.
+//! State that the tasks of one controller share: caches, queues and the API server.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -9,82 +9,83 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::answer;
-use super::complaints::Complaints;
+use super::coalesced::Coalesced;
 use super::disputes::Disputes;
-use super::joint::Joint;
+use super::key::{Key, Kind};
+use super::limits::Limits;
 use super::monitor::Monitor;
 use super::observe::cached::CachedLease;
-use super::observe::settings::Limits;
 use super::observe::snapshot::Consulted;
-use super::observe::stream::Kind;
-use super::observe::world::{Changes, Key, World, went_back};
+use super::observe::world::{Changes, World, went_back};
+use super::options::{Options, WallClock};
+use super::problem_log::ProblemLog;
 use super::queue::Queue;
-use super::server::{Read, Refusal, Server, Write};
-use super::{Clock, Options, workers};
+use super::server::{ApiServer, Read, Refusal, Write};
+use super::slots;
 use crate::api::{DEGRADED, Reason};
 use crate::election::Snapshot;
 use crate::ids::{Uid, Version};
 use crate::sync;
 
-/// How many pods may be remembered as written to before those that are not any more are forgotten.
-const MANY_TURNS: usize = 1_024;
+/// Number of write locks above which unused ones are removed.
+const MAX_LOCKS: usize = 1_024;
 
 /// The state of one controller.
 pub struct Shared<S> {
     /// The API server.
     pub server: S,
-    /// What Elections may make it do.
+    /// Limits of what Elections may make it write.
     pub limits: Limits,
-    /// The wall clock: it tunes stability and dates Events, never safety.
-    pub clock: Clock,
-    /// Who this controller is, for Events.
+    /// The wall clock. It tunes stability and dates Events; safety never depends on it.
+    pub clock: WallClock,
+    /// Reporting instance of Events.
     pub instance: String,
-    /// Elections to decide about.
+    /// Elections to reconcile.
     pub elections: Arc<Queue<Key>>,
-    /// Elections with writes that nobody waits for.
+    /// Elections with background writes.
     pub background: Arc<Queue<Key>>,
-    /// Names of Elections whose leftovers are to be removed.
+    /// Deleted Elections whose labels are to be removed.
     pub cleanups: Arc<Queue<Key>>,
-    /// What is known of the Elections' labels beside the caches.
+    /// Contested labels and denied follower writes.
     pub disputes: Disputes,
-    /// What was already logged.
-    pub complaints: Complaints,
-    /// What is told about this controller.
+    /// Problems that were logged.
+    pub problems: ProblemLog,
+    /// Health and metrics.
     pub monitor: Arc<Monitor>,
     world: Mutex<World>,
-    turns: Mutex<Turns>,
-    /// Whether nothing may be written any more.
+    pod_locks: Mutex<PodLocks>,
+    /// Whether the controller stopped all writes.
     halted: channel::Sender<bool>,
-    /// By namespace.
-    lists: Joint<Result<Arc<BTreeSet<Uid>>, Refusal>>,
+    /// Lists of pods by namespace.
+    lists: Coalesced<Result<Arc<BTreeSet<Uid>>, Refusal>>,
 }
 
-/// By namespace and name: the pods that are being written to.
-type Turns = HashMap<(String, String), Arc<Turn>>;
+/// Write locks by namespace and name of the pod.
+type PodLocks = HashMap<(String, String), Arc<PodLock>>;
 
-/// Whose turn it is to write to one pod.
+/// Serializes the writes to one pod.
 #[derive(Debug, Default)]
-struct Turn {
+struct PodLock {
     free: tokio::sync::Mutex<()>,
-    /// Somebody waits for the turn whom a write in the background must not hold up.
+    /// Wakes background writes, which give way to the notifier.
     urgent: Notify,
 }
 
-/// What a write is about.
+/// Target of a write.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What it is.
+    /// Kind of the object.
     pub kind: Kind,
-    /// Where it is.
+    /// Namespace of the object.
     pub namespace: String,
-    /// What it is called.
+    /// Name of the object.
     pub name: String,
-    /// The version that the decision saw. `None`: none, it is to be created.
+    /// Version that the decision used. `None`: the object is to be created.
     pub decided_on: Option<Version>,
 }
 
-impl<S: Server> Shared<S> {
-    /// A controller that knows nothing yet.
+impl<S: ApiServer> Shared<S> {
+    /// Returns the state of a controller that starts.
     pub fn new(server: S, options: Options, monitor: Arc<Monitor>) -> Self {
         let Options { scope, limits, instance, clock, candidacy: _, http: _ } = options;
         let world = Mutex::new(World::new(&scope, clock.clone()));
@@ -93,35 +94,35 @@ impl<S: Server> Shared<S> {
             limits,
             clock,
             instance,
-            elections: workers::elections(),
-            background: workers::background(),
+            elections: slots::elections(),
+            background: slots::background(),
             disputes: Disputes::default(),
-            cleanups: workers::cleanups(),
-            complaints: Complaints::default(),
+            cleanups: slots::cleanups(),
+            problems: ProblemLog::default(),
             monitor,
             world,
-            turns: Mutex::default(),
+            pod_locks: Mutex::default(),
             halted: channel::Sender::new(false),
-            lists: Joint::default(),
+            lists: Coalesced::default(),
         }
     }
 
     /// The caches. Never held across an await.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        // A panic while they were held ends the process; until then, others may still read.
+        // A panic under this lock ends the process; until then, others may still read.
         sync::lock(&self.world)
     }
 
-    /// What a decision about the Election looks at, and its Lease as it must be written back. `None`: no such Election is known.
+    /// Returns the snapshot for a decision, and the Lease object to write back. `None`: there is no such Election.
     pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
         let (mut snapshot, lease) = self.world().snapshot(key, consulted)?;
-        let said = snapshot.election.status.is(DEGRADED, Reason::LabelContested);
-        (snapshot.contest, snapshot.refused) = self.disputes.of(key, said);
+        let reported = snapshot.election.status.is(DEGRADED, Reason::LabelContested);
+        (snapshot.contest, snapshot.refused) = self.disputes.of(key, reported);
         Some((snapshot, lease))
     }
 
-    /// Writes nothing any more: what is known is of a state that the API server has lost, and whatever is decided on it may take a
-    /// number for a term that was one already. A new process knows nothing of it, and does what the restored state says.
+    /// Stops all writes: the caches are of a state that the API server has lost, and a decision on them might reuse the number of
+    /// a former term. A new process starts from the restored state.
     pub fn halt(&self, why: &str) {
         if !self.halted.send_replace(true) {
             error!("{why}");
@@ -129,12 +130,12 @@ impl<S: Server> Shared<S> {
         }
     }
 
-    /// Whether that is so.
+    /// Returns whether the controller stopped all writes.
     pub fn is_halted(&self) -> bool {
         *self.halted.borrow()
     }
 
-    /// Completes when it is.
+    /// Completes when the controller stops all writes.
     pub fn halted(&self) -> impl Future<Output = ()> + use<S> {
         let mut halted = self.halted.subscribe();
         async move {
@@ -144,12 +145,12 @@ impl<S: Server> Shared<S> {
         }
     }
 
-    /// Queues what a change of the caches asks for.
+    /// Queues the Elections that a change of the caches affects.
     pub fn queue(&self, changes: Changes) {
         let now = Instant::now();
         let Changes { affected, orphaned, gone } = changes;
-        // A last time, so that whoever works on it forgets it.
-        gone.iter().for_each(|key| self.complaints.forget(key));
+        gone.iter().for_each(|key| self.problems.forget(key));
+        // The last reconcile of a deleted Election forgets its state.
         for key in affected.into_iter().chain(gone) {
             self.elections.add(key, now);
         }
@@ -158,37 +159,37 @@ impl<S: Server> Shared<S> {
         }
     }
 
-    /// Writes, and takes the answer into the caches. A write to the same pod that nobody waits for is given up.
+    /// Writes, and stores the response in the caches. A background write to the same pod gives way.
     ///
     /// # Errors
-    /// Any answer but success, and an object that is not as it was asked for. Where the server says that there is no object of
-    /// this name, the caches know it too.
+    /// Any response but success, and a returned object that differs from the request. After a response that the object does not
+    /// exist, the caches do not have it either.
     pub async fn write(&self, target: &Target, write: Write) -> Result<(), Refusal> {
-        let turn = self.turn(target);
-        let _turn = match &turn {
-            Some(turn) => {
-                turn.urgent.notify_waiters();
-                Some(turn.free.lock().await)
+        let lock = self.pod_lock(target);
+        let _guard = match &lock {
+            Some(lock) => {
+                lock.urgent.notify_waiters();
+                Some(lock.free.lock().await)
             }
             None => None,
         };
         self.send(target, write).await
     }
 
-    /// As [`Shared::write`], for a write that nobody waits for: it gives way to every other one to the same pod.
+    /// Writes as [`Shared::write`] does, but gives way to every other write to the same pod.
     ///
     /// # Errors
-    /// As [`Shared::write`]; it may have been applied when it gave way.
+    /// As [`Shared::write`]. A write that gave way may have been applied.
     pub async fn write_in_background(&self, target: &Target, write: Write) -> Result<(), Refusal> {
-        let Some(turn) = self.turn(target) else { return self.send(target, write).await };
-        let urgent = turn.urgent.notified();
+        let Some(lock) = self.pod_lock(target) else { return self.send(target, write).await };
+        let urgent = lock.urgent.notified();
         tokio::pin!(urgent);
         urgent.as_mut().enable();
         tokio::select! {
             biased;
-            () = urgent => Err(Refusal::Outdated("it gave way to a more urgent write to the pod".into())),
+            () = urgent => Err(Refusal::Outdated("the write gave way to a more urgent one to the pod".into())),
             answer = async {
-                let _turn = turn.free.lock().await;
+                let _guard = lock.free.lock().await;
                 self.send(target, write).await
             } => answer,
         }
@@ -196,11 +197,11 @@ impl<S: Server> Shared<S> {
 
     async fn send(&self, target: &Target, write: Write) -> Result<(), Refusal> {
         let Target { kind, namespace, name, decided_on } = target;
-        if *kind == Kind::Pods && self.knows_better(target) {
+        if *kind == Kind::Pods && self.is_stale(target) {
             return Err(Refusal::Outdated("another write to the pod came first".into()));
         }
         if self.is_halted() {
-            return Err(Refusal::Ending("nothing is written any more".into()));
+            return Err(Refusal::Ending("the controller stopped all writes".into()));
         }
         let (ticket, newest) = {
             let mut world = self.world();
@@ -209,7 +210,7 @@ impl<S: Server> Shared<S> {
         let (shown, answer) = answer::write(&self.server, namespace, write).await;
         if let (Some(item), Some(newest)) = (&shown, newest) {
             let now = item.object.version();
-            // What changed nothing leaves the revision as it was.
+            // A write without a change leaves the revision as it was.
             if now.resource_version < newest && decided_on.as_ref() != Some(&now) {
                 self.halt(&went_back(*kind, newest, now.resource_version));
             }
@@ -225,40 +226,40 @@ impl<S: Server> Shared<S> {
         answer
     }
 
-    /// The turns to write to a pod. Many Elections may share one, and each write outdates what the others decided: sent all at
-    /// once, all but one would be refused, again and again.
-    fn turn(&self, Target { kind, namespace, name, .. }: &Target) -> Option<Arc<Turn>> {
+    /// Returns the lock of the writes to a pod. Many Elections may share a pod, and each write makes the decisions of the others
+    /// stale: sent at once, all but one would be rejected, at every retry.
+    fn pod_lock(&self, Target { kind, namespace, name, .. }: &Target) -> Option<Arc<PodLock>> {
         if *kind != Kind::Pods {
             return None;
         }
-        let mut turns = sync::lock(&self.turns);
-        if turns.len() >= MANY_TURNS {
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        let mut locks = sync::lock(&self.pod_locks);
+        if locks.len() >= MAX_LOCKS {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         }
-        Some(turns.entry((namespace.clone(), name.clone())).or_default().clone())
+        Some(locks.entry((namespace.clone(), name.clone())).or_default().clone())
     }
 
-    /// Whether the caches have come beyond the version that was decided on.
-    pub fn knows_better(&self, target: &Target) -> bool {
+    /// Returns whether the caches have another version than the one that the decision used.
+    pub fn is_stale(&self, target: &Target) -> bool {
         let Target { kind, namespace, name, decided_on } = target;
         self.world().version(*kind, namespace, name) != *decided_on
     }
 
-    /// Lists the pods of a namespace, and takes them into the caches, as [`Shared::read`] does. Whoever else wants that meanwhile
-    /// shares the next list: where many Elections of a large namespace begin at once, each would list all of it.
+    /// Lists the pods of a namespace as [`Shared::read`] does. Concurrent calls are coalesced: many Elections of a large namespace
+    /// that start together share one list.
     ///
     /// # Errors
     /// As [`Shared::read`].
     pub async fn list_pods(&self, namespace: &str) -> Result<Arc<BTreeSet<Uid>>, Refusal> {
-        self.lists.ask(namespace, || async { self.read(namespace, Read::Pods).await.map(Arc::new) }).await
+        self.lists.request(namespace, || async { self.read(namespace, Read::Pods).await.map(Arc::new) }).await
     }
 
-    /// Reads from the server, and takes the answer into the caches: afterwards they are at least as new as the answer.
-    /// Returns the UIDs that were found.
+    /// Reads from the server, and stores the response in the caches, which are then at least as new as the response. Returns
+    /// the UIDs that it has.
     ///
     /// # Errors
-    /// Any answer but success or a plain absence; also a list of the same kind that is arriving meanwhile, because
-    /// answers cannot be merged into it.
+    /// Any response but success or a plain absence. Also when the watch of this kind lists meanwhile, because responses cannot be
+    /// merged into its list.
     pub async fn read(&self, namespace: &str, read: Read) -> Result<BTreeSet<Uid>, Refusal> {
         let (kind, name) = match &read {
             Read::Pods => (Kind::Pods, None),
@@ -286,7 +287,7 @@ impl<S: Server> Shared<S> {
             (Ok(items), _) => {
                 let found: BTreeSet<Uid> = items.iter().map(|item| item.object.version().uid).collect();
                 let mut changes: Vec<Changes> = items.into_iter().map(|item| world.answered(ticket, item)).collect();
-                // Known before the list was asked for, and not in it: gone since, whatever the watch has shown so far.
+                // Cached before the request of the list, and not in it: deleted, whatever the watch has delivered so far.
                 let absent = listed.into_iter().filter(|(_, known)| !found.contains(&known.uid));
                 changes.extend(absent.map(|(name, known)| world.answered_gone(kind, namespace, &name, &known.uid)));
                 (found, changes)
@@ -300,6 +301,6 @@ impl<S: Server> Shared<S> {
         let current = world.is_current(kind, namespace, ticket);
         drop(world);
         changes.into_iter().for_each(|changes| self.queue(changes));
-        if current { Ok(found) } else { Err(Refusal::Outdated("the caches are being filled anew".into())) }
+        if current { Ok(found) } else { Err(Refusal::Outdated("the watch is listing again".into())) }
     }
 }

@@ -1,4 +1,4 @@
-//! The watches: what the API server delivers goes into the caches, and whom it concerns into the queues.
+//! The watches: store what the API server delivers in the caches, and queue the Elections that it affects.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -15,23 +15,24 @@ use tokio::sync::watch::Sender;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
+use super::key::Kind;
 use super::monitor::health::describe;
 use super::monitor::silence::WATCH_SECONDS;
 use super::observe::cached::{NODE_LEASES, Named};
-use super::observe::stream::Kind;
 use super::observe::world::went_back;
-use super::server::Server;
+use super::server::ApiServer;
 use super::shared::Shared;
 use crate::ids::{NotAnInteger, ResourceVersion};
+use crate::log_once::LogOnce;
 use crate::retry_after;
 
-/// The delays between attempts to reach the API server. Short, because nobody is elected meanwhile.
-const DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// The first and the longest backoff. Short, because there is no failover meanwhile.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
-/// How long a look at the server may take before a list.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of the read before a list.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Watches one kind until the end of the process. `synced` learns when the first namespace is served.
+/// Watches one kind until the end of the process. `synced` becomes true when the first namespace is served.
 pub async fn watch<S, K>(
     shared: Arc<Shared<S>>,
     api: Api<K>,
@@ -39,11 +40,11 @@ pub async fn watch<S, K>(
     convert: impl Fn(K) -> Result<Named, NotAnInteger>,
     synced: Arc<Sender<bool>>,
 ) where
-    S: Server,
+    S: ApiServer,
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let namespace = api.namespace().map(str::to_owned);
-    // A list without a resourceVersion: the most recent state, so that no cache ever goes back in time.
+    // Lists have no resourceVersion, so they return the most recent state, and no cache goes back in time.
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
     if kind == Kind::Leases && namespace.is_none() {
         config = config.fields(&format!("metadata.namespace!={NODE_LEASES}"));
@@ -51,15 +52,15 @@ pub async fn watch<S, K>(
     let begin = || watcher(api.clone(), config.clone()).boxed();
     let mut events = begin();
     let mut outages = shared.monitor.health.outages();
-    let mut trouble: Option<String> = None;
-    let mut delay = DELAYS.0;
+    let mut problem = LogOnce::default();
+    let mut delay = BACKOFF.0;
     loop {
         let event = tokio::select! {
             biased;
             event = events.next() => event,
-            // The watch may be dead, and would not notice for minutes.
+            // The connection of the watch may be dead, which the watch would not notice for minutes.
             Ok(()) = outages.changed() => {
-                debug!("listing {} anew after an outage", kind.plural());
+                debug!("listing {} again after an outage", kind.plural());
                 events = begin();
                 continue;
             }
@@ -68,32 +69,31 @@ pub async fn watch<S, K>(
             None => return,
             Some(Ok(event)) => event,
             Some(Err(error)) => {
-                let what = explain(kind, namespace.as_deref(), &error);
+                let message = explain(kind, namespace.as_deref(), &error);
                 let denied = status(&error).is_some_and(|status| status.code == 403);
-                shared.monitor.health.trouble((kind, namespace.clone()), &what, denied);
+                shared.monitor.health.watch_failed((kind, namespace.clone()), &message, denied);
                 shared.monitor.metrics.watch_failed(kind);
-                if trouble.as_ref() != Some(&what) {
-                    warn!("{what}");
-                    trouble = Some(what);
+                if problem.is_new(&message) {
+                    warn!("{message}");
                 }
-                if is_forgotten(&error) {
+                if is_expired(&error) {
                     events = begin();
                 }
-                let asked = status(&error).and_then(retry_after::of_status).unwrap_or_default();
-                sleep(delay.max(asked)).await;
-                delay = delay.saturating_mul(2).min(DELAYS.1);
+                let retry_after = status(&error).and_then(retry_after::of_status).unwrap_or_default();
+                sleep(delay.max(retry_after)).await;
+                delay = delay.saturating_mul(2).min(BACKOFF.1);
                 continue;
             }
         };
         if matches!(event, Event::Init) {
-            look_back(&shared, &api, kind).await;
+            check_revision(&shared, &api, kind).await;
         }
-        // A list is no success of the watch yet: where only watching fails, everything would be listed again and again.
+        // A list does not reset the backoff: where only watching fails, the list would be repeated at once.
         if matches!(event, Event::Apply(_) | Event::Delete(_)) {
-            delay = DELAYS.0;
+            delay = BACKOFF.0;
         }
-        // That a list is about to be asked for is no success at all.
-        if !matches!(event, Event::Init) && trouble.take().is_some() {
+        // `Init` precedes the request of a list, so it is no success.
+        if !matches!(event, Event::Init) && problem.clear() {
             info!("watching {} again", describe(&(kind, namespace.clone())));
         }
         let Some(event) = convert_event(event, &convert) else { continue };
@@ -103,7 +103,7 @@ pub async fn watch<S, K>(
             let served = namespace.as_deref().is_some_and(|namespace| world.serves(namespace));
             let mut changes = world.watched(kind, namespace.as_deref(), event);
             if complete {
-                // What was missed while not watching shows only in what is left.
+                // Deletions that the watch missed show only in labels that are left.
                 changes.orphaned.extend(world.orphaned());
             }
             if let Some(namespace) = namespace.as_deref().filter(|namespace| !served && world.serves(namespace)) {
@@ -122,9 +122,9 @@ pub async fn watch<S, K>(
     }
 }
 
-/// Before a list that is not the first one of its watch: whether the server is still where it was when it delivered what is known. The
-/// objects of the list need not show it.
-async fn look_back<S: Server, K>(shared: &Shared<S>, api: &Api<K>, kind: Kind)
+/// Before a repeated list, halts the controller if revisions of the API server went back. The objects of the list need not
+/// show it.
+async fn check_revision<S: ApiServer, K>(shared: &Shared<S>, api: &Api<K>, kind: Kind)
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
@@ -133,22 +133,22 @@ where
         world.newest(kind).filter(|_| world.has_listed(kind, api.namespace()))
     };
     let Some(newest) = newest else { return };
-    // Without a resourceVersion: the most recent state. Where it is not answered, neither will the list be.
-    let Ok(Ok(list)) = timeout(PATIENCE, api.list(&ListParams::default().limit(1))).await else { return };
+    // Without a resourceVersion, so it returns the most recent state. Where this read fails, the list fails, too.
+    let Ok(Ok(list)) = timeout(TIMEOUT, api.list(&ListParams::default().limit(1))).await else { return };
     let revision = ResourceVersion::parse(list.metadata.resource_version.as_deref().unwrap_or_default());
     if let Some(revision) = revision.ok().filter(|revision| *revision < newest) {
         shared.halt(&went_back(kind, newest, revision));
     }
 }
 
-/// Whether a watch cannot begin where the last one ended, said by the code of the answer: API servers say it by an event, and
-/// kube's watcher would ask for the same revision for ever.
-fn is_forgotten(error: &watcher::Error) -> bool {
+/// Returns whether the revision of the watch expired, by the code of the response. API servers send an event for this; after
+/// a response kube's watcher would request the same revision for ever.
+fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
-/// Tells that a namespace is served, once one is. Watches run side by side, and one that saw that some list was still missing may
-/// get to tell it last: it takes nothing back, or the controller would wait for ever.
+/// Sets `synced` when a namespace is served, and never resets it. Watches run concurrently, and one that saw an incomplete list
+/// may come last: resetting would make the controller wait for ever.
 fn note_synced(synced: &Sender<bool>, serves: bool) {
     synced.send_if_modified(|synced| serves && !std::mem::replace(synced, true));
 }
@@ -164,7 +164,7 @@ fn convert_event<K>(event: Event<K>, convert: impl Fn(K) -> Result<Named, NotAnI
     })
 }
 
-/// What the API server answered, if it did.
+/// Returns the response of the API server, if there was one.
 fn status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -175,26 +175,26 @@ fn status(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-/// What is wrong and what to do about it, in one sentence.
+/// Returns a message with the problem and its remedy.
 fn explain(kind: Kind, namespace: Option<&str>, error: &watcher::Error) -> String {
-    let what = kind.plural();
+    let kind_name = kind.plural();
     let place = namespace.map_or_else(String::new, |namespace| format!(" in namespace {namespace}"));
     match status(error).map(|status| (status.code, &status.message)) {
         Some((404, _)) if kind == Kind::Elections => {
-            "the Election resource is not installed: run `podium crd | kubectl apply -f -`; waiting for it".into()
+            "the Election resource is not installed: run `podium crd | kubectl apply -f -`; retrying".into()
         }
         Some((401, message)) => {
-            format!("the API server does not accept our credentials ({message}): renew them; trying again")
+            format!("the API server rejects the credentials of the controller ({message}): renew them; retrying")
         }
         Some((403, message)) => {
             format!(
-                "missing rights ({message}): grant get, list and watch on {what}{place} to the controller's account; trying again"
+                "missing permission ({message}): grant the controller's ServiceAccount get, list and watch on {kind_name}{place}; retrying"
             )
         }
-        // The watch is too old to be continued: a new list follows at once.
-        Some((410, _)) => format!("the watch of {what}{place} expired; listing them anew"),
-        Some((code, message)) => format!("the API server cannot serve {what}{place} ({code}: {message}); trying again"),
-        None => format!("cannot reach the API server to watch {what}{place}: {error}; trying again"),
+        // The revision of the watch expired: a new list follows at once.
+        Some((410, _)) => format!("the watch of {kind_name}{place} expired; listing again"),
+        Some((code, message)) => format!("the API server cannot serve {kind_name}{place} ({code}: {message}); retrying"),
+        None => format!("cannot reach the API server to watch {kind_name}{place}: {error}; retrying"),
     }
 }
 
@@ -203,14 +203,14 @@ mod tests {
     use super::note_synced;
 
     #[test]
-    fn a_watch_that_is_late_to_tell_that_lists_were_missing_takes_nothing_back() {
-        let (synced, mut seen) = tokio::sync::watch::channel(false);
+    fn synced_is_never_reset() {
+        let (synced, mut receiver) = tokio::sync::watch::channel(false);
         note_synced(&synced, false);
-        assert!(!seen.has_changed().unwrap(), "nothing to tell");
+        assert!(!receiver.has_changed().unwrap(), "no change");
         note_synced(&synced, true);
         note_synced(&synced, false);
-        assert!(*seen.borrow_and_update());
+        assert!(*receiver.borrow_and_update());
         note_synced(&synced, true);
-        assert!(!seen.has_changed().unwrap(), "told once");
+        assert!(!receiver.has_changed().unwrap(), "set once");
     }
 }

@@ -8,12 +8,15 @@ use std::task::{Context, Poll, Waker};
 
 use k8s_openapi::jiff::SignedDuration;
 use podium::controller::identity::Identity;
+use podium::controller::key::Scope;
+use podium::controller::kube_server::KubeServer;
+use podium::controller::limits::{LabelKeys, Limits};
 use podium::controller::observe::cached::Named;
-use podium::controller::observe::settings::{LabelKeys, Limits};
-use podium::controller::observe::world::Scope;
-use podium::controller::replicas::{Candidacy, TIMING};
-use podium::controller::server::{KubeServer, Read, Refusal, Server, Write};
-use podium::controller::{Options, run_through};
+use podium::controller::options::Candidacy;
+use podium::controller::options::Options;
+use podium::controller::replicas::TIMING;
+use podium::controller::run_through;
+use podium::controller::server::{ApiServer, Read, Refusal, Write};
 use podium_campaign::{Clock, Moment};
 use tokio::task::JoinHandle;
 
@@ -175,7 +178,7 @@ struct Stoppable {
     gate: Arc<Gate>,
 }
 
-impl Server for Stoppable {
+impl ApiServer for Stoppable {
     async fn write(&self, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
         self.server.write(namespace, write).await
     }

@@ -10,9 +10,9 @@ use serde_json::json;
 
 use crate::api::{LeaderLabel, names};
 use crate::controller::answer;
+use crate::controller::limits::LabelKeys;
 use crate::controller::observe::cached::{CachedPod, Object, PodObject};
-use crate::controller::observe::settings::LabelKeys;
-use crate::controller::server::{Read, Refusal, Server, Write};
+use crate::controller::server::{ApiServer, Read, Refusal, Write};
 
 /// How often a pod that changes meanwhile is read again.
 const ATTEMPTS: usize = 5;
@@ -52,7 +52,7 @@ pub async fn namespaces(client: &Client) -> Result<BTreeSet<String>, String> {
 ///
 /// # Errors
 /// The first request that was not answered with success.
-pub async fn clean_up_namespace<S: Server>(
+pub async fn clean_up_namespace<S: ApiServer>(
     server: &S,
     namespace: &str,
     keys: &LabelKeys,

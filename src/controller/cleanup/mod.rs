@@ -11,30 +11,29 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use tracing::{debug, info, warn};
 
+use crate::controller::key::{Key, Kind};
 use crate::controller::observe::leftovers::Leftover;
-use crate::controller::observe::stream::Kind;
-use crate::controller::observe::world::Key;
 use crate::controller::queue::Outcome;
-use crate::controller::server::{Read, Refusal, Server, Write};
+use crate::controller::server::{ApiServer, Read, Refusal, Write};
 use crate::controller::shared::{Shared, Target};
 
 /// What this work is called among the complaints.
 const WORK: &str = "cleanup";
 
 /// Sweeps what the Election of this name left, if it is gone.
-pub async fn clean_up<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
+pub async fn clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Outcome {
     match try_clean_up(shared, key).await {
         Ok(()) => {
-            shared.complaints.settle(key, WORK);
+            shared.problems.clear(key, WORK);
             Outcome::Done
         }
         // A pod changed or went meanwhile, or the namespace goes: nothing here needs anybody.
         Err(refusal @ (Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { named: true, .. })) => {
             debug!(election = %key, %refusal, "sweeping again");
-            Outcome::Failed
+            Outcome::Backoff
         }
         Err(refusal) => {
-            if shared.complaints.is_news(key, WORK, &refusal.to_string()) {
+            if shared.problems.is_new(key, WORK, &refusal.to_string()) {
                 warn!(election = %key, "failed to clean up the labels of a deleted Election, trying again: {refusal}");
             }
             refusal.outcome()
@@ -42,7 +41,7 @@ pub async fn clean_up<S: Server>(shared: &Shared<S>, key: &Key) -> Outcome {
     }
 }
 
-async fn try_clean_up<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
+async fn try_clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<(), Refusal> {
     let keys = &shared.limits.label_keys;
     if shared.world().leftovers(key, keys).is_empty() {
         shared.world().cleaned_up(key, keys);
@@ -90,7 +89,7 @@ async fn try_clean_up<S: Server>(shared: &Shared<S>, key: &Key) -> Result<(), Re
 
 /// Whether the server itself says that this Election does not exist, while the resource is served: first the Election, then
 /// the resource, so that a resource that goes away in between is noticed.
-async fn is_deleted<S: Server>(shared: &Shared<S>, key: &Key) -> Result<bool, Refusal> {
+async fn is_deleted<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<bool, Refusal> {
     let retired = shared.world().retired(key);
     let found = shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
     if !found.is_empty() {

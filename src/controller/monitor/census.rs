@@ -1,4 +1,4 @@
-//! In which state the Elections are, by their statuses.
+//! Numbers of Elections by state and reason, from their statuses.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,16 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::{DEGRADED, ElectionStatus, READY, Reason, STALLED};
 
 /// The states. An Election is in exactly one:
-/// `elected` has a leader, `retained` one that is not Ready, `no_pods` no matching pod, `vacant` no eligible candidate; `suspended` has
-/// no leader because elections are suspended, `stalled` none until a person acts, `pending` none because it is not decided yet.
+/// * `elected`: it has a leader.
+/// * `retained`: its leader is not Ready.
+/// * `no_pods`: no pod matches.
+/// * `vacant`: no candidate is eligible.
+/// * `suspended`: it has no leader because it is suspended.
+/// * `stalled`: it has no leader until a person acts.
+/// * `pending`: it has no status yet.
 pub const STATES: &[&str] = &["elected", "retained", "no_pods", "vacant", "suspended", "stalled", "pending"];
 
-/// The reasons of Stalled.
+/// Reasons of the condition Stalled.
 pub const STALLS: &[&str] = &[
     Reason::InvalidSelector.as_str(),
     Reason::InvalidSpec.as_str(),
@@ -23,7 +28,7 @@ pub const STALLS: &[&str] = &[
     Reason::TooManyPods.as_str(),
 ];
 
-/// The reasons of Degraded.
+/// Reasons of the condition Degraded.
 pub const DEGRADATIONS: &[&str] = &[
     Reason::LabelConflict.as_str(),
     Reason::OverlappingElections.as_str(),
@@ -31,21 +36,21 @@ pub const DEGRADATIONS: &[&str] = &[
     Reason::FollowersNotLabeled.as_str(),
 ];
 
-/// How many Elections there are.
+/// Numbers of Elections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
     /// By state.
     pub states: BTreeMap<&'static str, i64>,
-    /// The stalled ones, by reason.
+    /// Stalled Elections by reason.
     pub stalled: BTreeMap<&'static str, i64>,
-    /// The degraded ones, by reason.
+    /// Degraded Elections by reason.
     pub degraded: BTreeMap<&'static str, i64>,
-    /// When the longest vacancy began.
+    /// Start of the longest vacancy.
     pub vacant_since: Option<Timestamp>,
 }
 
 impl Census {
-    /// Counts these: when each was created, and its status.
+    /// Counts Elections by creation time and status.
     pub fn of<'a>(elections: impl Iterator<Item = (Timestamp, &'a ElectionStatus)>) -> Self {
         let none = |words: &[&'static str]| words.iter().map(|word| (*word, 0)).collect();
         let mut census =
@@ -56,7 +61,7 @@ impl Census {
             let stalled = holds(STALLED);
             let state = ready.map_or("pending", |ready| state(ready.status == "True", &ready.reason, stalled.is_some()));
             *census.states.entry(state).or_default() += 1;
-            // An Election that never had a leader lost none: `stalled` says all.
+            // A stalled Election that never had a leader has no vacancy.
             let lacks_a_leader = match state {
                 "vacant" | "pending" => true,
                 "stalled" => status.term.is_some(),
@@ -75,7 +80,7 @@ impl Census {
     }
 }
 
-/// The state by the conditions Ready and Stalled.
+/// Returns the state by the conditions Ready and Stalled.
 fn state(ready: bool, reason: &str, stalled: bool) -> &'static str {
     let is = |one: Reason| reason == one.as_str();
     match ready {
@@ -109,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_election_is_in_one_state() {
+    fn each_election_is_in_one_state() {
         let stalled = |reason| Some((STALLED, reason));
         let degraded = |reason| Some((DEGRADED, reason));
         let statuses = [
@@ -142,18 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_vacancy_is_that_of_an_election_that_should_have_a_leader() {
+    fn longest_vacancy_excludes_led_and_suspended_elections() {
         let led = status(10, (true, Reason::LeaderElected), None);
         let suspended = status(20, (false, Reason::Suspended), None);
         assert_eq!(census(&[led.clone(), suspended.clone()]).vacant_since, None);
         let vacant = status(30, (false, Reason::NoEligibleCandidate), None);
         let later = status(40, (false, Reason::NoEligibleCandidate), None);
         assert_eq!(census(&[later, led, vacant, suspended]).vacant_since, Some(at(30)));
-        assert_eq!(census(&[ElectionStatus::default()]).vacant_since, Some(at(50)), "since it was created");
+        assert_eq!(census(&[ElectionStatus::default()]).vacant_since, Some(at(50)), "since its creation");
     }
 
     #[test]
-    fn an_election_that_is_stalled_lacks_a_leader_only_if_it_ever_had_one() {
+    fn stalled_election_is_vacant_only_if_it_ever_had_a_leader() {
         let stalls =
             [(Reason::NoEligibleCandidate, Reason::OverlappingElections), (Reason::LabelConflict, Reason::LabelConflict)];
         for (reason, stalled) in stalls {
@@ -165,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_belongs_to_a_condition() {
+    fn each_reason_belongs_to_one_condition() {
         let ready = [
             Reason::LeaderElected,
             Reason::LeaderRetained,

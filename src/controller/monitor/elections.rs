@@ -1,4 +1,4 @@
-//! The series of each Election, made anew for each scrape from the caches, so that they go when the Election goes.
+//! The series of each Election. Each scrape builds them from the caches, so they go when the Election is deleted.
 
 use std::sync::atomic::AtomicU64;
 
@@ -28,7 +28,7 @@ pub struct Observed<'a> {
     pub status: &'a ElectionStatus,
 }
 
-/// The series of these Elections, in the OpenMetrics format without its end.
+/// Returns the series of these Elections, in the OpenMetrics format without its end.
 pub fn series<'a>(elections: impl Iterator<Item = Observed<'a>>) -> String {
     let mut registry = Registry::default();
     let all = &mut registry;
@@ -61,7 +61,7 @@ mod tests {
     use crate::api::{Reason, condition};
 
     #[test]
-    fn each_election_has_its_series_with_the_leader_as_a_label() {
+    fn each_election_has_series_with_the_leader_as_a_label() {
         let ready = condition(None, READY, true, (Reason::LeaderElected, String::new()), 1, Default::default());
         let led = ElectionStatus {
             leader: Some("web-1".into()),

@@ -1,4 +1,4 @@
-//! The metrics, and how they are told.
+//! Metrics of the controller, and their encoding.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -17,30 +17,25 @@ use prometheus_client::registry::{Metric, Registry};
 use tokio::time::Instant;
 
 use super::census::Census;
-use super::process::Process;
+use super::outcome;
+use super::process::ProcessCollector;
 use super::requests;
 use super::table::{self, Definition, Shape};
 use crate::api::ElectionStatus;
-use crate::controller::observe::stream::Kind;
-use crate::controller::observe::world::Key;
+use crate::controller::key::{Key, Kind};
 use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
 use crate::lease::cause::Cause;
 use crate::sync::lock;
 
-/// How a pass may end: at rest; to be looked at again at a known time; because the world had changed; refused by the API server;
-/// without an answer from it; without an end, because the world changes faster than it can be followed; not at all, because it was
-/// given up or because of a bug.
-pub const OUTCOMES: &[&str] = &["done", "again", "conflict", "refused", "unanswered", "busy", "abandoned"];
-
-/// How many Elections without a leader may be remembered.
-const MANY_VACANCIES: usize = 4_096;
+/// Maximum number of remembered vacancies.
+const MAX_VACANCIES: usize = 4_096;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// Of a request: verb and resource, and what was answered.
+/// Labels of a request: verb and resource, and the code of the response.
 type WithCode = (Labels<2>, [(&'static str, String); 1]);
 
-/// What Podium counts.
+/// Metrics of the controller.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -60,36 +55,36 @@ pub struct Metrics {
     active: Gauge,
     ready: Gauge,
     halted: Gauge,
-    /// Since when each Election has been without a leader.
+    /// Start of the vacancy of each Election without a leader.
     vacancies: Mutex<HashMap<Key, Instant>>,
 }
 
-/// What is counted when somebody asks.
+/// Values that are read at a scrape.
 #[derive(Clone, Debug)]
-pub struct Now {
-    /// The Elections in total.
+pub struct Scrape {
+    /// Numbers of Elections.
     pub census: Census,
     /// The series of each Election.
     pub elections: String,
-    /// How many objects the caches have.
+    /// Numbers of cached objects.
     pub objects: [(Kind, usize); 3],
-    /// How long nothing has come on the watches.
-    pub silences: [(Kind, Duration); 3],
-    /// How many of the namespaces that are to be served are not.
+    /// How long the watches have delivered nothing.
+    pub idle_times: [(Kind, Duration); 3],
+    /// Number of namespaces that should be served and are not.
     pub unserved: usize,
-    /// How many Elections are due, and names to be removed.
+    /// Numbers of due Elections and cleanups.
     pub queues: [(&'static str, usize); 2],
-    /// Whether this replica is the active one.
+    /// Whether this replica is active.
     pub active: bool,
-    /// Whether /readyz says that it is ready.
+    /// Whether /readyz reports ready.
     pub ready: bool,
-    /// Whether nothing is written any more.
+    /// Whether the controller stopped all writes.
     pub halted: bool,
-    /// The time on the wall clock.
+    /// Time of the wall clock.
     pub time: Timestamp,
 }
 
-/// Makes the histograms of a family.
+/// Bounds of the histograms of a family.
 #[derive(Clone, Debug)]
 struct Buckets(&'static [f64]);
 
@@ -107,13 +102,13 @@ fn bounds(definition: &Definition) -> &'static [f64] {
 }
 
 impl Metrics {
-    /// Nothing was counted yet.
+    /// Returns metrics that have counted nothing.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let all = &mut registry;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         all.register(table::BUILD.name, table::BUILD.help, Info::new(version));
-        all.register_collector(Box::new(Process));
+        all.register_collector(Box::new(ProcessCollector));
         let reconciles = Family::new_with_constructor(Buckets(bounds(&table::RECONCILES)));
         let metrics = Self {
             elections: add(all, &table::ELECTIONS, Family::default()),
@@ -135,7 +130,7 @@ impl Metrics {
             vacancies: Mutex::default(),
             registry,
         };
-        // At 0 from the start: nobody sees an increase from nothing to one.
+        // At 0 from the start: `increase` needs a first sample.
         for cause in Cause::NAMES {
             for to in ["leader", "none"] {
                 metrics.changes.get_or_create(&[("reason", cause), ("to", to)]).inc_by(0);
@@ -147,9 +142,9 @@ impl Metrics {
         metrics
     }
 
-    /// All of it, as it is now.
-    pub fn tell(&self, now: Now) -> String {
-        let Now { census, elections, objects, unserved, silences, queues, active, ready, halted, time } = now;
+    /// Returns all series in the OpenMetrics format.
+    pub fn encode(&self, scrape: Scrape) -> String {
+        let Scrape { census, elections, objects, unserved, idle_times, queues, active, ready, halted, time } = scrape;
         let Census { states, stalled, degraded, vacant_since } = census;
         for (state, count) in states {
             self.elections.get_or_create(&[("state", state)]).set(count);
@@ -164,7 +159,7 @@ impl Metrics {
         for (kind, count) in objects {
             self.objects.get_or_create(&[("resource", kind.plural())]).set(whole(count));
         }
-        for (kind, silence) in silences {
+        for (kind, silence) in idle_times {
             self.silence.get_or_create(&[("resource", kind.plural())]).set(silence.as_secs_f64());
         }
         for (queue, depth) in queues {
@@ -182,29 +177,29 @@ impl Metrics {
         metrics
     }
 
-    /// A request to the API server begins. Count it by what is returned.
-    pub fn request<B>(self: &Arc<Self>, request: &hyper::Request<B>) -> Pending {
-        Pending { metrics: self.clone(), what: requests::describe(request), code: None }
+    /// Starts a request to the API server. The returned value counts it.
+    pub fn request<B>(self: &Arc<Self>, request: &hyper::Request<B>) -> PendingRequest {
+        PendingRequest { metrics: self.clone(), target: requests::describe(request), code: None }
     }
 
-    /// A list or a watch failed.
+    /// Counts a failed list or watch.
     pub fn watch_failed(&self, kind: Kind) {
         self.failures.get_or_create(&[("resource", kind.plural())]).inc();
     }
 
-    /// A pass over an Election begins.
-    pub fn pass(&self) -> Pass<'_> {
-        Pass { metrics: self, began: Instant::now(), outcome: "abandoned" }
+    /// Starts a reconcile. The returned value observes its duration.
+    pub fn reconcile(&self) -> PendingReconcile<'_> {
+        PendingReconcile { metrics: self, began: Instant::now(), outcome: outcome::ABANDONED }
     }
 
-    /// What is about to be done about an Election with this status. `since`: when the reason for it was seen. However often it has to
-    /// be tried, the time without a leader began then.
+    /// Notes the start of a vacancy, or its end without an election, of an Election with this status. `since`: when the
+    /// controller observed the cause. Retries do not move the start.
     pub fn planned(&self, key: &Key, status: &ElectionStatus, plan: &Plan, since: Instant) {
         let announced = plan.status.as_ref().is_some_and(|status| status.announce.is_some());
         let rests = matches!(plan.then, Then::AwaitChange | Then::RequeueAfter(_));
         match plan.lease {
             Some(LeaseWrite::Elect { .. }) => self.vacant(key, since),
-            // Somebody else was faster, or it was a false alarm.
+            // Another replica elected a leader, or none was needed.
             None if rests && !announced && status.leader.is_some() => self.forget(key),
             _ => {}
         }
@@ -212,32 +207,32 @@ impl Metrics {
 
     fn vacant(&self, key: &Key, since: Instant) {
         let mut vacancies = lock(&self.vacancies);
-        if vacancies.len() >= MANY_VACANCIES {
-            // Of Elections that were deleted while they had no leader. For those that are left, the wall clock will do.
+        if vacancies.len() >= MAX_VACANCIES {
+            // Most belong to Elections that were deleted during a vacancy. The others fall back to the wall clock.
             vacancies.clear();
         }
         vacancies.entry(key.clone()).or_insert(since);
     }
 
-    /// There is no such Election any more.
+    /// Forgets the vacancy of an Election.
     pub fn forget(&self, key: &Key) {
         lock(&self.vacancies).remove(key);
     }
 
-    /// A change is complete: written to the Lease, to the pods, and to the status, which was `before` until then.
+    /// Counts a completed change of leader. `before`: the status that it replaced.
     pub fn changed(&self, key: &Key, change: &Announcement, before: &ElectionStatus, since: Instant, now: Timestamp) {
         let Announcement { from: _, to, term: _, cause, reason: _ } = change;
         let direction = if to.is_some() { "leader" } else { "none" };
         self.changes.get_or_create(&[("reason", cause.as_str()), ("to", direction)]).inc();
         if to.is_none() {
-            // The vacancy goes on.
+            // The vacancy lasts.
             return self.vacant(key, since);
         }
         let since = lock(&self.vacancies).remove(key).unwrap_or(since);
         if before.term.is_none() {
             return;
         }
-        // A vacancy that began under another replica: only the wall clock knows.
+        // Only the status dates a vacancy that began under another replica.
         let vacant = before.acquire_time.as_ref().filter(|_| before.leader.is_none());
         let vacant = vacant.and_then(|since| Duration::try_from(now.duration_since(since.0)).ok());
         self.failovers.observe(since.elapsed().max(vacant.unwrap_or_default()).as_secs_f64());
@@ -260,45 +255,45 @@ pub(super) fn add<M: Metric + Clone>(registry: &mut Registry, definition: &Defin
     metric
 }
 
-/// A request under way. One that nobody waits for any more was not answered.
+/// A request in flight. Dropped without a response, it counts with the code `none`.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingRequest {
     metrics: Arc<Metrics>,
-    what: (&'static str, &'static str),
+    target: (&'static str, &'static str),
     code: Option<StatusCode>,
 }
 
-impl Pending {
-    /// It was answered.
-    pub fn answered(mut self, code: StatusCode) {
+impl PendingRequest {
+    /// Counts the response.
+    pub fn responded(mut self, code: StatusCode) {
         self.code = Some(code);
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
-        let (verb, resource) = self.what;
+        let (verb, resource) = self.target;
         let labels = ([("verb", verb), ("resource", resource)], [("code", requests::code(self.code))]);
         self.metrics.requests.get_or_create(&labels).inc();
     }
 }
 
-/// A pass under way. One of which the end is not reported was abandoned.
+/// A running reconcile. Dropped without an outcome, it counts as abandoned.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub struct PendingReconcile<'a> {
     metrics: &'a Metrics,
     began: Instant,
     outcome: &'static str,
 }
 
-impl Pass<'_> {
-    /// It ended so: one of [`OUTCOMES`].
+impl PendingReconcile<'_> {
+    /// Ends the reconcile with one of [`outcome::OUTCOMES`].
     pub fn ended(mut self, outcome: &'static str) {
         self.outcome = outcome;
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for PendingReconcile<'_> {
     fn drop(&mut self) {
         let took = self.began.elapsed().as_secs_f64();
         self.metrics.reconciles.get_or_create(&[("outcome", self.outcome)]).observe(took);

@@ -1,4 +1,4 @@
-//! What the process takes: what Prometheus' own client libraries tell, from /proc.
+//! Process metrics from /proc, as Prometheus client libraries have them.
 
 use std::fmt;
 use std::fs;
@@ -12,43 +12,43 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use super::table::{CPU, Definition, MOST_OPEN, OPEN, RESIDENT, STARTED, VIRTUAL};
 use crate::proc_stat::ProcStat;
 
-/// Reads anew each time that it is asked.
+/// Reads /proc at each scrape.
 #[derive(Debug)]
-pub struct Process;
+pub struct ProcessCollector;
 
-/// What /proc says.
+/// Resources that the process uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Usage {
     cpu_seconds: f64,
     virtual_bytes: u64,
     resident_bytes: u64,
-    /// After the machine's start.
+    /// Start of the process, after boot.
     started_seconds: f64,
 }
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let read = |path: &str| fs::read_to_string(path).ok();
         if let Some(usage) = ProcStat::of(std::process::id()).map(usage) {
-            tell(&mut encoder, &CPU, &ConstCounter::new(usage.cpu_seconds))?;
-            tell(&mut encoder, &RESIDENT, &ConstGauge::new(usage.resident_bytes))?;
-            tell(&mut encoder, &VIRTUAL, &ConstGauge::new(usage.virtual_bytes))?;
+            encode(&mut encoder, &CPU, &ConstCounter::new(usage.cpu_seconds))?;
+            encode(&mut encoder, &RESIDENT, &ConstGauge::new(usage.resident_bytes))?;
+            encode(&mut encoder, &VIRTUAL, &ConstGauge::new(usage.virtual_bytes))?;
             if let Some(boot) = read("/proc/stat").and_then(|stat| boot_time(&stat)) {
-                tell(&mut encoder, &STARTED, &ConstGauge::new(boot + usage.started_seconds))?;
+                encode(&mut encoder, &STARTED, &ConstGauge::new(boot + usage.started_seconds))?;
             }
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // Not the one by which it is read.
-            tell(&mut encoder, &OPEN, &ConstGauge::new(open.count().saturating_sub(1)))?;
+            // Without the descriptor of this directory.
+            encode(&mut encoder, &OPEN, &ConstGauge::new(open.count().saturating_sub(1)))?;
         }
         if let Some(most) = read("/proc/self/limits").and_then(|limits| most_open(&limits)) {
-            tell(&mut encoder, &MOST_OPEN, &ConstGauge::new(most))?;
+            encode(&mut encoder, &MOST_OPEN, &ConstGauge::new(most))?;
         }
         Ok(())
     }
 }
 
-fn tell(encoder: &mut DescriptorEncoder<'_>, definition: &Definition, metric: &impl EncodeMetric) -> fmt::Result {
+fn encode(encoder: &mut DescriptorEncoder<'_>, definition: &Definition, metric: &impl EncodeMetric) -> fmt::Result {
     let unit = definition.measure.unit();
     let encoder = encoder.encode_descriptor(definition.name, definition.help, unit.as_ref(), metric.metric_type())?;
     metric.encode(encoder)
@@ -64,12 +64,12 @@ fn usage(stat: ProcStat) -> Usage {
     }
 }
 
-/// From /proc/stat: when the machine started, since 1970.
+/// Returns the boot time in seconds since 1970, from /proc/stat.
 fn boot_time(stat: &str) -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// From /proc/self/limits: the soft limit.
+/// Returns the soft limit of open files, from /proc/self/limits.
 fn most_open(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fields_are_those_of_the_manual() {
+    fn fields_of_proc_are_parsed() {
         let ticks = clock_ticks_per_second();
         let line = "1 (podium) S 0 1 1 0 -1 0 0 0 0 0 2 3 0 0 20 0 4 0 5 6 7 0";
         let expected = Usage {

@@ -1,15 +1,15 @@
-//! What a request to the API server is, in few words: a metric must not name objects.
+//! Labels of requests to the API server: verb, resource and code, never the names of objects.
 
 use hyper::{Method, Request, StatusCode};
 
-/// What requests do.
+/// Verbs of requests.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "other"];
 
-/// What they are about.
+/// Resources of requests.
 pub const RESOURCES: &[&str] =
     &["elections", "elections/status", "pods", "leases", "events", "customresourcedefinitions", "other"];
 
-/// The verb, as rights name it, and the resource.
+/// Returns the verb, as RBAC names it, and the resource.
 pub fn describe<B>(request: &Request<B>) -> (&'static str, &'static str) {
     let path = request.uri().path().trim_start_matches('/');
     let mut parts = path.split('/');
@@ -40,7 +40,7 @@ pub fn describe<B>(request: &Request<B>) -> (&'static str, &'static str) {
     (verb, resource)
 }
 
-/// The answer's code; one that nobody knows must not make a series of its own.
+/// Returns the code of the response. Unknown codes share one series.
 pub fn code(status: Option<StatusCode>) -> String {
     match status {
         None => "none".into(),
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_what_it_does_to_what() {
+    fn request_has_a_verb_and_a_resource() {
         for (method, path, expected) in [
             ("GET", "/api/v1/pods?limit=500", ("list", "pods")),
             ("GET", "/api/v1/namespaces/pods/pods?&watch=true&timeoutSeconds=290", ("watch", "pods")),

@@ -1,4 +1,4 @@
-//! The bound on silence of each watch: its connection may live, as TCP sees it, and deliver nothing.
+//! Timeouts of watches and lists: a connection may be alive as TCP sees it, and deliver nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use tokio::time::timeout;
 use tower::BoxError;
 use tracing::warn;
 
-use super::Monitor;
-use super::health::{ANSWER, Watch, describe};
+use super::health::{Health, RESPONSE, Watch, describe};
+use super::metrics::Metrics;
 
 /// Seconds after which the API server is asked to end a watch; the next one continues from its revision, without a list.
 ///
-/// Bookmarks come once a minute, but only while objects of that kind change anywhere in the cluster. The end comes always: where
-/// neither did, the connection is dead, however quiet the cluster is.
+/// The API server sends bookmarks once a minute, but only while objects of that kind change anywhere in the cluster. It always
+/// ends the watch in time. Without a bookmark or an end the connection is dead, however quiet the cluster is.
 pub const WATCH_SECONDS: u32 = 65;
 
 /// Silence after which a watch is reported.
@@ -29,55 +29,57 @@ const GIVEN_UP: Duration = Duration::from_secs(69);
 
 type Pieces = StreamBody<BoxStream<'static, Result<Frame<Bytes>, BoxError>>>;
 
-impl Monitor {
-    /// Bounds the silence in the response to a watch: the stream ends, and kube's watcher continues from its revision.
-    pub(super) fn bounded_watch(self: &Arc<Self>, watch: Watch, body: Body) -> Pieces {
-        let open = Some((self.clone(), watch, body));
-        let pieces = stream::unfold(open, |open| async move {
-            let (monitor, watch, mut body) = open?;
-            let piece = monitor.next_of_watch(&watch, &mut body).await?;
-            Some((piece, Some((monitor, watch, body))))
-        });
-        StreamBody::new(pieces.boxed())
-    }
+/// Bounds the silence of a watch: its stream ends, and kube's watcher continues from its revision.
+pub(super) fn bounded_watch(health: Arc<Health>, metrics: Arc<Metrics>, watch: Watch, body: Body) -> Pieces {
+    let pieces = stream::unfold(Some((health, metrics, watch, body)), |open| async move {
+        let (health, metrics, watch, mut body) = open?;
+        let piece = next_of_watch(&health, &metrics, &watch, &mut body).await?;
+        Some((piece, Some((health, metrics, watch, body))))
+    });
+    StreamBody::new(pieces.boxed())
+}
 
-    async fn next_of_watch(&self, watch: &Watch, body: &mut Body) -> Option<Result<Frame<Bytes>, BoxError>> {
-        let piece = match timeout(OVERDUE, body.frame()).await {
-            Ok(piece) => piece,
+async fn next_of_watch(
+    health: &Health,
+    metrics: &Metrics,
+    watch: &Watch,
+    body: &mut Body,
+) -> Option<Result<Frame<Bytes>, BoxError>> {
+    let piece = match timeout(OVERDUE, body.frame()).await {
+        Ok(piece) => piece,
+        Err(_) => {
+            let message = format!(
+                "the watch of {} is silent: no event, bookmark or end for {} s, its connection may be dead; \
+                 continuing it on another connection",
+                describe(watch),
+                OVERDUE.as_secs()
+            );
+            health.silent(watch, &message);
+            warn!("{message}");
+            let Ok(piece) = timeout(GIVEN_UP - OVERDUE, body.frame()).await else {
+                metrics.watch_failed(watch.0);
+                return None;
+            };
+            piece
+        }
+    };
+    health.delivered(watch);
+    piece.map(|piece| piece.map_err(BoxError::from))
+}
+
+/// Bounds the silence within a list, which then fails.
+pub(super) fn bounded_list(body: Body) -> Pieces {
+    let pieces = stream::unfold(Some(body), |open| async move {
+        let mut body = open?;
+        match timeout(RESPONSE, body.frame()).await {
+            Ok(piece) => Some((piece?.map_err(BoxError::from), Some(body))),
             Err(_) => {
-                let what = format!(
-                    "the watch of {} is silent: no event, bookmark or end for {} s, its connection may be dead; \
-                     continuing it on another connection",
-                    describe(watch),
-                    OVERDUE.as_secs()
-                );
-                self.health.silent(watch, &what);
-                warn!("{what}");
-                let Ok(piece) = timeout(GIVEN_UP - OVERDUE, body.frame()).await else {
-                    self.metrics.watch_failed(watch.0);
-                    return None;
-                };
-                piece
+                let error = format!("the list stopped: the API server sent nothing for {} s", RESPONSE.as_secs());
+                Some((Err(error.into()), None))
             }
-        };
-        self.health.delivered(watch);
-        piece.map(|piece| piece.map_err(BoxError::from))
-    }
-
-    /// Bounds the silence in the response to a list, which fails then.
-    pub(super) fn bounded_list(body: Body) -> Pieces {
-        let pieces = stream::unfold(Some(body), |open| async move {
-            let mut body = open?;
-            match timeout(ANSWER, body.frame()).await {
-                Ok(piece) => Some((piece?.map_err(BoxError::from), Some(body))),
-                Err(_) => {
-                    let error = format!("the list stopped: nothing came for {} s", ANSWER.as_secs());
-                    Some((Err(error.into()), None))
-                }
-            }
-        });
-        StreamBody::new(pieces.boxed())
-    }
+        }
+    });
+    StreamBody::new(pieces.boxed())
 }
 
 #[cfg(test)]
@@ -90,7 +92,8 @@ mod tests {
 
     use super::*;
     use crate::controller::fixtures::options;
-    use crate::controller::observe::stream::Kind;
+    use crate::controller::key::Kind;
+    use crate::controller::monitor::Monitor;
     use crate::scripted::{Script, event, server};
 
     fn pod(revision: &str) -> Value {
@@ -116,10 +119,10 @@ mod tests {
         (Kind::Pods, Some("a".into()))
     }
 
-    /// Watches until this pod comes, and says how long it took.
+    /// Watches until this pod comes, and returns how long it took.
     async fn until(monitor: &Arc<Monitor>, client: &Client, pod: &str) -> Duration {
         let began = Instant::now();
-        let api: Api<Pod> = Api::namespaced(monitor.watching(&monitor.listening(client), pods()), "a");
+        let api: Api<Pod> = Api::namespaced(monitor.watching(&monitor.monitored(client), pods()), "a");
         let mut events = watcher(api, Config::default().timeout(WATCH_SECONDS)).boxed();
         while let Some(event) = events.next().await {
             if let Ok(Event::Apply(found)) = event
@@ -142,12 +145,12 @@ mod tests {
             sleep(Duration::from_millis(1500)).await;
             let obstacles = monitor.health.obstacles(&[], None);
             assert!(matches!(&obstacles[..], [what] if what.contains("the watch of pods in namespace a")), "{obstacles:?}");
-            let silence = monitor.health.silences().into_iter().find(|(kind, _)| *kind == Kind::Pods).unwrap().1;
+            let silence = monitor.health.idle_times().into_iter().find(|(kind, _)| *kind == Kind::Pods).unwrap().1;
             assert!(silence > Duration::from_secs(66), "{silence:?}");
         };
         let (took, ()) = tokio::join!(watched, observed);
         assert!(took < Duration::from_secs(75), "{took:?}");
-        assert_eq!(monitor.health.obstacles(&[], None), [""; 0], "it is watched again");
+        assert_eq!(monitor.health.obstacles(&[], None), [""; 0], "the watch works again");
         let asked = asked.lock().unwrap();
         assert_eq!(asked.len(), 3, "one list only: {asked:?}");
         assert!(asked[2].1.contains("watch=true") && asked[2].1.contains("resourceVersion=8"), "{asked:?}");
@@ -184,6 +187,6 @@ mod tests {
         let half = Script::silent([(0, list().chunks[0].1[..20].to_owned())]);
         let (client, _) = server([half, list(), Script::silent([(0, added("8"))])]);
         let took = until(&monitor, &client, "web-8").await;
-        assert_eq!(took, ANSWER);
+        assert_eq!(took, RESPONSE);
     }
 }

@@ -1,66 +1,65 @@
-//! Every metric: its name, its labels and what it means. The registry is filled from here, and docs/reference/metrics.md is
-//! printed from here.
+//! Names, labels and help of all metrics: the source of the registry and of docs/reference/metrics.md.
 
 use std::fmt::Write;
 
 use prometheus_client::registry::Unit;
 
 use super::census::{DEGRADATIONS, STALLS, STATES};
-use super::metrics::OUTCOMES;
+use super::outcome::OUTCOMES;
 use super::requests::{RESOURCES, VERBS};
-use crate::controller::observe::stream::Kind;
+use crate::controller::key::Kind;
 use crate::lease::cause::Cause;
 
-/// What a metric is.
+/// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
-    /// Only grows.
+    /// Only increases.
     Counter,
     /// Goes up and down.
     Gauge,
-    /// How often each duration was seen: at or below these bounds.
+    /// Counts observations up to these bounds.
     Histogram(&'static [f64]),
-    /// Always 1; its labels say something.
+    /// Always 1; its labels hold the information.
     Info,
 }
 
-/// What is counted.
+/// Unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// Things.
+    /// None.
     Number,
-    /// Time.
+    /// Seconds.
     Seconds,
-    /// Memory.
+    /// Bytes.
     Bytes,
 }
 
-/// What a label may say.
+/// Values of a label.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
     /// One of these.
     Of(&'static [&'static str]),
-    /// What it is, where the values are not listed. Bounded all the same.
+    /// Any of a bounded number, with this description.
     Any(&'static str),
 }
 
-/// One metric.
+/// A metric.
 #[derive(Debug)]
 pub struct Definition {
-    /// Its name without the endings that say measure and shape.
+    /// Name without the suffixes of unit and type.
     pub name: &'static str,
-    /// What it is.
+    /// Type.
     pub shape: Shape,
-    /// What it counts.
+    /// Unit.
     pub measure: Measure,
-    /// Its labels.
+    /// Labels.
     pub labels: &'static [(&'static str, Values)],
-    /// What it means.
+    /// Help text.
     pub help: &'static str,
 }
 
 impl Measure {
-    /// The same in the words of the format.
+    /// Returns the unit as OpenMetrics names it.
     pub fn unit(self) -> Option<Unit> {
         match self {
             Self::Number => None,
@@ -88,7 +87,7 @@ impl Definition {
         Self { name, shape, measure, labels, help }
     }
 
-    /// The name under which it is told.
+    /// Returns the name with its suffixes.
     pub fn full_name(&self) -> String {
         let unit = self.measure.unit().map_or_else(String::new, |unit| format!("_{}", unit.as_str()));
         let ending = match self.shape {
@@ -102,117 +101,119 @@ impl Definition {
 
 const KINDS: &[&str] = &[Kind::Pods.plural(), Kind::Leases.plural(), Kind::Elections.plural()];
 
-/// From a pass that writes nothing to one that waits for an API server which does not answer (10 s for each request).
-const PASSES: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// From a reconcile without writes to one that awaits an unavailable API server (10 s per request).
+const RECONCILE_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// A change from one ready pod to the next takes 20 to 100 ms, a takeover by another replica up to 8 s, a lost node most of a
-/// minute, and a vacancy as long as nobody is ready.
-const VACANCIES: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+/// A failover between Ready pods takes 20 to 100 ms, a takeover by a standby replica up to 8 s, a lost node most of a minute. A
+/// vacancy lasts until a candidate is eligible.
+const FAILOVER_BUCKETS: &[f64] =
+    &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
 pub(super) const ELECTIONS: Definition = Definition::new(
     "podium_elections",
     Shape::Gauge,
-    "Elections by state, each in exactly one. Every replica tells what its caches say",
+    "Elections by state, each in exactly one, as the caches of the replica have them",
 )
 .by(&[("state", Values::Of(STATES))]);
 
 pub(super) const STALLED: Definition = Definition::new(
     "podium_elections_stalled",
     Shape::Gauge,
-    "Elections that need a person, by the reason of their condition Stalled. They may have a leader all the same",
+    "Elections with the condition Stalled, by reason. They need a person, and may have a leader",
 )
 .by(&[("reason", Values::Of(STALLS))]);
 
 pub(super) const DEGRADED: Definition = Definition::new(
     "podium_elections_degraded",
     Shape::Gauge,
-    "Elections that work and need attention, by the reason of their condition Degraded",
+    "Elections with the condition Degraded, by reason. They work and need attention",
 )
 .by(&[("reason", Values::Of(DEGRADATIONS))]);
 
 pub(super) const LONGEST: Definition = Definition::seconds(
     "podium_longest_vacancy",
     Shape::Gauge,
-    "How long the Election that has been without a leader for the longest time has been so: its state is vacant or new, or stalled if it ever had a leader. 0: there is none",
+    "Duration of the longest current vacancy, 0 without one. Counts the states vacant and pending, and stalled after a first leader",
 );
 
 pub(super) const CHANGES: Definition = Definition::new(
     "podium_leader_changes",
     Shape::Counter,
-    "Terms that began, by why, and whether with a leader or without. Told by the replica that finished the change",
+    "Terms by cause, and whether they have a leader, as counted by the replica that completed the change",
 )
 .by(&[("reason", Values::Of(Cause::NAMES)), ("to", Values::Of(&["leader", "none"]))]);
 
 pub(super) const FAILOVERS: Definition = Definition::seconds(
     "podium_failover_duration",
-    Shape::Histogram(VACANCIES),
-    "Time without a leader, at each change to one: from when the API server said why the last one cannot lead until the next one is labelled and in the status. First elections do not count",
+    Shape::Histogram(FAILOVER_BUCKETS),
+    "Time without a leader, from when the controller observed the cause until the new leader is labeled and in the status. Initial elections are not counted",
 );
 
 pub(super) const RECONCILES: Definition = Definition::seconds(
     "podium_reconcile_duration",
-    Shape::Histogram(PASSES),
-    "Duration of one pass over one Election, by how it ended",
+    Shape::Histogram(RECONCILE_BUCKETS),
+    "Duration of reconciles of one Election, by outcome",
 )
 .by(&[("outcome", Values::Of(OUTCOMES))]);
 
 pub(super) const REQUESTS: Definition = Definition::new(
     "podium_api_requests",
     Shape::Counter,
-    "Requests to the API server. A watch counts once, when it begins",
+    "Requests to the API server. A watch counts once, when it starts",
 )
 .by(&[
     ("verb", Values::Of(VERBS)),
     ("resource", Values::Of(RESOURCES)),
-    ("code", Values::Any("the answer's HTTP status; `none`: there was no answer")),
+    ("code", Values::Any("HTTP status of the response, `none` without a response")),
 ]);
 
 pub(super) const FAILURES: Definition =
-    Definition::new("podium_watch_failures", Shape::Counter, "Lists and watches that failed and were begun again")
+    Definition::new("podium_watch_failures", Shape::Counter, "Failed lists and watches, which the controller retries")
         .by(&[("resource", Values::Of(KINDS))]);
 
 pub(super) const SILENCE: Definition = Definition::seconds(
     "podium_watch_silence",
     Shape::Gauge,
-    "Time since anything came on the watch, in the namespace where it is longest. More than 67 s: the watch is dead, or is refused",
+    "Time since the watch delivered anything, in the namespace where it is longest. Above 67 s the watch is dead or denied",
 )
 .by(&[("resource", Values::Of(KINDS))]);
 
 pub(super) const QUEUE: Definition = Definition::new(
     "podium_queue_depth",
     Shape::Gauge,
-    "Elections that are due and that nobody works on yet: to be decided on, or, being gone, to be removed. 0 on a replica that \
-     stands by",
+    "Due Elections that wait to be reconciled (`elections`), or, deleted, to be cleaned up (`cleanups`). 0 on a standby replica",
 )
 .by(&[("queue", Values::Of(&["elections", "cleanups"]))]);
 
 pub(super) const OBJECTS: Definition =
-    Definition::new("podium_cached_objects", Shape::Gauge, "Objects in the caches").by(&[("resource", Values::Of(KINDS))]);
+    Definition::new("podium_cached_objects", Shape::Gauge, "Objects in the caches of the controller")
+        .by(&[("resource", Values::Of(KINDS))]);
 
 pub(super) const UNSERVED: Definition = Definition::new(
     "podium_namespaces_unserved",
     Shape::Gauge,
-    "Namespaces of `--namespaces` that are not served, because a list or a watch in them is refused, or was not answered yet: /readyz \
-     and the log say which, and why. Always 0 where the whole cluster is served",
+    "Namespaces of `--namespaces` that are not served, because a list or a watch in them fails or has not completed. /readyz and \
+     the log name them with the error. Always 0 when the whole cluster is served",
 );
 
 pub(super) const ACTIVE: Definition =
-    Definition::new("podium_controller_active", Shape::Gauge, "1 on the replica that elects, 0 on those that stand by");
+    Definition::new("podium_controller_active", Shape::Gauge, "1 on the active replica, 0 on a standby replica");
 
-pub(super) const READY: Definition = Definition::new("podium_ready", Shape::Gauge, "1 if /readyz says so, else 0");
+pub(super) const READY: Definition =
+    Definition::new("podium_ready", Shape::Gauge, "1 if /readyz reports ready, otherwise 0");
 
 pub(super) const HALTED: Definition = Definition::new(
     "podium_halted",
     Shape::Gauge,
-    "1 if revisions of the API server went back, as after a restore of etcd without --bump-revision: nothing is written any more \
-     until the process is started again",
+    "1 if the controller stopped all writes because revisions of the API server went back, as after a restore of etcd without \
+     --bump-revision. Restart the controller when all API servers are back",
 );
 
 pub(super) const BUILD: Definition =
-    Definition::new("podium_build", Shape::Info, "Which Podium this is").by(&[("version", Values::Any("of the program"))]);
+    Definition::new("podium_build", Shape::Info, "Build information").by(&[("version", Values::Any("version of Podium"))]);
 
 const ELECTION: (&str, Values) = ("election", Values::Any("name of the Election"));
-const NAMESPACE: (&str, Values) = ("namespace", Values::Any("of the Election"));
+const NAMESPACE: (&str, Values) = ("namespace", Values::Any("namespace of the Election"));
 
 pub(super) const ELECTION_INFO: Definition =
     Definition::new("podium_election_info", Shape::Gauge, "Always 1. `leader` is empty while there is no leader").by(&[
@@ -242,16 +243,16 @@ pub(super) const ELECTION_ELIGIBLE: Definition =
 pub const PER_ELECTION: [&Definition; 5] =
     [&ELECTION_INFO, &ELECTION_READY, &ELECTION_TERM, &ELECTION_TRANSITIONS, &ELECTION_ELIGIBLE];
 
-pub(super) const CPU: Definition =
-    Definition::seconds("process_cpu", Shape::Counter, "Processor time that the process used, its own and the kernel's");
-pub(super) const RESIDENT: Definition = Definition::bytes("process_resident_memory", "Memory that the process has");
-pub(super) const VIRTUAL: Definition = Definition::bytes("process_virtual_memory", "Addresses that the process has");
+pub(super) const CPU: Definition = Definition::seconds("process_cpu", Shape::Counter, "Total user and system CPU time");
+pub(super) const RESIDENT: Definition = Definition::bytes("process_resident_memory", "Resident memory size");
+pub(super) const VIRTUAL: Definition = Definition::bytes("process_virtual_memory", "Virtual memory size");
 pub(super) const STARTED: Definition =
-    Definition::seconds("process_start_time", Shape::Gauge, "When the process started, since 1970");
-pub(super) const OPEN: Definition = Definition::new("process_open_fds", Shape::Gauge, "Files and sockets that are open");
-pub(super) const MOST_OPEN: Definition = Definition::new("process_max_fds", Shape::Gauge, "How many may be");
+    Definition::seconds("process_start_time", Shape::Gauge, "Start time of the process since the Unix epoch");
+pub(super) const OPEN: Definition = Definition::new("process_open_fds", Shape::Gauge, "Number of open file descriptors");
+pub(super) const MOST_OPEN: Definition =
+    Definition::new("process_max_fds", Shape::Gauge, "Maximum number of open file descriptors");
 
-/// All of them.
+/// All metrics without labels that name an Election.
 pub const TABLE: [&Definition; 23] = [
     &ELECTIONS,
     &STALLED,
@@ -278,7 +279,7 @@ pub const TABLE: [&Definition; 23] = [
     &MOST_OPEN,
 ];
 
-/// docs/reference/metrics.md
+/// Returns docs/reference/metrics.md.
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     for definition in TABLE.into_iter().chain(PER_ELECTION) {

@@ -1,4 +1,4 @@
-//! What is told agrees with the table, and the table with the page.
+//! The encoded series agree with the table, and the table with the page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use prometheus_parse::{Scrape, Value};
 use tokio::time::{Instant, advance};
 
 use super::census::{Census, STATES};
-use super::metrics::{Metrics, Now, OUTCOMES};
+use super::metrics::{Metrics, Scrape as Gauges};
+use super::outcome::OUTCOMES;
 use super::table::{PER_ELECTION, Shape, TABLE, Values, page};
 use crate::api::{ElectionStatus, whole_second};
-use crate::controller::observe::stream::Kind;
-use crate::controller::observe::world::Key;
+use crate::controller::key::{Key, Kind};
 use crate::election::plan::{Announcement, LeaseWrite, Plan, Then};
 use crate::ids::{ResourceVersion, Term, Version};
 use crate::lease::cause::Cause;
 use crate::lease::record::Record;
 
-fn told(metrics: &Metrics) -> String {
-    metrics.tell(Now {
+fn encoded(metrics: &Metrics) -> String {
+    metrics.encode(Gauges {
         census: Census::of(std::iter::empty()),
         elections: String::new(),
         objects: Kind::ALL.map(|kind| (kind, 3)),
-        silences: Kind::ALL.map(|kind| (kind, Duration::from_secs(9))),
+        idle_times: Kind::ALL.map(|kind| (kind, Duration::from_secs(9))),
         unserved: 1,
         queues: [("elections", 1), ("cleanups", 0)],
         active: true,
@@ -36,10 +36,10 @@ fn told(metrics: &Metrics) -> String {
 }
 
 fn scrape(metrics: &Metrics) -> Scrape {
-    Scrape::parse(told(metrics).lines().map(|line| Ok(line.to_owned()))).unwrap()
+    Scrape::parse(encoded(metrics).lines().map(|line| Ok(line.to_owned()))).unwrap()
 }
 
-/// The value of the sample with this name and these labels.
+/// Returns the value of the sample with this name and these labels.
 fn value(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let scrape = scrape(metrics);
     let is = |(label, value): &(&str, &str), found: &prometheus_parse::Labels| found.get(label) == Some(value);
@@ -94,33 +94,33 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_000).unwrap()
 }
 
-/// Everything that can be counted is counted once.
-fn busy() -> Metrics {
+/// Metrics that have counted everything once.
+fn counted() -> Metrics {
     let metrics = Arc::new(Metrics::new());
-    metrics.request(&Request::new(())).answered(StatusCode::OK);
+    metrics.request(&Request::new(())).responded(StatusCode::OK);
     metrics.watch_failed(Kind::Pods);
     for outcome in OUTCOMES {
-        metrics.pass().ended(outcome);
+        metrics.reconcile().ended(outcome);
     }
     metrics.changed(&key(), &change(Some("web-1"), Cause::Gone), &status(Some("web-0"), 0), Instant::now(), now());
     Arc::into_inner(metrics).unwrap()
 }
 
 #[test]
-fn the_committed_page_is_the_printed_one() {
+fn committed_page_is_current() {
     let committed =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md")).unwrap_or_default();
-    assert!(committed == page(), "docs/reference/metrics.md is not what `podium metrics` prints: run `make generate`");
+    assert!(committed == page(), "docs/reference/metrics.md is stale: run `make generate`");
 }
 
-/// The words of a page that begin so.
+/// Returns the words of a page with this prefix.
 fn words<'a>(page: &'a str, beginning: &str) -> BTreeSet<&'a str> {
     let words = page.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     words.filter(|word| word.starts_with(beginning)).collect()
 }
 
 #[test]
-fn alerts_and_dashboard_are_about_metrics_and_values_that_there_are() {
+fn alerts_and_dashboard_use_existing_metrics_and_values() {
     let alerts = include_str!("../../../charts/podium/files/alerts.yaml");
     let dashboard = include_str!("../../../charts/podium/files/dashboard.json");
     serde_json::from_str::<serde_json::Value>(dashboard).expect("JSON");
@@ -145,8 +145,8 @@ fn alerts_and_dashboard_are_about_metrics_and_values_that_there_are() {
 }
 
 #[test]
-fn what_is_told_is_in_the_table_and_all_of_the_table_is_told() {
-    let text = told(&busy());
+fn encoded_metrics_are_those_of_the_table() {
+    let text = encoded(&counted());
     assert!(text.ends_with("# EOF\n"), "{text}");
     let types: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
@@ -162,8 +162,8 @@ fn what_is_told_is_in_the_table_and_all_of_the_table_is_told() {
 }
 
 #[test]
-fn labels_say_what_the_table_says_that_they_may() {
-    let scrape = scrape(&busy());
+fn labels_have_the_values_of_the_table() {
+    let scrape = scrape(&counted());
     let mut seen = BTreeSet::new();
     for sample in &scrape.samples {
         let name = sample.metric.trim_end_matches("_sum").trim_end_matches("_count").trim_end_matches("_bucket");
@@ -179,7 +179,7 @@ fn labels_say_what_the_table_says_that_they_may() {
             seen.insert((name.to_owned(), *label, value.to_owned()));
         }
     }
-    // What is a number of things by their state is told for every state, also where there is none.
+    // A gauge by state has a series for each state, also at 0.
     for definition in TABLE.iter().filter(|entry| entry.shape == Shape::Gauge) {
         for (label, values) in definition.labels {
             let Values::Of(values) = values else { panic!("{} may be anything", definition.name) };
@@ -191,7 +191,7 @@ fn labels_say_what_the_table_says_that_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_without_a_leader_begins_when_it_was_seen_however_often_it_is_tried() {
+async fn failover_duration_starts_at_the_observation_of_the_cause() {
     let metrics = Metrics::new();
     let (before, first) = (status(Some("web-0"), 900), Instant::now());
     metrics.planned(&key(), &before, &electing(), first);
@@ -207,7 +207,7 @@ async fn the_time_without_a_leader_begins_when_it_was_seen_however_often_it_is_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_vacancy_is_counted_as_a_whole_when_it_is_over() {
+async fn vacancy_is_observed_once_at_its_end() {
     let metrics = Metrics::new();
     let began = Instant::now();
     metrics.planned(&key(), &status(Some("web-0"), 900), &electing(), began);
@@ -218,14 +218,14 @@ async fn a_vacancy_is_counted_as_a_whole_when_it_is_over() {
     metrics.planned(&key(), &vacant, &electing(), Instant::now());
     metrics.changed(&key(), &change(Some("web-1"), Cause::BecameEligible), &vacant, Instant::now(), now());
     assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(60.0));
-    // One that began under another replica, 250 s ago.
+    // A vacancy that began under another replica, 250 s ago.
     let vacant = status(None, 750);
     metrics.changed(&key(), &change(Some("web-1"), Cause::BecameEligible), &vacant, Instant::now(), now());
     assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(310.0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_election_and_a_false_alarm_are_no_time_without_a_leader() {
+async fn initial_election_and_false_alarm_are_not_observed() {
     let metrics = Metrics::new();
     let none = ElectionStatus::default();
     metrics.planned(&key(), &none, &electing(), Instant::now());
@@ -234,7 +234,7 @@ async fn a_first_election_and_a_false_alarm_are_no_time_without_a_leader() {
     let led = status(Some("web-0"), 900);
     metrics.planned(&key(), &led, &electing(), Instant::now());
     advance(Duration::from_secs(100)).await;
-    // Not yet known: what is to be done depends on the server.
+    // Undecided: the controller reads from the server first.
     metrics.planned(&key(), &led, &Plan { then: Then::Consult("why"), ..Plan::default() }, Instant::now());
     metrics.changed(&key(), &change(Some("web-1"), Cause::Gone), &led, Instant::now(), now());
     assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(100.0));
@@ -242,13 +242,13 @@ async fn a_first_election_and_a_false_alarm_are_no_time_without_a_leader() {
     metrics.planned(&key(), &led, &Plan::default(), Instant::now());
     advance(Duration::from_secs(100)).await;
     metrics.changed(&key(), &change(Some("web-1"), Cause::Gone), &led, Instant::now(), now());
-    assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(100.0), "another replica was faster");
+    assert_eq!(value(&metrics, "podium_failover_duration_seconds_sum", &[]), Some(100.0), "another replica elected");
 }
 
 #[test]
-fn what_is_given_up_is_counted_as_that() {
+fn dropped_reconciles_and_requests_are_counted() {
     let metrics = Arc::new(Metrics::new());
-    drop(metrics.pass());
+    drop(metrics.reconcile());
     drop(metrics.request(&Request::get("/api/v1/pods").body(()).unwrap()));
     assert_eq!(value(&metrics, "podium_reconcile_duration_seconds_count", &[("outcome", "abandoned")]), Some(1.0));
     let labels = [("verb", "list"), ("resource", "pods"), ("code", "none")];

@@ -13,18 +13,18 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::compact::Texts;
-use crate::controller::Clock;
+use crate::controller::options::WallClock;
 
 /// The two clocks of this machine.
 #[derive(Clone)]
 pub struct Clocks {
-    wall: Clock,
+    wall: WallClock,
     began: Instant,
 }
 
 impl Clocks {
     /// The monotonic clock, and this wall clock.
-    pub fn new(wall: Clock) -> Self {
+    pub fn new(wall: WallClock) -> Self {
         Self { wall, began: Instant::now() }
     }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use super::cached::CachedPod;
 use super::compact::Name;
 use super::namespace::{KnownPod, Namespace};
-use super::settings::LabelKeys;
 use crate::api::LeaderLabel;
+use crate::controller::limits::LabelKeys;
 use crate::ids::{Uid, Version};
 
 /// An Election that was seen to go, until its label is removed.

@@ -9,13 +9,13 @@ use super::compact::{Name, Pairs};
 use super::conditions::Moment;
 use super::index::LabelIndex;
 use super::leftovers::Retired;
-use super::stream::Kind;
+use crate::controller::key::Kind;
 use crate::ids::{ResourceVersion, Uid, Version};
 use crate::lease::record::Lease;
 
 /// A cached object, and when it was stored, counted in changes of the cache.
 #[derive(Clone, Debug)]
-pub struct Seen<T> {
+pub struct Stored<T> {
     /// The object.
     pub value: T,
     /// The number of the change that stored it.
@@ -40,8 +40,8 @@ pub type Affected = BTreeSet<Name>;
 /// Everything that is known about one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Namespace {
-    pub(super) elections: BTreeMap<Name, Seen<CachedElection>>,
-    pub(super) leases: BTreeMap<String, Seen<CachedLease>>,
+    pub(super) elections: BTreeMap<Name, Stored<CachedElection>>,
+    pub(super) leases: BTreeMap<String, Stored<CachedLease>>,
     pub(super) pods: BTreeMap<Name, KnownPod>,
     pub(super) pod_names: HashMap<Uid, Name>,
     /// By Election: the pods that match it or carry its claim.
@@ -221,7 +221,7 @@ impl Namespace {
 
     fn put_lease(&mut self, name: &str, lease: CachedLease, at: u64) -> Affected {
         let after = lease.lease.clone();
-        let before = self.leases.insert(name.into(), Seen { value: lease, at });
+        let before = self.leases.insert(name.into(), Stored { value: lease, at });
         let unchanged =
             before.is_some_and(|before| Lease { resource_version: after.resource_version, ..before.value.lease } == after);
         if unchanged { Affected::new() } else { self.users(name) }
@@ -239,7 +239,7 @@ impl Namespace {
         let same_spec = same_object && before.is_some_and(|before| before.generation == election.generation);
         let same_status = before.is_some_and(|before| before.status == election.status);
         if same_spec {
-            self.elections.insert(name.clone(), Seen { value: election, at });
+            self.elections.insert(name.clone(), Stored { value: election, at });
             return if same_status { Affected::new() } else { [name.clone()].into() };
         }
         let mut affected = self.remove_election(name);
@@ -253,14 +253,14 @@ impl Namespace {
             }
             affected.extend(self.users(&parsed.settings.lease_name));
         }
-        self.elections.insert(name.clone(), Seen { value: election, at });
+        self.elections.insert(name.clone(), Stored { value: election, at });
         affected.extend(self.relate(name));
         affected.insert(name.clone());
         affected
     }
 
     fn remove_election(&mut self, name: &str) -> Affected {
-        let Some((name, Seen { value: election, .. })) = self.elections.remove_entry(name) else { return Affected::new() };
+        let Some((name, Stored { value: election, .. })) = self.elections.remove_entry(name) else { return Affected::new() };
         self.index.remove(&name);
         self.gone.remove(&*name);
         if let Ok(parsed) = &election.parsed {
@@ -323,8 +323,8 @@ impl KnownPod {
 }
 
 fn former_holders<'a>(
-    elections: &BTreeMap<Name, Seen<CachedElection>>,
-    leases: &'a BTreeMap<String, Seen<CachedLease>>,
+    elections: &BTreeMap<Name, Stored<CachedElection>>,
+    leases: &'a BTreeMap<String, Stored<CachedLease>>,
     election: &str,
 ) -> Option<&'a BTreeSet<Uid>> {
     let parsed = elections.get(election)?.value.parsed.as_ref().ok()?;

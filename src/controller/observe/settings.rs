@@ -5,39 +5,8 @@ use kube::core::Selector;
 
 use super::index::Anchor;
 use crate::api::{ElectionSpec, Reason, WhenNoneEligible};
+use crate::controller::limits::Limits;
 use crate::election::snapshot::{Problem, Settings};
-
-/// What an Election may make this controller do: whoever may create one acts with the controller's rights.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The label keys that may be written.
-    pub label_keys: LabelKeys,
-    /// Namespace and name of the Lease by which the controller's own replicas elect the active one. No Election gets it.
-    pub own_lease: Option<(String, String)>,
-}
-
-/// The label keys that this controller may write: exact keys, or `*/name` for any prefix.
-#[derive(Clone, Debug)]
-pub struct LabelKeys(Vec<String>);
-
-impl LabelKeys {
-    /// The patterns as the `--allowed-label-keys` flag has them.
-    pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
-        Self(patterns.into_iter().collect())
-    }
-
-    /// Whether the key may be written.
-    pub fn allow(&self, key: &str) -> bool {
-        self.0.iter().any(|pattern| match pattern.strip_prefix("*/") {
-            Some(name) => key.split_once('/').is_some_and(|(_, own)| own == name),
-            None => pattern == key,
-        })
-    }
-
-    fn list(&self) -> String {
-        self.0.join(", ")
-    }
-}
 
 /// What a usable spec comes down to.
 #[derive(Clone, Debug)]
@@ -107,24 +76,4 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         suspend: *suspend,
     };
     Ok(Parsed { settings, selector, anchors })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::LabelKeys;
-
-    #[test]
-    fn a_pattern_allows_any_prefix_but_no_other_name() {
-        let keys = LabelKeys::new(["leader".into(), "*/leader".into()]);
-        for (key, allowed) in [
-            ("leader", true),
-            ("example.com/leader", true),
-            ("app", false),
-            ("example.com/app", false),
-            ("leader/app", false),
-            ("*/leader", true),
-        ] {
-            assert_eq!(keys.allow(key), allowed, "{key}");
-        }
-    }
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use super::cached::{CachedElection, CachedLease, CachedPod};
 use super::compact::Name;
 use super::conditions::{Condition, Moment};
-use super::namespace::{KnownPod, Namespace, Seen};
-use super::world::{Key, World};
+use super::namespace::{KnownPod, Namespace, Stored};
+use super::world::World;
 use crate::api::names;
+use crate::controller::key::Key;
 use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
 use crate::ids::{PodRef, ResourceVersion, Term};
 use k8s_openapi::jiff::SignedDuration;
@@ -27,7 +28,7 @@ impl World {
     /// known, or it is being deleted.
     pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
         let cache = self.namespaces.get(&key.namespace)?;
-        let Seen { value: election, at } = cache.elections.get(&*key.name).filter(|seen| !seen.value.terminating)?;
+        let Stored { value: election, at } = cache.elections.get(&*key.name).filter(|seen| !seen.value.terminating)?;
         let lease = election.parsed.as_ref().ok().and_then(|parsed| cache.leases.get(&parsed.settings.lease_name));
         let lease = lease.map(|seen| owned(&key.name, cache, aged(seen.value.clone())));
 

@@ -5,31 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cached::Named;
 use crate::ids::{ResourceVersion, Version};
 
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Pods.
-    Pods,
-    /// Leases.
-    Leases,
-    /// Elections.
-    Elections,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pods, Self::Leases, Self::Elections];
-
-    /// What the API server calls these objects.
-    pub const fn plural(self) -> &'static str {
-        match self {
-            Self::Pods => "pods",
-            Self::Leases => "leases",
-            Self::Elections => "elections",
-        }
-    }
-}
-
 /// One watch of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {

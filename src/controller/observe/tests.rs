@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::conditions::Clocks;
 use super::namespace::Namespace;
-use super::stream::Kind;
 use crate::controller::fixtures::{election, pod};
+use crate::controller::key::Kind;
 
 /// What happens next. Pods and Elections are `a`, `b` and `c`.
 #[derive(Clone, Debug)]

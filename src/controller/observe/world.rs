@@ -1,7 +1,6 @@
 //! All caches together: fed by the watches and by the answers to our own requests, asked for snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use kube::runtime::watcher::Event;
 
@@ -10,32 +9,11 @@ use super::compact::Name;
 use super::conditions::Clocks;
 use super::leftovers::Leftover;
 use super::namespace::{Affected, Namespace, is_known};
-use super::settings::LabelKeys;
-use super::stream::{Kind, Stream, Ticket};
-use crate::controller::Clock;
-use crate::controller::queue::Grouped;
+use super::stream::{Stream, Ticket};
+use crate::controller::key::{Key, Kind, Scope};
+use crate::controller::limits::LabelKeys;
+use crate::controller::options::WallClock;
 use crate::ids::{ResourceVersion, Uid, Version};
-
-/// An Election, by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// `metadata.namespace`
-    pub namespace: String,
-    /// `metadata.name`
-    pub name: String,
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl Grouped for Key {
-    fn group(&self) -> &str {
-        &self.namespace
-    }
-}
 
 /// What a change of the caches asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,25 +24,6 @@ pub struct Changes {
     pub orphaned: BTreeSet<Key>,
     /// Elections that were in the cache and are not any more.
     pub gone: BTreeSet<Key>,
-}
-
-/// What is watched: the whole cluster, or these namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All namespaces, one watch for each kind.
-    Cluster,
-    /// One watch for each kind and namespace.
-    Namespaces(BTreeSet<String>),
-}
-
-impl Scope {
-    /// The namespaces of the single watches; `None` is the whole cluster.
-    pub fn watches(&self) -> Vec<Option<String>> {
-        match self {
-            Self::Cluster => vec![None],
-            Self::Namespaces(names) => names.iter().cloned().map(Some).collect(),
-        }
-    }
 }
 
 /// The caches.
@@ -86,7 +45,7 @@ pub struct World {
 
 impl World {
     /// Empty caches for these watches, on a machine with this wall clock.
-    pub fn new(scope: &Scope, clock: Clock) -> Self {
+    pub fn new(scope: &Scope, clock: WallClock) -> Self {
         let streams = scope.watches().into_iter().flat_map(|namespace| Kind::ALL.map(|kind| (kind, namespace.clone())));
         Self {
             namespaces: BTreeMap::new(),

@@ -1,12 +1,12 @@
-//! How few groups are kept from holding all that there is.
+//! Shares of slots, so that few groups cannot hold all of them.
 
 use std::collections::HashMap;
 
-/// Places of which a group gets the more the more are free.
+/// Slots with a dynamic limit for each group.
 ///
-/// A group may have another one while it has less than are free: alone it gets half of them, and the next one half of the rest. So
-/// what few groups hold without giving it back is never all, and a group that has nothing gets a place at once; where many groups
-/// ask, no place is idle. (These are the dynamic thresholds of switches whose ports share their memory: Choudhury and Hahne, 1998.)
+/// A group may take a slot while it holds fewer than are free. Alone it gets half of them, and the next group half of the rest.
+/// So a few groups that release nothing never hold all slots, and a group without slots gets one at once. When many groups ask,
+/// no slot is idle. (Network switches share memory between ports by such dynamic thresholds: Choudhury and Hahne, 1998.)
 #[derive(Debug)]
 pub struct Shares {
     all: usize,
@@ -15,34 +15,34 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// So many, all of them free.
+    /// Returns this number of free slots.
     pub fn new(all: usize) -> Self {
         Self { all, taken: 0, by_group: HashMap::new() }
     }
 
-    /// How many nobody holds.
+    /// Returns the number of free slots.
     pub fn free(&self) -> usize {
         self.all.saturating_sub(self.taken)
     }
 
-    /// How many the group holds.
+    /// Returns the number of slots that the group holds.
     pub fn held(&self, group: &str) -> usize {
         self.by_group.get(group).copied().unwrap_or(0)
     }
 
-    /// Whether the group may have one more.
+    /// Returns whether the group may take a slot.
     pub fn admits(&self, group: &str) -> bool {
         self.held(group) < self.free()
     }
 
-    /// The group has one more.
+    /// Takes a slot for the group.
     pub fn take(&mut self, group: &str) {
         self.taken += 1;
         *self.by_group.entry(group.to_owned()).or_default() += 1;
     }
 
-    /// The group has one less.
-    pub fn give_back(&mut self, group: &str) {
+    /// Releases a slot of the group.
+    pub fn release(&mut self, group: &str) {
         let Some(held) = self.by_group.get_mut(group) else { return };
         self.taken -= 1;
         *held -= 1;
@@ -51,7 +51,7 @@ impl Shares {
         }
     }
 
-    /// All are free.
+    /// Releases all slots.
     pub fn clear(&mut self) {
         self.taken = 0;
         self.by_group.clear();
@@ -62,9 +62,9 @@ impl Shares {
 mod tests {
     use super::*;
 
-    /// Groups that come one after the other, each of which takes all that it can and gives nothing back.
+    /// Each group takes all that it can, in turn, and releases nothing.
     #[test]
-    fn greedy_groups_leave_a_place_for_the_next_one() {
+    fn greedy_groups_leave_a_slot_for_the_next() {
         let mut shares = Shares::new(32);
         let mut taken = Vec::new();
         for group in ["a", "b", "c", "d"] {
@@ -75,7 +75,7 @@ mod tests {
         }
         assert_eq!((taken, shares.free()), (vec![16, 8, 4, 2], 2));
         for _ in 0..16 {
-            shares.give_back("a");
+            shares.release("a");
         }
         assert!(shares.admits("b") && shares.admits("a"));
     }

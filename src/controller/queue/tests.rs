@@ -1,9 +1,9 @@
-//! What is given out, in which order, and to how many at a time.
+//! Order and concurrency of a queue.
 
 use super::*;
 
 impl Grouped for &str {
-    /// `group/name`; without a group all are of the same one.
+    /// `group/name`; all keys without a group share one.
     fn group(&self) -> &str {
         self.split_once('/').map_or("", |(group, _)| group)
     }
@@ -13,14 +13,14 @@ fn queue() -> Queue<&'static str> {
     open(1_000, 0)
 }
 
-fn open(places: usize, aside: usize) -> Queue<&'static str> {
-    let queue = Queue::new(places, aside);
+fn open(slots: usize, yielded: usize) -> Queue<&'static str> {
+    let queue = Queue::new(slots, yielded);
     queue.open();
     queue
 }
 
 #[tokio::test(start_paused = true)]
-async fn groups_take_turns_and_in_each_the_earliest_comes_first() {
+async fn groups_take_turns_and_the_earliest_key_of_a_group_comes_first() {
     let queue = queue();
     let start = Instant::now();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -48,7 +48,7 @@ async fn groups_take_turns_and_in_each_the_earliest_comes_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_due_stays_so_when_it_is_asked_for_again() {
+async fn due_key_stays_due_when_it_is_added_again() {
     let queue = queue();
     let start = Instant::now();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -63,7 +63,7 @@ async fn what_is_due_stays_so_when_it_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_given_out_once_at_its_earliest_time() {
+async fn key_runs_once_at_its_earliest_time() {
     let queue = queue();
     let start = Instant::now();
     queue.add("a", start + Duration::from_secs(9));
@@ -75,20 +75,20 @@ async fn a_key_is_given_out_once_at_its_earliest_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_while_it_runs_runs_again_afterwards() {
+async fn key_that_is_added_while_it_runs_runs_again_afterwards() {
     let queue = queue();
     let start = Instant::now();
     queue.add("a", start);
     queue.next().await;
     queue.add("a", start);
     let waiting = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
-    assert!(waiting.is_err(), "one at a time");
+    assert!(waiting.is_err(), "a key runs once at a time");
     queue.finish("a", Outcome::Done);
     assert_eq!(queue.next().await.map(|(key, _)| key), Some("a"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_wait_longer_and_longer_up_to_a_bound() {
+async fn backoff_grows_up_to_a_bound() {
     let queue = queue();
     queue.add("a", Instant::now());
     let mut waits = Vec::new();
@@ -96,25 +96,25 @@ async fn failures_wait_longer_and_longer_up_to_a_bound() {
         let before = Instant::now();
         queue.next().await;
         waits.push(Instant::now() - before);
-        queue.finish("a", Outcome::Failed);
+        queue.finish("a", Outcome::Backoff);
     }
     assert!(waits.is_sorted());
     assert!(waits[1] < Duration::from_millis(60) && waits[11] < Duration::from_secs(16), "{waits:?}");
     queue.next().await;
-    queue.finish("a", Outcome::Again(Instant::now()));
+    queue.finish("a", Outcome::Requeue(Instant::now()));
     let before = Instant::now();
     queue.next().await;
-    assert_eq!(Instant::now(), before, "success forgets the failures");
+    assert_eq!(Instant::now(), before, "success resets the backoff");
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_is_held_off_waits_whatever_happens_and_a_failure_only_until_something_does() {
+async fn work_that_is_not_before_waits_whatever_happens_and_a_failure_only_until_something_does() {
     let second = Duration::from_secs(1);
     type Ends = fn(Instant) -> Outcome;
     let cases: [(Ends, Duration); 3] = [
-        (|_| Outcome::Failed, Duration::ZERO),
-        (|_| Outcome::HeldOff, BACKOFF.0),
-        (|now| Outcome::Later(now + Duration::from_secs(1)), second),
+        (|_| Outcome::Backoff, Duration::ZERO),
+        (|_| Outcome::StrictBackoff, BACKOFF.0),
+        (|now| Outcome::RetryAfter(now + Duration::from_secs(1)), second),
     ];
     for (outcome, delay) in cases {
         let (queue, start) = (queue(), Instant::now());
@@ -125,12 +125,12 @@ async fn work_that_is_held_off_waits_whatever_happens_and_a_failure_only_until_s
         queue.next().await;
         assert_eq!(start.elapsed().as_millis() / 10, delay.as_millis() / 10, "{:?}", outcome(start));
         queue.finish("a", Outcome::Done);
-        assert!(queue.lock().held_off.is_empty());
+        assert!(queue.lock().not_before.is_empty());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_queue_keeps_nothing_and_gives_out_again_what_is_added_when_it_is_open() {
+async fn closed_queue_keeps_nothing_and_reopened_queue_runs_added_keys() {
     let queue = Queue::new(4, 0);
     queue.add("early", Instant::now());
     queue.open();
@@ -145,11 +145,11 @@ async fn a_closed_queue_keeps_nothing_and_gives_out_again_what_is_added_when_it_
     for number in 0..1_000 {
         queue.add(format!("gone/{number}").leak(), Instant::now());
     }
-    queue.finish("a", Outcome::Failed);
+    queue.finish("a", Outcome::Backoff);
     assert_eq!(queue.next().await, None);
     let state = format!("{:?}", queue.lock());
     assert!(!["gone", "\"a\"", "\"c\"", "\"d\""].iter().any(|key| state.contains(key)), "{state}");
-    // "b" was not finished, and neither holds a place nor is in its own way.
+    // "b" did not finish. It holds no slot, and can run again.
     queue.open();
     queue.add("b", Instant::now());
     assert_eq!(queue.next().await.map(|(key, _)| key), Some("b"));
@@ -158,7 +158,7 @@ async fn a_closed_queue_keeps_nothing_and_gives_out_again_what_is_added_when_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_deep_as_what_is_due_and_not_given_out() {
+async fn depth_counts_due_keys_that_do_not_run() {
     let queue = queue();
     let now = Instant::now();
     for key in ["a", "b"] {
@@ -173,20 +173,20 @@ async fn as_deep_as_what_is_due_and_not_given_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_queue_ends_its_waiters() {
+async fn closed_queue_ends_waiting_workers() {
     let queue = queue();
     let (next, ()) = tokio::join!(queue.next(), async { queue.close() });
     assert_eq!(next, None);
 }
 
-/// Adds so many keys of a group.
+/// Adds this number of keys of a group.
 fn add_many(queue: &Queue<&'static str>, group: &str, count: usize) {
     for number in 0..count {
         queue.add(format!("{group}/{number}").leak(), Instant::now());
     }
 }
 
-/// What is given out until nothing more is for a moment.
+/// Takes keys until none is returned within a millisecond.
 async fn given(queue: &Queue<&'static str>) -> Vec<&'static str> {
     let mut given = Vec::new();
     while let Ok(Some((key, _))) = tokio::time::timeout(Duration::from_millis(1), queue.next()).await {
@@ -196,7 +196,7 @@ async fn given(queue: &Queue<&'static str>) -> Vec<&'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn groups_that_give_nothing_back_leave_places_for_another() {
+async fn groups_that_release_nothing_leave_slots_for_another() {
     let queue = open(32, 0);
     for (group, count) in [("one", 16), ("two", 8), ("three", 4)] {
         add_many(&queue, group, 40);
@@ -205,7 +205,7 @@ async fn groups_that_give_nothing_back_leave_places_for_another() {
     queue.add("other/a", Instant::now());
     assert_eq!(given(&queue).await, ["other/a"]);
     queue.finish("other/a", Outcome::Done);
-    // What one gives back all get.
+    // All groups get slots that one releases.
     for number in 0..16 {
         queue.finish(format!("one/{number}").leak(), Outcome::Done);
     }
@@ -214,12 +214,12 @@ async fn groups_that_give_nothing_back_leave_places_for_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_takes_too_long_holds_no_place_and_counts_for_its_group_all_the_same() {
+async fn slow_work_holds_no_slot_and_counts_for_its_group() {
     let queue = open(8, 0);
     for group in ["a", "b", "c", "d", "e", "f", "g", "h"] {
         add_many(&queue, group, 40);
     }
-    assert_eq!(given(&queue).await.len(), 8, "all places");
+    assert_eq!(given(&queue).await.len(), 8, "all slots");
     queue.add("other/a", Instant::now());
     assert_eq!(given(&queue).await, [""; 0]);
     let began = Instant::now();
@@ -227,43 +227,43 @@ async fn what_takes_too_long_holds_no_place_and_counts_for_its_group_all_the_sam
     while !most.contains(&"other/a") {
         most.extend(queue.next().await.map(|(key, _)| key));
     }
-    // Its turn comes when all others have had one.
+    // Its turn comes after those of all others.
     assert!(began.elapsed() <= 3 * SLOW, "{:?}", began.elapsed());
-    // However long they hang: not all that there is to do in these groups is begun.
+    // However long they hang, these groups do not start all of their work.
     for _ in 0..100 {
         tokio::time::advance(SLOW).await;
         most.extend(given(&queue).await);
     }
     assert!(most.len() <= 24, "{}", most.len());
-    assert!(queue.lock().places.free() >= 7, "the other one has its place still");
+    assert!(queue.lock().slots.free() >= 7, "the other group keeps its slot");
     queue.finish("other/a", Outcome::Done);
     queue.add("other/b", Instant::now());
     assert_eq!(given(&queue).await, ["other/b"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_that_stand_aside_do_so_in_the_place_of_nobody() {
+async fn yielded_work_holds_no_slot() {
     let queue = open(2, 8);
     add_many(&queue, "a", 40);
-    let mut aside = Vec::new();
+    let mut yielded = Vec::new();
     loop {
         let more = given(&queue).await;
         if more.is_empty() {
             break;
         }
-        more.iter().for_each(|key| queue.stand_aside(key));
-        aside.extend(more);
+        more.iter().for_each(|key| queue.yield_slot(key));
+        yielded.extend(more);
     }
     queue.add("other/a", Instant::now());
-    assert_eq!(given(&queue).await, ["other/a"], "whatever hangs in {} others", aside.len());
-    assert!(aside.len() >= 7, "half of 2, of 4 and of 8");
-    // Those that come back wait for a place, and leave the last one to what has not begun.
-    let back = queue.come_back(&aside[0]);
+    assert_eq!(given(&queue).await, ["other/a"], "{} others have yielded", yielded.len());
+    assert!(yielded.len() >= 7, "half of 2, of 4 and of 8");
+    // Work that reclaims a slot waits, and leaves the last slot to work that has not started.
+    let back = queue.reclaim_slot(&yielded[0]);
     tokio::pin!(back);
     let waits = tokio::time::timeout(Duration::from_millis(1), &mut back).await;
     assert!(waits.is_err());
     queue.finish("other/a", Outcome::Done);
     back.await;
-    let another = tokio::time::timeout(Duration::from_millis(1), queue.come_back(&aside[1])).await;
+    let another = tokio::time::timeout(Duration::from_millis(1), queue.reclaim_slot(&yielded[1])).await;
     assert!(another.is_err());
 }

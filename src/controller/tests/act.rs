@@ -1,4 +1,4 @@
-//! What is sent, in which order, and where it stops.
+//! Order of the writes of a plan, and where it stops.
 
 use super::*;
 
@@ -96,8 +96,8 @@ async fn a_refused_write_is_followed_by_a_read_of_the_same_object() {
         ..Script::default()
     };
     let shared = shared(script, switch());
-    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
-    assert_eq!(outcome, Outcome::Failed);
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
+    assert_eq!(outcome, Outcome::Backoff);
     assert_eq!(*shared.server.reads.lock().unwrap(), [Read::Lease("web".into())]);
     let (_, plan) = plan(&shared);
     assert_eq!(plan.lease, None, "the write had been applied, and that is seen now");
@@ -108,8 +108,8 @@ async fn a_write_that_is_refused_for_good_stalls_the_election_and_is_said_in_its
     let refusal = Refusal::Denied("pods \"b\" is forbidden".into());
     let script = Script { to_writes: answers([Err(refusal)]), ..Script::default() };
     let shared = shared(script, switch());
-    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
-    assert_eq!(outcome, Outcome::Failed);
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
+    assert_eq!(outcome, Outcome::Backoff);
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::ReplaceLease(_), Write::PatchStatus { patch, .. }] = &writes[..] else { panic!("{writes:#?}") };
     let stalled = &patch["status"]["conditions"][1];
@@ -120,7 +120,7 @@ async fn a_write_that_is_refused_for_good_stalls_the_election_and_is_said_in_its
     let status = patch["status"].clone();
     apply(&mut shared.world(), election("web", 60, |object| object["status"] = status));
     *shared.server.to_writes.lock().unwrap() = [Err(Refusal::Denied("user y cannot patch".into()))].into();
-    Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     let writes = shared.server.writes.lock().unwrap();
     assert!(matches!(writes[2..], [Write::ReplaceLease(_)]), "{writes:#?}");
 }
@@ -141,7 +141,7 @@ async fn a_right_world_costs_no_request_at_all() {
     let status = serde_json::to_value(first.status.unwrap().status).unwrap();
     apply(&mut shared.world(), election("web", 62, |object| object["status"] = status));
     shared.server.writes.lock().unwrap().clear();
-    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(outcome, Outcome::Done);
     assert!(shared.server.writes.lock().unwrap().is_empty() && shared.server.reads.lock().unwrap().is_empty());
 }

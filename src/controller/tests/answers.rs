@@ -54,8 +54,8 @@ async fn rule_5_nothing_follows_a_compare_and_swap_that_was_changed_on_its_way()
 async fn a_dropped_label_is_said_in_the_status_and_nobody_is_ready() {
     let to_writes = answers([Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Ok(vec![dropped()])]);
     let shared = shared(Script { to_writes, ..Script::default() }, switch());
-    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
-    assert_eq!(outcome, Outcome::HeldOff, "it is tried again, later and later, though each attempt changes pods");
+    let outcome = Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
+    assert_eq!(outcome, Outcome::StrictBackoff, "it is tried again, later and later, though each attempt changes pods");
     let writes = shared.server.writes.lock().unwrap();
     let Some(Write::PatchStatus { patch, .. }) = writes.last() else { panic!("{writes:#?}") };
     let conditions = &patch["status"]["conditions"];
@@ -107,6 +107,6 @@ async fn a_sweep_that_left_the_label_is_not_done() {
         ..Script::default()
     };
     let shared = shared(script, [left()]);
-    assert_eq!(clean_up(&shared, &key("web")).await, Outcome::HeldOff);
+    assert_eq!(clean_up(&shared, &key("web")).await, Outcome::StrictBackoff);
     assert!(shared.world().orphaned().contains(&key("web")), "it is removed again");
 }

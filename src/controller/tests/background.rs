@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controller::background;
 use crate::controller::monitor::Monitor;
-use crate::controller::server::Server;
+use crate::controller::server::ApiServer;
 
 const HANGS: Duration = Duration::from_secs(10);
 
@@ -38,8 +38,8 @@ fn pods_written(shared: &Shared<Script>) -> Vec<String> {
     names.collect()
 }
 
-async fn pass<S: Server>(shared: &Shared<S>) -> Outcome {
-    Reconciler::default().reconcile(shared, &key("web"), Instant::now(), Place::alone()).await
+async fn pass<S: ApiServer>(shared: &Shared<S>) -> Outcome {
+    Reconciler::default().reconcile(shared, &key("web"), Instant::now(), Slot::unlimited()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,7 +68,7 @@ async fn a_follower_that_may_not_be_written_to_is_said_once_and_the_leader_stays
     let script = Script { to_writes: answers([Err(Refusal::Denied("no".into()))]), ..Script::default() };
     let shared = shared(script, led());
     let outcome = background::write(&shared, &key("web")).await;
-    assert_eq!(outcome, Outcome::Again(Instant::now() + Duration::from_secs(15)));
+    assert_eq!(outcome, Outcome::Requeue(Instant::now() + Duration::from_secs(15)));
     pass(&shared).await;
     let writes = shared.server.writes.lock().unwrap().clone();
     let [_, Write::PatchStatus { patch, .. }, ..] = &writes[..] else { panic!("{writes:#?}") };
@@ -97,7 +97,7 @@ async fn a_refusal_that_is_over_is_not_taken_for_a_foreign_overwrite() {
     let shared = shared(Script::default(), [election("web", 10, |_| ()), lease("web", 40, "a", 30), leader("a")]);
     let reconciler = Reconciler::default();
     let settle = async || {
-        let outcome = reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+        let outcome = reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
         let writes = std::mem::take(&mut *shared.server.writes.lock().unwrap());
         let status = writes.iter().rev().find_map(|write| match write {
             Write::PatchStatus { patch, .. } => Some(patch["status"].clone()),
@@ -121,7 +121,7 @@ async fn a_refusal_that_is_over_is_not_taken_for_a_foreign_overwrite() {
     );
     *shared.server.to_writes.lock().unwrap() = [refused()].into();
     let (outcome, stalled) = settle().await;
-    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(outcome, Outcome::Backoff);
     seen(52, &stalled);
     let (_, last) = settle().await;
     assert_eq!(last.unwrap()["conditions"].as_array().unwrap().len(), 1, "Ready alone");
@@ -135,7 +135,7 @@ struct Hanging {
     hung: AtomicBool,
 }
 
-impl Server for Hanging {
+impl ApiServer for Hanging {
     async fn write(&self, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
         if matches!(write, Write::PatchPod { .. }) && !self.hung.swap(true, Ordering::SeqCst) {
             tokio::time::sleep(HANGS).await;

@@ -9,7 +9,7 @@ fn busy() -> Result<Vec<Named>, Refusal> {
 }
 
 fn asked_again(outcome: Outcome) -> Duration {
-    let Outcome::Later(at) = outcome else { panic!("{outcome:?}") };
+    let Outcome::RetryAfter(at) = outcome else { panic!("{outcome:?}") };
     at - Instant::now()
 }
 
@@ -22,16 +22,16 @@ async fn a_busy_server_is_asked_for_nothing_until_then_and_read_from_before_anyt
     let items = || [election("web", 10, |_| ()), lease("web", 50, "b", 40), pod("b", 45, claimed)];
     let shared = shared(Script { to_writes: answers([busy()]), ..Script::default() }, items());
     let reconciler = Reconciler::default();
-    let outcome = reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    let outcome = reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(asked_again(outcome), Duration::from_secs(7));
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     assert_eq!(*shared.server.reads.lock().unwrap(), [], "no read follows at once");
     // Still busy: nothing is decided on what may not be so any more.
     *shared.server.to_reads.lock().unwrap() = [busy(), Ok(vec![pod("b", 45, claimed)])].into();
-    let outcome = reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    let outcome = reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(asked_again(outcome), Duration::from_secs(7));
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
-    reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(*shared.server.reads.lock().unwrap(), [Read::Pod("b".into()), Read::Pod("b".into())]);
     assert!(shared.server.writes.lock().unwrap().len() > 1);
 }

@@ -34,7 +34,7 @@ fn a_watch_that_lags_does_not_bring_back_the_predecessor_of_a_re_created_pod() {
     let named = |uid: &'static str| move |object: &mut serde_json::Value| object["metadata"]["uid"] = uid.into();
     let mut world = world([election("web", 10, |_| ()), lease("web", 20, "a", 15), pod("a", 30, named("old"))]);
     // Our own read sees the new one before the watch does.
-    let ticket = world.ticket(crate::controller::observe::stream::Kind::Pods, "default");
+    let ticket = world.ticket(crate::controller::key::Kind::Pods, "default");
     world.answered(ticket, pod("a", 70, named("a-uid")));
     apply(&mut world, pod("a", 50, named("old")));
     delete(&mut world, pod("a", 60, named("old")));
@@ -45,7 +45,7 @@ fn a_watch_that_lags_does_not_bring_back_the_predecessor_of_a_re_created_pod() {
 
 #[test]
 fn a_watch_that_lags_does_not_bring_back_what_an_answer_showed_to_be_gone() {
-    use crate::controller::observe::stream::Kind;
+    use crate::controller::key::Kind;
     let mut world = world([election("web", 10, |_| ())]);
     let ticket = world.ticket(Kind::Pods, "default");
     world.answered(ticket, pod("a", 70, |_| ()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::controller::observe::world::Scope;
+use crate::controller::key::Scope;
 use crate::election::decide;
 use crate::election::plan::{LeaseWrite, Then};
 

@@ -14,7 +14,7 @@ fn leader(revision: i64) -> Named {
 async fn a_status_that_somebody_replaced_is_written_again_only_after_a_look_at_the_server() {
     let shared = shared(Script::default(), [election("web", 10, |_| ()), lease("web", 50, "b", 40), leader(45)]);
     let reconciler = Reconciler::default();
-    reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(shared.server.reads.lock().unwrap().len(), 0, "the first one is nobody's answer");
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::PatchStatus { patch, .. }, Write::CreateEvent(_)] = &writes[..] else { panic!("{writes:#?}") };
@@ -23,7 +23,7 @@ async fn a_status_that_somebody_replaced_is_written_again_only_after_a_look_at_t
     others["conditions"][0]["reason"] = "LeaderRetained".into();
     apply(&mut shared.world(), election("web", 60, |object| object["status"] = others));
     *shared.server.to_reads.lock().unwrap() = [Ok(vec![pod("b", 70, |_| ())])].into();
-    reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(shared.server.reads.lock().unwrap()[0], Read::Pods);
     let (snapshot, _) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
     assert!(!snapshot.pods[0].ready, "it was we who looked at an old pod");
@@ -41,7 +41,7 @@ async fn a_status_that_was_not_reached_because_a_pod_changed_is_nobodys_to_overw
     let items =
         [election("web", 10, |_| ()), lease("web", 50, "b", 40), pod("b", 45, claimed), pod("a", 46, super::claimed)];
     let shared = shared(script, items);
-    Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     let writes = shared.server.writes.lock().unwrap().clone();
     let [Write::ReplaceLease(_), Write::ReplaceLease(_), .., Write::PatchStatus { .. }, Write::CreateEvent(_)] = &writes[..]
     else {
@@ -59,5 +59,5 @@ async fn a_pod_that_a_list_from_the_server_lacks_leaves_the_cache() {
     assert_eq!(snapshot.pods.iter().map(|pod| pod.id.name.as_str()).collect::<Vec<_>>(), ["b"]);
     // The watch that lags does not bring it back.
     apply(&mut shared.world(), pod("a", 44, |_| ()));
-    assert_eq!(shared.world().version(crate::controller::observe::stream::Kind::Pods, "default", "a"), None);
+    assert_eq!(shared.world().version(crate::controller::key::Kind::Pods, "default", "a"), None);
 }

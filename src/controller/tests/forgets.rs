@@ -45,13 +45,13 @@ fn an_election_that_goes_is_worked_on_a_last_time() {
 async fn the_last_time_forgets_it() {
     let shared = shared(Script::default(), [election("web", 10, |_| ()), lease("web", 50, "b", 40)]);
     let reconciler = Reconciler::default();
-    reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
-    shared.complaints.is_news(&key("web"), "electing", "no");
+    reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
+    shared.problems.is_new(&key("web"), "electing", "no");
     assert!(format!("{reconciler:?}").contains("\"web\""), "{reconciler:?}");
     let changes = delete(&mut shared.world(), election("web", 60, |_| ()));
     shared.queue(changes);
-    reconciler.reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
-    assert!(!format!("{reconciler:?}{:?}", shared.complaints).contains("\"web\""), "{reconciler:?}");
+    reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
+    assert!(!format!("{reconciler:?}{:?}", shared.problems).contains("\"web\""), "{reconciler:?}");
 }
 
 #[test]

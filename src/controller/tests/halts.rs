@@ -81,7 +81,7 @@ async fn a_controller_that_halted_writes_nothing_and_says_why() {
     let shared = before(Script { to_reads: answers([Ok(vec![labelled(59)])]), ..Script::default() });
     shared.read("default", Read::Pod("a".into())).await.unwrap();
     assert!(matches!(write(&shared).await, Err(Refusal::Ending(_))));
-    Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Place::alone()).await;
+    Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(*shared.server.writes.lock().unwrap(), [], "neither labels nor status, Lease and Event");
     shared.halted().await;
     let report = shared.monitor.health.report(&std::collections::BTreeSet::new(), &[], None);

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::controller::observe::world::Scope;
+use crate::controller::key::Scope;
 
 fn in_namespace(namespace: &str, mut item: Named) -> Named {
     item.namespace = namespace.into();
     item
 }
 
-fn key_in(namespace: &str) -> crate::controller::observe::world::Key {
-    crate::controller::observe::world::Key { namespace: namespace.into(), ..key("web") }
+fn key_in(namespace: &str) -> crate::controller::key::Key {
+    crate::controller::key::Key { namespace: namespace.into(), ..key("web") }
 }
 
 /// Lists these objects of one kind.

@@ -39,8 +39,8 @@ async fn controller_reports_the_cache_that_lacks_permission() {
         world.grant_all_but("podium", "list", "pods").await;
         let controller = world.controller_with(&account, HTTP);
         let http = controller.http().await;
-        let why = until_unready(http, "missing rights").await;
-        assert!(why.contains(&format!("no list of pods in namespace {} yet", world.namespace)), "{why}");
+        let why = until_unready(http, "missing permission").await;
+        assert!(why.contains(&format!("waiting for the first list of pods in namespace {}", world.namespace)), "{why}");
         assert_eq!(get(http, "/healthz").await, (200, "ok\n".into()), "a restart would not help");
         assert_eq!(get(http, "/").await.0, 404);
         world.grant_all("podium", "list", "pods").await;
@@ -102,7 +102,7 @@ async fn replicas_report_dropped_packets_within_the_lease_duration() {
         }
         let lost = Instant::now();
         for (_, _, http) in &replicas {
-            let why = until_unready(*http, "nothing was heard from the API server").await;
+            let why = until_unready(*http, "API server unavailable").await;
             // 8 s, and 2 s more.
             assert!(lost.elapsed() < Duration::from_secs(20), "{why}");
         }
@@ -136,7 +136,7 @@ async fn shutdown_does_not_wait_for_a_hanging_response() {
         .await;
         let told = Instant::now();
         controller.signal("TERM");
-        until_unready(http, "it is about to end").await;
+        until_unready(http, "shutting down").await;
         assert!(controller.end().await.success());
         let took = told.elapsed();
         println!("SIGTERM while one write is not answered: {took:?}");
@@ -149,7 +149,7 @@ async fn shutdown_does_not_wait_for_a_hanging_response() {
         let released = proxy.asked(|asked| own(asked) && asked.at >= given_up);
         assert!(!released.is_empty(), "nothing was written to its own Lease: {:?}", proxy.asked(own));
         let log = controller.log();
-        let over = ["released the Lease", "the Lease could not be released in time"];
+        let over = ["released the Lease", "failed to release the Lease in time"];
         assert!(over.iter().any(|words| log.contains(words)), "{log}");
         let _next = world.controller();
         world.leader_is("web", "web-1").await;
@@ -175,7 +175,7 @@ async fn shutdown_finishes_the_write_in_flight_and_releases_the_lease() {
         let held = proxy.take();
         let told = Instant::now();
         controller.signal("TERM");
-        until_unready(http, "it is about to end").await;
+        until_unready(http, "shutting down").await;
         // The one replica's own: it goes on holding it as long as it writes.
         let own = world.api::<Lease>().list(&ListParams::default()).await.expect("Leases can be listed").items;
         let own = own.into_iter().find(|lease| lease.name_any().starts_with(OWN_LEASE)).expect("its own Lease");
@@ -208,7 +208,7 @@ async fn dead_connections_are_dropped_when_the_api_server_returns() {
             door.swallow();
         }
         for (_, _, http) in &replicas {
-            until_unready(*http, "nothing was heard from the API server").await;
+            until_unready(*http, "API server unavailable").await;
         }
         // What is open stays silent for ever; only new connections go through.
         for (_, door, _) in &mut replicas {

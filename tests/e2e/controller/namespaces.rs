@@ -38,12 +38,12 @@ async fn inaccessible_namespace_does_not_affect_others() {
             let controller = world.controller_with(&account, &["--namespaces", &also, "--http", "127.0.0.1:0"]);
             let leader = world.led().await;
             for namespace in [&other.namespace, &absent] {
-                controller.says(&["missing rights", "grant get, list and watch on pods", namespace]).await;
+                controller.says(&["missing permission", "grant get, list and watch on pods", namespace]).await;
             }
             let http = controller.http().await;
             let said = readyz(http, 200, "ok").await;
             for namespace in [&other.namespace, &absent] {
-                assert!(said.contains(&format!("namespace {namespace} is not served for ")), "{said}");
+                assert!(said.contains(&format!("namespace {namespace} not served for ")), "{said}");
             }
             assert_eq!(unserved(http).await, "podium_namespaces_unserved 2");
             world.set_ready(&leader.name, false).await;
@@ -67,7 +67,7 @@ async fn a_namespace_that_is_served_alone_has_to_be_served() {
         world.grant_all_but("podium", "list", "leases").await;
         let controller = world.controller_with(&account, HTTP);
         let http = controller.http().await;
-        readyz(http, 503, "missing rights").await;
+        readyz(http, 503, "missing permission").await;
         assert_eq!(unserved(http).await, "podium_namespaces_unserved 1");
         world.grant_all("podium", "list", "leases").await;
         assert_eq!(readyz(http, 200, "ok").await, "ok\n");

@@ -183,7 +183,7 @@ async fn edited_replica_lease_moves_the_work_safely() {
         // Whoever is active notices, and stops; somebody is active again.
         edit("somebody-else").await;
         eventually("the active one notices", async || {
-            let lost = controllers.iter().any(|controller| controller.log().contains("not the active one any more"));
+            let lost = controllers.iter().any(|controller| controller.log().contains("no longer active"));
             lost.then_some(()).ok_or_else(|| "not yet".into())
         })
         .await;
@@ -205,7 +205,7 @@ async fn paused_replica_does_no_harm_after_it_was_replaced() {
         world.force_delete_pod(&leader.name).await;
         let next = world.leader_after("web", &leader).await;
         former.signal("CONT");
-        former.says(&["not the active one any more"]).await;
+        former.says(&["no longer active"]).await;
         former.says(STANDBY).await;
         world.pods(["web-2"]).await;
         world.delete_pod(&next.name).await;

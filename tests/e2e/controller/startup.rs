@@ -18,7 +18,7 @@ async fn startup_without_an_api_server_is_reported_and_recovers() {
     scenario(async |world| {
         let mut door = Door::closed(&world.cluster.kubeconfig).await;
         let controller = world.controller_with(&door.through(&world.cluster.controllers), &[]);
-        controller.says(&["cannot reach the API server", "trying again"]).await;
+        controller.says(&["cannot reach the API server", "retrying"]).await;
         world.pods(["web-0", "web-1"]).await;
         world.election("web").await;
         door.open().await;
@@ -35,7 +35,7 @@ async fn api_server_restart_keeps_leaders() {
         let controller = world.controller_with(&door.through(&world.cluster.controllers), &[]);
         let leader = world.led().await;
         door.close().await;
-        controller.says(&["cannot reach the API server", "trying again"]).await;
+        controller.says(&["cannot reach the API server", "retrying"]).await;
         assert_eq!(world.leader("web").await, leader);
         door.open().await;
         world.pods(["web-2"]).await;
@@ -61,7 +61,7 @@ async fn missing_read_permission_is_reported_and_recovers() {
             )
             .await;
         let controller = world.controller_with(&account, &[]);
-        controller.says(&["missing rights", "pods", "grant get, list and watch on pods", &world.namespace]).await;
+        controller.says(&["missing permission", "pods", "grant get, list and watch on pods", &world.namespace]).await;
         world.pods(["web-0"]).await;
         world.election("web").await;
         world.grant("podium", &*RIGHTS).await;

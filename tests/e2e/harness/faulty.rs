@@ -12,8 +12,9 @@ use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use podium::api::Election;
+use podium::controller::kube_server::KubeServer;
 use podium::controller::observe::cached::Named;
-use podium::controller::server::{KubeServer, Read, Refusal, Server, Write};
+use podium::controller::server::{ApiServer, Read, Refusal, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -298,7 +299,7 @@ impl Drop for Over<'_> {
     }
 }
 
-impl Server for Faulty {
+impl ApiServer for Faulty {
     async fn write(&self, namespace: &str, write: Write) -> Result<Option<Named>, Refusal> {
         let Some((number, fault)) = self.control.begin(what(&write)) else { return pending().await };
         let _over = Over { control: &self.control, number };

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`: for the kubelet, for Prometheus and for people; and `/log`, for those who look closer.
+//! `/healthz`, `/readyz` and `/metrics`, and PUT `/log` to change the log level.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,26 +11,26 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 use tracing::info;
 
-use super::census::Census;
-use super::elections::{self, Observed};
-use super::health::Report;
-use super::metrics::Now;
-use crate::controller::replicas::Activity;
-use crate::controller::server::Server as ApiServer;
-use crate::controller::shared::Shared;
-use crate::controller::{SetLog, Telemetry};
+use super::monitor::census::Census;
+use super::monitor::elections::{self, Observed};
+use super::monitor::health::Report;
+use super::monitor::metrics::Scrape;
+use super::options::{SetLog, Telemetry};
+use super::replicas::Activity;
+use super::server::ApiServer;
+use super::shared::Shared;
 use crate::http::{Body, Server, full, text};
 
-/// What Prometheus calls the format.
+/// Content type of the OpenMetrics format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// More than any directives are.
-const LONGEST: usize = 4096;
+/// Maximum size of a request body.
+const MAX_BODY: usize = 4096;
 
-/// How long they may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of a request body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers for ever.
+/// Serves requests. It never returns.
 pub async fn serve<S: ApiServer>(
     server: Server,
     shared: Arc<Shared<S>>,
@@ -44,62 +44,64 @@ pub async fn serve<S: ApiServer>(
                 match (request.method(), request.uri().path()) {
                     (&Method::PUT, "/log") => change_log(&telemetry.set_log, request, peer).await,
                     (&Method::GET | &Method::HEAD, path) => respond(&shared, &activity, &telemetry, path),
-                    _ => text(StatusCode::METHOD_NOT_ALLOWED, WHAT_THERE_IS),
+                    _ => text(StatusCode::METHOD_NOT_ALLOWED, ROUTES),
                 }
             }
         })
         .await
 }
 
-const WHAT_THERE_IS: &str = "there are GET /healthz, /readyz, /metrics and PUT /log\n";
+const ROUTES: &str = "routes: GET /healthz, GET /readyz, GET /metrics, PUT /log\n";
 
 fn respond<S: ApiServer>(shared: &Shared<S>, activity: &Activity, telemetry: &Telemetry, path: &str) -> Response<Body> {
     match path {
-        "/healthz" => alive(shared),
-        "/readyz" => can_work(shared, activity),
+        "/healthz" => healthz(shared),
+        "/readyz" => readyz(shared, activity),
         "/metrics" => full(StatusCode::OK, OPEN_METRICS, metrics(shared, activity, telemetry.per_election)),
-        _ => text(StatusCode::NOT_FOUND, WHAT_THERE_IS),
+        _ => text(StatusCode::NOT_FOUND, ROUTES),
     }
 }
 
-/// Only for those who are in the pod, or come through `kubectl port-forward`, for which they need a right: whoever else reaches the
-/// port must not fill the log, or silence it.
+/// Changes the log level, for clients in the pod or behind `kubectl port-forward`, which requires a permission. Other clients
+/// of the port must not be able to fill the log or silence it.
 async fn change_log(set_log: &SetLog, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-    if !is_near(peer) {
-        return text(StatusCode::FORBIDDEN, "only from localhost: use kubectl port-forward\n");
+    if !is_local(peer) {
+        return text(StatusCode::FORBIDDEN, "allowed from localhost only: use kubectl port-forward\n");
     }
-    let body = match timeout(PATIENCE, Limited::new(request.into_body(), LONGEST).collect()).await {
+    let body = match timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await {
         Ok(Ok(body)) => body,
-        Ok(Err(_)) => return text(StatusCode::PAYLOAD_TOO_LARGE, "directives such as info,podium=debug\n"),
-        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the directives took too long\n"),
+        Ok(Err(_)) => {
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "the body must be log directives such as info,podium=debug\n");
+        }
+        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "timeout of the request body\n"),
     };
     let body = body.to_bytes();
     let directives = String::from_utf8_lossy(&body);
     let directives = directives.trim();
-    let accepted = if directives.is_empty() { Err("it is empty".into()) } else { set_log(directives) };
+    let accepted = if directives.is_empty() { Err("it must not be empty".into()) } else { set_log(directives) };
     match accepted {
         Ok(()) => {
-            info!(log = directives, "what is logged was changed");
+            info!(log = directives, "log level changed");
             text(StatusCode::OK, "ok\n")
         }
-        Err(error) => text(StatusCode::BAD_REQUEST, format!("{directives:?} is not understood: {error}\n")),
+        Err(error) => text(StatusCode::BAD_REQUEST, format!("invalid log directives {directives:?}: {error}\n")),
     }
 }
 
-/// An address of IPv4 may come in the dress of IPv6.
-fn is_near(peer: SocketAddr) -> bool {
+/// Returns whether the client is on the loopback interface. IPv4 addresses may be mapped to IPv6.
+fn is_local(peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback()
 }
 
-/// Any task that the controller needs and that ends, ends the process. What is left is one that hangs while it has the caches:
-/// then there is no answer. (A lost API server is no reason to be started again.)
-fn alive<S: ApiServer>(shared: &Shared<S>) -> Response<Body> {
+/// Responds unless a task hangs while it locks the caches. Any necessary task that ends also ends the process. An unavailable
+/// API server is no reason for a restart.
+fn healthz<S: ApiServer>(shared: &Shared<S>) -> Response<Body> {
     drop(shared.world());
     text(StatusCode::OK, "ok\n")
 }
 
-/// A replica that stands by is as ready as the active one.
-fn can_work<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Response<Body> {
+/// A standby replica is ready, too.
+fn readyz<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Response<Body> {
     let Report { obstacles, notes } = report(shared, activity);
     let lines = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     if obstacles.is_empty() {
@@ -112,7 +114,7 @@ fn report<S: ApiServer>(shared: &Shared<S>, activity: &Activity) -> Report {
     let world = shared.world();
     let (trouble, denied) = (activity.trouble(), activity.is_denied());
     let mut report = shared.monitor.health.report(&world.scope(), &world.unlisted(), trouble.clone().filter(|_| !denied));
-    // It works all the same.
+    // The replica is active anyway.
     report.notes.extend(trouble.filter(|_| denied).map(|why| format!("active without the Lease of the replicas: {why}")));
     report
 }
@@ -132,19 +134,30 @@ fn metrics<S: ApiServer>(shared: &Shared<S>, activity: &Activity, per_election: 
         (census, elections.unwrap_or_default(), world.counts(), unserved)
     };
     let queues = [("elections", shared.elections.depth()), ("cleanups", shared.cleanups.depth())];
-    let silences = shared.monitor.health.silences();
+    let idle_times = shared.monitor.health.idle_times();
     let halted = shared.is_halted();
     let (active, time) = (activity.is_active() && !halted, (shared.clock)());
-    shared.monitor.metrics.tell(Now { census, elections, objects, unserved, silences, queues, active, ready, halted, time })
+    shared.monitor.metrics.encode(Scrape {
+        census,
+        elections,
+        objects,
+        unserved,
+        idle_times,
+        queues,
+        active,
+        ready,
+        halted,
+        time,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_near;
+    use super::is_local;
 
     #[test]
-    fn only_those_on_the_same_machine_or_in_the_same_pod_are_near() {
-        for (peer, near) in [
+    fn only_loopback_clients_are_local() {
+        for (peer, local) in [
             ("127.0.0.1:40000", true),
             ("[::1]:40000", true),
             ("[::ffff:127.0.0.1]:40000", true),
@@ -152,7 +165,7 @@ mod tests {
             ("[::ffff:10.244.0.7]:40000", false),
             ("[fd00::7]:40000", false),
         ] {
-            assert_eq!(is_near(peer.parse().unwrap()), near, "{peer}");
+            assert_eq!(is_local(peer.parse().unwrap()), local, "{peer}");
         }
     }
 }
