@@ -108,7 +108,7 @@ fn an_election_that_cannot_be_read_does_not_hinder_the_others() {
     let world = world([bad, empty, election("web", 13, |_| ()), pod("a", 20, ready)]);
     let settings = |name: &str| world.snapshot(&key(name), Consulted::default()).unwrap().0.election.settings;
     assert!(settings("bad").unwrap_err().message.contains("cannot be read"));
-    assert!(settings("empty").unwrap_err().message.contains("spec.selector is empty"));
+    assert!(settings("empty").unwrap_err().message.contains("spec.selector must not be empty"));
     assert!(settings("web").is_ok());
 }
 
