@@ -59,7 +59,7 @@ impl PodiumProcess {
         while process.address.port() == 0 {
             let log = process.log();
             assert!(began.elapsed() < DEADLINE, "it does not listen: {log}");
-            let said = log.split("answering address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+            let said = log.split("serving HTTP address=").nth(1).and_then(|rest| rest.split_whitespace().next());
             if let Some(address) = said.and_then(|address| address.parse().ok()) {
                 process.address = address;
             }

@@ -139,7 +139,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
     let mut background = tokio::task::JoinSet::new();
     if let Some(address) = &options.http {
         let server = Server::bind(address).await.map_err(|error| SidecarError::Http { address: address.clone(), error })?;
-        info!(address = %server.address(), "answering");
+        info!(address = %server.address(), "serving HTTP");
         let view = view.clone();
         background.spawn(async move { match http::serve(server, view).await {} });
     }

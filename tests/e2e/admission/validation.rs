@@ -77,7 +77,7 @@ async fn invalid_label_is_rejected() {
         let same = with("label", json!({ "followerValue": "true" }));
         assert_refused(world, "web", same, &["spec.label", "followerValue must differ from value"]).await;
         let selector = json!({ "matchLabels": { "not a key": "web" } });
-        assert_refused(world, "web", json!({ "selector": selector }), &["spec.selector.matchLabels", "valid label key"])
+        assert_refused(world, "web", json!({ "selector": selector }), &["spec.selector.matchLabels", "must be a label key"])
             .await;
         let selector = json!({ "matchLabels": { "app": "not a value" } });
         assert_refused(world, "web", json!({ "selector": selector }), &["spec.selector.matchLabels", "should match"]).await;

@@ -38,7 +38,7 @@ async fn inaccessible_namespace_does_not_affect_others() {
             let controller = world.controller_with(&account, &["--namespaces", &also, "--http", "127.0.0.1:0"]);
             let leader = world.led().await;
             for namespace in [&other.namespace, &absent] {
-                controller.says(&["missing permission", "grant get, list and watch on pods", namespace]).await;
+                controller.says(&["missing permission", "get, list and watch on pods", namespace]).await;
             }
             let http = controller.http().await;
             let said = readyz(http, 200, "ok").await;

@@ -224,7 +224,7 @@ async fn replica_without_lease_permission_reports_it_and_is_active() {
             let controller = world.controller_with(&account, &lease);
             let said = controller.says(&["WARN", "missing permission to get the Lease"]).await;
             let remedy = format!("grant get, create and update on leases in namespace {}", other.namespace);
-            assert!(said.contains(&remedy) && said.contains("trying again"), "{said}");
+            assert!(said.contains(&remedy) && said.contains("retrying"), "{said}");
             let leader = world.led().await;
             let (code, ready) = get(controller.http().await, "/readyz").await;
             assert!(code == 200 && ready.contains("active without the Lease of the replicas"), "{code} {ready}");

@@ -61,7 +61,7 @@ async fn missing_read_permission_is_reported_and_recovers() {
             )
             .await;
         let controller = world.controller_with(&account, &[]);
-        controller.says(&["missing permission", "pods", "grant get, list and watch on pods", &world.namespace]).await;
+        controller.says(&["missing permission", "pods", "get, list and watch on pods", &world.namespace]).await;
         world.pods(["web-0"]).await;
         world.election("web").await;
         world.grant("podium", &*RIGHTS).await;

@@ -123,7 +123,8 @@ impl Call {
         let address = eventually(&format!("the sidecar of {name} listens"), async || {
             let said = fs::read_to_string(&log).unwrap_or_default();
             assert_eq!(process.end(), None, "the sidecar of {name} ended: {said}");
-            let address = said.split("answering address=").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+            let address =
+                said.split("serving HTTP address=").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
             address.ok_or(said)
         })
         .await;

@@ -166,7 +166,7 @@ async fn revoked_read_permission_is_reported_when_a_request_needs_it() {
 async fn revoked_watch_permission_is_reported_and_the_watch_resumes() {
     with_two_namespaces(async |world, proxy, controller| {
         for (verb, resource) in WATCHES {
-            let told = |log: &str| log.matches(&format!("grant get, list and watch on {resource} in namespace")).count();
+            let told = |log: &str| log.matches(&format!("get, list and watch on {resource} in namespace")).count();
             let before = told(&controller.log());
             let leader = world.leader("web").await;
             world.grant_all_but("podium", verb, resource).await;

@@ -160,7 +160,7 @@ async fn two_sidecars_of_one_name_are_logged_and_never_both_lead() {
         first.names("pod-a").await;
         let second = world.contrib("pod-a", &account).start().await;
         eventually("one of them says so", async || {
-            let words = "somebody else campaigns for the Endpoints";
+            let words = "another process campaigns for the Endpoints";
             let said = [first.said(words), second.said(words)];
             if said.iter().sum::<usize>() > 0 { Ok(()) } else { Err(first.log() + &second.log()) }
         })
@@ -170,7 +170,7 @@ async fn two_sidecars_of_one_name_are_logged_and_never_both_lead() {
         survey.one_by_one(&["pod-a"]).await;
         let mut log = first.log() + &second.log();
         log.retain(|c| c != '\n');
-        assert!(log.contains("as pod-a, too: give each process an identity of its own"), "{log}");
+        assert!(log.contains("as pod-a: give each process its own identity"), "{log}");
         let said = [&first, &second].map(|sidecar| sidecar.said("WARN"));
         assert!(said.iter().sum::<usize>() <= 2, "once each: {} {}", first.log(), second.log());
     })

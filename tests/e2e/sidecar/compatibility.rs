@@ -176,9 +176,13 @@ async fn startup_error_is_one_sentence_and_usage_errors_have_their_own_exit_code
         for (call, code, words) in [
             (contrib().arguments(&["--v=4"]), 2, vec!["unexpected argument '--v'", "Usage: podium"]),
             (contrib().arguments(&["--ttl=0"]), 2, vec!["--ttl", "such as"]),
-            (contrib().arguments(&["--ttl=900ms"]), 2, vec!["--ttl 900ms is too short: use at least 1s"]),
-            (empty().arguments(&["--election="]), 2, vec!["--election is missing or empty: name the Election"]),
-            (empty().arguments(&["--http=127.0.0.1:0"]), 2, vec!["--election is missing or empty"]),
+            (contrib().arguments(&["--ttl=900ms"]), 2, vec!["--ttl 900ms is too short: must be at least 1s"]),
+            (
+                empty().arguments(&["--election="]),
+                2,
+                vec!["--election must not be empty: name the Lease of the Election, or the lock"],
+            ),
+            (empty().arguments(&["--http=127.0.0.1:0"]), 2, vec!["--election must not be empty"]),
             (empty().variable("LEASE_NAME", "x"), 2, vec!["NAMESPACE is not set"]),
             (contrib().arguments(&[&busy]), 1, vec!["cannot listen on --http", &running.address.to_string(), "in use"]),
             (contrib().arguments(&["--http=nowhere"]), 1, vec!["cannot listen on --http nowhere"]),

@@ -64,7 +64,7 @@ impl Controller {
 
     /// Returns the address of its HTTP server, if it was started with [`HTTP`].
     pub async fn http(&self) -> SocketAddr {
-        let line = self.says(&["answering address="]).await;
+        let line = self.says(&["serving HTTP address="]).await;
         let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
         address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("an address: {line}"))
     }
