@@ -8,7 +8,7 @@
 //! * [`snapshot`]: the input of a decision.
 //! * [`candidate`]: which pods are eligible.
 //! * [`order`]: which eligible pod is elected first.
-//! * [`title`]: whether this Election may write its Lease.
+//! * [`ownership`]: whether this Election may write its Lease.
 //! * [`decide`](mod@decide): the decision.
 //! * [`project`]: which labels and claims a Lease requires.
 //! * [`plan`]: the output of a decision.
