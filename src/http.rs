@@ -95,7 +95,7 @@ impl Server {
         self.address
     }
 
-    /// Serves for ever. `answer` receives each request and its client's address.
+    /// Serves forever. `answer` receives each request and its client's address.
     pub async fn serve<F, R>(self, answer: F) -> Infallible
     where
         F: Fn(Request<Incoming>, SocketAddr) -> R + Clone + Send + 'static,

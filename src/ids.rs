@@ -58,12 +58,12 @@ impl Term {
         self.0
     }
 
-    /// Whether a Lease at this revision can have named this term: a term is older than the revision that names it.
+    /// Returns whether a Lease at this revision can have named this term: a term is older than the revision that names it.
     pub fn precedes(self, revision: ResourceVersion) -> bool {
         self.0 < revision.0
     }
 
-    /// Whether this term is above every term that existed at this revision.
+    /// Returns whether this term is above every term that existed at this revision.
     pub fn is_beyond(self, revision: ResourceVersion) -> bool {
         self.0 > revision.0
     }

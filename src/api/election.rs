@@ -131,7 +131,7 @@ pub struct LeaderLabel {
 const LABEL_VALUE: &str = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 
 impl LeaderLabel {
-    /// Whether the Election writes this value under the key.
+    /// Returns whether the Election writes this value under the key.
     pub fn owns(&self, value: &str) -> bool {
         self.value == value || self.follower_value.as_deref() == Some(value)
     }
@@ -227,7 +227,7 @@ impl ElectionStatus {
         self.conditions.iter().flatten().find(|condition| condition.type_ == kind)
     }
 
-    /// Whether the condition of this type is True for this reason.
+    /// Returns whether the condition of this type is True for this reason.
     pub fn is(&self, kind: &str, reason: Reason) -> bool {
         self.condition(kind).is_some_and(|condition| condition.status == "True" && condition.reason == reason.as_str())
     }

@@ -39,12 +39,12 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// Takes the file out of these credentials. It has precedence over a token beside it, as in kubectl.
+    /// Removes the file from these credentials. It has precedence over a token, as in kubectl.
     ///
     /// kube prefers the token, and sends the line break at the end of the file.
     ///
     /// # Errors
-    /// A file that cannot be read, if there is no token beside it.
+    /// A file that cannot be read, if there is no token.
     pub fn take(credentials: &mut AuthInfo) -> Result<Option<Self>, ConnectError> {
         let Some(path) = credentials.token_file.take() else { return Ok(None) };
         match read(&path) {
@@ -129,7 +129,7 @@ impl Reloading {
         (current.stack.clone(), current.number)
     }
 
-    /// Whether a reload may return other credentials.
+    /// Returns whether a reload may return other credentials.
     fn can_change(&self) -> bool {
         let AuthInfo { token_file, client_certificate, client_key, auth_provider, exec, .. } = &self.config.auth_info;
         let files = [token_file, client_certificate, client_key];
@@ -204,7 +204,7 @@ fn twice(request: Request<Body>) -> (Request<Body>, Option<Request<Body>>) {
     (Request::from_parts(parts, body), again)
 }
 
-/// Whether the error comes from a plugin.
+/// Returns whether the error comes from a plugin.
 fn is_about_credentials(error: &BoxError) -> bool {
     error.is::<AuthError>() || error.source().is_some_and(|source| source.is::<AuthError>())
 }

@@ -16,7 +16,7 @@ use tower::{BoxError, Service};
 
 use crate::sync;
 
-/// The minimum age of a cancelled request without a response that makes the idle connections suspect.
+/// The minimum age of a canceled request without a response that makes the idle connections suspect.
 ///
 /// They may lead to the same API server. If it hangs, each further request would time out on one of them.
 const SUSPECT_AFTER: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Service<Request<Body>> for Pool
         };
         let pending = Pending { pool: self.clone(), number, sent: Instant::now(), is_answered: false };
         Box::pin(async move {
-            // Moves the guard in, so that a cancelled request drops it.
+            // Moves the guard in, so that a canceled request drops it.
             let mut pending = pending;
             let answer = client.request(request).await;
             pending.is_answered = answer.is_ok();

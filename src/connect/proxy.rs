@@ -60,7 +60,7 @@ fn usable(place: &str, url: &str) -> Result<Uri, String> {
     }
 }
 
-/// Whether the cluster is on this machine. As in Go, a proxy does not apply to it.
+/// Returns whether the cluster is on this machine. As in Go, a proxy does not apply to it.
 fn is_this_machine(cluster: &Uri) -> bool {
     let host = cluster.host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();

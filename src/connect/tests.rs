@@ -93,9 +93,9 @@ struct Server {
 
 #[derive(Default)]
 struct State {
-    /// What `Authorization` has to say, if anything.
+    /// Required `Authorization` header, if any.
     wanted: Mutex<Option<String>>,
-    /// What it said.
+    /// Received headers.
     seen: Mutex<Vec<String>>,
     connections: AtomicUsize,
     /// The connections with lower numbers hang.
@@ -240,7 +240,7 @@ async fn token_of_a_file_is_trimmed_counts_more_than_one_beside_it_and_is_read_a
     directory.write("token", "two\n");
     server.wants("two");
     assert_eq!(ask(&client).await.unwrap(), "ok");
-    // Rotated in time: the old one is still good for a while, and is not used any more.
+    // Rotated in time: the old token is still valid, and not used.
     server.state.wanted.lock().unwrap().take();
     fs::remove_file(&file).unwrap();
     assert_eq!(ask(&client).await.unwrap(), "ok", "the last one stays while there is none");

@@ -31,7 +31,7 @@ pub struct Ended {
 /// A plan that was carried out.
 #[derive(Debug)]
 pub struct Acted {
-    /// What to do next.
+    /// Next step.
     pub then: Then,
     /// The status that was written.
     pub status: Option<ElectionStatus>,

@@ -1,6 +1,6 @@
-//! An answer is only what it shows: whether an object that a write returned is what was asked for.
+//! Compares the object that a write returned with the request.
 //!
-//! Mutating admission may change a write and answer it with success. What it kept or dropped was not written.
+//! Mutating admission may change a write and still report success. Parts that it restored or dropped were not written.
 
 use std::fmt::Display;
 
@@ -13,7 +13,7 @@ use super::observe::cached::{CachedElection, CachedLease, CachedPod, Named, Obje
 use super::server::{ApiServer, Refusal, Write};
 use crate::api::{DEGRADED, READY, STALLED, names};
 
-/// What a write asks for, to be compared with the object that it returns.
+/// Content of a write, to compare with the returned object.
 #[derive(Debug)]
 enum Asked {
     Lease(Box<Lease>),
@@ -22,8 +22,7 @@ enum Asked {
     Nothing,
 }
 
-/// Writes, and compares the object that the server returns with what was asked. The object is returned in any case: it is what the
-/// server has.
+/// Writes, and compares the returned object with the request. Returns the object in any case, because the server has it.
 pub async fn write<S: ApiServer>(server: &S, namespace: &str, write: Write) -> (Option<Named>, Result<(), Refusal>) {
     let asked = Asked::by(&write);
     match server.write(namespace, write).await {
@@ -56,19 +55,19 @@ impl Asked {
         }
     }
 
-    /// What the object lacks or has too much, in words.
+    /// Returns how the object differs from the request, in words.
     fn differences(&self, shown: &Named) -> Vec<String> {
         match (self, &shown.object) {
             (Self::Lease(asked), Object::Lease(shown)) => lease(asked, shown),
             (Self::Pod(asked), Object::Pod(shown)) => pod(asked, shown),
             (Self::Status(asked), Object::Election(shown)) => status(asked, shown),
-            // An answer is of the kind of its request: the client parses it so.
+            // The client parses a response as the kind of its request.
             _ => Vec::new(),
         }
     }
 }
 
-/// Compares one part: `None` where they are equal.
+/// Compares one part. `None`: they are equal.
 fn part<T: PartialEq + Display>(what: impl Display, asked: Option<T>, shown: Option<T>) -> Option<String> {
     let text = |value: &Option<T>| value.as_ref().map_or_else(|| "absent".into(), |value| format!("{value:.80}"));
     (asked != shown).then(|| format!("{what} is {} instead of {}", text(&shown), text(&asked)))
@@ -132,7 +131,7 @@ fn spec(asked: Option<&LeaseSpec>, shown: Option<&LeaseSpec>) -> Vec<String> {
     parts.into_iter().flatten().collect()
 }
 
-/// The parts of a status that say who leads. A CRD of another version may know fewer of the others.
+/// Compares the parts of a status that report the leader. A CRD of another version may lack the others.
 fn status(asked: &Value, shown: &CachedElection) -> Vec<String> {
     let shown = &shown.status;
     let text = |field: &str| asked[field].as_str().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! A server that answers as it is told and remembers what it was asked, and caches to begin with.
+//! Test fixtures: objects, caches, and a scripted API server that records its requests.
 
 #![allow(missing_docs, reason = "test fixtures")]
 
@@ -35,7 +35,7 @@ fn metadata(name: &str, revision: i64) -> Value {
     json!({ "namespace": "default", "name": name, "uid": format!("{name}-uid"), "resourceVersion": revision.to_string() })
 }
 
-/// An Election over `app: web`, named `name`.
+/// An Election with the selector `app: web`.
 pub fn election(name: &str, revision: i64, change: impl FnOnce(&mut Value)) -> Named {
     let mut object = json!({
         "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": metadata(name, revision),
@@ -62,13 +62,13 @@ pub fn ready(object: &mut Value) {
         json!([{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
 }
 
-/// Ready, and claimed by the Election `web` ahead of time.
+/// Ready, and claimed in advance by the Election `web`.
 pub fn claimed(object: &mut Value) {
     ready(object);
     object["metadata"]["annotations"] = json!({ names::claim("web"): "0" });
 }
 
-/// Says that this field manager set these labels, and nobody else.
+/// Makes this field manager the only one of these labels.
 pub fn set_by(object: &mut Value, manager: &str, labels: &[&str]) {
     let labels: serde_json::Map<_, _> = labels.iter().map(|key| (format!("f:{key}"), json!({}))).collect();
     object["metadata"]["managedFields"] =
@@ -80,7 +80,7 @@ pub fn lease(name: &str, revision: i64, holder: &str, term: i64) -> Named {
     lease_after(name, revision, holder, term, None)
 }
 
-/// The same with these UIDs on the list of former holders.
+/// The same with these unfenced former holders.
 pub fn lease_after(name: &str, revision: i64, holder: &str, term: i64, unfenced: Option<&str>) -> Named {
     let mut object = json!({ "metadata": metadata(name, revision), "spec": {
         "holderIdentity": holder, "leaseDurationSeconds": i32::MAX, "leaseTransitions": 0,
@@ -101,7 +101,7 @@ pub fn lease_after(name: &str, revision: i64, holder: &str, term: i64, unfenced:
     cached::lease(serde_json::from_value(object).unwrap()).unwrap()
 }
 
-/// Caches in sync that hold these objects.
+/// Synced caches of these objects.
 pub fn world(items: impl IntoIterator<Item = Named>) -> World {
     let mut world = World::new(&Scope::Cluster, Arc::new(Timestamp::now));
     for kind in [Kind::Elections, Kind::Leases, Kind::Pods] {
@@ -124,7 +124,7 @@ pub fn delete(world: &mut World, item: Named) -> Changes {
 
 type Answer = Result<Vec<Named>, Refusal>;
 
-/// Answers in order, then with what was written where it can tell.
+/// Scripted API server: responds in order, then with empty successes.
 #[derive(Default)]
 pub struct Script {
     pub writes: Mutex<Vec<Write>>,
@@ -134,7 +134,7 @@ pub struct Script {
     pub serves_elections: bool,
 }
 
-/// Answers in this order.
+/// Responses in this order.
 pub fn answers<const N: usize>(answers: [Answer; N]) -> Mutex<VecDeque<Answer>> {
     Mutex::new(answers.into())
 }
@@ -156,7 +156,7 @@ impl ApiServer for Script {
     }
 }
 
-/// A controller of the whole cluster.
+/// Options for the whole cluster.
 pub fn options() -> Options {
     Options {
         scope: Scope::Cluster,
@@ -168,7 +168,7 @@ pub fn options() -> Options {
     }
 }
 
-/// A controller with these caches in front of this server.
+/// A controller with these cached objects and this API server.
 pub fn shared(script: Script, items: impl IntoIterator<Item = Named>) -> Shared<Script> {
     let options = options();
     let monitor = Monitor::new(&options, false);

@@ -1,8 +1,8 @@
-//! Who a replica is, such that a later process can tell whether this one has ended.
+//! Identity of a replica, from which a later process can tell whether this one has ended.
 //!
-//! An identity is `<pod or host>_<space>-<pid>-<start>`. Space stands for the boot of the machine and the PID namespace. A
-//! holder of the same space whose process is not there any more has certainly ended, and so has a former container of the own
-//! pod. A replica that comes after one that was killed therefore need not wait until that one's Lease expires.
+//! An identity is `<pod or host>_<space>-<pid>-<start>`. The space identifies the boot of the machine and the PID namespace.
+//! A holder of the same space whose process does not exist has certainly ended, and so has a former container of the same
+//! pod. So a replica that follows a killed one need not wait until that one's Lease expires.
 
 use std::fmt;
 use std::fs;
@@ -22,7 +22,7 @@ pub struct Identity {
 struct ProcessId {
     space: String,
     pid: u32,
-    /// In the kernel's ticks since the boot. PIDs come again, this never does with the same one.
+    /// In clock ticks since boot. PIDs are reused, but never with the same start.
     start: u64,
 }
 
@@ -37,18 +37,18 @@ impl Identity {
         Self { name: name.into(), is_pod: false, process: ProcessId::this() }
     }
 
-    /// Another process, in a pod of this name: `space` stands for the machine and the PID namespace.
+    /// Another process, in a pod of this name. `space` identifies the machine and the PID namespace.
     pub fn of_process(pod: impl Into<String>, space: impl Into<String>, pid: u32, start: u64) -> Self {
         Self { name: pod.into(), is_pod: true, process: ProcessId { space: space.into(), pid, start } }
     }
 
-    /// Whether the holder of this identity is known to have ended. It is another one, found when this process starts.
+    /// Returns whether the holder of this identity, found when this process starts, is known to have ended.
     pub fn knows_ended(&self, holder: &str) -> bool {
         let Some((name, process)) = parse(holder) else { return false };
         if name != self.name || process == self.process {
             return false;
         }
-        // The kubelet starts a container when the one before has ended.
+        // The kubelet starts a container only after the previous one has ended.
         self.is_pod || (process.space == self.process.space && process.has_ended())
     }
 }
@@ -74,14 +74,14 @@ impl ProcessId {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         let space = fnv(boot.bytes().chain(namespace.to_string_lossy().bytes()));
-        // Without /proc, something that differs from one start to the next.
+        // Without /proc, a value that differs at each start.
         let start = start_of(pid).unwrap_or_else(|| fnv(format!("{:?}", std::time::SystemTime::now()).bytes()));
         Self { space: format!("{space:016x}"), pid, start }
     }
 
-    /// Of a process of the own space: whether it is gone.
+    /// Returns whether this process of the same space has ended.
     fn has_ended(&self) -> bool {
-        // Where one does not see oneself, that another one is not to be seen means nothing.
+        // If this process does not find itself in /proc, the absence of another one proves nothing.
         start_of(std::process::id()).is_some() && start_of(self.pid) != Some(self.start)
     }
 }
@@ -125,7 +125,7 @@ mod tests {
         other.process.start += 1;
         assert!(this().knows_ended(&other.to_string()), "another process has that PID now");
         child.kill().unwrap();
-        // A zombie until it is waited for: dead as well, as soon as the signal has been delivered.
+        // Until reaped it is a zombie, which counts as dead, too, once the signal is delivered.
         child.wait().unwrap();
         assert!(this().knows_ended(&holder));
     }

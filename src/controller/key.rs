@@ -18,7 +18,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// What is watched.
+/// Watched kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Pods.
@@ -33,7 +33,7 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Pods, Self::Leases, Self::Elections];
 
-    /// What the API server calls these objects.
+    /// Returns the name of the resource.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Pods => "pods",
@@ -43,7 +43,7 @@ impl Kind {
     }
 }
 
-/// What is watched: the whole cluster, or these namespaces.
+/// Namespaces that the controller watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All namespaces, one watch for each kind.

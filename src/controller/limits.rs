@@ -20,7 +20,7 @@ impl LabelKeys {
         Self(patterns.into_iter().collect())
     }
 
-    /// Whether the key may be written.
+    /// Returns whether the key may be written.
     pub fn allow(&self, key: &str) -> bool {
         self.0.iter().any(|pattern| match pattern.strip_prefix("*/") {
             Some(name) => key.split_once('/').is_some_and(|(_, own)| own == name),

@@ -47,7 +47,7 @@ pub struct Http {
 pub struct Telemetry {
     /// Changes the log level, for clients on the same machine or in the same pod.
     pub set_log: SetLog,
-    /// Whether `/metrics` has series for each Election.
+    /// Adds series for each Election to `/metrics`.
     pub per_election: bool,
 }
 

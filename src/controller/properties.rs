@@ -1,4 +1,4 @@
-//! The caches against a server that goes on while the watch lags, lists begin anew and answers arrive in between.
+//! The caches against a server that changes while the watch lags, lists restart and responses arrive in between.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,26 +13,25 @@ use super::observe::stream::Ticket;
 use super::observe::world::World;
 use crate::ids::Uid;
 
-/// What happens next.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A pod is created, or changed, or deleted and created anew.
+    /// A pod is created or changed, or deleted and re-created.
     Put(usize),
     Replace(usize),
     Delete(usize),
     /// The watch delivers its next event.
     Deliver,
-    /// A request for one pod or for all begins, is answered by the server, and its answer is taken in: three moments. Two may be under
-    /// way, which end in any order.
+    /// A request for one pod or for all begins, the server responds, and the caches apply the response. Two requests may be
+    /// in flight, and end in any order.
     Ask(usize, Option<usize>),
     Answer(usize),
     Take(usize),
-    /// The next moment of a list: the watch breaks and one begins; the server answers it; each of its pods arrives; it is complete. What
-    /// happens after the answer the watch delivers after the list.
+    /// The next part of a list: the watch breaks and a list begins; the server responds; each pod arrives; the list is
+    /// complete. The watch delivers later changes after the list.
     List,
-    /// A list breaks off and begins anew, or the watch breaks.
+    /// A list restarts, or the watch breaks.
     Relist,
-    /// Watches of other kinds deliver something, or begin a list of theirs.
+    /// A watch of another kind delivers an event, or begins a list.
     Other(Kind, bool),
 }
 
@@ -44,7 +43,7 @@ struct Stored {
     revision: i64,
 }
 
-/// A request under way: what it asks for, and what was known when it was asked.
+/// A request in flight: its target, and the objects cached when it began.
 #[derive(Clone, Debug)]
 struct Request {
     asked: Option<&'static str>,
@@ -53,7 +52,7 @@ struct Request {
     answer: Option<BTreeMap<&'static str, Stored>>,
 }
 
-/// How far a list of the watch has come.
+/// Progress of a list of the watch.
 #[derive(Clone, Debug, Default)]
 enum List {
     #[default]
@@ -69,7 +68,7 @@ struct Model {
     undelivered: VecDeque<Event<Named>>,
     requests: [Option<Request>; 2],
     list: List,
-    /// Revisions of what other watches delivered.
+    /// Number of events of other watches.
     others: i64,
 }
 
@@ -166,7 +165,7 @@ impl Model {
     }
 }
 
-/// As [`Shared::read`](super::shared::Shared::read) takes in an answer.
+/// Applies a response as [`Shared::read`](super::shared::Shared::read) does.
 fn take(Request { asked, ticket, known, answer }: Request, world: &mut World) {
     let mut found = answer.unwrap_or_default();
     found.retain(|name, _| asked.is_none_or(|asked| asked == *name));
@@ -175,7 +174,7 @@ fn take(Request { asked, ticket, known, answer }: Request, world: &mut World) {
     }
     let asked_for = known.into_iter().filter(|(name, _)| asked.is_none_or(|asked| asked == name));
     let gone = asked_for.filter(|(_, uid)| found.values().all(|stored| stored.uid != *uid));
-    // An answer for one pod that shows another UID tells nothing that is taken in of the former one.
+    // A response for one pod that shows another UID is not applied to the former pod.
     for (name, uid) in gone.filter(|(name, _)| asked.is_none() || !found.contains_key(name.as_str())) {
         world.answered_gone(Kind::Pods, "default", &name, &uid.as_str().into());
     }
@@ -200,11 +199,11 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
-    /// The caches never go back in time, never take an existing pod for gone, never have one again that is gone, and end as the
-    /// server is.
+    /// The caches never go back in time, never take an existing pod for deleted, never restore a deleted one, and end equal
+    /// to the server.
     #[test]
     fn the_caches_lag_but_never_lie(steps in prop::collection::vec(any_step(), 1..70)) {
-        // Whatever pod there ever is may have been the leader: the Lease asks for all of them.
+        // Any pod may have been the leader: the Lease lists all of them as unfenced.
         let everybody: Vec<String> = (101..250).flat_map(|number| NAMES.map(|name| format!("{name}-{number}"))).collect();
         let mut world = world([election("web", 1, |_| ()), lease_after("web", 90, "z", 80, Some(&everybody.join(",")))]);
         let mut model = Model { revision: 100, ..Model::default() };

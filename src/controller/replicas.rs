@@ -36,7 +36,7 @@ pub fn default_name(scope: &Scope) -> String {
     }
 }
 
-/// Whether this replica is the active one.
+/// Activity of this replica: active or standby.
 #[derive(Clone, Debug)]
 pub struct Activity(Option<Leadership>);
 
@@ -103,7 +103,7 @@ type Running = (AbortHandle, oneshot::Receiver<Result<(), Claimed>>, oneshot::Se
 
 /// The campaign of one replica.
 pub struct Replica {
-    /// Whether it is active.
+    /// Active or standby.
     pub activity: Activity,
     campaign: Option<Running>,
 }

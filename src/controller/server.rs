@@ -64,7 +64,7 @@ pub enum Refusal {
     NotFound {
         /// Message of the API server.
         message: String,
-        /// Whether the response names the object itself, and not, for example, its resource.
+        /// The response names the object itself, and not, for example, its resource.
         named: bool,
     },
     /// No response, or an inconclusive one: a write may have been applied. Back off and read.

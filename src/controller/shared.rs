@@ -54,7 +54,7 @@ pub struct Shared<S> {
     pub monitor: Arc<Monitor>,
     world: Mutex<World>,
     pod_locks: Mutex<PodLocks>,
-    /// Whether the controller stopped all writes.
+    /// The controller stopped all writes.
     halted: channel::Sender<bool>,
     /// Lists of pods by namespace.
     lists: Coalesced<Result<Arc<BTreeSet<Uid>>, Refusal>>,

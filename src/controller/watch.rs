@@ -142,13 +142,13 @@ where
 }
 
 /// Returns whether the revision of the watch expired, by the code of the response. API servers send an event for this; after
-/// a response kube's watcher would request the same revision for ever.
+/// a response kube's watcher would request the same revision forever.
 fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// Sets `synced` when a namespace is served, and never resets it. Watches run concurrently, and one that saw an incomplete list
-/// may come last: resetting would make the controller wait for ever.
+/// may come last: resetting would make the controller wait forever.
 fn note_synced(synced: &Sender<bool>, serves: bool) {
     synced.send_if_modified(|synced| serves && !std::mem::replace(synced, true));
 }

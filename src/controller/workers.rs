@@ -116,7 +116,7 @@ mod tests {
     use crate::controller::fixtures::{Script, shared};
     use crate::controller::slots::{cleanups, elections};
 
-    /// How long a write hangs behind a webhook that does not respond.
+    /// Duration of a write to a webhook that does not respond.
     const HANGS: Duration = Duration::from_secs(10);
 
     fn key(namespace: &str, number: usize) -> Key {

@@ -55,7 +55,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
         _ if decision.adopts => decision.fill(),
         Content::Damaged(why) => decision.blank(why),
         Content::Blank if of_this_election => decision.fill(),
-        // The Lease may be of a later Election, and this one gone: two controllers would take it from each other for ever.
+        // The Lease may be of a later Election, and this one deleted: two controllers would take it from each other forever.
         Content::Blank | Content::Term(_) if !snapshot.election.verified => consult("the Lease is of another incarnation"),
         Content::Blank | Content::Term(_) => decision.blank("it was written for a former Election of this name"),
     }

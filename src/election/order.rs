@@ -47,7 +47,7 @@ impl<'a> Newest<'a> {
         Self(newest)
     }
 
-    /// Whether the pod's workload has a newer revision.
+    /// Returns whether the pod's workload has a newer revision.
     fn is_outdated(&self, pod: &Pod) -> bool {
         let newest = pod.revision.as_ref().and_then(|revision| self.0.get(&revision.workload));
         newest.is_some_and(|newest| newest.revision != pod.revision)

@@ -64,12 +64,13 @@ pub enum LeaseWrite {
 }
 
 impl Plan {
-    /// Whether it has writes that neither a status nor a failover waits for. They are sent after the rest of the plan.
+    /// Returns whether it has writes that neither a status nor a failover waits for. They are sent after the rest of the
+    /// plan.
     pub fn has_background_writes(&self) -> bool {
         self.claim_next.is_some() || !self.follow.is_empty()
     }
 
-    /// Whether it has writes that come before its background writes. The status does not count.
+    /// Returns whether it has writes that come before its background writes. The status does not count.
     pub fn has_foreground_writes(&self) -> bool {
         self.claim.is_some() || self.lease.is_some() || !self.fence.is_empty() || self.label.is_some()
     }
@@ -82,7 +83,7 @@ pub struct PodWrite {
     pub pod: PodRef,
     /// The version that the plan is based on.
     pub resource_version: ResourceVersion,
-    /// What happens to the label.
+    /// Change of the label.
     pub label: LabelChange,
     /// The term in the claim. `None`: a claim without a term, on a pod that carries no claim.
     pub term: Option<Term>,

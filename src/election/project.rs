@@ -112,7 +112,7 @@ impl Required<'_> {
         (!done && free && own <= term).then(|| self.restore(pod, LabelChange::Lead))
     }
 
-    /// Whether the pod carries the label with the Lease's very term.
+    /// Returns whether the pod carries the label with the Lease's very term.
     fn is_labeled(&self, pod: &Pod) -> bool {
         pod.is_labeled(&self.settings.label) && pod.term_unless_forged(self.revision) == Some(self.record.term)
     }

@@ -171,12 +171,12 @@ impl Snapshot {
 }
 
 impl Pod {
-    /// Whether it carries the leader's value under the Election's label key, written by any client.
+    /// Returns whether it carries the leader's value under the Election's label key, written by any client.
     pub fn has_value(&self, label: &LeaderLabel) -> bool {
         self.label.as_deref() == Some(label.value.as_str())
     }
 
-    /// Whether it carries the leader's label, and no other Election owns the pod under that key.
+    /// Returns whether it carries the leader's label, and no other Election owns the pod under that key.
     pub fn is_labeled(&self, label: &LeaderLabel) -> bool {
         self.rival.is_none() && self.has_value(label)
     }

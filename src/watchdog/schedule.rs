@@ -62,7 +62,7 @@ enum Command {
     },
 }
 
-/// The state of the file. A task with the file may take for ever if its volume hangs, so nothing else waits for it.
+/// The state of the file. A task with the file may take forever if its volume hangs, so nothing else waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum File {
     Absent,

@@ -1,6 +1,6 @@
-//! `podium cleanup`: takes Podium's labels from pods by hand, where no controller does it any more.
+//! `podium cleanup`: removes Podium's labels from pods where no controller does.
 //!
-//! The terms stay, as in every cleanup: they are fences, and go with their pods.
+//! The terms stay, as in every cleanup: they are fences, deleted with their pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::controller::limits::LabelKeys;
 use crate::controller::observe::cached::{CachedPod, Object, PodObject};
 use crate::controller::server::{ApiServer, Read, Refusal, Write};
 
-/// How often a pod that changes meanwhile is read again.
+/// Maximum number of attempts on a pod that changes meanwhile.
 const ATTEMPTS: usize = 5;
 
 /// A label that was on a pod.
@@ -31,7 +31,7 @@ pub struct Removed {
 /// The namespaces in which pods carry a claim.
 ///
 /// # Errors
-/// The API server's, with what was asked of it.
+/// Error of the API server, with the failed request.
 pub async fn namespaces(client: &Client) -> Result<BTreeSet<String>, String> {
     let pods: Api<PodObject> = Api::all(client.clone());
     let pods = pods.list_metadata(&ListParams::default()).await;
@@ -44,14 +44,14 @@ pub async fn namespaces(client: &Client) -> Result<BTreeSet<String>, String> {
     Ok(claimed.filter_map(|pod| pod.namespace).collect())
 }
 
-/// Takes from the pods of the namespace the labels of all Elections, whether these still exist or not, and says each to `tell`.
-/// `dry_run`: only says them. A controller that serves the namespace puts them back.
+/// Removes the labels of all Elections, deleted or not, from the pods of the namespace, and reports each to `tell`.
+/// `dry_run`: only reports them. A controller that serves the namespace restores them.
 ///
-/// Of an Election that exists, it is its own label; of one that does not, or that cannot be read, every label that `keys` allow
-/// and that Podium set last.
+/// Of an existing Election, that is its own label; of a deleted or unreadable one, every label that `keys` allow and that
+/// Podium set last.
 ///
 /// # Errors
-/// The first request that was not answered with success.
+/// The first request that failed.
 pub async fn clean_up_namespace<S: ApiServer>(
     server: &S,
     namespace: &str,
@@ -61,7 +61,7 @@ pub async fn clean_up_namespace<S: ApiServer>(
 ) -> Result<(), Refusal> {
     let elections = match server.read(namespace, Read::Elections).await {
         Ok(elections) => elections,
-        // The resource is not installed any more.
+        // The CRD is not installed.
         Err(Refusal::NotFound { .. }) => Vec::new(),
         Err(refusal) => return Err(refusal),
     };
@@ -103,7 +103,7 @@ pub async fn clean_up_namespace<S: ApiServer>(
     Ok(())
 }
 
-/// The labels on the pod that Elections which claim it wrote, or may have written.
+/// Returns the labels that Elections with a claim on the pod wrote, or may have written.
 fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLabel>, keys: &LabelKeys) -> Vec<Removed> {
     let is_left = |(key, value): &(&str, &str)| {
         pod.claims.keys().any(|election| match elections.get(election) {

@@ -1,8 +1,8 @@
-//! The cleanup: labels left on pods by Elections that were deleted. Rule 11 of the safety protocol.
+//! Cleanup of labels that deleted Elections left on pods. Rule 11 of the safety protocol.
 //!
-//! The label goes, the term stays: it is the fence. That the Election is gone is the word of the server itself, about this
-//! very object, while it serves Elections at all; absence from a cache proves nothing. What somebody else than Podium set after
-//! that is theirs.
+//! The cleanup removes the label and keeps the term, which is the fence. It requires that the API server itself reports this
+//! very Election as not found while it serves Elections at all; absence from a cache proves nothing. A label that another
+//! client sets later belongs to that client.
 
 pub mod command;
 
@@ -17,17 +17,17 @@ use crate::controller::queue::Outcome;
 use crate::controller::server::{ApiServer, Read, Refusal, Write};
 use crate::controller::shared::{Shared, Target};
 
-/// What this work is called among the complaints.
+/// Name of this work in the problem log.
 const WORK: &str = "cleanup";
 
-/// Sweeps what the Election of this name left, if it is gone.
+/// Removes the labels of the Election of this name, if it is deleted.
 pub async fn clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Outcome {
     match try_clean_up(shared, key).await {
         Ok(()) => {
             shared.problems.clear(key, WORK);
             Outcome::Done
         }
-        // A pod changed or went meanwhile, or the namespace goes: nothing here needs anybody.
+        // A pod changed or was deleted, or the namespace is terminating: no person must act.
         Err(refusal @ (Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { named: true, .. })) => {
             debug!(election = %key, %refusal, "sweeping again");
             Outcome::Backoff
@@ -68,12 +68,12 @@ async fn try_clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<(),
         let target = Target { kind, namespace, name: name.clone(), decided_on };
         match shared.write(&target, Write::PatchPod { name: name.clone(), patch }).await {
             Ok(()) => info!(election = %key, pod = name, "removed the label of a deleted Election"),
-            // The pod changed or went: it is looked at again.
+            // The pod changed or was deleted: read it again.
             Err(refusal @ (Refusal::Outdated(_) | Refusal::NotFound { named: true, .. })) => {
                 shared.read(&key.namespace, Read::Pod(name)).await?;
                 refused.get_or_insert(refusal);
             }
-            // One pod that may not be written to keeps its label, and no other one does.
+            // A denied write keeps the label of this pod only.
             Err(refusal @ (Refusal::Denied(_) | Refusal::Altered(_))) => {
                 refused.get_or_insert(refusal);
             }
@@ -87,13 +87,13 @@ async fn try_clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<(),
     Ok(())
 }
 
-/// Whether the server itself says that this Election does not exist, while the resource is served: first the Election, then
-/// the resource, so that a resource that goes away in between is noticed.
+/// Returns whether the server itself reports that this Election does not exist, while it serves the resource. It reads the
+/// Election before the resource, to detect that the resource is removed in between.
 async fn is_deleted<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<bool, Refusal> {
     let retired = shared.world().retired(key);
     let found = shared.read(&key.namespace, Read::Election(key.name.clone())).await?;
     if !found.is_empty() {
-        // Another one of the same name shows as well that the former one is gone. Its own label is not left over.
+        // Another Election of the same name also proves that the former one is deleted. Its own label is not left over.
         return Ok(retired.is_none_or(|uid| !found.contains(&uid)));
     }
     let served = shared.server.serves_elections().await?;

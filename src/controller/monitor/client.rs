@@ -19,9 +19,9 @@ use crate::controller::options::Options;
 /// Health and metrics of one controller.
 #[derive(Debug)]
 pub struct Monitor {
-    /// Whether the controller is ready.
+    /// Readiness of the controller.
     pub health: Arc<Health>,
-    /// What the controller does.
+    /// Its metrics.
     pub metrics: Arc<Metrics>,
     monitors_clients: bool,
 }
@@ -59,7 +59,7 @@ impl Monitor {
         Client::new(service, client.default_namespace())
     }
 
-    /// Returns the client of everything, which counts requests and reports whatever the API server sends.
+    /// Returns the client of everything, which counts requests and reports all that the API server sends.
     pub fn monitored(self: &Arc<Self>, client: &Client) -> Client {
         if !self.monitors_clients {
             return client.clone();

@@ -11,7 +11,7 @@ use crate::controller::key::Kind;
 use crate::controller::options::Candidacy;
 use crate::sync;
 
-/// How much longer than Podium's own Lease lasts the API server may send nothing.
+/// Silence of the API server that is tolerated beyond the duration of Podium's own Lease.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
 /// Timeout of the API server where replicas do not campaign: watches end after 65 s, and nothing else need ever be sent.
@@ -23,7 +23,7 @@ pub(super) const RESPONSE: Duration = Duration::from_secs(10);
 /// One watch: its kind, and its namespace unless it watches the cluster.
 pub type Watch = (Kind, Option<String>);
 
-/// What the controller received, and what failed.
+/// Receptions, and failed watches.
 #[derive(Debug)]
 pub struct Health {
     timeout: Duration,
@@ -48,18 +48,18 @@ struct State {
 struct WatchProblem {
     since: Instant,
     message: String,
-    /// Whether a permission is missing.
+    /// A permission is missing.
     denied: bool,
-    /// Whether the watch is silent: any event ends the problem.
+    /// The watch is silent: any event ends the problem.
     is_silence: bool,
 }
 
 /// Readiness of a controller, in sentences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Why the controller is not ready. Empty: it is ready.
+    /// Causes of unreadiness. Empty: the controller is ready.
     pub obstacles: Vec<String>,
-    /// What else an operator should know.
+    /// Other information for an operator.
     pub notes: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Health {
     /// Returns the health of a controller that starts.
     ///
     /// Active and standby replicas access Podium's own Lease every `retry_period`. When they receive nothing for longer than
-    /// the Lease lasts, no replica holds it any more. So a replica notices a lost API server within the duration of that Lease,
+    /// the Lease lasts, no replica holds it. So a replica notices a lost API server within the duration of that Lease,
     /// without additional requests.
     pub fn new(candidacy: Option<&Candidacy>) -> Self {
         let timeout = candidacy.map_or(WITHOUT_CAMPAIGN, |candidacy| candidacy.timing.lease_duration + TOLERANCE);

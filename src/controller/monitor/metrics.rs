@@ -68,17 +68,17 @@ pub struct Scrape {
     pub elections: String,
     /// Numbers of cached objects.
     pub objects: [(Kind, usize); 3],
-    /// How long the watches have delivered nothing.
+    /// Time since the watches last delivered anything.
     pub idle_times: [(Kind, Duration); 3],
     /// Number of namespaces that should be served and are not.
     pub unserved: usize,
     /// Numbers of due Elections and cleanups.
     pub queues: [(&'static str, usize); 2],
-    /// Whether this replica is active.
+    /// This replica is active.
     pub active: bool,
-    /// Whether /readyz reports ready.
+    /// /readyz reports ready.
     pub ready: bool,
-    /// Whether the controller stopped all writes.
+    /// The controller stopped all writes.
     pub halted: bool,
     /// Time of the wall clock.
     pub time: Timestamp,

@@ -1,4 +1,4 @@
-//! What the caches keep of each object: less than the API server sends, in our own terms.
+//! Cached form of each object: the parts that elections need, in Podium's types.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::ids::{NotAnInteger, ResourceVersion, Version};
 use crate::lease::object;
 use crate::lease::record::Lease;
 
-/// A pod as it is read: only what elections need is deserialised.
+/// A pod with only the fields that elections need.
 #[derive(kube::Resource, Clone, Debug, Deserialize)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
 #[serde(from = "Sent")]
@@ -54,11 +54,11 @@ struct PodCondition {
     #[serde(rename = "type")]
     type_: String,
     status: String,
-    /// As it is written: a time that we cannot read must not make the pod unreadable, and a list of pods with it.
+    /// As text: an unreadable time must not make the pod unreadable, and a list of pods with it.
     last_transition_time: Option<String>,
 }
 
-/// Of the metadata what is needed of a pod. Managed fields are most of them, and each would be a tree of its own.
+/// Metadata of a pod that elections need. `ObjectMeta` would build a tree for each of the many managed fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Needed {
@@ -104,7 +104,7 @@ impl From<Sent> for PodObject {
     }
 }
 
-/// Identity and version, as every object has them.
+/// Returns identity and version.
 fn version(metadata: &ObjectMeta) -> Result<Version, NotAnInteger> {
     let resource_version = ResourceVersion::parse(metadata.resource_version.as_deref().unwrap_or_default())?;
     Ok(Version { uid: metadata.uid.as_deref().unwrap_or_default().into(), resource_version })
@@ -121,7 +121,7 @@ pub struct CachedPod {
     pub ours: Keys,
     /// The values of its claims, by the name of the Election.
     pub claims: Pairs,
-    /// Where it is in its life.
+    /// State in its life cycle.
     pub state: PodState,
     /// Its conditions.
     pub conditions: Conditions,
@@ -131,20 +131,20 @@ pub struct CachedPod {
     pub priority: i64,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
-    /// The workload that it is of.
+    /// Its workload.
     pub workload: Workload,
-    /// Which of [`names::REVISION_LABELS`] names its revision.
+    /// Index in [`names::REVISION_LABELS`] of its revision label.
     pub revision_label: Option<u8>,
 }
 
 /// A Lease, and the object to write back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CachedLease {
-    /// What it says.
+    /// Its content.
     pub lease: Lease,
-    /// The object without managed fields: a PUT must give back what others wrote into it.
+    /// The object without managed fields: a PUT must keep what other clients wrote into it.
     pub object: Arc<LeaseObject>,
-    /// When this version was first seen.
+    /// First observation of this version.
     pub seen: Instant,
 }
 
@@ -162,11 +162,11 @@ pub struct CachedElection {
     pub version: Version,
     /// `metadata.generation`
     pub generation: i64,
-    /// Whether it has a deletionTimestamp.
+    /// It has a deletionTimestamp.
     pub terminating: bool,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
-    /// The spec, or what is wrong with it.
+    /// The parsed spec, or its problem.
     pub parsed: Result<Arc<Parsed>, Problem>,
     /// The status.
     pub status: ElectionStatus,
@@ -183,7 +183,7 @@ pub enum Object {
     Election(CachedElection),
 }
 
-/// An object with the namespace and the name that it was found under.
+/// An object with its namespace and name.
 #[derive(Clone, Debug)]
 pub struct Named {
     /// `metadata.namespace`
@@ -195,7 +195,7 @@ pub struct Named {
 }
 
 impl Object {
-    /// What it is.
+    /// Returns its kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Pod(_) => Kind::Pods,
@@ -235,10 +235,10 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
     metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// What is kept of a pod.
+/// Converts a pod.
 ///
 /// # Errors
-/// Where its resourceVersion is not an integer.
+/// If its resourceVersion is not an integer.
 pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     let PodObject { metadata, ours, status } = object;
     let none = BTreeMap::new();
@@ -274,11 +274,11 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
     Ok(named(&metadata, Object::Pod(pod)))
 }
 
-/// What is kept of a Lease. One that cannot be read (a time beyond all calendars is enough) counts as damaged; somebody else's
-/// that cannot be read counts as held. It must not hinder the others.
+/// Converts a Lease. One that cannot be parsed, for example because a time is out of range, counts as damaged, and another
+/// client's as held. It must not block the others.
 ///
 /// # Errors
-/// Where its resourceVersion is not an integer.
+/// If its resourceVersion is not an integer.
 pub fn lease(guard: DeserializeGuard<LeaseObject>) -> Result<Named, NotAnInteger> {
     let mut lease = object::readable(guard);
     lease.metadata.managed_fields = None;
@@ -287,10 +287,10 @@ pub fn lease(guard: DeserializeGuard<LeaseObject>) -> Result<Named, NotAnInteger
     Ok(named(&metadata, Object::Lease(cached)))
 }
 
-/// What is kept of an Election; one that cannot be read is kept with the reason, so that it does not hinder the others.
+/// Converts an Election. One that cannot be parsed is kept with the reason, so that it does not block the others.
 ///
 /// # Errors
-/// Where its resourceVersion is not an integer.
+/// If its resourceVersion is not an integer.
 pub fn election(guard: DeserializeGuard<Election>, limits: &Limits) -> Result<Named, NotAnInteger> {
     let (metadata, parsed, status) = match guard.0 {
         Ok(election) => {

@@ -1,7 +1,7 @@
-//! Small forms of what there is most of: the labels, claims and conditions of every pod of a cluster.
+//! Compact storage of the labels, claims and conditions of every pod of a cluster.
 //!
-//! A map of strings costs some 600 bytes for its first entry, and a pod has three. Here all texts of one pod's labels lie side by
-//! side. There are few, so that they are searched from the front.
+//! A map of strings costs some 600 bytes for its first entry, and a pod has three. Here one string holds all labels of a
+//! pod. They are few, so a search is linear.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 /// A name that several indices share.
 pub type Name = Arc<str>;
 
-/// Texts, one after the other.
+/// Concatenated texts.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Texts {
     all: Box<str>,
-    /// Where each one ends.
+    /// End of each text.
     ends: Box<[u32]>,
 }
 
@@ -23,7 +23,7 @@ impl Texts {
         let (mut all, mut ends) = (String::new(), Vec::new());
         for text in texts {
             all.push_str(text);
-            // An object has at most some megabytes.
+            // An object has at most a few megabytes.
             ends.push(u32::try_from(all.len()).unwrap_or(u32::MAX));
         }
         Self { all: all.into(), ends: ends.into() }
@@ -38,17 +38,17 @@ impl Texts {
     }
 }
 
-/// Texts by texts, in the keys' order: labels, or claims.
+/// Map of texts, sorted by key: labels or claims.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pairs(Texts);
 
 impl Pairs {
-    /// Those of a map.
+    /// Collects these pairs.
     pub fn of<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         Self(Texts::new(pairs.flat_map(|(key, value)| [key, value])))
     }
 
-    /// All of them.
+    /// Iterates over the pairs.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut texts = self.0.iter();
         std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
@@ -70,23 +70,23 @@ impl Pairs {
     }
 }
 
-/// Some texts, most often none.
+/// Set of texts, usually empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys(Option<Box<[Box<str>]>>);
 
 impl Keys {
-    /// These.
+    /// Collects these texts.
     pub fn of<'a>(keys: impl Iterator<Item = &'a str>) -> Self {
         let keys: Box<[Box<str>]> = keys.map(Into::into).collect();
         Self((!keys.is_empty()).then_some(keys))
     }
 
-    /// Whether this is one of them.
+    /// Returns whether the set has this text.
     pub fn contains(&self, key: &str) -> bool {
         self.0.iter().flatten().any(|own| **own == *key)
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever the texts are: claims are annotations, whose values may be anything.
+        /// Any texts work: claims are annotations, whose values may be anything.
         #[test]
         fn what_goes_in_comes_out(map in prop::collection::btree_map(".{0,5}", ".{0,5}", 0..6), other in ".{0,5}") {
             let pairs = Pairs::of(map.iter().map(|(key, value)| (key.as_str(), value.as_str())));

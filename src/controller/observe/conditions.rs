@@ -1,10 +1,10 @@
-//! A pod's conditions: what is reported of each, and for how long this controller counts it as it is.
+//! Conditions of a pod as reported, and since when the controller counts each as unchanged.
 //!
-//! The clocks of two machines agree on nothing, so a delay starts at the reported time only where that can be: not where it is
-//! missing, where it did not move forward although the condition changed, or where it is later than the controller's first
-//! observation of the condition as it is. Then the delay starts at that observation. It is thus never longer than its setting
-//! after the controller saw the condition, and never void for a change that the controller saw. The wall clock is read once for
-//! each observation. Ages are measured on the monotonic clock, so that no later jump of the wall clock moves them.
+//! Clocks of two machines may differ, so a delay starts at the reported time only if that time is plausible. It is not if it
+//! is missing, if it did not advance although the condition changed, or if it is later than the controller's first
+//! observation of this state. Then the delay starts at that observation. So no delay exceeds its setting, counted from the
+//! observation, and none is void for a change that the controller observed. Each observation reads the wall clock once. The
+//! monotonic clock measures ages, so later jumps of the wall clock do not move them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ impl Clocks {
         Self { wall, began: Instant::now() }
     }
 
-    /// The present on both.
+    /// Returns the time on both.
     pub fn now(&self) -> Moment {
         let monotonic = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
         Moment { wall: (self.wall)().as_microsecond(), monotonic }
@@ -51,9 +51,9 @@ pub struct Moment {
 /// A condition as a decision sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// Whether it is true.
+    /// Its status is True.
     pub holds: bool,
-    /// For how long it has been as it is.
+    /// Age of this status, as the controller counts it.
     pub unchanged_for: SignedDuration,
     /// `lastTransitionTime`, if it can be read.
     pub transitioned: Option<Timestamp>,
@@ -64,7 +64,7 @@ pub struct Condition {
 pub struct Conditions {
     types: Texts,
     states: Box<[State]>,
-    /// When the pod was first observed: since then a condition that it does not have is not true.
+    /// First observation of the pod. A condition that it lacks counts as not true since then.
     first: i64,
 }
 
@@ -73,18 +73,18 @@ struct State {
     holds: bool,
     /// `lastTransitionTime`, or [`MISSING`].
     reported: i64,
-    /// Since when it counts as it is, on the monotonic clock.
+    /// Start of this status, on the monotonic clock.
     since: i64,
 }
 
-/// Before all times that can be reported.
+/// Earlier than any reported time.
 const MISSING: i64 = i64::MIN;
 
-/// How many conditions a pod may have for those that it loses to be remembered.
+/// Lost conditions are remembered while a pod has fewer than this.
 const MOST: usize = 32;
 
 impl Conditions {
-    /// By type: whether the condition is true, and its `lastTransitionTime`. Not observed yet.
+    /// Returns conditions that are not observed yet. `conditions`: by type, the status and `lastTransitionTime`.
     pub fn reported(conditions: &BTreeMap<String, (bool, Option<Timestamp>)>) -> Self {
         let state = |(holds, time): &(bool, Option<Timestamp>)| State {
             holds: *holds,
@@ -95,7 +95,7 @@ impl Conditions {
         Self { types, states: conditions.values().map(state).collect(), first: 0 }
     }
 
-    /// Notes since when each condition counts. `before`: the pod's conditions when it was last observed.
+    /// Sets the start of each condition. `before`: the pod's conditions at the last observation.
     pub fn observe(&mut self, before: Option<&Self>, now: Moment) {
         let Some(before) = before else {
             self.first = now.monotonic;
@@ -122,7 +122,7 @@ impl Conditions {
         found.map_or(State { holds: false, reported: MISSING, since: self.first }, |(_, state)| *state)
     }
 
-    /// A condition that was lost is not true from then on. Its time is kept: should it come back with it, the time did not move.
+    /// Keeps a lost condition as not true, with its reported time: if it returns with that time, the time did not advance.
     fn keep_lost(&mut self, before: &Self) {
         if self.types == before.types {
             return;
@@ -144,12 +144,12 @@ impl State {
         if self.holds != before.holds {
             return if self.reported > before.reported { self.start(now) } else { now.monotonic };
         }
-        // While a condition stays as it is, its start moves only back: a time that is written anew with each update would never
-        // let a delay end.
+        // While the status is unchanged, its start only moves back. Otherwise a time that each update renews would keep a
+        // delay from ending.
         if self.reported == before.reported { before.since } else { before.since.min(self.start(now)) }
     }
 
-    /// The reported time on the monotonic clock, or now if that is earlier.
+    /// Returns the reported time on the monotonic clock, at most now.
     fn start(&self, now: Moment) -> i64 {
         let age = if self.reported == MISSING { 0 } else { now.wall.saturating_sub(self.reported).max(0) };
         now.monotonic.saturating_sub(age)
@@ -170,7 +170,7 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    /// What arrives after so many seconds, for which the wall clock may jump.
+    /// A version that arrives after so many seconds, in which the wall clock may jump.
     #[derive(Clone, Copy, Debug)]
     struct Version {
         after: i64,
@@ -193,8 +193,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is reported and wherever the wall clock jumps: never younger than this controller has seen it so, and after a
-        /// change that it saw as old as the report says where it can be, else new.
+        /// For any report and any jump of the wall clock: a condition is never younger than the controller's observation of
+        /// it. After an observed change it is as old as a plausible report says, else new.
         #[test]
         fn a_condition_is_as_old_as_reported_or_as_observed(versions in prop::collection::vec(version(), 1..9)) {
             let mut now = Moment { wall: 30 * SECOND, monotonic: 0 };
@@ -224,7 +224,7 @@ mod tests {
             }
         }
 
-        /// An observation changes nothing where nothing changed: the pod is the same to every Election.
+        /// Another observation of the same conditions changes nothing: the pod is equal for every Election.
         #[test]
         fn the_same_conditions_are_the_same_whenever_they_are_observed(before in version(), version in version()) {
             let at = |second: i64| Moment { wall: second * SECOND, monotonic: second * SECOND };

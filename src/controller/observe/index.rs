@@ -1,12 +1,12 @@
-//! From a pod to its Elections without trying every selector, and from an Election to its pods without trying every pod: each
-//! Election hangs on one label that its pods must carry.
+//! Index from a pod to its Elections and back, without trying every selector or every pod. It files each Election under one
+//! label that its pods must carry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compact::{Name, Pairs};
 use crate::api::{LabelSelector, Operator};
 
-/// A label that a selector insists on.
+/// A label that a selector requires.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Anchor {
     /// The label has one of these values.
@@ -16,7 +16,7 @@ pub enum Anchor {
 }
 
 impl Anchor {
-    /// All anchors that a selector offers. None: it only says what pods must not carry.
+    /// Returns all anchors of a selector. None: it only excludes labels.
     pub fn of(selector: &LabelSelector) -> Vec<Self> {
         let labels = selector.match_labels.iter().flatten();
         let labels = labels.map(|(key, value)| Self::OneOf(key.clone(), [value.clone()].into()));
@@ -37,7 +37,7 @@ impl Anchor {
     }
 }
 
-/// Who has to do with one value of a label.
+/// Elections and pods with one value of a label.
 #[derive(Clone, Debug, Default)]
 struct Bucket {
     /// Elections whose pods must carry it.
@@ -46,19 +46,19 @@ struct Bucket {
     pods: BTreeSet<Name>,
 }
 
-/// A label that some selector insists on.
+/// A label that some selector requires.
 #[derive(Clone, Debug, Default)]
 struct Label {
-    /// How many Elections hang on it.
+    /// Number of Elections filed under it.
     elections: usize,
-    /// Elections whose pods must carry it, with whatever value.
+    /// Elections whose pods must carry it, with any value.
     present: BTreeSet<Name>,
     /// By its value.
     values: BTreeMap<Box<str>, Bucket>,
 }
 
 impl Label {
-    /// How many Elections a pod with this value, or one of these, is tried for.
+    /// Number of Elections to try for a pod with this anchor.
     fn crowd(&self, anchor: &Anchor) -> usize {
         match anchor {
             Anchor::OneOf(_, values) => values.iter().map(|value| self.values.get(&**value)).map(crowd).sum(),
@@ -71,19 +71,18 @@ fn crowd(bucket: Option<&Bucket>) -> usize {
     bucket.map_or(1, |bucket| bucket.elections.len() + 1)
 }
 
-/// The Elections of one namespace by the labels that their pods must carry, and the pods by those of their labels that some
-/// Election hangs on.
+/// Elections of one namespace by the label that their pods must carry, and pods by these labels.
 #[derive(Clone, Debug, Default)]
 pub struct LabelIndex {
     labels: BTreeMap<Box<str>, Label>,
-    /// Elections without an anchor: they have to be tried for every pod.
+    /// Elections without an anchor, tried for every pod.
     anywhere: BTreeSet<Name>,
     placed: BTreeMap<Name, Anchor>,
 }
 
 impl LabelIndex {
-    /// Hangs the Election on the anchor with the fewest others, so that a label that everybody has stays harmless. `pods`: all of
-    /// the namespace, with their labels.
+    /// Files the Election under the anchor with the fewest others, so that a label of every pod costs little. `pods`: all
+    /// pods of the namespace, with their labels.
     pub fn insert<'a>(&mut self, election: &Name, anchors: &[Anchor], pods: impl Iterator<Item = (&'a Name, &'a Pairs)>) {
         self.remove(election);
         let crowd = |anchor: &&Anchor| match self.labels.get(anchor.key()) {
@@ -116,7 +115,7 @@ impl LabelIndex {
         self.placed.insert(election.clone(), anchor.clone());
     }
 
-    /// Forgets the Election.
+    /// Removes the Election.
     pub fn remove(&mut self, election: &str) {
         self.anywhere.remove(election);
         let Some(anchor) = self.placed.remove(election) else { return };
@@ -137,7 +136,7 @@ impl LabelIndex {
         }
     }
 
-    /// A pod has these labels.
+    /// Adds a pod with these labels.
     pub fn insert_pod(&mut self, pod: &Name, labels: &Pairs) {
         for (key, value) in labels.iter() {
             if let Some(label) = self.labels.get_mut(key) {
@@ -146,7 +145,7 @@ impl LabelIndex {
         }
     }
 
-    /// A pod had these labels.
+    /// Removes a pod with these labels.
     pub fn remove_pod(&mut self, pod: &str, labels: &Pairs) {
         for (key, value) in labels.iter() {
             let Some(label) = self.labels.get_mut(key) else { continue };
@@ -158,7 +157,7 @@ impl LabelIndex {
         }
     }
 
-    /// The Elections that may match a pod with these labels. Every one that does is among them.
+    /// Returns the Elections that may match a pod with these labels, including all that do.
     pub fn elections<'a>(&'a self, labels: &'a Pairs) -> impl Iterator<Item = &'a Name> {
         let hits = labels.iter().filter_map(|(key, value)| {
             let label = self.labels.get(key)?;
@@ -167,7 +166,7 @@ impl LabelIndex {
         hits.flatten().flatten().flatten().chain(&self.anywhere)
     }
 
-    /// The pods that may match the Election. Every one that does is among them. `None`: any pod may.
+    /// Returns the pods that may match the Election, including all that do. `None`: any pod may.
     pub fn pods(&self, election: &str) -> Option<impl Iterator<Item = &Name>> {
         let anchor = self.placed.get(election)?;
         let label = self.labels.get(anchor.key())?;

@@ -1,8 +1,8 @@
-//! What Elections that are gone left on the pods of a namespace: what the cleanup has to know.
+//! Labels that deleted Elections left on the pods of a namespace: the input of the cleanup.
 //!
-//! A label is left over if Podium set it last, or if the controller saw it when it saw its Election go. What somebody else sets
-//! afterwards is theirs, however often the controller is restarted; a write of Podium's own that arrives late is Podium's,
-//! however late it is.
+//! A label is left over if Podium set it last, or if the pod carried it when the controller observed the deletion of its
+//! Election. A label that another client sets later belongs to that client, across restarts of the controller. A late write
+//! of Podium belongs to Podium, however late it is.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use crate::api::LeaderLabel;
 use crate::controller::limits::LabelKeys;
 use crate::ids::{Uid, Version};
 
-/// An Election that was seen to go, until its label is removed.
+/// An Election whose deletion was observed, until its label is removed.
 #[derive(Clone, Debug)]
 pub(super) struct Retired {
     pub(super) uid: Uid,
     pub(super) label: LeaderLabel,
-    /// The pods that carry its label since then, whoever set it.
+    /// The pods that carry its label since then, set by any client.
     pods: BTreeSet<Uid>,
 }
 
@@ -27,11 +27,11 @@ pub(super) struct Retired {
 pub struct Leftover {
     /// The pod's name.
     pub pod: String,
-    /// Its version that carries them.
+    /// The pod's version with these labels.
     pub version: Version,
     /// The labels' keys.
     pub labels: Vec<String>,
-    /// Elections that the pod carries a claim of and that no cache knows: the labels might be theirs.
+    /// Elections with a claim on the pod that are not cached: the labels may be theirs.
     pub unknown: Vec<String>,
 }
 
@@ -40,11 +40,11 @@ fn is_of(label: &LeaderLabel, key: &str, value: &str) -> bool {
 }
 
 impl Namespace {
-    /// What an Election of this name that is gone left on the pods that carry its claim. Of one that was seen the label is
-    /// known; of one that went unseen, it is every label that Podium may write and has set last.
+    /// Returns the labels that a deleted Election left on the pods with its claim. If its deletion was observed, that is its
+    /// own label; otherwise, every label that Podium may write and has set last.
     pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<Leftover> {
         let retired = self.retired.get(election);
-        // Another Election of that name puts its own values right by itself.
+        // Another Election of that name corrects its own values itself.
         let successor = self.elections.get(election).map(|seen| seen.value.parsed.as_ref());
         if !self.is_orphaned(election) || (retired.is_none() && successor.is_some_and(|parsed| parsed.is_err())) {
             return Vec::new();
@@ -58,7 +58,7 @@ impl Namespace {
                 && !successor.is_some_and(|successor| is_of(successor, key, value))
         };
         let pods = self.related.get(election).into_iter().flatten().filter_map(|name| Some((name, self.pods.get(name)?)));
-        // An Election that cannot be read may have any of the labels.
+        // An Election that cannot be parsed may own any of the labels.
         let unreadable = |name: &str| self.elections.get(name).is_some_and(|seen| seen.value.parsed.is_err());
         pods.filter(|(_, known)| known.value.claims.get(election).is_some())
             .filter(|(_, known)| !known.value.claims.keys().any(|name| name != election && unreadable(name)))
@@ -75,8 +75,8 @@ impl Namespace {
             .collect()
     }
 
-    /// Whether an Election has this label on the pod. A label comes with the claim: one that only matches the pod has none
-    /// there, and would wait for ever for a key that is in use.
+    /// Returns whether an Election owns this label on the pod. It owns none without a claim: an Election that only matches
+    /// the pod would wait forever for a key that is in use.
     fn is_owned(&self, known: &KnownPod, key: &str, value: &str) -> bool {
         self.matching(known).any(|(name, election)| {
             let label = election.parsed.as_ref().ok().map(|parsed| &parsed.settings.label);
@@ -84,12 +84,12 @@ impl Namespace {
         })
     }
 
-    /// The UID of the Election of this name that is gone, as far as it was seen.
+    /// Returns the UID of the deleted Election of this name, if it was observed.
     pub fn retired(&self, election: &str) -> Option<&Uid> {
         self.retired.get(election).map(|retired| &retired.uid)
     }
 
-    /// Forgets the Election of this name that is gone, if nothing of it is left.
+    /// Forgets the deleted Election of this name, if nothing of it is left.
     pub fn cleaned_up(&mut self, election: &str, keys: &LabelKeys) {
         if self.leftovers(election, keys).is_empty() {
             self.retired.remove(election);
@@ -97,30 +97,30 @@ impl Namespace {
         }
     }
 
-    /// Names of Elections of which something may be left.
+    /// Names of Elections that may have left labels.
     pub fn orphaned(&self) -> BTreeSet<String> {
         let suspects = self.suspects.iter().map(|name| name.to_string());
         suspects.chain(self.retired.keys().cloned()).collect()
     }
 
-    /// Whether something may be left of an Election of this name.
+    /// Returns whether an Election of this name may have left labels.
     pub fn is_orphaned(&self, election: &str) -> bool {
         self.suspects.contains(election) || self.retired.contains_key(election)
     }
 
-    /// Whether any pod carries a claim of an Election of this name.
+    /// Returns whether any pod carries a claim of this Election.
     fn is_claimed(&self, election: &str) -> bool {
         let mut pods = self.related.get(election).into_iter().flatten().filter_map(|name| self.pods.get(name));
         pods.any(|pod| pod.value.claims.get(election).is_some())
     }
 
-    /// The Elections that are gone of which the pod carries a claim.
+    /// Returns the deleted Elections whose claim the pod carries.
     pub(super) fn claims_of(&self, pod: &str) -> Vec<String> {
         let claims = self.pods.get(pod).into_iter().flat_map(|pod| pod.value.claims.keys());
         claims.filter(|election| self.retired.contains_key(*election)).map(str::to_owned).collect()
     }
 
-    /// Of an Election that is gone and of which no pod carries a claim, nothing is left: it is not remembered, also where nobody sweeps.
+    /// Forgets deleted Elections whose claim no pod carries: nothing of them is left. Standby replicas forget them, too.
     pub(super) fn forget_unclaimed(&mut self, elections: &[String]) {
         for election in elections {
             if !self.is_claimed(election) {
@@ -129,7 +129,8 @@ impl Namespace {
         }
     }
 
-    /// Notes that the Election of this name is gone. Its pods are still related to it. Without a claim on any, nothing is left of it.
+    /// Records that the Election was deleted. Its pods are still related to it. Without a claim on any, nothing of it is
+    /// left.
     pub(super) fn retire(&mut self, election: &str, uid: Uid, label: LeaderLabel) {
         if !self.is_claimed(election) {
             return;
@@ -140,8 +141,8 @@ impl Namespace {
         self.retired.insert(election.into(), Retired { uid, label, pods });
     }
 
-    /// Notes the Elections that a label on the pod may be left of: Podium set it, and no Election that is known has it there.
-    /// A write that was under way when everything was removed is noticed so.
+    /// Records the Elections that may have left a label on the pod: Podium set it, and no cached Election owns it there.
+    /// This detects a write that was in flight during the cleanup.
     pub(super) fn suspect(&mut self, pod: &str) {
         let Some(known) = self.pods.get(pod).filter(|known| !known.value.ours.is_empty()) else { return };
         let mut ours = known.value.labels.iter().filter(|(key, _)| known.value.ours.contains(key));
@@ -151,7 +152,8 @@ impl Namespace {
         }
     }
 
-    /// A pod that lost the label of an Election that is gone: should it ever have it again, that is another matter.
+    /// Records that the pod lost the label of a deleted Election. A label that returns later is judged by its field manager
+    /// alone.
     pub(super) fn note_unlabelled(&mut self, pod: &CachedPod) {
         for election in pod.claims.keys() {
             if let Some(retired) = self.retired.get_mut(election).filter(|retired| !has(pod, &retired.label)) {

@@ -1,4 +1,4 @@
-//! Who set a label last, by what the API server keeps of it in `metadata.managedFields`.
+//! Finds in `metadata.managedFields` which client set a label last.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use super::compact::Keys;
 use crate::api::names;
 
-/// One entry: the fields of one field manager. Of these only the labels are read.
+/// Fields of one field manager. Only the labels are read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -40,7 +40,7 @@ impl Entry {
     }
 }
 
-/// The keys of the labels that Podium set, and that nobody else has set since or applies as well.
+/// Returns the keys of labels that Podium set, and that no other client set later or applies as well.
 pub fn ours(entries: &[Entry]) -> Keys {
     let (ours, others): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.is_ours());
     let labels = ours.into_iter().flat_map(Entry::labels);

@@ -1,4 +1,4 @@
-//! Observe: from what the API server sends to what a decision looks at.
+//! Caches of the API server's objects, and the snapshots that decisions use.
 
 pub mod cached;
 pub mod compact;

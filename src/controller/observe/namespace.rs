@@ -1,4 +1,4 @@
-//! The caches of one namespace, and who has to do with whom in it. An Election never looks beyond its namespace.
+//! Caches of one namespace, and the relations between its objects. An Election never uses another namespace.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use crate::controller::key::Kind;
 use crate::ids::{ResourceVersion, Uid, Version};
 use crate::lease::record::Lease;
 
-/// A cached object, and when it was stored, counted in changes of the cache.
+/// A cached object, and the number of the change that stored it.
 #[derive(Clone, Debug)]
 pub struct Stored<T> {
     /// The object.
@@ -22,22 +22,22 @@ pub struct Stored<T> {
     pub at: u64,
 }
 
-/// A cached pod, when it was stored, and whose selectors match it.
+/// A cached pod, and the Elections that match it.
 #[derive(Clone, Debug)]
 pub struct KnownPod {
     /// The pod.
     pub value: CachedPod,
     /// The number of the change that stored it.
     pub at: u64,
-    /// Names of the Elections that match it, in order. Asked for with every decision, and found anew only when a selector or the
-    /// pod's labels change.
+    /// Names of the Elections that match it, sorted. Every decision reads them; they are recomputed only when a selector or
+    /// the pod's labels change.
     pub matching: Box<[Name]>,
 }
 
-/// Names of Elections that may have to decide again.
+/// Names of Elections that may need a reconcile.
 pub type Affected = BTreeSet<Name>;
 
-/// Everything that is known about one namespace.
+/// Cached state of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Namespace {
     pub(super) elections: BTreeMap<Name, Stored<CachedElection>>,
@@ -46,11 +46,11 @@ pub struct Namespace {
     pub(super) pod_names: HashMap<Uid, Name>,
     /// By Election: the pods that match it or carry its claim.
     pub(super) related: BTreeMap<Name, BTreeSet<Name>>,
-    /// By Election: UIDs of its former holders that are known to be gone for ever.
+    /// By Election: UIDs of its former holders that are known to be deleted.
     pub(super) gone: BTreeMap<String, BTreeSet<Uid>>,
-    /// By name: Elections that were seen and are gone, until their labels are removed, or no pod carries their claim.
+    /// By name: Elections that were observed and are deleted, until their labels are removed or no pod carries their claim.
     pub(super) retired: BTreeMap<String, Retired>,
-    /// Names of Elections that a label on a pod may be left of.
+    /// Names of Elections that may have left a label on a pod.
     pub(super) suspects: BTreeSet<Name>,
     /// By Lease: the Elections that name it.
     lease_users: BTreeMap<String, BTreeSet<Name>>,
@@ -58,7 +58,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Whether there is nothing left to know.
+    /// Returns whether no object is cached.
     pub fn is_empty(&self) -> bool {
         self.elections.is_empty() && self.leases.is_empty() && self.pods.is_empty()
     }
@@ -83,7 +83,7 @@ impl Namespace {
         }
     }
 
-    /// How many objects of this kind are cached.
+    /// Number of cached objects of this kind.
     pub fn count(&self, kind: Kind) -> usize {
         match kind {
             Kind::Pods => self.pods.len(),
@@ -92,7 +92,7 @@ impl Namespace {
         }
     }
 
-    /// Stores the object. Returns whom its difference from the one before concerns; a mere new version concerns nobody.
+    /// Stores the object. Returns the Elections that its changes affect; a new version without changes affects none.
     pub fn put(&mut self, name: &str, object: Object, at: u64, now: Moment) -> Affected {
         match object {
             Object::Pod(pod) => self.put_pod(name, pod, at, now),
@@ -101,7 +101,7 @@ impl Namespace {
         }
     }
 
-    /// Forgets the object. Returns whom that concerns.
+    /// Removes the object. Returns the affected Elections.
     pub fn remove(&mut self, kind: Kind, name: &str) -> Affected {
         match kind {
             Kind::Pods => self.remove_pod(name),
@@ -137,7 +137,7 @@ impl Namespace {
         users.filter_map(|user| Some((&**user, &self.elections.get(user)?.value)))
     }
 
-    /// Remembers that these UIDs do not exist any more, as far as the Election will ask for them.
+    /// Records that these UIDs are deleted, for those that the Election's Lease names.
     pub fn note_gone(&mut self, election: &str, uids: impl IntoIterator<Item = Uid>) {
         let asked = former_holders(&self.elections, &self.leases, election);
         let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
@@ -146,7 +146,7 @@ impl Namespace {
         };
         let gone = self.gone.entry(election.into()).or_default();
         gone.extend(uids.into_iter().filter(|uid| asked.contains(uid)));
-        // Entries of a former version of the Lease. Not looked for each time: all pods of a long list may go at once.
+        // Entries of a former version of the Lease. Not removed each time: all pods of a long list may be deleted at once.
         if gone.len() > asked.len() {
             gone.retain(|uid| asked.contains(uid));
         }
@@ -205,7 +205,7 @@ impl Namespace {
         relations
     }
 
-    /// Takes the pod out of the indices.
+    /// Removes the pod from the indices.
     fn unrelate(&mut self, pod: &str) {
         let Some(known) = self.pods.get(pod) else { return };
         self.index.remove_pod(pod, &known.value.labels);
@@ -247,7 +247,7 @@ impl Namespace {
             let pods = self.pods.iter().map(|(name, pod)| (name, &pod.value.labels));
             self.index.insert(name, &parsed.anchors, pods);
             self.lease_users.entry(parsed.settings.lease_name.clone()).or_default().insert(name.clone());
-            // Under the same label the new one repairs what the former one left.
+            // With the same label, the new Election corrects what the former one left.
             if self.retired.get(&**name).is_some_and(|retired| retired.label == parsed.settings.label) {
                 self.retired.remove(&**name);
             }
@@ -273,14 +273,14 @@ impl Namespace {
                 }
             }
         }
-        // Its pods and its Lease are free for others now.
+        // Other Elections may use its pods and its Lease.
         let mut affected: Affected = self.relate(&name);
         affected.extend(election.parsed.iter().flat_map(|parsed| self.users(&parsed.settings.lease_name)));
         affected.insert(name);
         affected
     }
 
-    /// Finds the Election's pods anew. Returns the other Elections that have to do with any of them, now or before.
+    /// Recomputes the Election's pods. Returns the other Elections related to any of them, before or after.
     fn relate(&mut self, election: &Name) -> Affected {
         let before = self.related.remove(election).unwrap_or_default();
         let matching: BTreeSet<Name> = match self.elections.get(election).filter(|seen| seen.value.parsed.is_ok()) {
@@ -296,7 +296,7 @@ impl Namespace {
         };
         let mut affected = Affected::new();
         let mut now = BTreeSet::new();
-        // A claim that it has was there before, whether the Election was or not.
+        // `before` has all pods with its claim, even if the Election was not cached.
         for name in before.union(&matching) {
             let Some(pod) = self.pods.get_mut(name) else { continue };
             let others = pod.matching.iter().filter(|other| *other != election);
@@ -316,7 +316,7 @@ impl Namespace {
 }
 
 impl KnownPod {
-    /// The Elections that it has to do with: those that match it, and those that it carries a claim of.
+    /// The Elections that match the pod, and those whose claim it carries.
     fn relations(&self) -> impl Iterator<Item = Name> {
         self.matching.iter().cloned().chain(self.value.claims.keys().map(Name::from))
     }
@@ -331,18 +331,18 @@ fn former_holders<'a>(
     Some(&leases.get(&parsed.settings.lease_name)?.value.lease.former)
 }
 
-/// Whether the Election's selector matches these labels.
+/// Returns whether the Election's selector matches these labels.
 fn selects(election: &CachedElection, labels: &BTreeMap<String, String>) -> bool {
     election.parsed.as_ref().is_ok_and(|parsed| parsed.selector.matches(labels))
 }
 
-/// Whether two versions of a pod are the same to every Election.
+/// Returns whether two versions of a pod are equal for every Election.
 fn same_pod(before: &CachedPod, after: &CachedPod) -> bool {
     *before == CachedPod { version: before.version.clone(), ..after.clone() }
 }
 
-/// Whether an arriving version tells nothing that the cached one does not. The name decides, not the UID: what is re-created
-/// under a name has a later version, and a watch that lags may still deliver its predecessor.
+/// Returns whether the cached version is at least as new as the arriving one. Objects compare by name, not by UID: a
+/// re-created object has a later version, and a watch that lags may still deliver its predecessor.
 pub fn is_known(arriving: ResourceVersion, cached: Option<&Version>) -> bool {
     cached.is_some_and(|cached| cached.resource_version >= arriving)
 }

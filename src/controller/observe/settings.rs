@@ -1,4 +1,4 @@
-//! A spec, parsed once: what comes out can be used without asking again.
+//! Parses and validates the spec of an Election once.
 
 use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
@@ -8,12 +8,12 @@ use crate::api::{ElectionSpec, Reason, WhenNoneEligible};
 use crate::controller::limits::Limits;
 use crate::election::snapshot::{Problem, Settings};
 
-/// What a usable spec comes down to.
+/// A valid spec, parsed.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// What the core decides by.
+    /// Settings for decisions.
     pub settings: Settings,
-    /// Which pods take part.
+    /// Selector of the candidates.
     pub selector: Selector,
     /// Labels by which the index finds the Election from a pod.
     pub anchors: Vec<Anchor>,

@@ -1,4 +1,4 @@
-//! From the caches to what one decision looks at.
+//! Builds the snapshot for a decision from the caches.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -14,18 +14,18 @@ use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
 use crate::ids::{PodRef, ResourceVersion, Term};
 use k8s_openapi::jiff::SignedDuration;
 
-/// What this pass read from the server itself.
+/// Reads from the API server during this reconcile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Consulted {
-    /// The revision of the Lease that was known before pods and Election were read.
+    /// Revision of the Lease that was known before the pods and the Election were read.
     pub read_after: Option<ResourceVersion>,
-    /// What the caches had taken in before the Lease was read, as a number of changes.
+    /// Number of cache changes before the Lease was read.
     pub verified_at: u64,
 }
 
 impl World {
-    /// What a decision about this Election looks at, and its Lease as it must be written back. `None`: no such Election is
-    /// known, or it is being deleted.
+    /// Returns the snapshot of this Election, and its Lease as it must be written back. `None`: the Election is not cached,
+    /// or is terminating.
     pub fn snapshot(&self, key: &Key, consulted: Consulted) -> Option<(Snapshot, Option<CachedLease>)> {
         let cache = self.namespaces.get(&key.namespace)?;
         let Stored { value: election, at } = cache.elections.get(&*key.name).filter(|seen| !seen.value.terminating)?;
@@ -61,13 +61,13 @@ impl World {
     }
 }
 
-/// The Lease, with the time for which this version of it has been seen.
+/// Returns the Lease with the time since this version was first observed.
 fn aged(mut lease: CachedLease) -> CachedLease {
     lease.lease.unchanged_for = SignedDuration::try_from(lease.seen.elapsed()).unwrap_or(SignedDuration::MAX);
     lease
 }
 
-/// The Lease, with its owner also where only the UID that it was written for tells.
+/// Returns the Lease with its owner, if need be by the UID that it was written for.
 fn owned(election: &str, cache: &Namespace, mut lease: CachedLease) -> CachedLease {
     if lease.lease.owner.is_none() {
         let name = lease.object.metadata.name.clone().unwrap_or_default();
@@ -78,7 +78,7 @@ fn owned(election: &str, cache: &Namespace, mut lease: CachedLease) -> CachedLea
     lease
 }
 
-/// The pod as this Election sees it.
+/// Returns the pod as this Election sees it.
 fn seen_by(
     name: &str,
     election: &CachedElection,
@@ -117,8 +117,8 @@ fn revision(pod: &CachedPod) -> Option<Revision> {
     Some(Revision { workload: pod.workload, hash: pod.labels.get(label)?.to_owned() })
 }
 
-/// The other Election that has the better right to the pod under the same label key: one that matches it before one that does
-/// not any more, then one that claims it, then the older one.
+/// Returns the other Election with precedence on the pod under the same label key. A match decides first, then a claim, then
+/// age.
 fn rival(name: &str, election: &CachedElection, cache: &Namespace, pod: &KnownPod) -> Option<String> {
     let key = &election.parsed.as_ref().ok()?.settings.label.key;
     let own_matches = pod.matching.iter().any(|matching| **matching == *name);

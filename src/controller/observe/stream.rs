@@ -1,4 +1,4 @@
-//! How far one watch has come, so that answers to our own requests can be merged into what it delivers, and never undo it.
+//! Position of a watch, by which responses to the controller's own requests are merged into its events and never undo them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,60 +8,62 @@ use crate::ids::{ResourceVersion, Version};
 /// One watch of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
-    /// The newest revision that it delivered. Everything of its kind up to here is in the cache, deletions included.
+    /// Newest revision that it delivered. Every change of its kind up to here is in the cache, deletions included.
     position: Option<ResourceVersion>,
-    /// The list that is arriving, while one is.
+    /// Objects of a list in progress.
     relist: Option<Vec<Named>>,
-    /// By namespace and name: objects that an answer showed to be gone, with the version that was known then. What the watch, a list
-    /// that began before, or an answer that was longer under way still tells of it, or of what had the name before it, is the past.
+    /// By namespace and name: objects that a response showed to be deleted, with the version known then. Whatever the watch,
+    /// an earlier list or a slower response still reports about such an object, or about its predecessor of that name, is
+    /// stale.
     gone: BTreeMap<(String, String), Version>,
-    /// Counts beginnings and ends of lists.
+    /// Number of starts and ends of lists.
     lists: u64,
     synced: bool,
 }
 
-/// Taken before a request, shown with its answer.
+/// Taken before a request, presented with its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     lists: u64,
 }
 
 impl Stream {
-    /// Whether a complete list has arrived.
+    /// Returns whether a complete list has arrived.
     pub fn is_synced(&self) -> bool {
         self.synced
     }
 
-    /// The mark of a request that begins now.
+    /// Returns the ticket of a request that begins now.
     pub fn ticket(&self) -> Ticket {
         Ticket { lists: self.lists }
     }
 
-    /// Whether the answer to a request, an object at this revision, tells more than the watch has delivered.
+    /// Returns whether a response with an object at this revision is newer than what the watch has delivered.
     ///
-    /// Not so when the watch is past it (what it knows is as new, or the object was deleted since: the answer would bring
-    /// back a ghost that no event removes), nor when a list began in between (the same, because a list shows no deletions).
+    /// It is not if the watch is past that revision: the cache is as new, or the object was deleted since, and the response
+    /// would restore a ghost that no event removes. Nor is it if a list began in between: a list shows no deletions.
     pub fn admits(&self, ticket: Ticket, revision: ResourceVersion) -> bool {
         self.is_current(ticket) && Some(revision) > self.position
     }
 
-    /// Whether no list began, or was under way, since the ticket was taken.
+    /// Returns whether no list began or was in progress since the ticket was taken.
     pub fn is_current(&self, ticket: Ticket) -> bool {
         self.synced && self.relist.is_none() && ticket.lists == self.lists
     }
 
-    /// An answer showed that the object, last known at this version, is gone.
+    /// Records that the object, last known at this version, is deleted.
     pub fn note_gone(&mut self, namespace: &str, name: &str, known: Version) {
         self.gone.insert((namespace.into(), name.into()), known);
     }
 
-    /// Whether this version of an object is of a time before an answer showed it to be gone. UIDs never come back.
+    /// Returns whether this version of an object precedes the response that showed it to be deleted. UIDs never recur.
     pub fn is_past(&self, namespace: &str, name: &str, version: &Version) -> bool {
         let gone = self.gone.get(&(namespace.to_owned(), name.to_owned()));
         gone.is_some_and(|gone| version.uid == gone.uid || version.resource_version <= gone.resource_version)
     }
 
-    /// The watch has come to this version of an object, or to its deletion: what is gone need not be remembered beyond that.
+    /// Records that the watch reached this version of an object, or its deletion. A deleted object is not remembered beyond
+    /// that.
     pub fn come_to(&mut self, namespace: &str, name: &str, version: &Version, is_deletion: bool) {
         let key = (namespace.to_owned(), name.to_owned());
         let is_over = |gone: &Version| {
@@ -72,24 +74,24 @@ impl Stream {
         }
     }
 
-    /// An event arrived.
+    /// Records an event at this revision.
     pub fn advance(&mut self, revision: ResourceVersion) {
         self.position = self.position.max(Some(revision));
     }
 
-    /// A list begins; what an interrupted one delivered is void.
+    /// Starts a list, and discards what an interrupted one delivered.
     pub fn begin_list(&mut self) {
         self.relist = Some(Vec::new());
         self.lists += 1;
     }
 
-    /// An object of the list arrived.
+    /// Adds an object of the list.
     pub fn list_item(&mut self, item: Named) {
         self.advance(item.object.version().resource_version);
         self.relist.get_or_insert_default().push(item);
     }
 
-    /// The list is complete: what it held, but for what an answer has shown to be gone since it began.
+    /// Ends the list. Returns its objects without those that a response has shown to be deleted since it began.
     pub fn end_list(&mut self) -> Vec<Named> {
         self.synced = true;
         self.lists += 1;

@@ -1,4 +1,4 @@
-//! The indices of a namespace against looking at everything.
+//! The indices of a namespace agree with a full scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::namespace::Namespace;
 use crate::controller::fixtures::{election, pod};
 use crate::controller::key::Kind;
 
-/// What happens next. Pods and Elections are `a`, `b` and `c`.
+/// A step. Pods and Elections are `a`, `b` and `c`.
 #[derive(Clone, Debug)]
 enum Step {
     Pod { name: &'static str, uid: u8, labels: BTreeMap<&'static str, &'static str>, claims: BTreeSet<&'static str> },

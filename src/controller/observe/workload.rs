@@ -1,4 +1,4 @@
-//! Which workload a pod is of, and which of its labels names the revision: only pods of one workload have revisions to compare.
+//! Workload of a pod, and the label that names its revision. Only revisions of one workload are comparable.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use crate::api::names::REVISION_LABELS;
 use crate::election::snapshot::Workload;
 
-/// The pod's workload, and the number of its revision label among [`REVISION_LABELS`], if it has one.
+/// Returns the pod's workload, and the index of its revision label in [`REVISION_LABELS`], if it has one.
 ///
-/// The owner of a pod is its workload, except that a Deployment and a Rollout make a ReplicaSet for each revision, named
-/// `<workload>-<revision>`: there the workload is what remains of the name. Pods that nobody owns are one workload.
+/// The owner of a pod is its workload. Deployments and Rollouts create a ReplicaSet `<workload>-<revision>` for each
+/// revision; then the workload is the rest of the name. Pods without an owner are one workload.
 pub fn of(owner: Option<&OwnerReference>, labels: &BTreeMap<String, String>) -> (Workload, Option<u8>) {
     let kind = owner.map_or("", |owner| owner.kind.as_str());
     let name = owner.map_or("", |owner| owner.name.as_str());
@@ -27,7 +27,7 @@ pub fn of(owner: Option<&OwnerReference>, labels: &BTreeMap<String, String>) -> 
             return (workload(name, label), Some(number));
         }
     } else if owner.is_some() {
-        // The others are of its template: whoever wrote that may have copied them from elsewhere.
+        // The owner writes the last one. The template may copy others from elsewhere.
         present.reverse();
     }
     match present.first() {

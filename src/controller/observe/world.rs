@@ -1,4 +1,4 @@
-//! All caches together: fed by the watches and by the answers to our own requests, asked for snapshots.
+//! All caches. Watches and responses to the controller's own requests update them; decisions take snapshots of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use crate::controller::limits::LabelKeys;
 use crate::controller::options::WallClock;
 use crate::ids::{ResourceVersion, Uid, Version};
 
-/// What a change of the caches asks for.
+/// Work that a change of the caches causes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Elections that may have to decide again.
+    /// Elections that may need a reconcile.
     pub affected: BTreeSet<Key>,
-    /// Names of Elections that are gone and of which something may be left.
+    /// Deleted Elections that may have left labels.
     pub orphaned: BTreeSet<Key>,
-    /// Elections that were in the cache and are not any more.
+    /// Elections that were removed from the cache.
     pub gone: BTreeSet<Key>,
 }
 
@@ -32,19 +32,19 @@ pub struct World {
     pub(super) namespaces: BTreeMap<String, Namespace>,
     streams: BTreeMap<(Kind, Option<String>), Stream>,
     cluster: bool,
-    /// The namespaces of which every watch has delivered its first list; an empty name stands for the whole cluster.
+    /// Namespaces whose watches have all delivered their first list. An empty name is the whole cluster.
     served: BTreeSet<String>,
-    /// By kind: the newest revision that anything was seen at.
+    /// By kind: the newest observed revision.
     newest: BTreeMap<Kind, ResourceVersion>,
-    /// How it shows that revisions have gone back, if they have.
+    /// Message that revisions went back, if a list showed it.
     went_back: Option<String>,
-    /// Counts the changes: what was stored by which is known to have been seen before a request that began after it.
+    /// Number of changes. It shows which objects were stored, and thus observed, before a request began.
     pub(super) changes: u64,
     pub(super) clocks: Clocks,
 }
 
 impl World {
-    /// Empty caches for these watches, on a machine with this wall clock.
+    /// Returns empty caches for these watches and this wall clock.
     pub fn new(scope: &Scope, clock: WallClock) -> Self {
         let streams = scope.watches().into_iter().flat_map(|namespace| Kind::ALL.map(|kind| (kind, namespace.clone())));
         Self {
@@ -59,18 +59,18 @@ impl World {
         }
     }
 
-    /// Whether the namespace is served: every watch that is about it has delivered its first list. Before that, absence means nothing at
-    /// all. It asks for no work until then, and hinders no other one.
+    /// Returns whether the namespace is served: all its watches have delivered their first list. Until then absence proves
+    /// nothing, and the namespace causes no work and blocks no other one.
     pub fn serves(&self, namespace: &str) -> bool {
         if self.cluster { self.serves_any() } else { self.served.contains(namespace) }
     }
 
-    /// Whether any namespace is served.
+    /// Returns whether any namespace is served.
     pub fn serves_any(&self) -> bool {
         !self.served.is_empty()
     }
 
-    /// The namespaces that are to be served, where it is not the whole cluster.
+    /// Namespaces to serve, unless it is the whole cluster.
     pub fn scope(&self) -> BTreeSet<&str> {
         self.streams.keys().filter_map(|(_, namespace)| namespace.as_deref()).collect()
     }
@@ -80,7 +80,7 @@ impl World {
         self.streams.iter().filter(|(_, stream)| !stream.is_synced()).map(|(watch, _)| watch.clone()).collect()
     }
 
-    /// How many objects of each kind there are.
+    /// Number of cached objects of each kind.
     pub fn counts(&self) -> [(Kind, usize); 3] {
         Kind::ALL.map(|kind| (kind, self.namespaces.values().map(|cache| cache.count(kind)).sum()))
     }
@@ -97,27 +97,27 @@ impl World {
         self.changes
     }
 
-    /// The newest revision that anything of this kind was seen at. Of one kind only: each may have an etcd of its own.
+    /// Newest observed revision of this kind. Kinds are not comparable: each may have an etcd of its own.
     pub fn newest(&self, kind: Kind) -> Option<ResourceVersion> {
         self.newest.get(&kind).copied()
     }
 
-    /// How it shows that revisions have gone back, if a list has shown it. (Events show nothing of the kind: a watch may lag.)
+    /// Message that revisions went back, if a list showed it. Events cannot show it, because a watch may lag.
     pub fn went_back(&self) -> Option<&str> {
         self.went_back.as_deref()
     }
 
-    /// Whether this watch has delivered its first list.
+    /// Returns whether this watch has delivered its first list.
     pub fn has_listed(&self, kind: Kind, namespace: Option<&str>) -> bool {
         self.streams.get(&(kind, namespace.map(str::to_owned))).is_some_and(Stream::is_synced)
     }
 
-    /// The mark of a request for objects of this kind in this namespace that begins now.
+    /// Returns the ticket of a request that begins now, for objects of this kind and namespace.
     pub fn ticket(&mut self, kind: Kind, namespace: &str) -> Ticket {
         self.stream(kind, namespace).ticket()
     }
 
-    /// Takes in what a watch delivered. `namespace`: the one that it watches, if it does not watch the cluster.
+    /// Applies an event of a watch. `namespace`: the one that it watches, unless it watches the cluster.
     pub fn watched(&mut self, kind: Kind, namespace: Option<&str>, event: Event<Named>) -> Changes {
         let key = (kind, namespace.map(str::to_owned));
         if let Event::Apply(item) | Event::InitApply(item) | Event::Delete(item) = &event {
@@ -152,7 +152,7 @@ impl World {
         Changes::default()
     }
 
-    /// Takes in the answer to our own request, unless the watch knows better.
+    /// Applies the response to the controller's own request, unless the watch is past it.
     pub fn answered(&mut self, ticket: Ticket, item: Named) -> Changes {
         let version = item.object.version();
         self.note(item.object.kind(), version.resource_version);
@@ -161,7 +161,7 @@ impl World {
         if is_news && !stream.is_past(&item.namespace, &item.name, &version) { self.store(item) } else { Changes::default() }
     }
 
-    /// Takes in that the server does not know the object of this UID any more.
+    /// Applies a response that shows the object of this UID to be deleted.
     pub fn answered_gone(&mut self, kind: Kind, namespace: &str, name: &str, uid: &Uid) -> Changes {
         if let Some(known) = self.version(kind, namespace, name).filter(|known| known.uid == *uid) {
             self.stream(kind, namespace).note_gone(namespace, name, known);
@@ -169,17 +169,17 @@ impl World {
         self.remove(kind, namespace, name, uid)
     }
 
-    /// Whether answers to requests since the ticket were taken in, or found known: no list came in between.
+    /// Returns whether responses since the ticket were applied or already cached: no list came in between.
     pub fn is_current(&mut self, kind: Kind, namespace: &str, ticket: Ticket) -> bool {
         self.stream(kind, namespace).is_current(ticket)
     }
 
-    /// The version of the object that the caches have.
+    /// The cached version of the object.
     pub fn version(&self, kind: Kind, namespace: &str, name: &str) -> Option<Version> {
         self.namespaces.get(namespace)?.version(kind, name)
     }
 
-    /// The names and versions of the objects of this kind that the caches have.
+    /// Names and versions of the cached objects of this kind.
     pub fn all(&self, kind: Kind, namespace: &str) -> BTreeMap<String, Version> {
         self.namespaces.get(namespace).map(|cache| cache.all(kind)).unwrap_or_default()
     }
@@ -192,7 +192,7 @@ impl World {
             .unwrap_or_default()
     }
 
-    /// Takes in that these pods are gone for ever, as far as the Election's Lease names them.
+    /// Records that these pods are deleted, for those that the Election's Lease names.
     pub fn note_gone(&mut self, key: &Key, uids: BTreeSet<Uid>) {
         if let Some(cache) = self.namespaces.get_mut(&key.namespace) {
             cache.note_gone(&key.name, uids);
@@ -204,7 +204,7 @@ impl World {
         self.namespaces.get(&key.namespace)?.retired(&key.name).cloned()
     }
 
-    /// See [`Namespace::removed`].
+    /// See [`Namespace::cleaned_up`].
     pub fn cleaned_up(&mut self, key: &Key, keys: &LabelKeys) {
         if let Some(cache) = self.namespaces.get_mut(&key.namespace) {
             cache.cleaned_up(&key.name, keys);
@@ -221,7 +221,7 @@ impl World {
         *newest = revision.max(*newest);
     }
 
-    /// Whether a namespace, or the cluster, is served from now on: its last watch has delivered its first list.
+    /// Marks a namespace, or the cluster, as served if all its watches have listed. Returns whether that is new.
     fn begin_to_serve(&mut self, namespace: Option<&str>) -> bool {
         let namespace = namespace.map(str::to_owned);
         let listed = |kind| self.streams.get(&(kind, namespace.clone())).is_some_and(Stream::is_synced);
@@ -263,7 +263,7 @@ impl World {
         changes
     }
 
-    /// Tells the Elections among the affected names from those that are gone or that only pods know; it may be both.
+    /// Splits the affected names into cached Elections and those that may have left labels; it may be both.
     fn changed(&self, namespace: &str, affected: Affected) -> Changes {
         let served = self.namespaces.get(namespace).filter(|_| self.serves(namespace));
         let Some(cache) = served else { return Changes::default() };
@@ -273,7 +273,7 @@ impl World {
         Changes { affected: known.map(key).collect(), orphaned: orphaned.map(key).collect(), gone: BTreeSet::new() }
     }
 
-    /// A complete list of one kind: what is not in it is gone.
+    /// Applies a complete list of one kind: absent objects are deleted.
     fn replace(&mut self, kind: Kind, scope: Option<&str>, items: Vec<Named>) -> Changes {
         let listed: BTreeSet<(&str, &str, Uid)> =
             items.iter().map(|item| (item.namespace.as_str(), item.name.as_str(), item.object.version().uid)).collect();
@@ -290,7 +290,7 @@ impl World {
         }
         for item in items {
             let version = item.object.version();
-            // Nothing was taken in since the list was asked for, and it is the most recent state.
+            // No response was applied since the list was requested, and the list is the most recent state.
             let known = self.version(kind, &item.namespace, &item.name).filter(|known| known.uid == version.uid);
             if let Some(known) = known.filter(|known| known.resource_version > version.resource_version) {
                 self.went_back.get_or_insert_with(|| went_back(kind, known.resource_version, version.resource_version));
@@ -300,7 +300,7 @@ impl World {
         all
     }
 
-    /// All Elections that are served, and all that [`World::orphaned`] names.
+    /// Returns all served Elections, and all of [`World::orphaned`].
     pub fn everything(&self) -> Changes {
         self.everything_in(None)
     }
@@ -317,7 +317,7 @@ impl World {
         changes
     }
 
-    /// All names of Elections of what is served that are gone and of which something may be left.
+    /// Returns the deleted Elections of served namespaces that may have left labels.
     pub fn orphaned(&self) -> BTreeSet<Key> {
         let claims = |(namespace, cache): (&str, &Namespace)| {
             let namespace = namespace.to_owned();
@@ -332,7 +332,7 @@ impl World {
     }
 }
 
-/// That a consistent answer shows a revision below one that was seen before.
+/// Message that a consistent response showed an older revision than one observed before.
 pub fn went_back(kind: Kind, from: ResourceVersion, to: ResourceVersion) -> String {
     format!(
         "revisions of the API server went back (of {}, from {from} to {to}), as after a restore of etcd from a backup without \

@@ -143,7 +143,7 @@ impl<K: Clone + Ord + std::hash::Hash + Grouped> Queue<K> {
         if let (Outcome::StrictBackoff | Outcome::RetryAfter(_), Some(at), false) = (outcome, own, state.closed) {
             state.not_before.insert(key.clone(), at);
         }
-        // What was added during failed work does not shorten the delay.
+        // Keys added during failed work do not shorten the delay.
         let succeeded = matches!(outcome, Outcome::Done | Outcome::Requeue(_));
         let at = if succeeded { added.into_iter().chain(own).min() } else { own };
         if let Some(at) = at {

@@ -39,7 +39,7 @@ pub(super) struct State<K> {
     pub(super) closed: bool,
 }
 
-/// What a running piece of work holds.
+/// Resource that a running piece of work holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// A slot, since then.

@@ -1,4 +1,4 @@
-//! Order of the writes of a plan, and where it stops.
+//! Order of a plan's writes, and the failures that end it.
 
 use super::*;
 
@@ -8,7 +8,8 @@ fn plan(shared: &Shared<Script>) -> (Snapshot, Plan) {
     (snapshot, plan)
 }
 
-/// The leader `a` is gone, `b` may lead, `c` carries a stray label: a plan with a compare-and-swap, a fence and a label.
+/// The leader `a` is terminating, `b` is eligible, `c` carries a stray label: a plan with a compare-and-swap, a fence and a
+/// label.
 pub fn switch() -> Vec<Named> {
     vec![
         election("web", 10, |_| ()),
@@ -116,7 +117,7 @@ async fn a_write_that_is_refused_for_good_stalls_the_election_and_is_said_in_its
     assert_eq!((&stalled["status"], &stalled["reason"]), (&"True".into(), &"RequestDenied".into()));
     assert!(stalled["message"].as_str().unwrap().contains("is forbidden"), "{stalled}");
 
-    // The same in other words, as each of two controllers would hear it: the status has it already.
+    // The same refusal in other words, as a second controller may get it: the status has it already.
     let status = patch["status"].clone();
     apply(&mut shared.world(), election("web", 60, |object| object["status"] = status));
     *shared.server.to_writes.lock().unwrap() = [Err(Refusal::Denied("user y cannot patch".into()))].into();
@@ -129,7 +130,7 @@ async fn a_write_that_is_refused_for_good_stalls_the_election_and_is_said_in_its
 async fn a_right_world_costs_no_request_at_all() {
     let shared = shared(Script::default(), switch());
     run(&shared).await;
-    // What the server has now, as the watches bring it.
+    // The watches deliver the server's state.
     let leader = pod("b", 60, |object| {
         ready(object);
         object["metadata"]["labels"]["leader"] = "true".into();

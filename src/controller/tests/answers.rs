@@ -1,10 +1,10 @@
-//! An answer is only what it shows: a server that answers with success and keeps or drops a part of the write.
+//! Responses with success, though the server dropped or restored a part of the write.
 
 use super::act::{run, switch};
 use super::*;
 use serde_json::{Value, json};
 
-/// The pod `a` as a policy leaves it that restores removed labels.
+/// The pod `a` after a policy restored a removed label.
 fn restored() -> Named {
     pod("a", 60, |object| {
         object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -13,7 +13,7 @@ fn restored() -> Named {
     })
 }
 
-/// The pod `b` as a policy leaves it that drops unknown labels.
+/// The pod `b` after a policy dropped an unknown label.
 fn dropped() -> Named {
     pod("b", 61, |object| {
         ready(object);

@@ -1,4 +1,4 @@
-//! Follower writes and the claim ahead: nobody waits for them.
+//! Background writes: followers and the claim in advance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,7 +76,7 @@ async fn a_follower_that_may_not_be_written_to_is_said_once_and_the_leader_stays
     assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&"True".into(), &"LeaderElected".into()));
     assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&"True".into(), &"FollowersNotLabeled".into()));
 
-    // The same once more, over the status that says so: nothing is written but the follower, and nothing is read.
+    // The same again, with a status that reports it: only the follower is written, and nothing is read.
     let said = election("web", 50, |object| {
         with_followers(object);
         object["status"] = patch["status"].clone();
@@ -111,7 +111,7 @@ async fn a_refusal_that_is_over_is_not_taken_for_a_foreign_overwrite() {
     };
     let (_, first) = settle().await;
     seen(50, &first);
-    // Somebody takes the label, and may not be put in his place for once.
+    // Another client removes the label, and one repair is denied.
     apply(
         &mut shared.world(),
         pod("a", 51, |object| {
@@ -128,7 +128,7 @@ async fn a_refusal_that_is_over_is_not_taken_for_a_foreign_overwrite() {
     assert!(shared.server.reads.lock().unwrap().is_empty(), "{:?}", shared.server.reads.lock().unwrap());
 }
 
-/// A server behind an admission webhook that hangs the first time that it sees a pod.
+/// A server behind an admission webhook that hangs at its first pod.
 #[derive(Default)]
 struct Hanging {
     script: Script,

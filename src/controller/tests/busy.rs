@@ -1,4 +1,4 @@
-//! A server that says when it wants to be asked again.
+//! An overloaded API server that requests a pause.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn a_busy_server_is_asked_for_nothing_until_then_and_read_from_before_anyt
     assert_eq!(asked_again(outcome), Duration::from_secs(7));
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     assert_eq!(*shared.server.reads.lock().unwrap(), [], "no read follows at once");
-    // Still busy: nothing is decided on what may not be so any more.
+    // Still busy: the controller decides nothing on possibly stale objects.
     *shared.server.to_reads.lock().unwrap() = [busy(), Ok(vec![pod("b", 45, claimed)])].into();
     let outcome = reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(asked_again(outcome), Duration::from_secs(7));

@@ -1,4 +1,4 @@
-//! What the caches know, and whom a change concerns.
+//! Contents of the caches, and effects of changes.
 
 use super::*;
 use crate::controller::observe::cached::{self, Object};
@@ -33,7 +33,7 @@ fn an_old_version_never_replaces_a_newer_one() {
 fn a_watch_that_lags_does_not_bring_back_the_predecessor_of_a_re_created_pod() {
     let named = |uid: &'static str| move |object: &mut serde_json::Value| object["metadata"]["uid"] = uid.into();
     let mut world = world([election("web", 10, |_| ()), lease("web", 20, "a", 15), pod("a", 30, named("old"))]);
-    // Our own read sees the new one before the watch does.
+    // The controller's own read returns the new one before the watch does.
     let ticket = world.ticket(crate::controller::key::Kind::Pods, "default");
     world.answered(ticket, pod("a", 70, named("a-uid")));
     apply(&mut world, pod("a", 50, named("old")));

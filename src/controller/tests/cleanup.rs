@@ -1,4 +1,4 @@
-//! Rule 11: what the cleanup takes, and what it leaves.
+//! Rule 11: labels that the cleanup removes or keeps.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn labelled_by(manager: &str, revision: i64) -> Named {
     })
 }
 
-/// The same where nothing is said about who did.
+/// The same without a field manager.
 fn labelled_by_nobody(revision: i64) -> Named {
     pod("a", revision, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
@@ -89,7 +89,7 @@ async fn a_label_that_another_election_only_waits_for_is_swept() {
     assert_eq!(swept_beside_another(left_behind()).await.len(), 1);
 }
 
-/// What is written where the Election `other` has the same key and matches the pod, too.
+/// Returns the cleanup's writes while the Election `other` matches the pod under the same key.
 async fn swept_beside_another(pod: Named) -> Vec<Write> {
     let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
     let shared = shared(script, [pod, election("other", 12, |_| ())]);
@@ -97,7 +97,7 @@ async fn swept_beside_another(pod: Named) -> Vec<Write> {
     shared.server.writes.into_inner().unwrap()
 }
 
-/// A pod that `web` led under the key `leader`, with a label of its user's under another allowed key.
+/// A pod that `web` led under the key `leader`, with a user's label under another allowed key.
 fn led_and_labelled() -> Named {
     pod("a", 41, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
@@ -157,7 +157,7 @@ async fn made_again_with((label, value): (&str, &str)) {
     assert_eq!(patch["metadata"]["labels"], json!({ "leader": null }));
 }
 
-/// `web` was seen, is gone, and everything that it left is removed.
+/// `web` was observed and deleted, and the cleanup is complete.
 async fn after_the_sweep<const N: usize>(pods: [Named; N]) -> Shared<Script> {
     let script = Script {
         to_reads: answers([Err(absent(true)), Err(absent(true))]),
@@ -207,7 +207,7 @@ async fn rule_11_a_restart_takes_no_label_that_podium_did_not_set() {
 
 #[tokio::test]
 async fn rule_11_a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
-    // It comes with the claim, or comes back beside it, by another controller that has not heard of the deletion yet.
+    // It arrives with the claim, or after it, from a controller that has not observed the deletion.
     for before in [pod("a", 41, |_| ()), unlabelled(41)] {
         let shared = after_the_sweep([before]).await;
         assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labelled yet");

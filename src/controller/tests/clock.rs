@@ -1,4 +1,4 @@
-//! Kubelets whose clocks are wrong, times that are missing, and a clock of our own that jumps: from the watch to the plan.
+//! Wrong clocks of kubelets, missing times, and a wall clock of the controller that jumps: from the watch to the plan.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::controller::key::Scope;
 use crate::election::decide;
 use crate::election::plan::{LeaseWrite, Then};
 
-/// How long both delays are.
+/// Both delays, in seconds.
 const DELAY: i64 = 30;
 
-/// A machine: caches that are fed by a watch, and a wall clock that can be set.
+/// A machine: caches with a watch, and a settable wall clock.
 struct Machine {
     world: World,
     wall: Arc<Mutex<SignedDuration>>,
@@ -26,7 +26,7 @@ impl Machine {
         Self::since(Instant::now())
     }
 
-    /// One that starts now, where time began then.
+    /// A machine whose clock began at `began`.
     fn since(began: Instant) -> Self {
         let wall: Arc<Mutex<SignedDuration>> = Arc::default();
         let clock = {
@@ -47,7 +47,7 @@ impl Machine {
         machine
     }
 
-    /// The true time, which kubelets know, this long ago. Negative: they are ahead.
+    /// The true time this long ago. Negative: clocks of kubelets are ahead.
     fn ago(&self, seconds: i64) -> Value {
         time(self.began, SignedDuration::from_secs(-seconds)).to_string().into()
     }
@@ -57,7 +57,7 @@ impl Machine {
         self.revision += 1;
         let object = pod(name, self.revision, |object| {
             object["status"]["conditions"] = conditions;
-            // Seen since its term began.
+            // Observed after its term began.
             object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
         });
         apply(&mut self.world, object);
@@ -80,7 +80,8 @@ impl Machine {
         *self.wall.lock().unwrap() += SignedDuration::from_secs(seconds);
     }
 
-    /// After how many seconds a term begins, by what the decisions say themselves. The wall clock jumps by `jump` after each.
+    /// Seconds until a term begins, if the controller waits as the decisions request. The wall clock jumps by `jump` after
+    /// each.
     async fn begins(&self, jump: i64) -> i64 {
         let began = Instant::now();
         for _ in 0..4 {
@@ -103,10 +104,10 @@ fn time(began: Instant, off: SignedDuration) -> Timestamp {
     (Timestamp::from_second(1_800_000_000).unwrap() + elapsed).checked_add(off).unwrap()
 }
 
-/// Where the own wall clock jumps while a delay runs.
+/// Jumps of the controller's wall clock during a delay.
 const JUMPS: [i64; 5] = [0, 3_600, -3_600, 1_000_000_000, -1_000_000_000];
 
-/// What a kubelet may report of a change that is `lag` seconds old, and how much of the delay is left when that is seen.
+/// Possible reports of a change by a kubelet, and the rest of the delay when the controller observes them.
 fn reports(machine: &Machine, before: &Value) -> Vec<(&'static str, Value, i64)> {
     vec![
         ("in time", machine.ago(0), DELAY),
@@ -157,7 +158,7 @@ async fn a_restart_does_not_begin_a_delay_again() {
     first.ready("a", "False", reported.clone());
     tokio::time::sleep(Duration::from_secs(20)).await;
     let mut second = Machine::since(first.began);
-    // The first list shows the present only.
+    // The first list only shows the current state.
     let long_ago = second.ago(3_600);
     second.ready("b", "True", long_ago);
     apply(&mut second.world, lease("web", 50, "a", 20));
@@ -193,7 +194,7 @@ async fn a_condition_that_is_lost_is_not_true_since_its_loss_was_seen() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     machine.pod("a", json!([{ "type": "PodScheduled", "status": "True" }]));
     assert_eq!(machine.begins(0).await, DELAY - 10);
-    // It comes back as it was: that is a change whose time did not move.
+    // It returns as it was: a change whose time did not advance.
     machine.ready("a", "True", before.clone());
     machine.ready("a", "False", before);
     assert_eq!(machine.begins(0).await, DELAY);

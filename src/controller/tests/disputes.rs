@@ -1,4 +1,4 @@
-//! Two controllers of which one looks at old pods.
+//! Two controllers, one of them with stale pods.
 
 use super::*;
 
@@ -36,7 +36,7 @@ async fn a_status_that_was_not_reached_because_a_pod_changed_is_nobodys_to_overw
         object["metadata"]["annotations"] = serde_json::json!({ names::claim("web"): "40" });
         ends(object);
     };
-    // What arrives while the Lease is written is a later version of the pod that is to be fenced.
+    // During the write of the Lease, a later version of the pod to fence arrives.
     let script = Script { to_writes: answers([Ok(vec![pod("b", 61, claimed)])]), ..Script::default() };
     let items =
         [election("web", 10, |_| ()), lease("web", 50, "b", 40), pod("b", 45, claimed), pod("a", 46, super::claimed)];
@@ -57,7 +57,7 @@ async fn a_pod_that_a_list_from_the_server_lacks_leaves_the_cache() {
     shared.read("default", Read::Pods).await.unwrap();
     let (snapshot, _) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
     assert_eq!(snapshot.pods.iter().map(|pod| pod.id.name.as_str()).collect::<Vec<_>>(), ["b"]);
-    // The watch that lags does not bring it back.
+    // A watch that lags does not restore it.
     apply(&mut shared.world(), pod("a", 44, |_| ()));
     assert_eq!(shared.world().version(crate::controller::key::Kind::Pods, "default", "a"), None);
 }

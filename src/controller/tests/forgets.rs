@@ -1,4 +1,4 @@
-//! Nothing is remembered for ever of what is gone, also by a replica that only stands by.
+//! Active and standby replicas forget deleted objects.
 
 use super::*;
 use crate::controller::observe::cached;
@@ -24,7 +24,7 @@ async fn a_replica_that_stands_by_remembers_nothing_of_elections_that_came_and_w
         drop(world);
         changes.into_iter().for_each(|changes| shared.queue(changes));
     }
-    // One that is in nobody's way keeps the namespace.
+    // An unrelated pod keeps the namespace.
     apply(&mut shared.world(), pod("b", 5_000, |_| ()));
     assert_eq!((shared.elections.depth(), shared.cleanups.depth()), (0, 0));
     let world = shared.world();
@@ -58,12 +58,12 @@ async fn the_last_time_forgets_it() {
 fn a_pod_that_an_answer_showed_to_be_gone_is_not_brought_back_by_what_is_older() {
     let mut world = world([election("web", 10, |_| ()), pod("a", 30, |_| ())]);
     let is_there = |world: &World| world.version(Kind::Pods, "default", "a").is_some();
-    // A read that was answered before the pod went, and whose answer comes after that of the next one.
+    // A read whose response precedes the deletion, and arrives after that of the next read.
     let ticket = world.ticket(Kind::Pods, "default");
     world.answered_gone(Kind::Pods, "default", "a", &"a-uid".into());
     world.answered(ticket, pod("a", 45, |_| ()));
     assert!(!is_there(&world), "an older answer");
-    // Its deletionTimestamp was set after the version that was known here.
+    // Its deletionTimestamp was set after the cached version.
     apply(&mut world, pod("a", 50, |object| object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()));
     assert!(!is_there(&world), "an older event of the same UID");
     world.watched(Kind::Pods, None, Event::Init);

@@ -1,4 +1,4 @@
-//! Revisions that go back: what proves it, and that nothing is written afterwards.
+//! Revisions that go back: what proves it, and that all writes stop.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn labelled(revision: i64) -> Named {
     pod("a", revision, |object| object["metadata"]["labels"]["leader"] = "true".into())
 }
 
-/// What is known before anything goes back: the pod at revision 60.
+/// A controller with the pod at revision 60, before revisions go back.
 fn before(script: Script) -> Shared<Script> {
     shared(script, [election("web", 10, |_| ()), lease("web", 50, "a", 40), labelled(60)])
 }
@@ -20,7 +20,7 @@ async fn write(shared: &Shared<Script>) -> Result<(), Refusal> {
     shared.write(&target(), Write::PatchPod { name: "a".into(), patch: serde_json::json!({}) }).await
 }
 
-/// Reads, and tells whether that halted the controller.
+/// Reads, and returns whether that halted the controller.
 async fn halts_after(read: Read, answer: Result<Vec<Named>, Refusal>) -> bool {
     let shared = before(Script { to_reads: answers([answer]), ..Script::default() });
     let _ = shared.read("default", read).await;
@@ -48,7 +48,7 @@ async fn a_write_that_gets_a_revision_below_those_of_its_kind_halts_the_controll
         write(&shared).await.unwrap();
         assert_eq!(shared.is_halted(), expected, "{answer}");
     }
-    // It changed nothing, while other pods went on.
+    // The write changed nothing, while other pods changed.
     let shared = before(Script { to_writes: answers([Ok(vec![labelled(60)])]), ..Script::default() });
     apply(&mut shared.world(), pod("b", 70, |_| ()));
     write(&shared).await.unwrap();

@@ -1,4 +1,4 @@
-//! The shell against a server that answers as it is told.
+//! The controller against a scripted API server.
 
 mod act;
 mod answers;

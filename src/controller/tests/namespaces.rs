@@ -1,4 +1,4 @@
-//! Each namespace is served by itself.
+//! Namespaces are served independently.
 
 use std::collections::BTreeSet;
 
@@ -61,6 +61,6 @@ fn a_namespace_asks_for_work_as_soon_as_its_own_lists_are_there_and_not_before()
     let changes = list(&mut world, Kind::Leases, "b", vec![lease("web", 20, "a", 15)]);
     assert_eq!(changes.affected, BTreeSet::from([key_in("b")]));
     assert_eq!(world.everything().affected.len(), 2);
-    // Later lists only tell what has changed.
+    // Later lists only report changes.
     assert_eq!(list(&mut world, Kind::Leases, "b", vec![lease("web", 20, "a", 15)]), Changes::default());
 }

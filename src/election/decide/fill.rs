@@ -37,7 +37,7 @@ impl Decision<'_> {
             return self.report(None, false);
         }
         // A fence is a claim, and another Election's pod must not be claimed. It may still be a former holder that was never
-        // labeled, so nothing can be elected beside it.
+        // labeled, so no other pod can be elected.
         if let Some(pod) = pods.iter().find(|pod| pod.matches && pod.rival.is_some() && !pod.claimed) {
             let (reason, message) = status::overlap(pod, self.settings);
             return stalled(self.snapshot, Some(self.settings), reason, message, self.now);
@@ -58,7 +58,7 @@ impl Decision<'_> {
         self.elect(holder, listed.collect(), (cause, reason.into()))
     }
 
-    /// Whether an adopted Lease may be filled without blanking it first, so that its holder leads without a gap.
+    /// Returns whether an adopted Lease may be filled without blanking it first, so that its holder leads without a gap.
     ///
     /// The term would be the Lease's revision, which may be older than terms that this Election had on another Lease.
     fn adopts_in_place(&self) -> bool {

@@ -69,7 +69,7 @@ impl<'a> Decision<'a> {
         Some(left).filter(SignedDuration::is_positive)
     }
 
-    /// Whether the observation that makes the holder ineligible may be older than its term.
+    /// Returns whether the observation that makes the holder ineligible may be older than its term.
     ///
     /// The controller that elected it observed it later, as eligible. A controller that was paused receives changes of pods
     /// and Lease in any order. (A pod that terminates does not come back.)
@@ -80,14 +80,14 @@ impl<'a> Decision<'a> {
         holder.is_some_and(|pod| !pod.verified && pod.term < Some(record.term))
     }
 
-    /// Whether the observation that makes the pod eligible may be older than the term that deposed it.
+    /// Returns whether the observation that makes the pod eligible may be older than the term that deposed it.
     ///
     /// It is a former holder, and its fence is not observed. The controller that deposed it observed it later, as ineligible.
     fn fence_is_unobserved(&self, pod: &Pod, record: &Record) -> bool {
         record.unfenced.contains(&pod.id.uid) && !pod.verified && pod.term < Some(record.term)
     }
 
-    /// Whether a term that matters is above the Lease's, and only the server can show whether the Lease is stale.
+    /// Returns whether a term that matters is above the Lease's, and only the server can show whether the Lease is stale.
     fn is_unverified(&self, record: &Record) -> bool {
         let beyond = |pod: &Pod| !pod.verified && pod.term.is_some_and(|own| own.is_beyond(self.lease.resource_version));
         let former = |pod: &&Pod| record.unfenced.contains(&pod.id.uid);
@@ -106,7 +106,7 @@ impl<'a> Decision<'a> {
     }
 
     /// Rule 4: an entry may be dropped only if its pod was observed unlabeled with a term at or above that of the Lease being
-    /// replaced, or is gone for ever. One set for all entries: after a first election the list names all pods but one.
+    /// replaced, or is gone forever. One set for all entries: after a first election the list names all pods but one.
     fn fenced(&self, record: &Record) -> HashSet<&'a Uid> {
         let observed_fenced = |pod: &&Pod| {
             let own = pod.term_unless_forged(self.lease.resource_version);
