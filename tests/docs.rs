@@ -161,7 +161,7 @@ impl Repository {
     }
 }
 
-/// The path of a relative link, from the root of the repository. `None` if it leads out of that.
+/// Resolves a relative link to a path from the repository's root. `None` if it leads outside.
 fn joined(page: &str, target: &str) -> Option<String> {
     if target.starts_with('/') {
         return None;
@@ -177,7 +177,7 @@ fn joined(page: &str, target: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The lines of a page with their numbers, without fenced code.
+/// Numbered lines of a page without fenced code.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     text.lines().enumerate().filter_map(move |(index, line)| {
@@ -213,16 +213,16 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// A part of a heading that was split at the targets of its links: without the target that it begins with.
+/// A part of a heading that was split at link targets, without the target at its start.
 fn after_target(index: usize, part: &str) -> &str {
     if index == 0 { part } else { part.split_once(')').map_or("", |(_, rest)| rest) }
 }
 
 fn long_lines(path: &str, text: &str) -> Vec<String> {
-    // A link's target has no spaces to break the line at.
+    // A link's target has no spaces at which the line could break.
     let visible =
         |line: &str| -> String { line.split("](").enumerate().map(|(index, part)| after_target(index, part)).collect() };
-    // `make bench` prints what it measured between these.
+    // `make bench` prints the text between these markers.
     let mut measured = false;
     let mut is_measured = |line: &str| {
         measured = (measured || line.starts_with("<!-- measured:")) && line != "<!-- end -->";
@@ -258,7 +258,7 @@ fn broken_tables(path: &str, text: &str) -> Vec<String> {
     problems
 }
 
-/// The cells of a table's row, empty where the line is none. A bar in code ends a cell, too, unless it is escaped.
+/// Cells of a table row, empty if the line is none. A bar in code also ends a cell unless it is escaped.
 fn cells(line: &str) -> Vec<String> {
     let line = line.trim().replace("\\|", "");
     let inner = line.strip_prefix('|').map(|inner| inner.strip_suffix('|').unwrap_or(inner));

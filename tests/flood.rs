@@ -1,5 +1,4 @@
-//! Thousands of connections to the HTTP servers of a controller and a sidecar, without a cluster: memory, and responses to other
-//! clients.
+//! Thousands of connections to the HTTP servers of a controller and a sidecar, without a cluster: memory and other clients.
 
 #![cfg(target_os = "linux")]
 
@@ -15,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// The half-open connections of a flood, and those that are opened at a time.
+/// Half-open connections of a flood, and how many open at a time.
 const FLOOD: usize = 5_000;
 const AT_A_TIME: usize = 100;
 
@@ -25,7 +24,7 @@ const MEMORY: u64 = 16 << 20;
 /// The timeout of a step on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A Podium process with an HTTP server and without an API server. It is killed when this is dropped.
+/// A Podium process with an HTTP server but no API server, killed on drop.
 struct PodiumProcess {
     child: Child,
     directory: PathBuf,

@@ -1,4 +1,4 @@
-//! Traces arrive at a collector, and a collector that does not work holds nobody up. `make otlp`.
+//! Traces reach a collector, and a failing collector does not delay reconciles. `make otlp`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,13 +13,13 @@ use tracing::{debug, debug_span, field, trace_span};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{Layer, fmt, layer::SubscriberExt};
 
-/// How long what is to happen may take.
+/// Timeout of an expected event.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What a collector was sent.
+/// A request to the collector.
 #[derive(Debug)]
 struct Posted {
-    /// Request line and headers, in small letters.
+    /// Request line and headers, in lower case.
     head: String,
     body: Vec<u8>,
 }
@@ -30,7 +30,7 @@ impl Posted {
         self.body.windows(part.len()).any(|window| window == part)
     }
 
-    /// As protobuf has it: the field `key` of a KeyValue, and the string in its field `value`.
+    /// In protobuf: the field `key` of a KeyValue, and the string in its field `value`.
     fn has_attribute(&self, key: &str, value: &str) -> bool {
         let length = |of: usize| u8::try_from(of).expect("short");
         let string = [&[0x0a, length(value.len())], value.as_bytes()].concat();
@@ -39,7 +39,7 @@ impl Posted {
     }
 }
 
-/// A collector that answers everything with `status`: where it is, and what it is sent.
+/// Starts a collector that responds with `status`. Returns its address and received requests.
 fn collector(status: &'static str) -> (SocketAddr, Receiver<Posted>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
@@ -84,7 +84,7 @@ fn export_to(address: SocketAddr) -> Export {
     export(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).expect("an endpoint").expect("an export")
 }
 
-/// Does this where spans are exported and, as the program is started, nothing below `info` is logged.
+/// Runs `done` while spans are exported and, as by default, nothing below `info` is logged.
 fn observed(export: &Export, done: impl FnOnce()) {
     let lines = fmt::layer().with_writer(std::io::sink).with_filter(LevelFilter::INFO);
     let subscriber = tracing_subscriber::registry().with(lines).with(export.layer());
@@ -115,7 +115,7 @@ impl Write for Said {
     }
 }
 
-/// What threads without a log of their own say of `address`, as soon as they say anything of it.
+/// Waits for log lines on `address` by threads without their own subscriber, and returns them.
 fn said_of(address: SocketAddr) -> Vec<String> {
     let lines = |said: &[u8]| -> Vec<String> {
         let said = String::from_utf8_lossy(said);
@@ -188,16 +188,16 @@ fn endpoint_other_than_plain_http_is_rejected() {
 
 #[test]
 fn hanging_collector_delays_nothing() {
-    // Connections are made, and nobody takes them.
+    // Connections are established but not accepted.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let export = export_to(listener.local_addr().expect("its address"));
     let begun = Instant::now();
-    // More than there is room for.
+    // More than fit.
     observed(&export, || (0..4_000).for_each(|_| pass()));
     let passed = begun.elapsed();
     export.end();
     let ended = begun.elapsed() - passed;
-    // An answer is waited for ten seconds.
+    // The export timeout is ten seconds.
     assert!(passed < Duration::from_secs(5), "the passes took {passed:?}");
     assert!(ended < Duration::from_secs(2), "the end took {ended:?}");
 }
@@ -220,7 +220,7 @@ fn rejecting_collector_is_logged_once() {
 #[test]
 fn unreachable_collector_is_logged_with_the_reason() {
     listen_to_what_is_said();
-    // Nobody else is given this port, and nobody listens.
+    // No other process gets this port, and none listens on it.
     let port = TcpSocket::new_v4().expect("a socket");
     port.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = port.local_addr().expect("its address");

@@ -1,7 +1,7 @@
-//! An API server of the test's own on the same etcd, which the faults do not touch.
+//! An API server of the test's own on the same etcd. The faults do not touch it.
 //!
-//! It has no watch cache. One that has it answers a watch that is to go on from before its own start with 410, although etcd
-//! still has the revisions in between; whoever lists then has missed them. This one reads them from etcd.
+//! It has no watch cache. An API server with one answers a watch from before its own start with 410, although etcd still has
+//! the revisions in between; a client that lists again misses them. This one reads them from etcd.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -17,16 +17,15 @@ use kube::{Api, Client, Config};
 use podium_test_support::waiting::eventually_within;
 use serde_json::Value;
 
-/// The server. It is killed when this is dropped, and by `cluster/down --all`, to which it looks like a cluster of its own: a
-/// repair of the other one kills whatever is started from that one's directory.
+/// The server, killed on drop and by `cluster/down --all`. It looks like a cluster of its own, because a repair of the other
+/// cluster kills whatever is started from that one's directory.
 pub struct Archive {
     child: Child,
-    /// Speaks to it.
     pub client: Client,
 }
 
 impl Archive {
-    /// Starts it beside the API server of the cluster in this state directory, and waits until it answers.
+    /// Starts it next to the API server of the cluster with this state directory, and waits until it responds.
     pub async fn start(state: &Path, kubeconfig: &Kubeconfig, log: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
         let log = File::create(log).expect("a writable directory");
@@ -69,7 +68,7 @@ impl Drop for Archive {
     }
 }
 
-/// With what the cluster's API server was started.
+/// The arguments of the cluster's API server.
 fn arguments(state: &Path) -> Vec<String> {
     let name = state.file_name().expect("a directory");
     let path = state.join(".kwok/clusters").join(name).join("kwok.yaml");

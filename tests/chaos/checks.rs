@@ -1,4 +1,4 @@
-//! The verdict can fail. No cluster is needed.
+//! Tests of the verdict, without a cluster.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ fn pod(version: i64, number: &str, label: Option<&str>, term: Option<&str>) -> R
     }
 }
 
-/// The record of these, one a second, the first of each object as a creation.
+/// The record of these revisions, one per second. The first of each object creates it.
 fn record(history: &[Revision], begun: Instant) -> Record {
     let mut record = Record::default();
     let mut known = Vec::new();
@@ -77,7 +77,7 @@ fn a_proper_record_is_counted_and_breaks_nothing() {
     let verdict = judge(&record(&proper(), begun), &[Group::new(1)], begun);
     assert_eq!(verdict.violations, [""; 0]);
     assert_eq!((verdict.revisions, verdict.failovers), ((5, 2), 1));
-    // From the first pod to the first label; from the former leader's loss of it to the next one's is a second.
+    // Three seconds from the first pod to the first label; one from the former leader's loss of it to the next label.
     assert_eq!(verdict.leaderless, [(Duration::from_secs(3), "g001".to_owned())]);
     let later = judge(&record(&proper(), begun), &[Group::new(1)], begun + Duration::from_secs(4));
     assert_eq!(later.leaderless[0].0, Duration::from_secs(1));
@@ -124,7 +124,7 @@ fn objects_without_a_group_are_found() {
     assert_found(&[proper(), vec![stranger]].concat(), "nobody knows g002");
 }
 
-/// `g001-0` leads, and everything says so; with these changes by JSON pointer.
+/// Reports on a state in which `g001-0` leads, with these changes by JSON pointer.
 fn unrest(changes: &[(&str, Value)]) -> Vec<String> {
     let mut world = json!({
         "pods": [

@@ -1,4 +1,4 @@
-//! Pods that come and go, and people who meddle.
+//! Changes of pods, and tampering.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::recorder::Recorder;
 use crate::world::{FORGED, Group, World};
 
-/// How long an answer is waited for.
+/// Maximum wait for a response.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Of a hundred changes, so many are of each kind.
+/// The kinds of changes, with their shares in percent.
 const CHANGES: [(u64, &str); 8] = [
     (25, "pods deleted gracefully"),
     (20, "pods deleted by force"),
@@ -28,7 +28,7 @@ const CHANGES: [(u64, &str); 8] = [
     (4, "labels forged by hand"),
 ];
 
-/// Changes one thing after the other until then.
+/// Makes one change after another until this time.
 pub async fn churn(world: &World, recorder: &Recorder, mut random: Random, until: Instant) {
     while Instant::now() < until {
         sleep(random.millis(100, 500)).await;
@@ -42,7 +42,7 @@ pub async fn churn(world: &World, recorder: &Recorder, mut random: Random, until
             Some(_) => pick(&mut random),
         };
         let mark = random.between(0, u64::MAX).to_string();
-        // What fails, because the pod went or etcd does not answer, was not done, or nobody knows.
+        // A change that failed, because the pod is gone or etcd does not respond, was not made or is unknown.
         if let Ok(Ok(())) = timeout(PATIENCE, world.change(what, &pod, election, &mark)).await {
             world.figures.count(what, &pod);
         }
@@ -60,7 +60,7 @@ fn pick(random: &mut Random) -> &'static str {
     unreachable!("a hundred changes")
 }
 
-/// One of the pods, the leader half of the time.
+/// Chooses one of the pods: the leader half of the time.
 fn choose(group: &Group, election: &Watched, recorder: &Recorder, random: &mut Random) -> String {
     let names: Vec<String> = group.pods().collect();
     let leads = |name: &&String| {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::World;
 
-/// The kinds of faults. Each has its turn before one comes again.
+/// The kinds of faults. All of them occur before one is repeated.
 const FAULTS: [(&str, &str, &str); 6] = [
     ("API server killed (SIGKILL)", "kube-apiserver", "KILL"),
     ("API server restarted (SIGTERM)", "kube-apiserver", "TERM"),
@@ -21,20 +21,19 @@ const FAULTS: [(&str, &str, &str); 6] = [
     ("etcd paused (SIGSTOP)", "etcd", "STOP"),
 ];
 
-/// The cluster whose parts these are.
+/// A cluster, by its state directory.
 pub struct ControlPlane(PathBuf);
 
 impl ControlPlane {
-    /// That of the cluster in this state directory.
     pub fn new(state: &Path) -> Self {
         Self(state.into())
     }
 
-    /// One fault after the other until then. Whole at the end.
+    /// Injects faults until this time; everything runs at the end.
     pub async fn torment(self, world: &World, mut random: Random, until: Instant) {
         let mut turn: Vec<(&str, &str, &str)> = Vec::new();
         while Instant::now() < until {
-            // Long enough for elections in between: what stands still all the time breaks nothing.
+            // Time for elections in between: a control plane that is always down breaks nothing.
             sleep(random.millis(4000, 10_000)).await;
             if turn.is_empty() {
                 turn = FAULTS.into();
@@ -78,7 +77,7 @@ impl ControlPlane {
         let polite = Instant::now() + Duration::from_secs(10);
         eventually(&format!("{component} ends"), async || {
             let runs = fs::read(&path).is_ok_and(|line| !line.is_empty());
-            // What waits for its watches to end is not waited for.
+            // A shutdown that waits for watches to end is cut short.
             if runs && signal == "TERM" && Instant::now() > polite {
                 self.signal(component, "KILL");
             }
@@ -87,7 +86,7 @@ impl ControlPlane {
         .await;
     }
 
-    /// Starts again what does not run.
+    /// Restarts the components that do not run.
     pub async fn repair(&self) {
         let name = self.0.file_name().expect("a directory");
         let mut up = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/up"));

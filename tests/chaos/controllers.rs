@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::World;
 
-/// How long a controller's lease on being the active one lasts, in seconds. A pause is longer.
+/// Duration of the controllers' own Lease, in seconds. A pause is longer.
 const LEASE_SECONDS: u64 = 4;
 
-/// The kinds of faults, each as often as it is named here.
+/// The kinds of faults, each as often as it is listed here.
 const FAULTS: [&str; 5] = [
     "controllers killed (SIGKILL)",
     "controllers killed (SIGKILL)",
@@ -23,16 +23,16 @@ const FAULTS: [&str; 5] = [
     "controllers stopped (SIGTERM)",
 ];
 
-/// Whether of the controllers one is active, or all of them are.
+/// One controller is active, or all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// They elect one.
+    /// They elect one (leader election).
     One,
     /// `--leader-elect=false`
     All,
 }
 
-/// One of the three, whatever process it is just now.
+/// One of the three replicas, whichever process it currently is.
 pub struct Slot {
     world: Arc<World>,
     kubeconfig: Kubeconfig,
@@ -43,13 +43,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Starts it.
     pub fn start(world: &Arc<World>, kubeconfig: &Kubeconfig, name: &str, mode: watch::Receiver<Mode>) -> Self {
         let controller = process(world, kubeconfig, &format!("{name}-0"), *mode.borrow());
         Self { world: world.clone(), kubeconfig: kubeconfig.clone(), name: name.into(), starts: 1, mode, controller }
     }
 
-    /// One fault after the other until then. Runs at the end.
+    /// Injects faults until this time; the controller runs at the end.
     pub async fn torment(mut self, mut random: Random, until: Instant) -> Self {
         self.mode.borrow_and_update();
         while Instant::now() < until {
@@ -104,7 +103,7 @@ fn process(world: &World, kubeconfig: &Kubeconfig, name: &str, mode: Mode) -> Co
     Controller::start(env!("CARGO_BIN_EXE_podium"), &world.directory, name, kubeconfig, arguments)
 }
 
-/// What in the controllers' logs says that one ended by itself or has a bug.
+/// Lines of the controllers' logs that report an unexpected exit or a bug.
 pub fn bugs(world: &World) -> Vec<String> {
     let files = fs::read_dir(&world.directory).expect("a directory").flatten().map(|file| file.path());
     let logs = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("controller-")));

@@ -1,4 +1,4 @@
-//! What must hold when the faults have stopped: every Election has one leader, and Lease, label and status name it.
+//! After the faults, every Election must have one leader, and Lease, label and status must name it.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,17 @@ use serde_json::Value;
 use crate::setup::elections;
 use crate::world::{World, group_of, is_eligible};
 
-/// Everything as the API server has it now.
+/// The current objects, read from the API server.
 pub struct Now {
-    /// The pods.
     pub pods: Vec<Pod>,
-    /// The Leases, by name.
+    /// Leases by name.
     pub leases: BTreeMap<String, Lease>,
-    /// The Elections, by name.
+    /// Elections by name.
     pub elections: BTreeMap<String, DynamicObject>,
 }
 
 impl Now {
-    /// Looks.
+    /// Reads them.
     pub async fn look(world: &World) -> kube::Result<Self> {
         let all = ListParams::default();
         let pods = world.api::<Pod>().list(&all).await?.items;
@@ -36,7 +35,7 @@ impl Now {
         })
     }
 
-    /// The Elections that are not as they should be, each with what is seen.
+    /// The Elections without a consistent leader, each with what was found.
     pub fn unrest(&self, watched: impl Iterator<Item = Watched>) -> Vec<String> {
         watched
             .filter_map(|watched| self.judge(&watched).err().map(|what| format!("{}: {what}", watched.election)))

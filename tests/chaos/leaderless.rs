@@ -1,4 +1,4 @@
-//! How long an Election was without a leader although a pod could have led.
+//! Time without a leader although a pod was eligible.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use podium_test_support::checker::{Kind, Watched};
 
 use crate::recorder::Entry;
 
-/// The longest time, since `begun`, in which some pod of the group could lead and none that could had the label, as the
-/// watch brought it. Outages of the control plane count.
+/// Returns the longest time since `begun` in which a pod of the group was eligible, but no eligible pod had the label, as
+/// the watch saw it. Outages of the control plane count.
 pub fn longest(entries: &[Entry], watched: &Watched, begun: Instant) -> Duration {
     let mut pods: BTreeMap<&str, bool> = BTreeMap::new();
     let (mut since, mut longest) = (None, Duration::ZERO);

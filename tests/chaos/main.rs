@@ -1,8 +1,8 @@
-//! Chaos: three controllers as processes on a real control plane, while they, the API server and etcd are killed, paused and
-//! restarted, pods come and go, and people meddle. A seed says what happens; only when exactly it does is the machine's affair.
+//! Chaos: three controllers as processes on a real control plane. They, the API server and etcd are killed, paused and
+//! restarted, while pods and Leases change. A seed decides what happens, but not the exact times.
 //!
-//! Every revision of every pod and Lease is on record and judged against the promises by the checker, which shares no code
-//! with the controller. When the faults stop, every Election must have its leader again. `make chaos` runs it.
+//! The checker, which shares no code with the controller, judges every revision of every pod and Lease against the
+//! guarantees. When the faults stop, every Election must get a leader again. `make chaos` runs it.
 
 mod archive;
 mod checks;

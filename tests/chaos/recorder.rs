@@ -1,4 +1,4 @@
-//! The record: every revision of every pod and Lease of the namespace, whatever happens to the servers.
+//! Records every revision of every pod and Lease of the namespace, also while servers fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -18,42 +18,41 @@ use tokio::task::JoinSet;
 
 use crate::world::{FORGED, NAMESPACE, World, is_eligible};
 
-/// One revision, and what else is to be known of it.
+/// One revision, its time, and the pod's eligibility.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The revision.
     pub revision: Revision,
-    /// When the watch brought it.
+    /// Time at which the watch delivered it.
     pub at: Instant,
-    /// Whether it is a pod that may lead.
+    /// Set for an eligible pod.
     pub eligible: bool,
 }
 
-/// What the watches have brought so far.
+/// Everything the watches have delivered so far.
 #[derive(Debug, Default)]
 pub struct Record {
     /// In order for each kind.
     pub entries: Vec<Entry>,
-    /// The revisions that were written to deceive Podium.
+    /// Revisions written to deceive Podium.
     pub forged: BTreeSet<i64>,
-    /// Why the record cannot be complete.
+    /// Reasons why the record is incomplete.
     pub gaps: Vec<String>,
-    /// The pods that there are, by name.
+    /// Existing pods by name.
     pub pods: BTreeMap<String, Entry>,
-    /// By kind (a pod?) and UID: what lives.
+    /// Existing objects: whether it is a pod, and UID.
     alive: BTreeSet<(bool, String)>,
-    /// By UID: the last mark of a forgery.
+    /// The last forgery mark of each UID.
     marks: BTreeMap<String, String>,
 }
 
-/// Records until it is asked for the record.
+/// Records in the background until it is finished.
 pub struct Recorder {
     record: Arc<Mutex<Record>>,
     watches: JoinSet<()>,
 }
 
 impl Recorder {
-    /// Records everything that happens from now on.
+    /// Starts to record.
     pub async fn start(world: &World) -> Self {
         let mut recorder = Self { record: Arc::default(), watches: JoinSet::new() };
         recorder.follow(world, Kind::Pod, is_eligible).await;
@@ -61,7 +60,7 @@ impl Recorder {
         recorder
     }
 
-    /// What there is so far.
+    /// The record so far.
     pub fn record(&self) -> MutexGuard<'_, Record> {
         lock(&self.record)
     }
@@ -90,7 +89,7 @@ impl Recorder {
         });
     }
 
-    /// The record, complete: the last revision of each kind was seen.
+    /// Returns the complete record: it has the last revision of each kind.
     pub async fn finish(self, world: &World) -> Record {
         end(&world.client, NAMESPACE).await;
         eventually_within(Duration::from_secs(60), "the record is complete", async || {
@@ -111,11 +110,11 @@ fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 }
 
 impl Record {
-    /// Takes what a watch brought. `is_new`: the watch says that this revision created the object.
+    /// Adds an entry from a watch. `is_new`: this revision created the object, according to the watch.
     pub fn take(&mut self, entry: Entry, is_new: bool) {
         let Revision { version, kind, name, uid, annotations, gone, .. } = &entry.revision;
         let key = (*kind == Kind::Pod, uid.clone());
-        // What a watch says of an object and what it said before fit together, unless something is missing in between.
+        // Two entries of an object that do not fit together mean that one in between is missing.
         if self.alive.contains(&key) == is_new {
             let said = if is_new { "created, and was known" } else { "changed, and was not known" };
             self.gaps.push(format!("{kind:?} {name} {uid} was {said}, at revision {version}"));

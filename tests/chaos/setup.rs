@@ -1,4 +1,4 @@
-//! What there is before anything goes wrong.
+//! Creates the objects of a run, before any fault.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,13 +15,13 @@ use serde_json::json;
 use crate::figures::Figures;
 use crate::world::{Group, NAMESPACE, Settings, World};
 
-/// Names the kubeconfig of the cluster whose parts may be killed.
+/// Kubeconfig of the cluster whose components may be killed.
 const VARIABLE: &str = "PODIUM_CHAOS_KUBECONFIG";
 
-/// The cluster's kubeconfig, and the directory of its state.
+/// Returns the cluster's kubeconfig and state directory.
 ///
 /// # Panics
-/// Without the variable: a test that was not run must not pass.
+/// If the variable is not set: a test that cannot run must not pass.
 pub fn cluster() -> (Kubeconfig, PathBuf) {
     let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
     let path = PathBuf::from(path.unwrap_or_else(|| panic!("no cluster to torment: run `make chaos`")));
@@ -29,14 +29,14 @@ pub fn cluster() -> (Kubeconfig, PathBuf) {
     (kubeconfig, path.parent().expect("a file").into())
 }
 
-/// Elections, as the API server has them.
+/// Elections, untyped.
 pub fn elections(client: &Client) -> Api<DynamicObject> {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("podium.dev", "v1beta1", "Election"));
     Api::namespaced_with(client.clone(), NAMESPACE, &kind)
 }
 
 impl World {
-    /// The namespace and the Election resource; no pods yet, and no Elections.
+    /// Creates the namespace and the CRD, but no pods or Elections.
     pub async fn create(settings: Settings, client: Client, directory: PathBuf) -> Self {
         let groups = (0..settings.groups).map(Group::new).collect();
         let nodes: Api<Node> = Api::all(client.clone());
@@ -80,7 +80,7 @@ impl World {
                 "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": election.election },
                 "spec": { "selector": { "matchLabels": { "app": group.name } }, "label": { "key": election.key } },
             });
-            // Where the definition was just installed, an API server may need a moment.
+            // Right after the CRD is installed, an API server may need a moment.
             eventually("the Election is created", async || {
                 let object = serde_json::from_value(object.clone()).expect("an object");
                 elections.create(&PostParams::default(), &object).await.map(drop).map_err(|error| error.to_string())
@@ -103,7 +103,7 @@ impl World {
         self.api::<Pod>().create(&PostParams::default(), &pod).await.map(drop)
     }
 
-    /// Makes a pod Ready or not, as a kubelet would.
+    /// Makes a pod Ready or NotReady, as a kubelet would.
     pub async fn set_ready(&self, name: &str, ready: bool) -> kube::Result<()> {
         let now = k8s_openapi::jiff::Timestamp::now().as_second();
         let now = k8s_openapi::jiff::Timestamp::from_second(now).expect("a time").to_string();
@@ -111,14 +111,14 @@ impl World {
         let condition = json!({ "type": "Ready", "status": status, "lastTransitionTime": now });
         let mut status = json!({ "conditions": [condition] });
         if ready {
-            // The fake node, whose view of the cluster suffers, too, may not have come to it, and starts no pod that others change.
+            // The fake node sees the same faults: it may not have started the pod, and starts none that others changed.
             status["phase"] = "Running".into();
         }
         let patch = kube::api::Patch::Strategic(json!({ "status": status }));
         self.api::<Pod>().patch_status(name, &<_>::default(), &patch).await.map(drop)
     }
 
-    /// Makes whole what the churn left: every pod exists and may lead.
+    /// Repairs what the churn left: every pod exists and is eligible.
     pub async fn heal(&self) {
         eventually_within(Duration::from_secs(120), "all pods may lead again", async || {
             let pods = self.api::<Pod>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! The run: everything well, then everything wrong, then the verdict.
+//! The run: a healthy start, the faults, then the verdict.
 
 use std::fs;
 use std::path::Path;
@@ -21,13 +21,13 @@ use crate::setup::cluster;
 use crate::verdict::{Verdict, judge};
 use crate::world::{Settings, World};
 
-/// Within what time every Election must have its leader once the faults have stopped and its pods may lead.
+/// Deadline for every Election to have its leader after the faults, counted from when its pods are eligible.
 const BOUND: Duration = Duration::from_secs(60);
-/// Before the faults begin it is only a condition, and all are elected at once.
+/// Deadline before the faults. This is only a precondition, and all Elections start at once.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long the controllers are all active, or elect one of them, in turns.
+/// The controllers alternate after this time: all active, or one elected.
 const PHASE: Duration = Duration::from_secs(30);
-/// How many at a time change pods.
+/// Number of concurrent tasks that change pods.
 const CHURNERS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,7 +54,7 @@ async fn chaos() {
     world.figures.note("the faults begin");
     let slots = torment(&world, &recorder, &state, slots, phase).await;
 
-    // The faults have stopped; what they broke is whole again, and the pods may lead.
+    // The faults have stopped, components run again, and pods are eligible.
     world.figures.note("the faults have stopped");
     world.heal().await;
     let again = leaders(&world, BOUND, "after the faults").await;
@@ -73,7 +73,7 @@ async fn chaos() {
     }
 }
 
-/// Everything at once, as the seed says, for the time that was asked for.
+/// Injects all faults at once, as the seed decides, for the configured time.
 async fn torment(
     world: &Arc<World>,
     recorder: &Recorder,
@@ -98,7 +98,7 @@ async fn torment(
     tokio::join!(slots, control, churners, phases).0
 }
 
-/// Waits until every Election has its leader, and says how long it took.
+/// Waits until every Election has its leader, and returns how long it took.
 async fn leaders(world: &World, within: Duration, when: &str) -> Duration {
     let begun = Instant::now();
     eventually_within(within, &format!("every Election has its leader {when}"), async || {

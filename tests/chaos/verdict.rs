@@ -1,4 +1,4 @@
-//! The record, judged group by group.
+//! Judges the record group by group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use crate::leaderless::longest;
 use crate::recorder::{Entry, Record};
 use crate::world::{Group, group_of};
 
-/// What the record says.
+/// Result of a run.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// What breaks a promise, and why the record cannot be complete.
+    /// Violations of the guarantees, and gaps in the record.
     pub violations: Vec<String>,
-    /// How many revisions of pods and of Leases were judged.
+    /// Number of judged revisions of pods and of Leases.
     pub revisions: (usize, usize),
-    /// How often a Lease named a new holder.
+    /// Number of times a Lease named a new holder.
     pub failovers: usize,
-    /// Each Election's longest time without a leader, and whose; the longest first.
+    /// Longest time without a leader of each Election, longest first.
     pub leaderless: Vec<(Duration, String)>,
 }
 
-/// Judges every revision. `begun`: since when all Elections had a leader.
+/// Judges every revision. `begun`: the time when all Elections had a leader.
 pub fn judge(record: &Record, groups: &[Group], begun: Instant) -> Verdict {
     let mut verdict = Verdict { violations: record.gaps.clone(), ..Verdict::default() };
     let mut parts: BTreeMap<&str, Vec<Entry>> = BTreeMap::new();
     for entry in &record.entries {
         parts.entry(group_of(&entry.revision.name)).or_default().push(entry.clone());
     }
-    // A pod or Lease of no group would be judged by nobody.
+    // The loop below would skip a pod or Lease of no group.
     let known: BTreeSet<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     let strangers = parts.keys().filter(|name| !known.contains(*name));
     verdict.violations.extend(strangers.map(|name| format!("nobody knows {name}")));

@@ -1,4 +1,4 @@
-//! What everybody here shares: the namespace, its groups of pods and their Elections.
+//! Shared state of a run: the namespace, its groups of pods and their Elections.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,26 +10,25 @@ use podium_test_support::checker::Watched;
 
 use crate::figures::Figures;
 
-/// The namespace in which it all happens.
+/// Namespace of the run.
 pub const NAMESPACE: &str = "chaos";
-/// How many pods each group has.
+/// Pods per group.
 pub const PODS: u64 = 3;
-/// What marks a write as one that was to deceive Podium: an annotation with a new value for each of them.
+/// Annotation of writes that are meant to deceive Podium. Each has a new value.
 pub const FORGED: &str = "chaos.example/forged";
 
-/// What may be chosen.
+/// Settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long the faults go on.
+    /// Duration of the faults.
     pub seconds: u64,
-    /// Which faults.
+    /// Decides the faults.
     pub seed: u64,
-    /// How many groups of pods there are.
+    /// Number of groups of pods.
     pub groups: u64,
 }
 
 impl Settings {
-    /// What the environment says.
     pub fn read() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
         Self {
@@ -45,17 +44,17 @@ fn number(variable: &str, default: u64) -> u64 {
     value.parse().unwrap_or_else(|_| panic!("{variable} is {value:?}: a whole number, please"))
 }
 
-/// Pods, and the Elections that share them.
+/// Pods, and the Elections that select them.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The pods are `<name>-0` and so on, and have the label `app: <name>`.
+    /// The pods are `<name>-0` and so on, labeled `app: <name>`.
     pub name: String,
-    /// The Elections among them; the first has the group's name.
+    /// The first Election has the group's name.
     pub elections: Vec<Watched>,
 }
 
 impl Group {
-    /// The group of this number. In every fourth one there are two Elections, with a label each.
+    /// Returns the group of this number. Every fourth one has two Elections with different labels.
     pub fn new(number: u64) -> Self {
         let name = format!("g{number:03}");
         let election = |election: String, key: &str| Watched {
@@ -77,29 +76,26 @@ impl Group {
     }
 }
 
-/// The group that a pod or Lease of this name belongs to.
+/// The group of a pod or Lease of this name.
 pub fn group_of(name: &str) -> &str {
     name.split('-').next().unwrap_or(name)
 }
 
 /// The world of one run.
 pub struct World {
-    /// What was chosen.
     pub settings: Settings,
-    /// Everybody who is elected.
+    /// All groups.
     pub groups: Vec<Group>,
-    /// Reads and writes that go on while the API server of the controllers does not answer.
+    /// Continues to work while the controllers' API server is down.
     pub client: Client,
-    /// What was counted.
     pub figures: Figures,
-    /// Where the controllers' logs go.
+    /// Directory of the controllers' logs.
     pub directory: PathBuf,
-    /// The fake nodes.
     pub nodes: Vec<String>,
 }
 
 impl World {
-    /// The objects of one kind in the namespace.
+    /// The objects of a kind in the namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -108,7 +104,7 @@ impl World {
     }
 }
 
-/// Whether the pod may lead.
+/// Returns whether the pod is eligible.
 pub fn is_eligible(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! End-to-end tests: `podium controller` as a process, and campaigns, against a real API server.
 //!
-//! `PODIUM_KUBECONFIG` names the kubeconfig of a cluster with fake nodes; `make test` brings up one of its own. Each test has
-//! a namespace, in which every revision of every pod and Lease is recorded and checked against the promises.
+//! `PODIUM_KUBECONFIG` names the kubeconfig of a cluster with fake nodes; `make test` creates one. Each test has a
+//! namespace, where every revision of every pod and Lease is recorded and checked against the guarantees.
 
 mod harness;
 

@@ -1,7 +1,7 @@
 //! A controller: stale caches, Podium's own `decide`, and the steps of `act` and `consult`.
 //!
-//! What the shell does around `decide` is written down here once more, step by step, because another controller, the server
-//! or a fault may come between any two of them.
+//! The model repeats what the shell does around `decide`, step by step, because another controller, the server or a fault
+//! may act between any two steps.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -19,12 +19,11 @@ use crate::mutation::Mutation;
 use crate::server::Answer;
 use crate::world::*;
 
-/// The core's values, made once.
+/// Values of the core, created once.
 struct Values {
     revisions: Vec<ResourceVersion>,
     terms: Vec<Term>,
     uids: Vec<CoreUid>,
-    /// UIDs of Elections.
     elections: Vec<CoreUid>,
     status: Vec<ElectionStatus>,
 }
@@ -57,7 +56,7 @@ fn rev_of(term: Term) -> Rev {
 }
 
 impl Controller {
-    /// One that has just started: it knows what the server knows.
+    /// A controller that has just started with the server's state.
     pub fn started(lease: Option<Lease>, election: Option<Election>, pods: Pods) -> Self {
         Self {
             lease,
@@ -71,13 +70,13 @@ impl Controller {
         }
     }
 
-    /// The watch, or an answer, shows the Lease.
+    /// A watch or response delivers the Lease.
     pub fn see_lease(&mut self, lease: Option<Lease>) {
         self.expired &= lease == self.lease;
         self.lease = lease;
     }
 
-    /// The watch, or an answer, shows the Election. Under another spec, the caches forget which pods are known to be gone.
+    /// A watch or response delivers the Election. With another spec, the caches forget which pods are gone.
     pub fn see_election(&mut self, election: Option<Election>) {
         let same = self.election.zip(election).is_some_and(|(before, after)| before.same_spec(&after));
         if !same {
@@ -95,19 +94,19 @@ impl Controller {
         }
     }
 
-    /// Whether the pod is in the cache's index of the Election.
+    /// Returns whether the pod is in the cache's index of the Election.
     fn is_related(&self, pod: &Pod) -> bool {
         pod.claimed || self.election.is_some_and(|election| election.matches(pod))
     }
 
-    /// A pod left the cache.
+    /// Records that a pod left the cache.
     fn note_removed(&mut self, pod: &Pod) {
         if self.is_related(pod) {
             self.note_gone(one(pod.uid));
         }
     }
 
-    /// The holder and the former holders that the cached Lease names.
+    /// The cached Lease's holder and former holders.
     fn former_holders(&self) -> Uids {
         self.election.and(self.lease).map_or(0, |lease| lease.named())
     }
@@ -116,7 +115,7 @@ impl Controller {
         self.gone = (self.gone | uids) & self.former_holders();
     }
 
-    /// What the controller decides, and what it will ask the server for if the caches cannot tell. `None`: nothing.
+    /// Returns the decision, and the reads it needs where the caches do not suffice. `None`: no action.
     pub fn decide(&mut self, latest: Rev, mutation: Option<Mutation>) -> Option<(Plan, Rev)> {
         let mut snapshot = self.snapshot(mutation)?;
         if let Some(mutation) = mutation {
@@ -142,7 +141,7 @@ impl Controller {
         decide(&snapshot, now())
     }
 
-    /// `None`: the Election is not known, or deleted.
+    /// `None`: the Election is unknown or deleted.
     fn snapshot(&self, mutation: Option<Mutation>) -> Option<Snapshot> {
         let names = mutation == Some(Mutation::NamesForUids);
         let uid = |uid: Uid| VALUES.uids[if names { name(uid) } else { usize::from(uid) }].clone();
@@ -193,9 +192,9 @@ impl Controller {
         })
     }
 
-    /// From the core's plan to that of the model.
+    /// Translates the core's plan to the model's.
     fn translate(&mut self, plan: plan::Plan, creates: bool) -> Plan {
-        // The background worker decides by itself, at the earliest when nothing else is left to write.
+        // The background worker decides independently, at the earliest when no other write is left.
         let background = plan.claim_next.clone().filter(|_| !plan.has_foreground_writes()).map(|write| self.patch(write));
         self.background = background.or(self.background);
         let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, then } = plan;
@@ -250,14 +249,14 @@ impl Controller {
         Patch { uid, rev, term: write.term.map_or(0, rev_of), label }
     }
 
-    /// The pod that the plan means: where names stand for UIDs, the one of that name that is cached.
+    /// The pod that the plan refers to: if names stand for UIDs, the cached one of that name.
     fn known(&self, pod: &PodRef) -> Uid {
         let index = (0..NAMES).find(|index| name_text(Uid::try_from(*index).expect("small")) == pod.name);
         let cached = index.and_then(|index| self.pods[index]);
         cached.map_or_else(|| number(&pod.uid), |cached| cached.uid)
     }
 
-    /// Takes in the answer to a read or a write of the controller's own.
+    /// Merges the response to a read or write of the controller.
     pub fn merge(&mut self, answer: Answer) {
         match answer {
             Answer::Lease(lease) => self.see_lease(Some(lease)),
@@ -273,7 +272,7 @@ impl Controller {
         }
     }
 
-    /// The answer to a list: what is found is taken in, and former holders that are not are gone.
+    /// Merges a list: former holders that are not in it are gone.
     pub fn list(&mut self, pods: &Pods) {
         let former = self.former_holders();
         let found = pods.iter().flatten().fold(0, |all, pod| all | one(pod.uid));
@@ -283,13 +282,12 @@ impl Controller {
         self.consulted.verified[..NAMES].copy_from_slice(&versions);
     }
 
-    /// The answer to a read of the Election.
+    /// Merges the Election from a GET.
     pub fn get_election(&mut self, election: Option<Election>) {
         self.see_election(election);
         self.consulted.verified[NAMES] = election.map_or(0, |election| election.rev);
     }
 
-    /// The pod of this UID is gone.
     pub fn forget(&mut self, uid: Uid) {
         if self.pods[name(uid)].is_some_and(|pod| pod.uid == uid) {
             let gone = self.pods[name(uid)].take();
@@ -302,7 +300,7 @@ fn number(uid: &CoreUid) -> Uid {
     uid.as_ref().parse().expect("a small number")
 }
 
-/// What pods are called.
+/// Names of the pods.
 pub fn name_text(uid: Uid) -> &'static str {
     ["a", "b", "c"][name(uid)]
 }

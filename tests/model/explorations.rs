@@ -1,16 +1,16 @@
-//! What is explored, and which rules are removed.
+//! The explorations, and the rules that are removed.
 
 use crate::mutation::Mutation;
 use crate::protocol::{Begin, Protocol};
 use crate::world::{ALL, Budget, Content, Record, Selector, Uids};
 
-/// A world that is explored to the end.
+/// A world to explore completely.
 pub struct Exploration {
     pub name: &'static str,
     pub protocol: fn() -> Protocol,
-    /// How many different states there are.
+    /// Number of distinct states.
     pub states: usize,
-    /// What cannot happen in it.
+    /// Impossible events in this world.
     pub without: &'static [&'static str],
 }
 
@@ -22,13 +22,13 @@ pub struct Removal {
 }
 
 pub enum Verdict {
-    /// A promise breaks after so many steps.
+    /// A guarantee breaks after this many steps.
     Breaks(usize),
-    /// Nothing breaks, because something else keeps the promise.
+    /// Another rule keeps the guarantee.
     Unnoticed(&'static str),
 }
 
-/// Nothing happens by itself.
+/// Nothing happens without a controller.
 const QUIET: Budget = Budget {
     delete_lease: 0,
     edit_lease: 0,
@@ -54,7 +54,6 @@ fn protocol(lease: Option<Content>, led: bool, budget: Budget) -> Protocol {
     Protocol { controllers: 2, begin, budget, status: false, removed: None, liveness: true, selectors: &[] }
 }
 
-/// There is no Lease yet.
 fn fresh(budget: Budget) -> Protocol {
     protocol(None, false, budget)
 }
@@ -75,12 +74,12 @@ fn claimed(protocol: Protocol) -> Protocol {
     Protocol { begin, ..protocol }
 }
 
-/// The only controller loses touch with one of its writes.
+/// The only controller misses the outcome of one of its writes.
 fn alone(budget: Budget) -> Protocol {
     Protocol { controllers: 1, selectors: &[ALL, NOT_A], ..elected(Budget { delay: 1, elect: 3, ..budget }) }
 }
 
-/// Pod a campaigns by itself.
+/// Pod a campaigns without the controller.
 fn campaign(budget: Budget) -> Protocol {
     protocol(Some(Content::Campaign(0)), false, budget)
 }
@@ -90,7 +89,7 @@ const NOT_A: Selector = ALL & !1;
 
 const FIRST: Record = Record { holder: Some(0), term: 3, unfenced: 0 };
 
-/// Of one controller alone.
+/// For worlds with one controller.
 const RACED: &str = "sometimes two controllers would replace the same Lease";
 
 const REPLACED: &str = "somewhere a former holder is fenced and another pod leads";
@@ -201,7 +200,7 @@ pub const EXPLORATIONS: [Exploration; 18] = [
     },
 ];
 
-/// What `make model` explores beyond that.
+/// Further explorations of `make model`.
 pub const LARGE: [Exploration; 7] = [
     Exploration {
         name: "large: Election created anew with another selector",

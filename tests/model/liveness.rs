@@ -1,23 +1,23 @@
-//! Liveness: from a state on, the rest is carried out without faults, and must end with a leader if a pod can lead.
+//! Liveness: from any state, the remaining steps, without faults, must lead to a leader if a pod is eligible.
 //!
-//! In which order the rest is carried out must not matter. Each state takes one of several schedules, by its hash.
+//! Their order must not matter. Each state gets one of several schedules, by its hash.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::protocol::{Action, Protocol};
 use crate::world::*;
 
-/// The longest that the rest takes, in steps.
+/// Maximum number of remaining steps.
 const STEPS: usize = 500;
 
-/// The order in which the rest is carried out.
+/// The order of the remaining steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// The first controller alone. Its watches show everything at once, and late writes are lost.
+    /// Only the first controller. Its watches deliver at once, and late writes are lost.
     Alone,
-    /// The first controller alone. Its watches are late: they show a change only when nothing else is left to do.
+    /// Only the first controller. Its watches deliver a change only when no other step is left.
     AloneLate,
-    /// All controllers, step by step in turn, with late writes between them.
+    /// All controllers in turn, with late writes between their steps.
     Turns,
     /// The same with late watches.
     TurnsLate,
@@ -40,12 +40,12 @@ impl Schedule {
 }
 
 impl Protocol {
-    /// Whether the world comes to rest as it should.
+    /// Returns whether the world settles correctly.
     pub fn settles(&self, world: &World) -> bool {
         self.settles_by(world, Schedule::of(world), &mut |_, _| {})
     }
 
-    /// Whether it does by this schedule. `tell` sees every step.
+    /// Returns whether it does in this schedule. `tell` receives every step.
     pub fn settles_by(&self, world: &World, schedule: Schedule, tell: &mut dyn FnMut(&World, Action)) -> bool {
         let mut world = world.clone();
         world.left = Budget { elect: 9, ..Budget::default() };
@@ -76,7 +76,7 @@ impl Protocol {
         false
     }
 
-    /// What can still happen, in the order of the schedule.
+    /// Possible steps in the order of the schedule.
     fn rest(&self, world: &World, schedule: Schedule, turn: usize) -> Vec<Action> {
         let count = world.controllers.len();
         let mut rest = Vec::new();
@@ -89,7 +89,7 @@ impl Protocol {
             rest.extend(steps.into_iter().map(|step| Action::Controller(number, step)));
         }
         let late = (!world.late.is_empty()).then_some(Action::Deliver(0));
-        // Some arrive between other steps, at the latest when nothing else is left to do.
+        // Some arrive between other steps, at the latest when no other step is left.
         if turn % 7 == 6 {
             rest.splice(0..0, late);
         } else {
@@ -98,7 +98,7 @@ impl Protocol {
         rest
     }
 
-    /// Whether the step changes anything.
+    /// Returns whether the step changes anything.
     fn goes_on(&self, world: &mut World, action: Action) -> bool {
         match action {
             Action::Controller(number, step) => self.step(world, number, step).is_some(),
@@ -116,7 +116,7 @@ impl Protocol {
         let candidates = || world.pods.iter().flatten().filter(|pod| election.matches(pod));
         match content {
             _ if election.suspend => labeled.len() <= 1,
-            // The consent of a campaign is its holder's: without that pod there is none, and a person is needed.
+            // Only the holder of a campaign can consent: without that pod, a person must act.
             Content::Campaign(holder) if !candidates().any(|pod| pod.uid == holder) => labeled.is_empty(),
             Content::Campaign(_) => labeled.is_empty() && !candidates().any(|pod| pod.ready),
             _ if incarnation != election.uid => false,

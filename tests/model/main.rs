@@ -1,9 +1,9 @@
-//! The safety protocol (`docs/design.md`, section 4), explored exhaustively with Podium's own `decide`: every order in which
-//! controllers with stale caches, late and lost requests, crashes, pods that come and go, and people's hands can meet.
+//! The safety protocol (`docs/design.md`, section 4), explored exhaustively with Podium's own `decide`: every interleaving
+//! of controllers with stale caches, late and lost requests, crashes, pods that come and go, and manual edits.
 //!
-//! `cargo test --profile explore --test model` explores what is done in a minute or two; `make model` more. Words after `--` choose by name.
-//! Each exploration must visit exactly the number of states that it says: a change of the protocol shows here. Each rule of
-//! the protocol that is removed must lead to a broken promise, in as many steps as it says.
+//! `cargo test --profile explore --test model` runs the explorations of a minute or two, `make model` more. Words after `--`
+//! select by name. Each exploration must visit exactly its stated number of states, which reveals a change of the protocol.
+//! Each removed rule must break a guarantee in exactly its stated number of steps.
 
 mod controller;
 mod explorations;
@@ -26,7 +26,7 @@ use stateright::{Checker, HasDiscoveries, Model, Path};
 use words::{look, words};
 use world::World;
 
-/// Far beyond what any of them takes, so that only one that does not end fails by it.
+/// Far longer than any exploration, so that only an endless one fails.
 const LONGEST: Duration = Duration::from_secs(1_800);
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
-/// Explores all of it: nothing may break, everything that is meant to happen must happen somewhere.
+/// Explores a world completely: no guarantee breaks, and every event that should happen occurs in some state.
 fn explore(exploration: &Exploration) -> bool {
     let start = Instant::now();
     let model: Protocol = (exploration.protocol)();
@@ -82,11 +82,11 @@ fn explore(exploration: &Exploration) -> bool {
     passed
 }
 
-/// Removes a rule: a promise must break.
+/// Removes a rule: a guarantee must break.
 fn remove(removal: &Removal) -> bool {
     let start = Instant::now();
     let model = Protocol { removed: Some(removal.rule), liveness: false, ..(removal.protocol)() };
-    // One thread: the first counterexample is the shortest one, always.
+    // With one thread, the first counterexample is always the shortest.
     let checker = model.checker().threads(1).timeout(LONGEST).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let path = checker.discovery("the promises hold");
     let steps = path.clone().map(|path| path.into_actions().len());
@@ -107,7 +107,7 @@ fn remove(removal: &Removal) -> bool {
     passed
 }
 
-/// What happens after a state from which the world does not come to rest.
+/// Prints the steps after a state from which the world does not settle.
 fn tell_rest(model: &Protocol, world: &World) {
     println!("  {:?} from there on:", Schedule::of(world));
     let mut left = 60;
@@ -119,7 +119,7 @@ fn tell_rest(model: &Protocol, world: &World) {
     });
 }
 
-/// A way through the model, in words.
+/// Prints a path through the model.
 fn tell(property: &str, path: Path<World, Action>) {
     println!("  not so: {property}");
     for (world, action) in path.into_vec() {

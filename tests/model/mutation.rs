@@ -7,63 +7,63 @@ use podium::lease::record;
 use crate::server::Guards;
 use crate::world::*;
 
-/// A rule that is not kept.
+/// A removed rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutation {
-    /// Nobody is fenced.
+    /// No pod is fenced.
     NoFence,
-    /// Only pods that are seen labelled are fenced.
+    /// Only pods with an observed label are fenced.
     FenceOnlyLabelled,
     /// The fence does not write the term.
     FenceWithoutTerm,
-    /// The label is written whatever version the pod has.
+    /// The label is written regardless of the pod's version.
     LabelAnyVersion,
-    /// The fence is written whatever version the pod has.
+    /// The fence is written regardless of the pod's version.
     FenceAnyVersion,
-    /// The holder is labelled although its own term is higher.
+    /// The holder is labeled although its own term is higher.
     LabelBelowOwnTerm,
-    /// A new term's list has the old holder only.
+    /// A new term lists only the old holder.
     ForgetUnfenced,
-    /// Who is absent from the cache counts as fenced.
+    /// Pods absent from the cache count as fenced.
     AbsentIsFenced,
-    /// Who is absent from the cache is not listed in a new term.
+    /// Pods absent from the cache are not listed in a new term.
     AbsentIsDropped,
-    /// The old holder is listed only where it is seen labelled.
+    /// The old holder is listed only if its label was observed.
     ListOnlyLabelled,
-    /// Pods are told apart by their names.
+    /// Pods are identified by name.
     NamesForUids,
     /// The label is written before the compare-and-swap.
     LabelBeforeSwap,
-    /// The Lease is replaced whatever version it has.
+    /// The Lease is replaced regardless of its version.
     PutAnyVersion,
     /// A PUT does not carry the UID of the Lease.
     PutWithoutUid,
-    /// A blank Lease is filled without anybody on the list.
+    /// A blank Lease is filled without its list of pods.
     FillWithoutList,
     /// A blank Lease is filled from the caches.
     FillFromCache,
-    /// A Lease is created with its holder, and a term above all others.
+    /// A Lease is created with a holder, and a term above all others.
     CreateWithHolder,
-    /// The term is counted in the Lease.
+    /// The term is a counter in the Lease.
     CountTerms,
-    /// A sweep takes the term with the label.
+    /// Cleanup removes the term with the label.
     SweepTerm,
-    /// A fence is written over a higher term that the cache shows.
+    /// A fence overwrites a higher cached term.
     FenceHigherTerm,
     /// Patches of pods do not carry the UID.
     PatchWithoutUid,
-    /// A compare-and-swap names a pod that does not carry the claim.
+    /// A compare-and-swap names a pod without a claim.
     ElectUnclaimed,
-    /// The claim is written whatever version the pod has.
+    /// The claim is written regardless of the pod's version.
     ClaimAnyVersion,
-    /// Who reads a Lease believes it whatever its annotations are.
+    /// A Lease is trusted regardless of its checksum.
     NoChecksum,
-    /// A write that was answered with success counts as carried out, whatever the returned object shows.
+    /// A write with a successful response counts as applied, regardless of the returned object.
     TrustAnswers,
 }
 
 impl Mutation {
-    /// What the server checks without the rule.
+    /// Checks of the server without the rule.
     pub fn guards(removed: Option<Self>) -> Guards {
         let kept = |mutation: Self| removed != Some(mutation);
         Guards {
@@ -78,7 +78,7 @@ impl Mutation {
         }
     }
 
-    /// Changes what the decision sees.
+    /// Changes the input of the decision.
     pub fn before(self, controller: &Controller, snapshot: &mut Snapshot) {
         let content = snapshot.lease.as_ref().map(|lease| lease.content.clone());
         match (self, content) {
@@ -100,7 +100,7 @@ impl Mutation {
         let _ = controller;
     }
 
-    /// Changes what was decided.
+    /// Changes the decision.
     pub fn after(self, controller: &Controller, plan: &mut Plan) {
         let cached = |uid: Uid| controller.pods[name(uid)].filter(|pod| pod.uid == uid);
         let labelled = |uid: Uid| cached(uid).is_some_and(|pod| pod.label);

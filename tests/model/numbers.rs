@@ -1,16 +1,16 @@
-//! Revisions, numbered anew after every step: nothing but their order matters.
+//! Revisions, renumbered after every step: only their order matters.
 
 use crate::world::*;
 
 impl World {
-    /// The highest revision that anybody still knows of.
+    /// The highest revision still in use.
     pub fn latest(&self) -> Rev {
         let mut latest = 0;
         self.clone().each_revision(&mut |rev| latest = latest.max(*rev));
         latest
     }
 
-    /// Numbers all revisions anew, from 1, in the order that they have.
+    /// Renumbers all revisions from 1, in their order.
     pub fn renumber(&mut self) {
         let mut seen = [false; 256];
         self.forget_terms();
@@ -26,7 +26,7 @@ impl World {
         self.each_revision(&mut |rev| *rev = numbers[usize::from(*rev)]);
     }
 
-    /// Forgets who had the terms that nobody can write any more.
+    /// Forgets the holders of terms that no write can use.
     fn forget_terms(&mut self) {
         let mut alive = [false; 256];
         let mut lease = |lease: &Option<Lease>| {
@@ -53,7 +53,6 @@ impl World {
         self.named.retain(|term, _| alive[usize::from(*term)]);
     }
 
-    /// Visits every revision and term.
     fn each_revision(&mut self, visit: &mut impl FnMut(&mut Rev)) {
         fn lease(lease: &mut Lease, visit: &mut impl FnMut(&mut Rev)) {
             visit(&mut lease.uid);

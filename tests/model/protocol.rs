@@ -1,4 +1,4 @@
-//! The steps that the modelled world can take, and what must hold in it.
+//! The steps of the modeled world, and its invariants.
 
 use stateright::{Model, Property};
 
@@ -8,33 +8,33 @@ use crate::world::*;
 /// The property that [`Protocol::settles`] checks.
 pub const LIVENESS: &str = "a leader, soon";
 
-/// A world to explore: where it begins, what may happen in it, and which rule is removed.
+/// A world to explore: its start, the possible steps, and the removed rule.
 #[derive(Clone, Debug)]
 pub struct Protocol {
     pub controllers: usize,
     pub begin: Begin,
     pub budget: Budget,
-    /// The status is written, too.
+    /// Includes writes of the status.
     pub status: bool,
     pub removed: Option<Mutation>,
-    /// From every state on, the rest is carried out without faults, and must end with a leader.
+    /// Checks liveness: from every state, the remaining steps without faults must lead to a leader.
     pub liveness: bool,
-    /// What the selector of an Election that is created, or edited, may match.
+    /// Possible selectors of a created or edited Election.
     pub selectors: &'static [Selector],
 }
 
-/// The world at the beginning.
+/// The start of the world.
 #[derive(Clone, Debug)]
 pub struct Begin {
     pub lease: Option<Content>,
     /// Ready pods.
     pub pods: usize,
-    /// The holder of the Lease at the beginning carries its label.
+    /// The initial holder has the label.
     pub led: bool,
-    /// The pods that carry the claim without a term, as a set of UIDs.
+    /// UIDs of pods with a claim but no term.
     pub claimed: Uids,
-    /// The first controller still has the Lease of this earlier term, and the second one the pods of a time when there was no
-    /// pod a and pod b was unready.
+    /// The first controller has a stale Lease with this earlier term; the second one has stale pods, without pod a and with
+    /// pod b unready.
     pub stale: Option<Record>,
 }
 
@@ -54,9 +54,9 @@ pub enum Action {
     CreateElection(Selector),
     EditSelector(Selector),
     MovePod(usize),
-    /// Garbage collection: the Election that the Lease was written for is gone.
+    /// Garbage collection: the Lease's Election is gone.
     CollectLease,
-    /// The server gets the late write of this number.
+    /// The server receives the late write of this number.
     Deliver(usize),
 }
 
@@ -65,7 +65,7 @@ pub enum Step {
     SeeLease,
     SeePods,
     SeeElection,
-    /// It has seen this version of a campaigner's Lease for as long as the Lease lasts.
+    /// The controller has observed this version of a campaigner's Lease for the lease duration.
     Expire,
     Decide,
     ListPods,
@@ -75,7 +75,7 @@ pub enum Step {
     Crash,
 }
 
-/// Which write of the plan.
+/// A write of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum What {
     Claim,
@@ -86,17 +86,17 @@ pub enum What {
     Status,
 }
 
-/// What becomes of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     Answered,
     AnswerLost,
     Delayed,
-    /// The server answers with success and carries out a part.
+    /// The server responds with success but applies only a part.
     Altered(Lie),
 }
 
-/// A pod as it is created.
+/// A new pod.
 const NEW_POD: Pod = Pod { uid: 0, rev: 0, ready: true, label: false, claimed: false, term: 0, moved: false };
 
 impl Protocol {
@@ -177,7 +177,7 @@ impl Protocol {
         }
     }
 
-    /// Whether Elections come and go, or their selectors change.
+    /// Returns whether Elections are created, deleted or edited.
     pub fn changes_elections(&self) -> bool {
         !self.selectors.is_empty()
     }

@@ -1,21 +1,21 @@
-//! The modelled API server: what it makes of a write.
+//! The modeled API server: how it applies a write.
 
 use crate::world::*;
 
-/// What a request was answered with.
+/// The response to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Lease(Lease),
     Pod(Pod),
     Election(Election),
-    /// 409: not as it was decided on.
+    /// 409: changed since the decision.
     Conflict,
     /// 404
     NotFound,
 }
 
 impl World {
-    /// The server carries out a write, or a part of it, or refuses it.
+    /// Applies a write completely or partly, or rejects it.
     pub fn apply(&mut self, write: Write, guards: Guards, lie: Option<Lie>) -> Answer {
         let next = self.latest() + 1;
         match write {
@@ -26,7 +26,7 @@ impl World {
                     let after = Lease { uid: lease.uid, rev: next, incarnation, content };
                     self.put(altered(lease, after, lie, guards))
                 }
-                // The server creates what a PUT without UID does not find.
+                // A PUT without UID creates a missing object.
                 None if !guards.lease_uid => self.put(Lease { uid: next, rev: next, incarnation, content }),
                 _ => Answer::Conflict,
             },
@@ -95,12 +95,12 @@ impl World {
 }
 
 impl Answer {
-    /// Whether the write was carried out, as far as the status code tells.
+    /// Returns whether the status code reports success.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Lease(_) | Self::Pod(_) | Self::Election(_))
     }
 
-    /// Whether the object that a successful write returned shows what was asked for.
+    /// Returns whether the object returned by a successful write has the requested values.
     pub fn shows(&self, write: &Write, guards: Guards) -> bool {
         match (*self, *write) {
             (Self::Lease(lease), Write::Create(incarnation, content) | Write::Put(_, incarnation, content)) => {
@@ -116,10 +116,10 @@ impl Answer {
     }
 }
 
-/// What of a Lease the server stores that answers with success.
+/// The part of a Lease that the server stores before it responds with success.
 fn altered(before: Lease, after: Lease, lie: Option<Lie>, guards: Guards) -> Lease {
     let Lease { rev, .. } = after;
-    // Whoever reads annotations that do not belong together sees it by their checksum.
+    // Readers detect inconsistent annotations by their checksum.
     let partly = |record: Record| {
         let lease = Lease { content: Content::Term(record), ..after };
         if guards.checksum { Lease { content: Content::Damaged(lease.named()), ..after } } else { lease }
@@ -134,7 +134,7 @@ fn altered(before: Lease, after: Lease, lie: Option<Lie>, guards: Guards) -> Lea
     }
 }
 
-/// What the server checks before it writes, and what a fence writes. All of it, unless a rule is removed.
+/// Checks of the server before a write, and contents of a fence; all of them, unless a rule is removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Guards {
     pub lease_version: bool,
@@ -144,6 +144,6 @@ pub struct Guards {
     pub claim_version: bool,
     pub pod_uid: bool,
     pub fence_term: bool,
-    /// A Lease whose annotations do not belong together is damaged.
+    /// A Lease with inconsistent annotations is damaged.
     pub checksum: bool,
 }

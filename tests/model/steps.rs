@@ -1,4 +1,4 @@
-//! The steps of one controller: what `act` and `consult` do around `decide`.
+//! The steps of one controller: `act` and `consult` around `decide`.
 
 use crate::mutation::Mutation;
 use crate::protocol::{Fate, Protocol, Step, What};
@@ -39,7 +39,7 @@ impl Protocol {
         }
     }
 
-    /// What may become of a write.
+    /// Adds the possible outcomes of a write.
     fn fates(&self, world: &World, what: What, write: &Write, steps: &mut Vec<Step>) {
         steps.push(Step::Send(what, Fate::Answered));
         steps.extend((world.left.lose_answer > 0).then_some(Step::Send(what, Fate::AnswerLost)));
@@ -48,7 +48,7 @@ impl Protocol {
         steps.extend(lies.map(|lie| Step::Send(what, Fate::Altered(*lie))));
     }
 
-    /// The writes that may be sent next: fences in any order, everything else in the plan's.
+    /// The possible next writes: fences in any order, then the others in the plan's order.
     fn next_writes(&self, plan: &Plan) -> Vec<What> {
         if self.removed == Some(Mutation::LabelBeforeSwap) && plan.label.is_some() {
             return vec![What::Label];
@@ -68,7 +68,7 @@ impl Protocol {
         }
     }
 
-    /// `None`: nothing changes.
+    /// `None`: no change.
     pub fn step(&self, world: &mut World, number: usize, step: Step) -> Option<()> {
         let (server, latest) = (world.clone(), world.latest());
         let me = &mut world.controllers[number];
@@ -109,7 +109,7 @@ impl Protocol {
         let me = &mut world.controllers[number];
         let background = me.background;
         let Some((mut plan, known)) = me.decide(latest, self.removed) else {
-            // There is no Election: the pass is over.
+            // Without an Election, the reconcile ends.
             let consulted = std::mem::take(&mut me.consulted);
             return (consulted != Consulted::default()).then_some(());
         };
@@ -126,7 +126,7 @@ impl Protocol {
             me.conclude(plan.then, known);
             return (!rests).then_some(());
         }
-        // What was known of the Lease when this was decided.
+        // `known`: the Lease that the decision was based on.
         me.read_after(plan.then, known);
         me.doing = Doing::Act(plan);
         if begins {
@@ -149,7 +149,7 @@ impl Protocol {
         let write = plan.take(what);
         let answer = self.carry(world, write, fate);
         let Some(answer) = answer.filter(Answer::is_success) else {
-            // Refused, or not answered: the object is read, and after an answer that was none the pass is over.
+            // Rejected or unanswered: read the object. After a missing response, the reconcile ends.
             self.see_again(world, number, write);
             if answer.is_none() {
                 world.controllers[number].consulted = Consulted::default();
@@ -160,11 +160,11 @@ impl Protocol {
         me.merge(answer);
         let trusted = self.removed == Some(Mutation::TrustAnswers);
         if !trusted && !answer.shows(&write, Mutation::guards(self.removed)) {
-            // As a refusal that somebody has to mend: the pass is over.
+            // Like a rejection that needs a person: the reconcile ends.
             me.consulted = Consulted::default();
             return;
         }
-        // After the compare-and-swap, a pod that changed in the cache meanwhile would refuse what was decided.
+        // After the compare-and-swap, a pod that changed in the cache would make the server reject its patch.
         let cached = |patch: &Patch| me.pods[name(patch.uid)].map(|pod| (pod.uid, pod.rev));
         let outdated = |patch: &Patch| cached(patch) != Some((patch.uid, patch.rev));
         let put = matches!(write, Write::Put(..) | Write::Create(..));
@@ -179,7 +179,7 @@ impl Protocol {
         }
     }
 
-    /// The write is sent. Returns the answer, if one arrives.
+    /// Sends the write. Returns the response, if any.
     fn carry(&self, world: &mut World, write: Write, fate: Fate) -> Option<Answer> {
         let guards = Mutation::guards(self.removed);
         match fate {
@@ -202,7 +202,7 @@ impl Protocol {
         }
     }
 
-    /// The controller reads the object that it wrote to.
+    /// The controller reads the object of its write.
     fn see_again(&self, world: &mut World, number: usize, write: Write) {
         let (lease, election, pods) = (world.lease, world.election, world.pods);
         let me = &mut world.controllers[number];
@@ -218,7 +218,6 @@ impl Protocol {
 }
 
 impl Plan {
-    /// Takes the write out of the plan.
     fn take(&mut self, what: What) -> Write {
         match what {
             What::Claim => Write::Pod(self.claim.take().expect("a write")),

@@ -1,10 +1,10 @@
-//! Actions and worlds in words.
+//! Descriptions of actions and worlds.
 
 use crate::controller::name_text;
 use crate::protocol::{Action, Fate, Step, What};
 use crate::world::*;
 
-/// An action in words.
+/// Describes an action.
 pub fn words(action: Action) -> String {
     let pod = |index: usize| name_text(Uid::try_from(index).expect("few pods"));
     match action {
@@ -75,7 +75,7 @@ fn names(selector: Selector) -> String {
     matched.map(|index| name_text(Uid::try_from(index).expect("few pods"))).collect::<Vec<_>>().join(", ")
 }
 
-/// A world in words.
+/// Describes a world.
 pub fn look(world: &World) -> String {
     let pods = world.pods.iter().flatten().map(|pod| {
         let mut text = format!("{}#{}@{}", name_text(pod.uid), usize::from(pod.uid) / NAMES, pod.rev);

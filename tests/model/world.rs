@@ -1,35 +1,35 @@
-//! The modelled world: an API server with one Lease, one Election and a few pods; controllers with stale caches; writes that
-//! are under way. Plain small values that can be hashed and compared.
+//! The modeled world: an API server with one Lease, one Election and a few pods; controllers with stale caches; writes in
+//! flight. All values are small, so that they can be hashed and compared.
 //!
-//! Revisions are what the real server gives: one counter, one step for every write, and the term of an election is the revision
-//! that it replaces. As nothing but their order matters, they are renumbered after each step ([`World::renumber`]), so that
-//! worlds that differ only in how long they took are one state.
+//! Revisions follow the real server: one counter, one increment per write, and the term of an election is the revision that
+//! it replaces. Only their order matters, so they are renumbered after each step ([`World::renumber`]). Worlds that differ
+//! only in elapsed revisions are one state.
 
 use std::collections::BTreeMap;
 
-/// The names that pods may have: two or three of them are used.
+/// Maximum number of pod names; two or three are used.
 pub const NAMES: usize = 3;
 
-/// A revision, or the term that is one. 0: none.
+/// A revision or term. 0: none.
 pub type Rev = u8;
 
-/// A pod's UID: its name is [`name`], and which of the pods of that name it is the rest.
+/// A pod's UID, made of its [`name`] and its number among the pods of that name.
 pub type Uid = u8;
 
 /// A set of UIDs.
 pub type Uids = u16;
 
-/// The name of a pod, as an index.
+/// The index of a pod's name.
 pub fn name(uid: Uid) -> usize {
     usize::from(uid) % NAMES
 }
 
-/// The set of one.
+/// The set with one UID.
 pub fn one(uid: Uid) -> Uids {
     1 << uid
 }
 
-/// Whether the set has it.
+/// Returns whether the set contains the UID.
 pub fn has(uids: Uids, uid: Uid) -> bool {
     uids & one(uid) != 0
 }
@@ -43,27 +43,27 @@ pub struct Record {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Content {
-    /// No term. The UIDs that the Lease named before it was blanked.
+    /// No term, and the UIDs that the Lease named before it was blanked.
     Blank(Uids),
     Term(Record),
-    /// Somebody edited it. The UIDs that it still names.
+    /// Edited manually, and the UIDs that it still names.
     Damaged(Uids),
-    /// Podium's sidecars elect by it: this pod holds it and renews it.
+    /// Podium's sidecars campaign on it: this pod holds and renews it.
     Campaign(Uid),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease {
-    /// The revision at which it was created stands for its UID.
+    /// The revision of its creation stands for its UID.
     pub uid: Rev,
     pub rev: Rev,
-    /// The UID of the Election that it was written for. 0: none.
+    /// UID of the Election that it was written for. 0: none.
     pub incarnation: Rev,
     pub content: Content,
 }
 
 impl Lease {
-    /// The UIDs that its annotations name.
+    /// UIDs in its annotations.
     pub fn named(&self) -> Uids {
         match self.content {
             Content::Blank(former) | Content::Damaged(former) => former,
@@ -78,25 +78,25 @@ pub struct Pod {
     pub uid: Uid,
     pub rev: Rev,
     pub ready: bool,
-    /// It carries the leader's label.
+    /// It has the leader's label.
     pub label: bool,
-    /// It carries the Election's claim.
+    /// It has the Election's claim.
     pub claimed: bool,
-    /// The term in its claim. 0: none.
+    /// The term of its claim. 0: none.
     pub term: Rev,
-    /// Its other labels were edited so that no selector matches it.
+    /// Its other labels were edited, so that no selector matches it.
     pub moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Election {
-    /// The revision at which it was created stands for its UID.
+    /// The revision of its creation stands for its UID.
     pub uid: Rev,
     pub rev: Rev,
     /// `status.term`
     pub term: Rev,
     pub suspend: bool,
-    /// The names that its selector matches.
+    /// The names that it matches.
     pub selector: Selector,
 }
 
@@ -107,12 +107,12 @@ pub type Selector = u8;
 pub const ALL: Selector = (1 << NAMES) - 1;
 
 impl Election {
-    /// Whether the selector matches the pod.
+    /// Returns whether the selector matches the pod.
     pub fn matches(&self, pod: &Pod) -> bool {
         self.selector & (1 << name(pod.uid)) != 0 && !pod.moved
     }
 
-    /// Whether both are the same object with the same spec.
+    /// Returns whether both are the same object with the same spec.
     pub fn same_spec(&self, other: &Self) -> bool {
         (self.uid, self.suspend, self.selector) == (other.uid, other.suspend, other.selector)
     }
@@ -123,7 +123,7 @@ pub type Pods = [Option<Pod>; NAMES];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Patch {
     pub uid: Uid,
-    /// The version that was decided on.
+    /// The version that the decision was based on.
     pub rev: Rev,
     pub term: Rev,
     pub label: Change,
@@ -136,7 +136,7 @@ pub enum Change {
     Keep,
 }
 
-/// A request that changes something.
+/// A write request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Write {
     /// POST of a Lease for this incarnation of the Election.
@@ -151,27 +151,27 @@ pub enum Write {
     },
 }
 
-/// What the API server does with a write that it answers with success: mutating admission changes a part of it.
+/// The effect of mutating admission on a successful write: one part is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lie {
-    /// A label that was to be removed stays.
+    /// A removed label stays.
     KeepsLabel,
-    /// A label that was to be added is missing.
+    /// An added label is missing.
     DropsLabel,
-    /// The claim stays as it was.
+    /// The claim does not change.
     DropsClaim,
-    /// The Lease loses the list of former holders.
+    /// The Lease loses its list of former holders.
     DropsList,
-    /// The Lease keeps its former term under the new holder.
+    /// The Lease keeps its former term with the new holder.
     KeepsTerm,
     /// The Lease loses all of Podium's annotations.
     DropsRecord,
-    /// The Lease stays as it was.
+    /// The Lease does not change.
     KeepsLease,
 }
 
 impl Write {
-    /// The lies that make a difference.
+    /// The lies that have an effect on this write.
     pub fn lies(&self) -> &'static [Lie] {
         use Lie::*;
         match self {
@@ -185,7 +185,7 @@ impl Write {
     }
 }
 
-/// What follows on a plan.
+/// The next step after a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Then {
     Rest,
@@ -195,7 +195,7 @@ pub enum Then {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Plan {
-    /// The claim on the pod that the next plan elects.
+    /// The claim on the next plan's pod.
     pub claim: Option<Patch>,
     pub lease: Option<Write>,
     pub fence: Vec<Patch>,
@@ -204,22 +204,22 @@ pub struct Plan {
     pub then: Then,
 }
 
-/// What a controller is about to do next.
+/// The next step of a controller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Doing {
-    /// To decide, as soon as there is a reason.
+    /// Decides, once there is a reason.
     Decide,
-    /// To carry out the rest of a plan.
+    /// Applies the rest of a plan.
     Act(Plan),
-    /// To read the pods from the server, and at the same moment the Election, unless that is a step of its own.
+    /// Lists the pods on the server, together with the Election unless that is a separate step.
     ListPods,
-    /// To read the Election from the server.
+    /// Reads the Election from the server.
     GetElection,
-    /// To read the Lease from the server.
+    /// Reads the Lease from the server.
     GetLease,
 }
 
-/// What one pass read from the server itself.
+/// Reads from the server during one reconcile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Consulted {
     pub read_after: Rev,
@@ -230,47 +230,46 @@ pub struct Consulted {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Controller {
     pub lease: Option<Lease>,
-    /// It has seen that version of a campaigner's Lease for as long as the Lease lasts.
+    /// It has observed that version of a campaigner's Lease for the lease duration.
     pub expired: bool,
     pub election: Option<Election>,
     pub pods: Pods,
-    /// Former holders that are known to be gone for ever.
+    /// Former holders known to be gone.
     pub gone: Uids,
     pub consulted: Consulted,
     pub doing: Doing,
-    /// The claim on the next in line, which is written in the background.
+    /// The background write: the claim on the next in line.
     pub background: Option<Patch>,
 }
 
-/// How often things may still happen.
+/// Remaining events of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Budget {
     pub delete_lease: u8,
     pub edit_lease: u8,
     pub delete_pod: u8,
     pub create_pod: u8,
-    /// A pod turns ready or unready.
+    /// A pod becomes Ready or NotReady.
     pub flip: u8,
     pub wipe_status: u8,
-    /// The label is taken from a pod by hand.
+    /// The label is removed by hand.
     pub unlabel: u8,
     pub suspend: u8,
     /// A campaigning sidecar renews.
     pub renew: u8,
     pub crash: u8,
-    /// A write is applied, and the answer is lost.
+    /// A write is applied, but its response is lost.
     pub lose_answer: u8,
-    /// A write is not answered, and is applied at some later time.
+    /// A write gets no response, and is applied later.
     pub delay: u8,
-    /// The Election is deleted. It may be created again at any time.
+    /// The Election is deleted, and may be re-created later.
     pub delete_election: u8,
-    /// The Election's selector is edited.
     pub edit_selector: u8,
     /// The labels of a pod are edited so that no selector matches it, or back.
     pub move_pod: u8,
-    /// The server answers a write with success and changes a part of it.
+    /// The server responds with success, but changes a part of the write.
     pub lie: u8,
-    /// Elections that begin: bounds the highest term.
+    /// Bounds the highest term: new elections.
     pub elect: u8,
 }
 
@@ -288,15 +287,14 @@ pub struct World {
     pub lease: Option<Lease>,
     pub election: Option<Election>,
     pub pods: Pods,
-    /// How many pods of each name there were.
+    /// Number of pods of each name so far.
     pub born: [u8; NAMES],
     pub controllers: Vec<Controller>,
-    /// Writes that nobody waits for any more, and that the server may still get.
+    /// Abandoned writes that the server may still receive.
     pub late: Vec<Write>,
     pub left: Budget,
-    /// Every term that began, and its holder, as far as anybody may still act on it.
+    /// Every term and its holder, as long as a write may still use it.
     pub named: BTreeMap<Rev, Option<Uid>>,
-    /// The highest term of all.
     pub highest: Rev,
     pub broken: Option<Broken>,
 }

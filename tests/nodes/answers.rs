@@ -1,4 +1,4 @@
-//! A Service on real nodes: who answers a client in a pod.
+//! A Service on real nodes: the pods that respond to a client in a pod.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ async fn a_service_is_answered_by_all_its_pods_from_every_node() {
         let url = world.service("web", json!({ "app": "web" })).await;
         for client in ["real-1", "real-2"] {
             let poller = world.poll(&format!("client-{client}"), client, &url).await;
-            // The rules for a new Service may come a moment after the client.
+            // The rules of a new Service may lag behind the client.
             let answers = poller.lately(200, "come from its pods", |answer| answer.from.is_ok()).await;
             let last: BTreeSet<String> =
                 answers[answers.len() - 200..].iter().flat_map(|answer| answer.from.clone()).collect();

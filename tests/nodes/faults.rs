@@ -1,4 +1,4 @@
-//! What happens to nodes.
+//! Failures of nodes.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -18,7 +18,7 @@ async fn a_node_that_is_frozen_does_nothing_until_it_is_thawed() {
     out_of_reach("freeze", "thaw").await;
 }
 
-/// Nobody in the node answers from the one to the other; then its pod does again, which has run all the time.
+/// Neither node gets a response from the other one. Afterwards the pod responds again, without a restart.
 async fn out_of_reach(begin: &str, end: &str) {
     alone(async |world| {
         let (pod, url) = server_on(world, "real-2").await;
@@ -53,7 +53,7 @@ async fn a_node_that_is_killed_is_noticed_and_comes_back_with_its_pods() {
     .await;
 }
 
-/// One of the web servers that runs on this node, and its own URL.
+/// A web server on this node, and its own URL.
 async fn server_on(world: &World, wanted: &str) -> (Pod, String) {
     world.deploy_web(4).await;
     let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("pods").items;

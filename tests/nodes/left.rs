@@ -1,4 +1,4 @@
-//! What real nodes change on the machine, and leave on it: nothing.
+//! Real nodes leave no changes on the machine.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::harness::cluster::{Cluster, finish, succeed};
 use crate::harness::{alone, eventually};
 
-/// What the kernel has for the whole machine and kubelet wants otherwise.
+/// Machine-wide kernel settings that kubelet wants to change.
 const SETTINGS: [&str; 5] =
     ["kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "vm/overcommit_memory", "vm/panic_on_oom"];
 
@@ -80,7 +80,7 @@ async fn up_repairs_a_node_and_the_network_that_were_killed() {
 #[tokio::test]
 async fn up_fails_with_a_reason_where_real_nodes_are_impossible() {
     let cluster = cluster("refused");
-    // Without the right to make network links, as in a container.
+    // Without permission to create network links, as in a container.
     let mut refused = Command::new("setpriv");
     refused.args(["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]);
     let script = cluster.script("up", &[&cluster.name]);
@@ -100,7 +100,7 @@ async fn listening_ports_are_reachable_from_this_machine_only() {
     assert_eq!(reached.lines().collect::<Vec<_>>(), ["machine api", "machine kubelet", "neighbor web"]);
 }
 
-/// A cluster of this test's own, not started. Not below the target directory: a Unix socket's path must not be long.
+/// A cluster of this test, not started. Outside the target directory, because the path of a Unix socket must be short.
 fn cluster(name: &str) -> Cluster {
     let states = std::env::temp_dir().join(format!("podium-nodes-{name}-{}", std::process::id()));
     Cluster { states, name: name.into() }
@@ -112,14 +112,14 @@ fn up(cluster: &Cluster) -> Command {
     up
 }
 
-/// The name by which the machine knows what belongs to the cluster's nodes.
+/// The machine's name for everything of the cluster's nodes.
 fn id(cluster: &Cluster) -> Option<String> {
     let text = fs::read_to_string(cluster.state().join("real/real-1/kubelet.yaml")).ok()?;
     let root = text.lines().find_map(|line| line.strip_prefix("cgroupRoot: /"))?;
     root.split('/').next().map(str::to_owned)
 }
 
-/// What there is on the machine of the cluster, by kind.
+/// Traces of the cluster on the machine, by kind.
 fn traces(cluster: &Cluster, id: &str) -> Vec<(&'static str, Vec<String>)> {
     let state = cluster.state();
     let processes = paths("/proc").into_iter().filter(|path| owned(path, &state) || belongs(path, id));
@@ -139,12 +139,12 @@ fn traces(cluster: &Cluster, id: &str) -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-/// Whether the process of this directory in `/proc` is one of a node's cgroup, such as a pod's.
+/// Returns whether the process of this `/proc` directory is in a node's cgroup, such as a pod's.
 fn belongs(process: &Path, id: &str) -> bool {
     fs::read_to_string(process.join("cgroup")).is_ok_and(|text| text.contains(id))
 }
 
-/// Whether its program, or something that it was told, is in the state directory.
+/// Returns whether its program or an argument is in the state directory.
 fn owned(process: &Path, state: &Path) -> bool {
     let line = fs::read(process.join("cmdline")).unwrap_or_default();
     let state = state.to_string_lossy();

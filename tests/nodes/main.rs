@@ -1,7 +1,7 @@
-//! Tests on real nodes: pods whose processes run, a kubelet that probes and restarts them, a network that can be cut.
+//! Tests on real nodes: pods with processes, a kubelet that probes and restarts them, and a network that can fail.
 //!
-//! `PODIUM_NODES_KUBECONFIG` names the kubeconfig of a cluster by `cluster/up` with two real nodes and one fake one; `make nodes`
-//! brings it up, or says why this machine cannot.
+//! `PODIUM_NODES_KUBECONFIG` names the kubeconfig of a cluster by `cluster/up` with two real nodes and a fake one.
+//! `make nodes` creates it, or prints why this machine cannot.
 
 mod harness;
 

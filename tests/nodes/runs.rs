@@ -1,4 +1,4 @@
-//! What runs on real nodes, and what on fake ones.
+//! Pods that run on real nodes or on fake ones.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -92,7 +92,7 @@ async fn an_annotation_becomes_a_file_of_the_pod() {
         world.pod_is("reads", "True").await;
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { "leader": "yes" } } }));
         world.api::<Pod>().patch("reads", &PatchParams::default(), &patch).await.expect("the pod is patched");
-        // kubelet looks once a minute or so.
+        // The kubelet checks about once a minute.
         let patience = std::time::Duration::from_secs(180);
         eventually_within(patience, "the file says so", async || {
             let log = world.log("reads").await;
@@ -140,7 +140,7 @@ async fn shell_image_runs_shell_scripts() {
     .await;
 }
 
-/// Runs a pod to its end, which must be a good one.
+/// Runs a pod until it succeeds.
 async fn once(world: &World, name: &str, arguments: &[&str]) {
     let image = if name == "shell" { "localhost/shell:test" } else { "localhost/web:test" };
     world

@@ -1,4 +1,4 @@
-//! What can happen in a directed world, and how.
+//! The events of a directed world.
 
 use podium_test_support::checker::Watched;
 use podium_test_support::random::Random;
@@ -12,84 +12,81 @@ use crate::policies;
 use crate::schedule::Actor;
 use crate::workload;
 
-/// Who does all this, in the history.
+/// Caller in the history.
 const WHO: &str = "director";
 
-/// The Election of a directed world.
 const ELECTION: &str = "e0";
 
-/// The leader's label.
 const KEY: &str = "leader";
 
-/// The most pods of a directed world.
+/// Maximum number of pods in a directed world.
 const PODS: usize = 3;
 
-/// What a world is about.
+/// The focus of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Focus {
-    /// Pods that turn ready and unready.
+    /// Pods become Ready and NotReady.
     Readiness,
-    /// Pods that come back under their names.
+    /// Pods are re-created under their names.
     Recreation,
-    /// A Lease that is deleted or edited.
+    /// The Lease is deleted or edited.
     LostLease,
-    /// An Election that is deleted and comes back.
+    /// The Election is deleted and re-created.
     Deletion,
-    /// Watches that have to begin with a new list.
+    /// Watches restart with a list.
     Relists,
-    /// Selectors and labels of pods that are edited, so that the leader matches no more.
+    /// Selectors and pod labels are edited, so that the leader no longer matches.
     Selectors,
     /// Mutating admission.
     Admission,
 }
 
-/// What can happen.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
-    /// The leader turns unready, or ready.
+    /// The leader's readiness changes.
     FlipLeader,
-    /// Any pod does.
+    /// Any pod's readiness changes.
     Flip,
-    /// A pod is deleted at once and another one has its name.
+    /// A pod is deleted and re-created under its name.
     Recreate,
-    /// A pod is deleted, and has some seconds to end; or it ends; or there is one again.
+    /// A pod is deleted with a grace period, or ends, or is re-created.
     Delete,
-    /// A pod changes in a way that concerns nobody.
+    /// A pod changes irrelevantly.
     Note,
-    /// The label is taken off the leader.
+    /// The leader loses its label.
     Unlabel,
-    /// The pod leaves the selector, or comes back.
+    /// A pod leaves the selector, or returns.
     Leave,
     DeleteLease,
-    /// The Lease names somebody else, or nobody.
+    /// The Lease gets another holder, or none.
     EditLease,
-    /// The Election is deleted, or made again.
+    /// The Election is deleted or re-created.
     Election,
     Suspend,
-    /// A controller is killed, or started again.
+    /// A controller is killed or restarted.
     Kill,
-    /// A controller is stopped, or goes on.
+    /// A controller is paused or resumed.
     Pause,
     /// Its watches end.
     Drop,
-    /// They end, and cannot go on where they were.
+    /// Its watches end, and cannot be resumed.
     Compact,
-    /// The selector is edited so that it does not match the holder any more, or matches all pods again.
+    /// The selector is edited to exclude the holder, or to match all pods.
     Reselect,
     /// The same, and the Lease is deleted.
     ReselectAnew,
-    /// The Election is deleted with its Lease, and created again with a selector that does not match the holder.
+    /// The Election is deleted with its Lease, and re-created with a selector that excludes the holder.
     Replace,
-    /// The labels of the holder are edited so that no selector matches it, or back.
+    /// The holder's labels are edited so that no selector matches, or restored.
     LeaveHolder,
-    /// A mutating policy or webhook comes, or goes.
+    /// A mutating policy is added or removed.
     Admit,
-    /// The watch cache of an API server stops or goes on, for one kind.
+    /// An API server's watch cache of one kind stalls or resumes.
     Stall,
 }
 
 impl Focus {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Readiness,
         Self::Recreation,
@@ -100,7 +97,7 @@ impl Focus {
         Self::Admission,
     ];
 
-    /// What happens how often.
+    /// Weights of the events.
     fn acts(self) -> &'static [(Act, u64)] {
         use Act::*;
         match self {
@@ -159,7 +156,7 @@ impl Focus {
         }
     }
 
-    /// Whether this actor does anything in it.
+    /// Returns whether this actor takes part.
     pub fn has(self, actor: Actor) -> bool {
         self.acts().iter().any(|(act, _)| act.by() == actor)
     }
@@ -186,7 +183,6 @@ impl Act {
 }
 
 impl Directed {
-    /// The Election is made.
     pub fn create_election(&self, cluster: &Cluster) {
         self.create_selecting(cluster, &all());
     }
@@ -206,7 +202,7 @@ impl Directed {
         }
     }
 
-    /// Somebody does something.
+    /// Draws an event of this actor.
     pub fn act(&self, actor: Actor, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
         let acts: Vec<(Act, u64)> = self.focus.acts().iter().filter(|(act, _)| act.by() == actor).copied().collect();
         let mut drawn = random.between(0, acts.iter().map(|(_, often)| often).sum());
@@ -262,7 +258,7 @@ impl Directed {
             Act::Replace => {
                 let selector = without_holder(cluster);
                 cluster.ask(WHO, "DELETE", (Elections, ELECTION), Value::Null);
-                // Else the Lease goes when it is collected.
+                // Otherwise the garbage collector deletes the Lease.
                 if random.permille(700) {
                     cluster.ask(WHO, "DELETE", (Leases, ELECTION), Value::Null);
                 }
@@ -279,7 +275,6 @@ impl Directed {
     }
 }
 
-/// The name of a pod.
 pub fn pod_name(index: usize) -> String {
     format!("pod-{index}")
 }
@@ -288,18 +283,17 @@ fn leader(cluster: &Cluster) -> Option<(String, Value)> {
     cluster.all(Pods).into_iter().find(|(_, pod)| pod["metadata"]["labels"][KEY] == "true")
 }
 
-/// The pod that the Lease names, labelled or not.
+/// The pod that the Lease names, labeled or not.
 fn holder(cluster: &Cluster) -> Option<(String, Value)> {
     let lease = cluster.all(Leases).remove(ELECTION)?;
     cluster.all(Pods).remove_entry(lease["spec"]["holderIdentity"].as_str()?)
 }
 
-/// The selector that matches all pods.
 fn all() -> Value {
     json!({ "matchLabels": { "app": "web" } })
 }
 
-/// One that matches all pods but the holder, or all where there is none.
+/// Matches all pods but the holder; all, if there is none.
 fn without_holder(cluster: &Cluster) -> Value {
     match holder(cluster).or_else(|| leader(cluster)) {
         Some((name, _)) => json!({ "matchLabels": { "app": "web", format!("not-{name}"): "yes" } }),
@@ -307,9 +301,9 @@ fn without_holder(cluster: &Cluster) -> Value {
     }
 }
 
-/// The selector is edited.
+/// Edits the selector.
 fn reselect(cluster: &Cluster, random: &mut Random) {
-    // A merge patch leaves the labels that the former selector asks for.
+    // A merge patch keeps the labels of the former selector unless they are removed.
     let mut labels = json!({});
     for index in 0..PODS {
         labels[format!("not-{}", pod_name(index))] = Value::Null;
@@ -322,9 +316,9 @@ fn reselect(cluster: &Cluster, random: &mut Random) {
     cluster.ask(WHO, "PATCH", (Elections, ELECTION), json!({ "spec": spec }));
 }
 
-/// A new pod; most often it runs at once, and is ready.
+/// Creates a pod; it is usually Running and Ready at once.
 pub fn create_pod(cluster: &Cluster, name: &str, random: &mut Random) {
-    // Most often the pod that comes back is preferred to those that are there.
+    // Usually the re-created pod has a higher priority than the others.
     let priority = random.pick(&["0", "1", "2", "3"]).copied().unwrap_or_default();
     let others = (0..PODS).map(pod_name).filter(|other| other != name);
     let mut labels = json!({ "app": "web" });
@@ -381,7 +375,7 @@ fn strike(act: Act, cluster: &Cluster, controllers: &mut [Controller], random: &
     }
 }
 
-/// Where the Election is gone, somebody labels a pod that it had. Returns whether there is one.
+/// If the Election is gone, a user labels one of its former pods. Returns whether one exists.
 pub fn label_after_deletion(cluster: &Cluster) -> bool {
     if cluster.all(Elections).contains_key(ELECTION) {
         return false;
@@ -393,7 +387,7 @@ pub fn label_after_deletion(cluster: &Cluster) -> bool {
     true
 }
 
-/// Pods end or run, and nobody suspends anything.
+/// Ends deleted pods, runs the others, and ends suspension.
 pub async fn end(cluster: &Cluster) {
     workload::finish_all(cluster).await;
     cluster.ask(WHO, "PATCH", (Elections, ELECTION), json!({ "spec": { "suspend": false } }));

@@ -1,4 +1,4 @@
-//! The server together with its clock and its log: what everybody in a world shares.
+//! The server with its clock and its log, shared by all actors of a world.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
@@ -15,36 +15,36 @@ use tokio::time::Instant;
 
 use crate::caches::Caches;
 
-/// The namespace in which everything happens.
+/// The namespace of all objects.
 pub const NAMESPACE: &str = "default";
 
-/// The server's clock at the beginning: any time in the present.
+/// The server's initial clock: any current time.
 const BEGINNING: i64 = 1_790_000_000;
 
-/// What everybody shares.
+/// Shared state of all actors.
 pub struct Cluster {
     server: Mutex<Server>,
-    /// Tells of every new revision, in the order in which it was asked for. (A watch channel would wake in random order.)
+    /// Notifies of every new revision, in the order of the waiters. (A watch channel would wake them in random order.)
     pub revisions: Notify,
     start: Instant,
     log: Mutex<String>,
     requests: AtomicU64,
     caches: Mutex<Caches>,
-    /// What the checker is to know.
+    /// Input of the checker.
     pub notes: Mutex<Notes>,
 }
 
-/// What the history cannot tell.
+/// Facts that are not in the history.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
-    /// The Elections that there ever were.
+    /// All Elections that ever existed.
     pub watched: Vec<Watched>,
-    /// Revisions that were written to deceive Podium.
+    /// Revisions written to deceive Podium.
     pub forged: BTreeSet<i64>,
 }
 
 impl Cluster {
-    /// A cluster around this server. Belongs to the runtime that it is made in.
+    /// A cluster with this server. Belongs to the current runtime.
     pub fn new(server: Server) -> Self {
         let (revisions, requests) = (Notify::new(), AtomicU64::new(0));
         let (log, notes, caches) = (Mutex::default(), Mutex::default(), Mutex::default());
@@ -57,28 +57,26 @@ impl Cluster {
         Timestamp::constant(BEGINNING, 0).saturating_add(passed).unwrap_or(Timestamp::MAX)
     }
 
-    /// How long the world has been running.
+    /// Time since the world began.
     pub fn runs(&self) -> std::time::Duration {
         self.start.elapsed()
     }
 
-    /// When the server's wall clock showed this.
+    /// The instant of this time on the server's wall clock.
     pub fn instant(&self, at: Timestamp) -> Instant {
         let passed = at.duration_since(Timestamp::constant(BEGINNING, 0));
         self.start + std::time::Duration::try_from(passed).unwrap_or_default()
     }
 
-    /// The server.
     pub fn server(&self) -> MutexGuard<'_, Server> {
         lock(&self.server)
     }
 
-    /// The watch caches of the API servers.
     pub fn caches(&self) -> MutexGuard<'_, Caches> {
         lock(&self.caches)
     }
 
-    /// A watch cache stands still from now on, or goes on.
+    /// Stalls or resumes a watch cache.
     pub fn stall(&self, random: &mut Random) {
         let revision = self.server().revision();
         let what = self.caches().stop_or_go_on(random, revision);
@@ -86,29 +84,29 @@ impl Cluster {
         self.revisions.notify_waiters();
     }
 
-    /// All watch caches go on.
+    /// Resumes all watch caches.
     pub fn go_on(&self) {
         self.caches().go_on();
         self.revisions.notify_waiters();
     }
 
-    /// Writes a line into the log.
+    /// Adds a line to the log.
     pub fn log(&self, who: &str, what: impl Display) {
         let at = self.start.elapsed();
         let _ = writeln!(lock(&self.log), "{:>7}.{:03} {who}: {what}", at.as_secs(), at.subsec_millis());
     }
 
-    /// How many requests there were.
+    /// Number of requests so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Everything that happened, in words.
+    /// The log of the world.
     pub fn history(&self) -> String {
         lock(&self.log).clone()
     }
 
-    /// Asks the server, at this very moment.
+    /// Sends a request without delay.
     pub fn request(&self, caller: &str, request: &Request) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (answer, before, after) = {
@@ -132,17 +130,17 @@ impl Cluster {
         answer
     }
 
-    /// Asks the server as somebody who is right beside it. Returns the object, unless it is refused.
+    /// Sends a request without delay. Returns the object, unless the server rejects it.
     pub fn ask(&self, caller: &str, method: &str, (resource, name): (Resource, &str), body: Value) -> Option<Value> {
         self.ask_path(caller, method, resource.path(NAMESPACE, (method != "POST").then_some(name)), body)
     }
 
-    /// As [`Self::ask`], about the status.
+    /// Like [`Self::ask`], for the status.
     pub fn ask_status(&self, caller: &str, (resource, name): (Resource, &str), body: Value) -> Option<Value> {
         self.ask_path(caller, "PATCH", format!("{}/status", resource.path(NAMESPACE, Some(name))), body)
     }
 
-    /// Installs the Election resource: what the cleanup asks for before it believes that an Election is gone.
+    /// Installs the CRD, which the cleanup reads before it treats an Election as gone.
     pub fn install(&self) {
         let (group, version, plural, kind) = Resource::Elections.names();
         let name = format!("{plural}.{group}");
@@ -165,7 +163,7 @@ impl Cluster {
         }
     }
 
-    /// Merges into an object's metadata, to deceive Podium.
+    /// Merges metadata into an object, to deceive Podium.
     pub fn forge(&self, caller: &str, what: (Resource, &str), metadata: &Value) {
         let before = self.server().revision();
         self.ask(caller, "PATCH", what, json!({ "metadata": metadata }));
@@ -173,13 +171,13 @@ impl Cluster {
         lock(&self.notes).forged.extend(before + 1..=after);
     }
 
-    /// The objects of one kind, by name.
+    /// Objects of one kind by name.
     pub fn all(&self, resource: Resource) -> BTreeMap<String, Value> {
         self.server().all(resource).map(|(id, object)| (id.name.clone(), object.clone())).collect()
     }
 }
 
-/// A revision in words: what elections go by, and nothing else.
+/// Describes the part of a revision that elections use.
 pub fn describe(revision: &podium_test_support::server::Revision) -> String {
     let object = &revision.object;
     let mut text =
@@ -205,7 +203,7 @@ pub fn describe(revision: &podium_test_support::server::Revision) -> String {
     text
 }
 
-/// The state behind it, also after a panic elsewhere.
+/// Locks the state, even after a panic elsewhere.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

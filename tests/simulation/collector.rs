@@ -1,4 +1,4 @@
-//! Garbage collection: Leases whose Election is gone follow it, sooner or later.
+//! The garbage collector: it deletes Leases of deleted Elections after some time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 
-/// Who this is, in the history.
+/// Caller in the history.
 const WHO: &str = "collector";
 
-/// Collects for ever.
+/// Runs forever.
 pub async fn run(cluster: Arc<Cluster>, mut random: Random, calm: impl Fn() -> bool) {
     loop {
         let pause = if calm() { Duration::from_secs(2) } else { random.millis(50, 9_000) };

@@ -1,4 +1,4 @@
-//! The real controllers: started, stopped as by SIGSTOP, killed as by SIGKILL, each with a wall clock of its own.
+//! The real controllers: started, paused as by SIGSTOP, killed as by SIGKILL, each with its own wall clock.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,17 +23,16 @@ use tokio::task::JoinHandle;
 use crate::cluster::{Cluster, NAMESPACE, lock};
 use crate::network::Link;
 
-/// The name of the Lease by which the controllers elect the active one.
+/// The controllers' own Lease.
 pub const OWN_LEASE: &str = "podium-controller";
 
-/// One controller, running or not.
 pub struct Controller {
     cluster: Arc<Cluster>,
-    /// Its way to the server.
+    /// Its connection to the server.
     pub link: Arc<Link>,
     name: String,
     whole_cluster: bool,
-    /// Whether it elects an active one among its replicas.
+    /// It elects an active replica.
     candidacy: bool,
     starts: u64,
     skew_ms: Arc<AtomicI64>,
@@ -41,13 +40,13 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// One that does not run yet.
+    /// A controller that is not yet started.
     pub fn new(cluster: Arc<Cluster>, link: Link, name: String, (whole_cluster, candidacy): (bool, bool)) -> Self {
         let (link, skew_ms) = (Arc::new(link), Arc::default());
         Self { cluster, link, name, whole_cluster, candidacy, starts: 0, skew_ms, running: None }
     }
 
-    /// How it campaigns against the other replicas. The campaign's clock is the world's.
+    /// Its campaign against the other replicas, on the world's clock.
     fn candidacy(&self) -> Option<Candidacy> {
         let number = u32::try_from(self.starts).unwrap_or(u32::MAX);
         let (moment, wall) = (self.cluster.clone(), self.cluster.clone());
@@ -60,7 +59,7 @@ impl Controller {
         })
     }
 
-    /// Starts it, if it does not run.
+    /// Starts it unless it runs.
     pub fn start(&mut self) {
         if self.running.is_some() {
             return;
@@ -91,22 +90,22 @@ impl Controller {
         self.running = Some((gate, run));
     }
 
-    /// Kills it. What it has sent is on its way.
+    /// Kills it. Its requests in flight may arrive.
     pub fn kill(&mut self) {
         if let Some((gate, run)) = self.running.take() {
             self.cluster.log(&self.name, "is killed");
             run.abort();
-            // Tasks of its own that are not part of `run` never go on.
+            // Its tasks outside of `run` stop as well.
             gate.kill();
         }
     }
 
-    /// Kills it, or starts it if it does not run.
+    /// Kills it, or starts it.
     pub fn kill_or_start(&mut self) {
         if self.running.is_some() { self.kill() } else { self.start() }
     }
 
-    /// Stops it where it stands, or lets it go on.
+    /// Pauses or resumes it.
     pub fn stop(&self, stopped: bool) {
         if let Some((gate, _)) = &self.running {
             self.cluster.log(&self.name, if stopped { "is stopped" } else { "goes on" });
@@ -114,30 +113,30 @@ impl Controller {
         }
     }
 
-    /// Stops it where it stands, or lets it go on if it is stopped.
+    /// Pauses it, or resumes a paused one.
     pub fn stop_or_go_on(&self) {
         let stopped = self.running.as_ref().is_some_and(|(gate, _)| lock(&gate.0).0);
         self.stop(!stopped);
     }
 
-    /// Sets how far its wall clock is off.
+    /// Sets the error of its wall clock.
     pub fn skew(&self, milliseconds: i64) {
         self.cluster.log(&self.name, format_args!("its clock is {milliseconds} ms off"));
         self.skew_ms.store(milliseconds, Ordering::Relaxed);
     }
 
-    /// Whether it ended by itself, which it never should.
+    /// Returns whether it ended without being killed, which must not happen.
     pub fn has_ended(&self) -> bool {
         self.running.as_ref().is_some_and(|(_, run)| run.is_finished())
     }
 }
 
-/// Whether a controller may run at present.
+/// Lets a controller run, or pauses it.
 #[derive(Default)]
 pub struct Gate(Mutex<(bool, Vec<Waker>)>);
 
 impl Gate {
-    /// Nobody goes on any more.
+    /// Keeps all tasks from running again.
     fn kill(&self) {
         let mut state = lock(&self.0);
         (state.0, state.1) = (true, Vec::new());
@@ -152,7 +151,7 @@ impl Gate {
     }
 }
 
-/// A task that is not even looked at while its controller is stopped.
+/// A task that is not polled while its controller is paused.
 struct Stopped<F> {
     inner: Pin<Box<F>>,
     gate: Arc<Gate>,
@@ -172,7 +171,7 @@ impl<F: Future> Future for Stopped<F> {
     }
 }
 
-/// The production server, for a controller that can be stopped.
+/// The production server, for a controller that can be paused.
 struct Stoppable {
     server: KubeServer,
     gate: Arc<Gate>,

@@ -1,6 +1,6 @@
-//! Directed worlds: one Election, few pods, and what happens to them and to the controllers in an order that is drawn step by
-//! step ([`crate::schedule`]). They end where general worlds seldom come: a controller that looks at an old Lease and new pods,
-//! or the other way round, while the Lease is deleted, a pod comes back under its name, or a late write arrives.
+//! Directed worlds: one Election, few pods, and events whose order is drawn step by step ([`crate::schedule`]). They reach
+//! states that general worlds seldom reach: a controller with an old Lease and new pods, or vice versa, while the Lease is
+//! deleted, a pod is re-created, or a late write arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,35 +16,34 @@ use crate::policies;
 use crate::schedule::{Actor, Lane, Schedule};
 use crate::world::STORM;
 
-/// What happens in a directed world.
+/// Parameters of a directed world.
 #[derive(Clone, Debug)]
 pub struct Directed {
-    /// What it is about.
     pub focus: Focus,
-    /// How many controllers there are.
+    /// Number of controllers.
     pub controllers: usize,
-    /// How many pods.
+    /// Number of pods.
     pub pods: usize,
-    /// How often things begin to happen again after all has come to rest.
+    /// Number of rounds of events, each until the world is at rest.
     rounds: u64,
-    /// How much happens each time at most, by whom.
+    /// Maximum number of events per round, by actor.
     happens: BTreeMap<Actor, u64>,
-    /// It begins with a leader.
+    /// There is a leader at the start.
     led: bool,
-    /// In so many of a thousand steps priorities change.
+    /// Steps in a thousand that change priorities.
     changes: u64,
-    /// In so many of a thousand steps priorities do not count.
+    /// Steps in a thousand that ignore priorities.
     chance: u64,
-    /// In so many of a thousand steps several go at once.
+    /// Steps in a thousand that release several at once.
     bursts: u64,
     /// `whenNoneEligible: Hold`
     pub hold: bool,
-    /// Followers are labeled, too.
+    /// Followers have a label, too.
     pub followers: bool,
 }
 
 impl Directed {
-    /// One of them.
+    /// Draws the parameters.
     pub fn of(random: &mut Random) -> Self {
         let focus = random.pick(&Focus::ALL).copied().unwrap_or(Focus::Readiness);
         let alone = focus == Focus::Relists && random.permille(600);
@@ -65,7 +64,7 @@ impl Directed {
         }
     }
 
-    /// Lets it happen.
+    /// Runs all rounds.
     pub async fn play(&self, cluster: &Cluster, controllers: &mut [Controller], schedule: &Schedule, random: &mut Random) {
         for index in 0..self.pods {
             acts::create_pod(cluster, &acts::pod_name(index), random);
@@ -82,7 +81,7 @@ impl Directed {
         }
     }
 
-    /// Things happen until there is nothing left to do.
+    /// Runs events until no step is left.
     async fn round(&self, cluster: &Cluster, controllers: &mut [Controller], schedule: &Schedule, random: &mut Random) {
         let mut left: BTreeMap<Actor, u64> =
             self.happens.iter().map(|(actor, most)| (*actor, random.between(1, most + 1))).collect();
@@ -95,7 +94,7 @@ impl Directed {
                 Some(lane @ Lane::Happens(actor)) => {
                     self.act(actor, cluster, controllers, random);
                     left.entry(actor).and_modify(|left| *left -= 1);
-                    // What happens next does not follow at once, most often.
+                    // Usually some time passes before the next event.
                     if random.permille(700) {
                         schedule.redraw(lane, random);
                     }
@@ -111,7 +110,7 @@ impl Directed {
         }
     }
 
-    /// Draws what stands still in a round: a controller, or up to three ways between one or all of them and the server, or both.
+    /// Draws the stalled parts of a round: a controller, or up to three lanes between controllers and the server, or both.
     fn begin(&self, schedule: &Schedule, random: &mut Random) {
         let pick = |random: &mut Random| usize::try_from(random.between(0, self.controllers as u64)).unwrap_or_default();
         let paused = random.permille(500).then(|| pick(random));
@@ -125,14 +124,14 @@ impl Directed {
             let resource = random.pick(&[Pods, Pods, Leases, Leases, Elections]).copied().unwrap_or(Leases);
             still.extend(numbers.clone().map(|number| way(number, resource)));
         }
-        // Where selectors change, a write to a pod that is held up meanwhile matters most.
+        // If selectors change, a delayed write to a pod matters most.
         if self.focus == Focus::Selectors && random.permille(700) {
             still.insert(Lane::Writes(one, Pods));
         }
         schedule.begin(still, paused);
     }
 
-    /// Brings the pods to rest. After that, mutating admission ends: everything heals without any other event.
+    /// Brings the pods to rest, then ends mutating admission: everything must recover without another event.
     pub async fn end(&self, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
         acts::end(cluster).await;
         if self.focus == Focus::Admission {
@@ -140,7 +139,7 @@ impl Directed {
                 controller.stop(false);
                 controller.start();
             }
-            // So long that whatever is retried has backed off.
+            // Long enough for retries to back off.
             sleep(random.millis(1_000, 90_000)).await;
             policies::end(cluster);
         }

@@ -1,4 +1,4 @@
-//! General worlds: much goes wrong, by chance, for up to a minute and a quarter.
+//! General worlds: many random faults, for up to 75 seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +14,29 @@ use crate::user::{self, People};
 use crate::workload::{self, Workload};
 use crate::world::STORM;
 
-/// What happens in a general world.
+/// Parameters of a general world.
 #[derive(Clone, Debug)]
 pub struct General {
-    /// How long things happen.
+    /// Duration of the faults.
     pub lasts: Duration,
-    /// Controllers that are stopped, in so many of a thousand moments.
+    /// Pauses of controllers, per thousand moments.
     pub stops: u64,
-    /// Controllers that are killed.
+    /// Kills of controllers.
     pub kills: u64,
-    /// Connections that are cut.
+    /// Cut connections.
     pub cuts: u64,
-    /// Clocks that jump.
+    /// Jumps of clocks.
     pub jumps: u64,
     /// Compactions.
     pub compactions: u64,
-    /// Watch caches of API servers that stand still, or go on.
+    /// Watch caches of API servers that stall or resume.
     pub stalls: u64,
-    /// The pods.
     pub workload: Workload,
-    /// The people.
+    /// The users.
     pub people: People,
 }
 
-/// What goes wrong on the way to the server. In each world, only some things go wrong, or all would look the same.
+/// Draws the network faults. Each world has only some of them, or all worlds would be alike.
 pub fn weather(mut some: impl FnMut(u64, u64) -> u64) -> Weather {
     Weather {
         late: some(600, 150),
@@ -54,7 +53,7 @@ pub fn weather(mut some: impl FnMut(u64, u64) -> u64) -> Weather {
 }
 
 impl General {
-    /// One of them. `some`: in so many of a thousand cases a number up to this, or else 0.
+    /// Draws the parameters. `some`: in this many of a thousand cases a number up to this, else 0.
     pub fn of(mut some: impl FnMut(u64, u64) -> u64) -> Self {
         let (elections, pods) = (1 + some(500, 3), 2 + some(700, 4));
         Self {
@@ -83,13 +82,13 @@ impl General {
         }
     }
 
-    /// The same without anything that goes wrong: pods come, go and change, and that is all.
+    /// The same without faults: pods are only created, changed and deleted.
     pub fn fair(self) -> Self {
         let people = People { leases: 0, specs: 0, forges: 0, overlap: false, ..self.people };
         Self { stops: 0, kills: 0, cuts: 0, jumps: 0, compactions: 0, stalls: 0, people, ..self }
     }
 
-    /// Lets people and pods live, until it is calm.
+    /// Starts users and pods, until it is calm.
     pub fn begin(
         &self,
         cluster: &Arc<Cluster>,
@@ -101,7 +100,7 @@ impl General {
         actors.spawn(user::run(cluster.clone(), self.people.clone(), random.child(), calm));
     }
 
-    /// What happens to the controllers themselves.
+    /// Injects faults into the controllers.
     pub async fn trouble(&self, cluster: &Cluster, controllers: &mut [Controller], random: &mut Random) {
         let end = Instant::now() + self.lasts;
         controllers.iter_mut().for_each(Controller::start);

@@ -1,9 +1,9 @@
-//! Deterministic simulation: the real controller, from its wiring down to kube's client, against an API server in memory, in
-//! virtual time, while everything goes wrong that can: in general worlds by chance, in directed ones in an order of events that
-//! is drawn step by step.
+//! Deterministic simulation: the real controller, from its wiring down to kube's client, against an API server in memory and
+//! in virtual time, with all kinds of faults. General worlds have random faults, directed worlds an order of events drawn
+//! step by step.
 //!
-//! A world is made from a seed, and the same seed makes the same world to the byte. `make simulate SEED=7` replays one,
-//! `make simulate SEEDS=10000` tries as many.
+//! The same seed creates the same world, to the byte. `make simulate SEED=7` replays one, `make simulate SEEDS=10000` runs
+//! as many.
 
 mod acts;
 mod caches;

@@ -1,4 +1,4 @@
-//! Between a controller and the server: a `tower::Service` in place of sockets, with all that goes wrong on the way.
+//! The network between a controller and the server: a `tower::Service` in place of sockets, with faults.
 
 use std::io;
 use std::pin::Pin;
@@ -22,35 +22,35 @@ use crate::caches::Caches;
 use crate::cluster::{Cluster, lock};
 use crate::schedule::{Lane, Schedule};
 
-/// What the client of `podium controller` is told: a connection that is silent for so long is dead.
+/// Read timeout of `podium controller`'s client: a connection silent for this long is dead.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// How bad it is: so many of a thousand.
+/// Probabilities of faults, per thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
     /// Requests that take seconds to arrive.
     pub late: u64,
-    /// The longest that they take, in milliseconds.
+    /// Their maximum delay, in milliseconds.
     pub latest: u64,
-    /// Requests that are refused without being carried out: 429, 500, 503, 504.
+    /// Requests rejected without effect: 429, 500, 503, 504.
     pub refused: u64,
-    /// Requests that are carried out, and answered with an error or not at all.
+    /// Requests that are applied, but get an error or no response.
     pub unanswered: u64,
     /// Requests that never arrive.
     pub lost: u64,
-    /// Watches that end before their time.
+    /// Watches that end early.
     pub dropped: u64,
-    /// Watches that fall silent.
+    /// Watches that become silent.
     pub hung: u64,
-    /// Events of watches that are late.
+    /// Late watch events.
     pub lagging: u64,
-    /// The longest that they are, in milliseconds.
+    /// Their maximum delay, in milliseconds.
     pub lag: u64,
-    /// Requests that are answered with an error before they arrive, which they do later.
+    /// Requests that get an error before they arrive, later.
     pub abandoned: u64,
 }
 
-/// One controller's way to the server.
+/// One controller's connection to the server.
 pub struct Link {
     cluster: Arc<Cluster>,
     name: String,
@@ -58,13 +58,13 @@ pub struct Link {
     weather: Weather,
     calm: Arc<AtomicBool>,
     cut: AtomicBool,
-    /// How often all its watches were ended.
+    /// Number of times that all watches were ended.
     drops: AtomicU64,
-    /// What decides on the order of everything that is under way, and which of the controllers this one is. `None`: time does.
+    /// Orders all messages in flight, with this controller's number. `None`: time orders them.
     schedule: Option<(Arc<Schedule>, usize)>,
 }
 
-/// What becomes of one request.
+/// The outcome of one request.
 struct Fate {
     out: Duration,
     back: Duration,
@@ -85,7 +85,7 @@ enum Reply {
 type Chunk = io::Result<Bytes>;
 
 impl Link {
-    /// A way to this cluster. `calm`: from when on nothing goes wrong any more.
+    /// A connection to this cluster. `calm`: no more faults.
     pub fn new(cluster: Arc<Cluster>, name: String, random: Random, weather: Weather, calm: Arc<AtomicBool>) -> Self {
         Self {
             cluster,
@@ -99,12 +99,12 @@ impl Link {
         }
     }
 
-    /// The same, where everything waits for its turn.
+    /// The same, ordered by the schedule.
     pub fn scheduled(self, schedule: Option<(Arc<Schedule>, usize)>) -> Self {
         Self { schedule, ..self }
     }
 
-    /// Cuts the connection, or mends it: meanwhile nothing arrives, neither here nor there.
+    /// Cuts or repairs the connection: while it is cut, no message arrives in either direction.
     pub fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::Relaxed);
     }
@@ -116,7 +116,7 @@ impl Link {
         self.cluster.revisions.notify_waiters();
     }
 
-    /// A client that uses it.
+    /// A client on this connection.
     pub fn client(self: &Arc<Self>) -> kube::Client {
         let link = self.clone();
         kube::Client::new(tower::service_fn(move |request| link.clone().serve(request)), "default")
@@ -133,7 +133,7 @@ impl Link {
         let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).map_err(io::Error::other)? };
         let request = Request { method: parts.method.to_string(), path: parts.uri.path().into(), query, body };
         let (answer, answered) = oneshot::channel();
-        // Of its own: what is on its way arrives, whatever becomes of the sender.
+        // Its own task: a request in flight arrives even if its sender is gone.
         tokio::spawn(self.carry(request, answer));
         match timeout(SILENCE, answered).await {
             Ok(Ok(response)) => Ok(response),
@@ -142,7 +142,7 @@ impl Link {
         }
     }
 
-    /// Waits for the turn, or for so long.
+    /// Waits for the lane's turn, or for this time.
     async fn travel(&self, lane: impl Fn(usize) -> Lane, time: Duration) {
         let waited = match &self.schedule {
             Some((schedule, number)) => schedule.turn(lane(*number)).await,
@@ -236,14 +236,14 @@ impl Link {
             fate.refused = random.pick(&[429, 500, 503, 504, 409]).copied();
         } else if random.permille(weather.unanswered) {
             let answers = [Reply::Failure(504), Reply::Failure(500), Reply::Reset, Reply::Never];
-            // A directed world has no time to wait for an answer that never comes.
+            // A directed world has no time to wait for a response that never arrives.
             let answers = if self.schedule.is_some() { &answers[..3] } else { &answers };
             fate.answer = random.pick(answers).copied().unwrap_or(Reply::Reset);
         }
         fate
     }
 
-    /// Delivers what a watch is of, in order, each later than it happened.
+    /// Delivers the events of a watch, in order, each with a delay.
     async fn stream(self: Arc<Self>, mut feed: Feed, to: mpsc::UnboundedSender<Chunk>) {
         let (ends, falls_silent, with_error) = self.lifetime(&feed);
         let mut bookmark = Instant::now() + lock(&self.random).millis(40_000, 70_000);
@@ -302,7 +302,7 @@ impl Link {
                 let server = self.cluster.server();
                 let revision = server.revision().min(shown);
                 let is_left = |news: &[Revision]| news.iter().any(|revision| revision.number <= shown);
-                // Only where nothing is left to deliver, and never less than the watch knows.
+                // Only if all events are delivered, and never below the watch's position.
                 let done = server.news(&feed, true).is_ok_and(|news| !is_left(&news)) && revision >= feed.position;
                 if done && !self.cut.load(Ordering::Relaxed) {
                     feed.position = revision;
@@ -314,7 +314,7 @@ impl Link {
         }
     }
 
-    /// When a watch ends, when it falls silent, and whether it ends with an error.
+    /// Draws when a watch ends, when it becomes silent, and whether it ends with an error.
     fn lifetime(&self, feed: &Feed) -> (Instant, Option<Instant>, bool) {
         let now = Instant::now();
         let mut random = lock(&self.random);
@@ -344,7 +344,7 @@ impl Link {
     }
 }
 
-/// Sends one event. Returns whether somebody still listens.
+/// Sends one event. Returns whether the client still reads.
 fn send(to: &mpsc::UnboundedSender<Chunk>, event: &Value) -> bool {
     to.send(Ok(format!("{event}\n").into())).is_ok()
 }
@@ -386,7 +386,7 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A body that arrives in pieces.
+/// A body that arrives in chunks.
 pub struct Stream(mpsc::UnboundedReceiver<Chunk>);
 
 impl http_body::Body for Stream {

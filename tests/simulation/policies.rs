@@ -1,5 +1,5 @@
-//! Mutating policies and webhooks, which a cluster may have: each changes one part of what Podium writes, and the write is
-//! answered with success.
+//! Mutating policies and webhooks that a cluster may have: each changes one part of Podium's writes, and the response is a
+//! success.
 
 use podium_test_support::random::Random;
 use podium_test_support::server::Resource::{self, Elections, Leases, Pods};
@@ -7,10 +7,10 @@ use podium_test_support::server::{Admission, Rule};
 
 use crate::cluster::Cluster;
 
-/// Who does this, in the history.
+/// Caller in the history.
 const WHO: &str = "policy";
 
-/// What there may be.
+/// All policies.
 const POLICIES: [(Resource, &[&str], Rule); 14] = [
     (Pods, &["metadata", "labels", "leader"], Rule::Restored),
     (Pods, &["metadata", "labels", "leader"], Rule::NotAdded),
@@ -28,7 +28,7 @@ const POLICIES: [(Resource, &[&str], Rule); 14] = [
     (Elections, &["status", "leader"], Rule::Kept),
 ];
 
-/// One comes, most often in place of another, or all go.
+/// Adds one, usually in place of another, or removes all.
 pub fn come_or_go(cluster: &Cluster, random: &mut Random) {
     if random.permille(300) {
         return end(cluster);
@@ -44,7 +44,7 @@ pub fn come_or_go(cluster: &Cluster, random: &mut Random) {
     server.admission.push(admission);
 }
 
-/// All of them go.
+/// Removes all policies.
 pub fn end(cluster: &Cluster) {
     cluster.log(WHO, "all go");
     cluster.server().admission.clear();

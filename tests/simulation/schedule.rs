@@ -1,11 +1,11 @@
-//! The order of everything that is under way, step by step: which request arrives next, which answer, which event of a watch,
-//! and what happens meanwhile.
+//! The order of all messages in flight, step by step: the next request, response or watch event to arrive, or an event in
+//! between.
 //!
-//! In directed worlds nothing takes time by chance. Everything that is under way waits in a lane until it is its turn. The lanes
-//! of one controller belong together, and such groups have priorities: one of low priority stands still while the others go on,
-//! as a paused controller does. A few times in a world a group gets another priority. Few such changes find most of what depends
-//! on an order (Burckhardt and others, "A randomized scheduler with probabilistic guarantees of finding bugs", 2010). Besides,
-//! single lanes can stand still: a watch that lags, a write that is held up in the network.
+//! In directed worlds nothing takes random time. Every message waits in a lane for its turn. The lanes of one controller
+//! form a group, and groups have priorities: a low-priority group stalls while the others proceed, like a paused controller.
+//! A few times in a world a group gets another priority. Few such changes find most bugs that depend on an order (Burckhardt
+//! and others, "A randomized scheduler with probabilistic guarantees of finding bugs", 2010). Single lanes can stall as
+//! well: a lagging watch, or a write delayed by the network.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
@@ -16,40 +16,40 @@ use tokio::sync::oneshot;
 
 use crate::cluster::lock;
 
-/// What comes one after the other.
+/// A sequence of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// What people, pods and controllers do by themselves.
+    /// Spontaneous events of users, pods and controllers.
     Happens(Actor),
-    /// Requests of this controller for objects of this kind that only read.
+    /// This controller's reads of a kind.
     Reads(usize, Resource),
-    /// Its other requests.
+    /// Its writes.
     Writes(usize, Resource),
-    /// Its requests that it was told to have failed, and that arrive nevertheless.
+    /// Its requests that arrive although it got an error.
     Abandoned(usize),
-    /// Answers to its requests.
+    /// Responses to its requests.
     Answers(usize, Resource),
     /// Events of its watches.
     Events(usize, Resource),
 }
 
-/// Who does something by himself.
+/// A source of spontaneous events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Actor {
-    /// Whoever runs the pods.
+    /// Runs the pods.
     Workload,
-    /// Whoever owns the Election.
+    /// Users, who own the Election.
     People,
-    /// Whatever ends controllers and their connections.
+    /// Ends controllers and their connections.
     Fate,
 }
 
-/// What has a priority.
+/// A group of lanes with a priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
     Actor(Actor),
     Controller(usize),
-    /// What a controller has forgotten.
+    /// Abandoned requests of a controller.
     Abandoned(usize),
 }
 
@@ -65,7 +65,6 @@ impl Lane {
     }
 }
 
-/// The lanes of a world.
 #[derive(Default)]
 pub struct Schedule(Mutex<State>);
 
@@ -73,23 +72,23 @@ pub struct Schedule(Mutex<State>);
 struct State {
     waiting: BTreeMap<Lane, VecDeque<oneshot::Sender<()>>>,
     priorities: BTreeMap<Group, u64>,
-    /// Lanes that stand still while there is anything else to do.
+    /// Lanes that stall while any other lane can proceed.
     still: BTreeSet<Lane>,
-    /// Whose events go without waiting until the next step.
+    /// Events released without waiting until the next step.
     burst: Option<Burst>,
-    /// Nobody waits any more.
+    /// All lanes are open: none waits.
     open: bool,
 }
 
 enum Burst {
-    /// So many in this lane.
+    /// This many in a lane.
     Lane(Lane, u64),
-    /// Those of this controller, except what stands still.
+    /// All of this controller, except stalled lanes.
     Controller(usize),
 }
 
 impl State {
-    /// Whether nobody has to wait in this lane at present.
+    /// Returns whether a message in this lane need not wait.
     fn is_free(&mut self, lane: Lane) -> bool {
         match &mut self.burst {
             Some(Burst::Lane(free, left @ 1..)) if *free == lane => {
@@ -108,7 +107,7 @@ impl State {
         first.map(|sender| sender.send(()));
     }
 
-    /// What stands still of one controller moves again.
+    /// Releases the stalled lanes of one group.
     fn free(&mut self, random: &mut Random) {
         let groups: Vec<Group> = self.still.iter().map(|lane| lane.group()).collect();
         if let Some(group) = random.pick(&groups) {
@@ -142,7 +141,7 @@ impl State {
 }
 
 impl Schedule {
-    /// Waits for the turn. Returns whether there was one to wait for.
+    /// Waits for the turn. Returns false while all lanes are open.
     pub async fn turn(&self, lane: Lane) -> bool {
         let turn = {
             let mut state = lock(&self.0);
@@ -159,7 +158,7 @@ impl Schedule {
         turn.await.is_ok()
     }
 
-    /// Lets everybody go, from now on at once, or makes them wait again.
+    /// Releases all lanes until further notice, or makes them wait again.
     pub fn open(&self, open: bool) {
         let mut state = lock(&self.0);
         state.open = open;
@@ -170,16 +169,15 @@ impl Schedule {
         }
     }
 
-    /// Draws all priorities anew. These lanes stand still until nothing else is left to do, or until a change frees them, and
-    /// this controller until it goes on after a pause.
+    /// Redraws all priorities. These lanes stall until no other step is left or a change releases them, and this controller
+    /// until it resumes after a pause.
     pub fn begin(&self, still: BTreeSet<Lane>, paused: Option<usize>) {
         let mut state = lock(&self.0);
         state.priorities = paused.map(|number| (Group::Controller(number), 1)).into_iter().collect();
         state.still = still;
     }
 
-    /// The lane whose turn it is, among those where something waits and these others. In so many of a thousand cases, `chance`,
-    /// priorities do not count.
+    /// Draws the next lane among those with messages and `others`. Ignores priorities in `chance` of a thousand cases.
     pub fn next(&self, others: &[Lane], chance: u64, random: &mut Random) -> Option<Lane> {
         let mut state = lock(&self.0);
         state.burst = None;
@@ -200,21 +198,21 @@ impl Schedule {
         random.pick(&lanes).copied()
     }
 
-    /// Lets the first in this lane go, and up to so many that come after it until the next step: nobody has time to think
-    /// between the events of a burst.
+    /// Releases the first message of this lane, and up to `after` more until the next step: no reaction is possible within a
+    /// burst.
     pub fn go(&self, lane: Lane, after: u64) {
         let mut state = lock(&self.0);
         state.burst = Some(Burst::Lane(lane, after));
         state.release(lane);
     }
 
-    /// Gives the group of this lane another priority.
+    /// Redraws the priority of this lane's group.
     pub fn redraw(&self, lane: Lane, random: &mut Random) {
         lock(&self.0).priorities.insert(lane.group(), State::draw(random));
     }
 
-    /// Lets what stands still of a controller move again; or lets a group stand back; or lets the controller that stands back farthest go on
-    /// before all others, most often with all that its watches have for it at once, as after a pause.
+    /// Releases the stalled lanes of a group; or lowers a group's priority; or raises the lowest controller above all
+    /// others, usually with all its pending watch events at once, as after a pause.
     pub fn change(&self, random: &mut Random) {
         let mut state = lock(&self.0);
         match random.between(0, 100) {

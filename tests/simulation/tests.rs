@@ -1,4 +1,4 @@
-//! The worlds, and that they are what they seem.
+//! The worlds, and tests of the simulation.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,10 +9,10 @@ use std::thread;
 use crate::cluster::lock;
 use crate::world::{Outcome, Plan};
 
-/// How many worlds there are where nobody says how many.
+/// Default number of worlds.
 const SEEDS: u64 = 1_000;
 
-/// How many lines of a broken world's history are printed.
+/// Number of printed lines of a failed world's history.
 const LINES: usize = 60;
 
 fn variable(name: &str) -> Option<u64> {
@@ -20,7 +20,7 @@ fn variable(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
 }
 
-/// Runs these worlds, as many at a time as there are processors. Returns those that broke a promise.
+/// Runs these worlds, as many at a time as there are CPUs. Returns those that broke a guarantee.
 fn run(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> BTreeMap<u64, Outcome> {
     let next = AtomicU64::new(seeds.start);
     let broken = Mutex::default();

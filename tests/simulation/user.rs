@@ -1,4 +1,4 @@
-//! The people: they create and delete Elections, and they meddle with what is Podium's.
+//! The users: they create and delete Elections, and tamper with Podium's labels and Leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use tokio::time::sleep;
 
 use crate::cluster::{Cluster, lock};
 
-/// Who this is, in the history.
+/// Caller in the history.
 const WHO: &str = "user";
 
-/// What the people of a world do.
+/// Parameters of the users.
 #[derive(Clone, Debug)]
 pub struct People {
-    /// The names of their Elections.
+    /// Names of their Elections.
     pub elections: Vec<String>,
-    /// Whether Elections may select the same pods with the same label.
+    /// Elections may select the same pods with the same label.
     pub overlap: bool,
-    /// Whether followers are labeled, too.
+    /// Followers have a label, too.
     pub followers: bool,
-    /// How often they touch a Lease, in so many of a thousand looks.
+    /// Edits of Leases, per thousand checks.
     pub leases: u64,
-    /// How often they touch an Election.
+    /// Edits of Elections.
     pub specs: u64,
-    /// How often they strip or forge a label or a term.
+    /// Removed or forged labels and terms.
     pub forges: u64,
-    /// The longest pause between two of their acts, in milliseconds.
+    /// Maximum pause between two actions, in milliseconds.
     pub pause: u64,
 }
 
@@ -58,7 +58,7 @@ pub async fn run(cluster: Arc<Cluster>, people: People, mut random: Random, calm
     }
     sleep(Duration::from_millis(500)).await;
     for index in 0..people.elections.len() {
-        // What nobody can be elected under for long is mended in the end.
+        // Settings that prevent an election are repaired at the end.
         if cluster.all(Elections).get(&people.elections[index]).is_none_or(|election| election["spec"]["suspend"] == true) {
             create(&cluster, &people, index, &mut random);
             let body = json!({ "metadata": { "finalizers": null }, "spec": { "suspend": false } });
@@ -67,7 +67,7 @@ pub async fn run(cluster: Arc<Cluster>, people: People, mut random: Random, calm
     }
 }
 
-/// The name of the Lease that an Election names.
+/// The name of the Election's Lease.
 pub fn lease_name(election: &Value) -> String {
     let name = election["spec"]["leaseName"].as_str().or_else(|| election["metadata"]["name"].as_str());
     name.unwrap_or_default().to_owned()
@@ -75,7 +75,7 @@ pub fn lease_name(election: &Value) -> String {
 
 fn create(cluster: &Cluster, people: &People, index: usize, random: &mut Random) {
     let name = &people.elections[index];
-    // Without overlap the first two have an app each, and others a key each.
+    // Without overlap, the first two have different apps, and others different keys.
     let app = if index == 1 && !people.overlap { "db" } else { "web" };
     let key = if index > 1 && !people.overlap { format!("e{index}.example/leader") } else { "leader".into() };
     let key = if random.permille(60) { format!("other{index}.example/leader") } else { key };
@@ -151,7 +151,7 @@ fn touch_pods(cluster: &Cluster, election: &Value, random: &mut Random) {
         0..=3 => drop(cluster.ask(WHO, "PATCH", (Pods, pod), json!({ "metadata": { "labels": { key: null } } }))),
         4 | 5 => cluster.forge(WHO, (Pods, pod), &json!({ "labels": { key: "true" } })),
         6 => {
-            // A term that never was, and one that is far above.
+            // A term that never existed, or one far above.
             let term = if random.permille(500) { "1".into() } else { (cluster.server().revision() + 1000).to_string() };
             if object["metadata"]["annotations"][&claim].is_null() || random.permille(200) {
                 cluster.forge(WHO, (Pods, pod), &json!({ "annotations": { claim: term } }));

@@ -1,4 +1,4 @@
-//! What must hold of a world: the promises at every revision, and at the end rest, the right leader, and silence.
+//! Requirements on a world: the guarantees at every revision, and finally rest, the right leader, and no writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::cluster::{Cluster, lock};
 use crate::controller::OWN_LEASE;
 use crate::user::lease_name;
 
-/// What a claim's annotation begins with; the Election's name follows.
+/// Prefix of a claim's annotation, before the Election's name.
 const CLAIM: &str = "term.podium.dev/";
 
-/// What of the promises is broken in the history.
+/// Violations of the guarantees in the history.
 pub fn broken(cluster: &Cluster) -> Vec<String> {
     let notes = lock(&cluster.notes).clone();
     let server = cluster.server();
@@ -44,7 +44,7 @@ pub fn broken(cluster: &Cluster) -> Vec<String> {
     violations(&history, &notes.watched, &notes.forged)
 }
 
-/// What is not as it should be once nothing happens any more.
+/// Deviations from the expected state at rest.
 pub fn unrest(cluster: &Cluster) -> Vec<String> {
     let (elections, leases, pods) = (cluster.all(Elections), cluster.all(Leases), cluster.all(Pods));
     let mut found = Vec::new();
@@ -57,17 +57,17 @@ pub fn unrest(cluster: &Cluster) -> Vec<String> {
     found
 }
 
-/// Elections that say that others change the label.
+/// Elections that report a contested label.
 pub fn contested(cluster: &Cluster) -> Vec<String> {
     let elections = cluster.all(Elections);
     let contested = elections.iter().filter(|(_, election)| condition(election, "Degraded")["reason"] == "LabelContested");
     contested.map(|(name, _)| format!("{name} is contested although nobody changes a label")).collect()
 }
 
-/// A status says Ready for a leader only after its label was there with that term.
+/// A status is Ready for a leader only after its label with that term.
 pub fn unconfirmed(cluster: &Cluster) -> Vec<String> {
     let server = cluster.server();
-    // By UID: the labels and the claims that a pod had at the same time, as `key=value` and `election/term`.
+    // By UID: labels and claims that a pod had at the same time, as `key=value` and `election/term`.
     let mut confirmed: BTreeSet<(String, String, String)> = BTreeSet::new();
     let mut found = Vec::new();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -90,7 +90,7 @@ pub fn unconfirmed(cluster: &Cluster) -> Vec<String> {
                 let ready = ["LeaderElected", "LeaderRetained"]
                     .contains(&condition(object, "Ready")["reason"].as_str().unwrap_or_default())
                     && condition(object, "Ready")["status"] == "True";
-                // A status that admission altered says what nobody wrote.
+                // A status altered by admission is not Podium's.
                 let written = !server.altered.contains(number);
                 if ready && written && !confirmed.contains(&(text(&status["leaderUID"]), label, claim)) {
                     found.push(format!(
@@ -105,7 +105,7 @@ pub fn unconfirmed(cluster: &Cluster) -> Vec<String> {
     found
 }
 
-/// Of replicas that elect an active one, one is active, and the same all the time while all is at rest.
+/// One of the replicas with leader election is active, and stays so while the world is at rest.
 pub fn inactive(cluster: &Cluster, settled: i64) -> Vec<String> {
     let server = cluster.server();
     let own = |revision: &&Revision| revision.id.resource == Resource::Leases && revision.id.name == OWN_LEASE;
@@ -114,7 +114,7 @@ pub fn inactive(cluster: &Cluster, settled: i64) -> Vec<String> {
     if holders.len() == 1 { Vec::new() } else { vec![format!("the active replica does not stay the same: {holders:?}")] }
 }
 
-/// Labels that an Election that is gone has left. Only where nobody forges labels.
+/// Labels left by deleted Elections. Only if no user forges labels.
 pub fn leftovers(cluster: &Cluster) -> Vec<String> {
     let (elections, pods) = (cluster.all(Elections), cluster.all(Pods));
     let watched = lock(&cluster.notes).watched.clone();
@@ -126,7 +126,7 @@ pub fn leftovers(cluster: &Cluster) -> Vec<String> {
     left.collect()
 }
 
-/// One Election as it is in the end.
+/// The final state of an Election.
 struct End<'a> {
     name: &'a str,
     election: &'a Value,
@@ -143,8 +143,8 @@ impl End<'_> {
         }
         let holder = self.annotation("podium.dev/holder");
         let term = self.annotation("podium.dev/term");
-        // What needs a person is said, and what it allows is more than this test wants to know.
-        // LabelContested stays for a minute after the last change, and changes nothing.
+        // A status that needs a person is reported, and its consequences are beyond this test. LabelContested stays for a
+        // minute after the last change, and has no consequences.
         for kind in ["Stalled", "Degraded"] {
             let reason = &self.reason(kind);
             if self.condition(kind) == "True" && reason != "LabelContested" {
@@ -174,12 +174,12 @@ impl End<'_> {
             let fits = eligible.contains(&leader) || held && self.matches(pod) && pod["status"]["phase"] == "Running";
             return (agreed && fits).then_some(()).ok_or_else(seen);
         }
-        // Nobody. A Lease that says so, or none that was ever filled.
+        // A vacancy: the Lease has no holder, or was never filled.
         let vacant = labelled.is_empty() && eligible.is_empty() && holder.is_none() && status["leader"].is_null();
         vacant.then_some(()).ok_or_else(seen)
     }
 
-    /// Every pod that could lead and does not is labeled as a follower, and no other pod is.
+    /// Every eligible pod except the leader has the follower label, and no other pod has it.
     fn judge_followers(&self, value: &str) -> Result<(), String> {
         let key = self.label().0;
         let holder = self.annotation("podium.dev/holder").unwrap_or_default();
@@ -227,8 +227,8 @@ impl End<'_> {
         matches(self.election, pod)
     }
 
-    /// Whether the pod has the label as this Election's: what another one with the same key matches is that one's, unless
-    /// the Lease says otherwise.
+    /// Returns whether the label is this Election's: an overlapping Election with the same key owns its pods, unless the
+    /// Lease says otherwise.
     fn is_labelled(&self, pod: &Value) -> bool {
         let (key, value) = self.label();
         let others = self
@@ -258,7 +258,7 @@ fn condition<'a>(election: &'a Value, kind: &str) -> &'a Value {
     conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }
 
-/// Whether the Election's selector matches the pod. The people here use `matchLabels` only.
+/// Returns whether the selector matches the pod. Users here use only `matchLabels`.
 fn matches(election: &Value, pod: &Value) -> bool {
     let wanted = election["spec"]["selector"]["matchLabels"].as_object();
     wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value))

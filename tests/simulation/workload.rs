@@ -1,4 +1,4 @@
-//! The pods: whoever creates them, runs them and takes them away.
+//! The pods: their creation, kubelet and deletion.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,26 +10,25 @@ use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 
-/// Who this is, in the history.
+/// Caller in the history.
 const WHO: &str = "workload";
 
-/// What the pods of a world are.
+/// Parameters of the pods.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Their names.
     pub names: Vec<String>,
-    /// How often a pod is deleted, in so many of a thousand looks at it.
+    /// Deletions of a pod, per thousand checks.
     pub deletes: u64,
-    /// How often its readiness changes.
+    /// Changes of its readiness.
     pub flips: u64,
-    /// The longest pause between two looks at the pods, in milliseconds.
+    /// Maximum pause between two checks, in milliseconds.
     pub pause: u64,
 }
 
-/// How often the rarer things happen to a pod, in a thousand looks.
+/// Rarer events of a pod, per thousand checks.
 const RARE: u64 = 6;
 
-/// Runs until it is calm, and then brings every pod to rest.
+/// Runs until it is calm, then brings every pod to rest.
 pub async fn run(cluster: Arc<Cluster>, workload: Workload, mut random: Random, calm: impl Fn() -> bool) {
     for name in &workload.names {
         if random.permille(800) {
@@ -47,7 +46,7 @@ pub async fn run(cluster: Arc<Cluster>, workload: Workload, mut random: Random, 
     finish_all(&cluster).await;
 }
 
-/// Brings every pod to rest: those that are to end end, the others run.
+/// Brings every pod to rest: it ends if deleted, and runs otherwise.
 pub async fn finish_all(cluster: &Cluster) {
     for _ in 0..2 {
         sleep(Duration::from_secs(1)).await;
@@ -59,7 +58,7 @@ pub async fn finish_all(cluster: &Cluster) {
 
 fn live(cluster: &Cluster, workload: &Workload, name: &str, pod: &Value, random: &mut Random) {
     if is_terminating(pod) {
-        // Most die in time, some linger.
+        // Most end in time.
         if random.permille(500) {
             finish(cluster, name, pod);
         } else if random.permille(300) {
@@ -73,7 +72,7 @@ fn live(cluster: &Cluster, workload: &Workload, name: &str, pod: &Value, random:
     if random.permille(workload.deletes) {
         let grace = if random.permille(300) { json!({ "gracePeriodSeconds": 0 }) } else { Value::Null };
         cluster.ask(WHO, "DELETE", (Pods, name), grace);
-        // As a StatefulSet does it: the same name at once.
+        // Like a StatefulSet: the same name at once.
         if random.permille(400) && !cluster.all(Pods).contains_key(name) {
             create(cluster, name, random);
             run_it(cluster, name, true);
@@ -93,7 +92,7 @@ fn live(cluster: &Cluster, workload: &Workload, name: &str, pod: &Value, random:
         let app = random.pick(&["web", "web", "db", "none"]).copied().unwrap_or_default();
         cluster.ask(WHO, "PATCH", (Pods, name), json!({ "metadata": { "labels": { "app": app } } }));
     } else if random.permille(5 * RARE) {
-        // What concerns nobody, but makes every guard that names a resourceVersion fail.
+        // Irrelevant, except that it outdates every resourceVersion in a patch.
         annotate(cluster, name, &json!({ "example.com/note": random.between(0, 1000).to_string() }));
     }
 }
@@ -108,7 +107,7 @@ fn create(cluster: &Cluster, name: &str, random: &mut Random) {
     cluster.ask(WHO, "POST", (Pods, name), body);
 }
 
-/// The pod runs.
+/// Runs the pod.
 pub fn run_it(cluster: &Cluster, name: &str, ready: bool) {
     cluster.ask_status(
         WHO,
@@ -117,7 +116,7 @@ pub fn run_it(cluster: &Cluster, name: &str, ready: bool) {
     );
 }
 
-/// Its readiness changes.
+/// Sets its readiness.
 pub fn set_ready(cluster: &Cluster, name: &str, ready: bool) {
     cluster.ask_status(WHO, (Pods, name), json!({ "status": { "conditions": [condition(cluster, ready)] } }));
 }
@@ -131,7 +130,7 @@ fn annotate(cluster: &Cluster, name: &str, annotations: &Value) {
     cluster.ask(WHO, "PATCH", (Pods, name), json!({ "metadata": { "annotations": annotations } }));
 }
 
-/// What is due to a pod in any case: to run, or to go.
+/// Completes a pod: it runs, or ends.
 pub fn finish(cluster: &Cluster, name: &str, pod: &Value) {
     if is_terminating(pod) {
         let body = json!({ "gracePeriodSeconds": 0, "preconditions": { "uid": pod["metadata"]["uid"] } });

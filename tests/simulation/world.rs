@@ -1,4 +1,4 @@
-//! One world: from a seed to what became of it.
+//! One world, from its seed to its outcome.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,57 +19,54 @@ use crate::network::{Link, Weather};
 use crate::schedule::Schedule;
 use crate::verdict::{broken, contested, inactive, leftovers, unconfirmed, unrest};
 
-/// No world of this size needs as many requests.
+/// More requests than a world of this size needs.
 pub const STORM: u64 = 6_000;
 
-/// How long it takes at most until everything is as it should be after mutating admission is gone.
+/// Maximum time to recover after mutating admission ends.
 const HEALED: Duration = Duration::from_secs(20);
 
-/// How long it takes at most until a label that nobody changes any more is not called contested any more.
+/// Maximum time until a label without further changes is no longer reported as contested.
 const CONTEST: Duration = Duration::from_secs(75);
 
-/// What happens in a world, all of it from the seed.
+/// The plan of a world, drawn from its seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where its randomness comes from.
     pub seed: u64,
-    /// How many controllers there are.
+    /// Number of controllers.
     pub controllers: usize,
-    /// Whether they elect an active one among themselves.
+    /// They elect an active replica.
     pub candidacy: bool,
-    /// What goes wrong between the controllers and the server.
+    /// Network faults between controllers and server.
     pub weather: Weather,
-    /// What happens.
     pub course: Course,
 }
 
 /// The kinds of worlds.
 #[derive(Clone, Debug)]
 pub enum Course {
-    /// Much of everything, by chance.
+    /// Many random events.
     General(General),
-    /// Little, in an order that is drawn step by step.
+    /// Few events, in an order drawn step by step.
     Directed(Directed),
 }
 
-/// What became of a world.
+/// Outcome of a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Everything that happened, in words.
+    /// The log of the world.
     pub history: String,
-    /// What should not have.
+    /// Failures.
     pub broken: Vec<String>,
-    /// How many revisions there were.
+    /// Number of revisions.
     pub revisions: usize,
 }
 
 impl Plan {
-    /// The world of this seed: two of five are general ones.
+    /// Plans the world of this seed: two of five are general.
     pub fn of(seed: u64) -> Self {
         if seed % 5 < 2 { Self::general(seed) } else { Self::directed(seed) }
     }
 
-    /// A general world.
     fn general(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut some = |often: u64, most: u64| if random.permille(often) { random.between(1, most) } else { 0 };
@@ -79,7 +76,6 @@ impl Plan {
         Self { seed, controllers, candidacy, weather, course: Course::General(General::of(some)) }
     }
 
-    /// A directed world.
     fn directed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let directed = Directed::of(&mut random);
@@ -91,7 +87,7 @@ impl Plan {
         Self { seed, controllers, candidacy, weather, course: Course::Directed(directed) }
     }
 
-    /// A general world without anything that goes wrong: pods come, go and change, and that is all.
+    /// A general world without faults: pods are only created, changed and deleted.
     pub fn fair(seed: u64) -> Self {
         let plan = Self::general(seed);
         let course = match plan.course {
@@ -101,7 +97,6 @@ impl Plan {
         Self { weather: Weather::default(), course, ..plan }
     }
 
-    /// Lets it happen.
     pub fn run(&self) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.unwrap_or_else(|error| panic!("a runtime: {error}")).block_on(self.happen())
@@ -150,7 +145,7 @@ impl Plan {
         self.settle(&cluster, &mut controllers).await
     }
 
-    /// Everything comes to rest, and what became of it is judged.
+    /// Waits until the world is at rest, and judges it.
     async fn settle(&self, cluster: &Cluster, controllers: &mut [Controller]) -> Outcome {
         for controller in &mut *controllers {
             controller.link.cut(false);
@@ -165,7 +160,7 @@ impl Plan {
         let (mut found, mut restarted) = (unrest(cluster), false);
         if matches!(self.course, Course::Directed(_)) {
             found.extend(leftovers(cluster));
-            // What people label once the Election is gone is theirs, also where a controller starts over.
+            // A label of a user after the Election's deletion stays, also after a restart of the controller.
             restarted = acts::label_after_deletion(cluster);
             if restarted {
                 controllers.iter_mut().for_each(Controller::kill);
@@ -175,7 +170,7 @@ impl Plan {
         if cluster.requests() >= STORM {
             found.push("a storm: requests without end".into());
         }
-        // That others changed the label is said for a minute after they stopped.
+        // A contested label is reported for a minute after the last change.
         if found.is_empty() && !contested(cluster).is_empty() {
             sleep(CONTEST).await;
             found.extend(contested(cluster));
@@ -201,13 +196,13 @@ impl Plan {
 }
 
 impl Course {
-    /// How long it may take after the last fault until everything is at rest, and how long nothing may be written after that.
+    /// Maximum time from the last fault to rest, and the time without writes after that.
     fn patience(&self) -> (Duration, Duration) {
         match self {
-            // A watch that fell silent is given up after five minutes.
+            // A silent watch is abandoned after five minutes.
             Self::General(_) => (Duration::from_secs(420), Duration::from_secs(90)),
             Self::Directed(directed) if directed.focus == Focus::Admission => (HEALED, Duration::from_secs(30)),
-            // No watch falls silent here. A request is given up after ten seconds, and what failed is tried again after fifteen.
+            // Without silent watches: a request is abandoned after ten seconds, and retried after fifteen.
             Self::Directed(_) => (Duration::from_secs(60), Duration::from_secs(30)),
         }
     }

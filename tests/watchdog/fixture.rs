@@ -24,7 +24,7 @@ while :; do sleep 0.05; done
 "#;
 pub const MEMBERS: [&str; 3] = ["main", "stubborn", "strayed"];
 
-/// A directory that is removed when it is dropped.
+/// A directory, removed on drop.
 #[derive(Debug)]
 pub struct Dir(pub PathBuf);
 
@@ -112,7 +112,7 @@ pub fn stat(pid: i32) -> Option<(String, i32)> {
     Some((fields.next()?.into(), fields.next()?.parse().ok()?))
 }
 
-/// A sidecar that is killed when it is dropped.
+/// A sidecar, killed on drop.
 #[derive(Debug)]
 pub struct Sidecar {
     child: Child,

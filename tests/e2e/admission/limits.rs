@@ -1,4 +1,4 @@
-//! Input at its limits and beyond, and input that is garbage.
+//! Input at its limits, beyond them, and malformed input.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::harness::waiting::eventually_within;
 use crate::harness::workloads::pod_spec;
 use crate::harness::{Scenario, eventually, scenario};
 
-/// A DNS name of exactly this length, no part of which is longer than 63.
+/// A DNS name of exactly this length, with parts of at most 63 characters.
 fn dns_name(first: &str, length: usize) -> String {
     let mut name = first.to_owned();
     while name.len() < length {
@@ -78,7 +78,7 @@ async fn garbage_under_our_annotations_decides_nothing() {
 async fn a_pod_without_status_is_a_candidate_that_is_not_running() {
     scenario(async |world| {
         let _controller = world.controller();
-        // A gate keeps it from being scheduled: nothing writes its status.
+        // The scheduling gate keeps all other writers from its status.
         let pod = json!({ "metadata": { "name": "web-0", "labels": { "app": "web" } },
             "spec": { "schedulingGates": [{ "name": "e2e.example/never" }], "containers": [{ "name": "app", "image": "app" }] } });
         let pod = serde_json::from_value(pod).expect("a pod");
@@ -95,12 +95,12 @@ async fn a_pod_without_status_is_a_candidate_that_is_not_running() {
     .await;
 }
 
-/// An annotation with a value of so many bytes.
+/// An annotation with a value of this many bytes.
 fn ballast(bytes: usize) -> Value {
     json!({ "annotations": { "example.com/ballast": "x".repeat(bytes) } })
 }
 
-/// The ballast that leaves no room at all: 262144 bytes is all that the annotations of an object may have, keys included.
+/// Leaves no room at all: annotations of an object, keys included, are limited to 262144 bytes.
 const FULL: usize = 262_144 - "example.com/ballast".len();
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn large_objects_are_served_and_full_ones_are_named() {
         world.api::<Election>().patch("web", &PatchParams::default(), &large).await.expect("the Election is annotated");
         world.leader_is("web", "web-0").await;
 
-        // A Lease without room for another annotation: nobody can be elected, and the status has the server's words.
+        // A Lease without room for another annotation prevents an election. The status has the server's message.
         let term = world.leader("web").await;
         let annotated = world.api::<Lease>().get("web").await.expect("the Lease is there");
         let used: usize = annotated.annotations().iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -144,8 +144,8 @@ async fn a_pod_without_room_for_the_term_is_named_until_there_is_room() {
     .await;
 }
 
-/// Creates the pods from this number up to that one, and waits until they are Ready. The scheduler has no part in it: it would
-/// not put so many on three nodes.
+/// Creates the pods from one number to another, and waits until they are Ready. The scheduler would not put so many on three
+/// nodes, so it is bypassed.
 async fn many_pods(world: &Scenario, from: usize, to: usize) {
     let nodes: Api<Node> = Api::all(world.cluster.client.clone());
     let nodes: Vec<String> =
@@ -175,17 +175,17 @@ async fn many_pods(world: &Scenario, from: usize, to: usize) {
 
 const BATCH: usize = 250;
 
-/// How long an election among thousands of pods may take: a write to each of them.
+/// Maximum time to elect among thousands of pods: a write to each of them.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Elects among so many pods, replaces the leader, and tells how long it took and how large the Lease was.
+/// Elects among this many pods, replaces the leader, and prints the time it took and the size of the Lease.
 async fn elect_among(cluster: Cluster, count: usize) {
     scenario_on(cluster, async |world| {
         let _controller = world.controller();
         many_pods(world, 0, count).await;
         let began = Instant::now();
         world.election("web").await;
-        // Whoever may be a former holder is fenced first, which is everybody.
+        // Possible former holders, here all pods, are fenced first.
         eventually_within(PATIENCE, "there is a leader", async || {
             world.status("web").await.and_then(|status| status.leader.ok_or_else(|| "nobody".into()))
         })

@@ -1,4 +1,4 @@
-//! Mutating admission that changes the controller's writes and answers them with success: an answer is only what it shows.
+//! Mutating admission that changes the controller's writes but answers with success: only the returned object counts.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -12,20 +12,19 @@ use crate::harness::scenario::{Scenario, scenario};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// Whether the API server has mutating admission policies: from Kubernetes 1.36 on.
+/// Returns whether the API server has mutating admission policies (Kubernetes 1.36).
 async fn has_mutations(client: &Client) -> bool {
     let resources = client.list_api_group_resources(&format!("{GROUP}/v1")).await.expect("the API group");
     resources.resources.iter().any(|resource| resource.name == "mutatingadmissionpolicies")
 }
 
-/// A mutation of one resource of the test's namespace that is in force.
+/// A mutation of one resource of the test's namespace, in force.
 struct Mutation<'a> {
     world: &'a Scenario,
     name: String,
 }
 
 impl<'a> Mutation<'a> {
-    /// Applies `change`, a CEL list of JSON patches, to every update of `resource` for which `condition` holds.
     async fn apply(world: &'a Scenario, (group, resource): (&str, &str), condition: &str, change: &str) -> Self {
         let name = format!("altered-{}", world.namespace);
         let version = format!("{GROUP}/v1");
@@ -49,7 +48,7 @@ impl<'a> Mutation<'a> {
         Self { world, name }
     }
 
-    /// Waits until the label `leader` of the pod `probe`, which belongs to no Election, is as the policy leaves it after this change.
+    /// Waits until the policy leaves the label `leader` of `probe`, a pod of no Election, like this after the change.
     async fn in_force(&self, set: [Value; 2], left: Option<&str>) {
         eventually("the policy is in force", async || {
             for value in &set {
@@ -83,7 +82,7 @@ async fn no_second_pod_is_labeled_while_a_policy_restores_the_former_label() {
             eprintln!("skipped: this API server has no MutatingAdmissionPolicy");
             return;
         }
-        // The policy labels a pod with a term of another one, which the checker takes for Podium's doing.
+        // The policy labels a pod with another pod's term. The checker would blame Podium.
         world.abandon();
         let _controller = world.controller();
         let former = world.led().await;

@@ -1,4 +1,4 @@
-//! The chart's admission policies, met with real tokens.
+//! The chart's admission policies, tested with real tokens.
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -28,14 +28,13 @@ fn lease(annotations: Value, owners: Value) -> Value {
         "metadata": { "name": "some", "annotations": annotations, "ownerReferences": owners } })
 }
 
-/// An account of the test that may do this, besides nothing: a client with its token.
+/// A client with the token of a new ServiceAccount that has only these permissions.
 async fn token(world: &Scenario, name: &str, rules: Value) -> Client {
     let account = world.account(name).await;
     world.grant_rules(name, serde_json::from_value(rules).expect("rules")).await;
     client(&account).await
 }
 
-/// All that can be done to pods and Leases.
 fn everything() -> Value {
     json!([
         { "apiGroups": [""], "resources": ["pods", "pods/status", "pods/ephemeralcontainers", "pods/resize", "pods/binding", "pods/eviction", "bindings"], "verbs": ["*"] },
@@ -43,7 +42,7 @@ fn everything() -> Value {
     ])
 }
 
-/// Somebody who may do all that.
+/// A client with all these permissions.
 async fn someone_with_everything(world: &Scenario, name: &str) -> Client {
     let client = token(world, name, everything()).await;
     world.until_allowed(name, "delete", "pods", true).await;
@@ -54,7 +53,6 @@ async fn in_force(policies: &Policies<'_>, client: &Client, path: &str, body: Va
     policies.in_force(client, path, body, |answer| answer.code == 403 && answer.message.contains("Policy")).await;
 }
 
-/// That one of the chart's policies refuses it, with these words.
 fn assert_refused(what: &str, answer: &Answer, words: &str) {
     let Answer { code, message, .. } = answer;
     assert!(*code == 403 && message.contains("ValidatingAdmissionPolicy") && message.contains(words), "{what}: {answer:?}");
@@ -111,7 +109,7 @@ async fn controller_token_can_change_only_podiums_own_metadata_of_pods() {
             ("pods/web-0/status", json!({ "status": { "phase": "Failed" } }), pods),
             ("pods/web-0/status", label("leader", json!("true")), pods),
             ("pods/web-0/ephemeralcontainers", debugger, pods),
-            // On a fake node it would be refused before any policy is asked.
+            // On a fake node it would be rejected before the policies.
             ("pods/unbound/resize", label("leader", json!("true")), pods),
             ("pods/web-0/eviction", eviction, pods),
             ("pods/web-0/binding", binding.clone(), pods),
@@ -123,7 +121,7 @@ async fn controller_token_can_change_only_podiums_own_metadata_of_pods() {
         }
         for path in ["pods/web-0", "pods", "leases/some"] {
             let answer = world.send(&client, "DELETE", "application/json", path, json!({})).await;
-            // Of a collection it deletes those that there are.
+            // A collection request deletes whichever objects exist.
             assert!(path == "leases/some" || answer.message.contains(pods), "{path}: {answer:?}");
         }
         for (path, body) in [
@@ -208,7 +206,7 @@ async fn chart_permissions_allow_only_patches_of_pods() {
     .await;
 }
 
-/// What somebody else may not write on a pod of an Election, and how the refusal begins.
+/// Writes that others must not make on a pod of an Election, and the start of the rejection.
 fn meddling() -> Vec<(&'static str, Value, &'static str)> {
     let (fence, set) = ("they fence former leaders", "is written by the Podium controller only, for the Election web");
     let binding = |metadata: Value| {
@@ -229,7 +227,7 @@ fn meddling() -> Vec<(&'static str, Value, &'static str)> {
         ("pods/web-1", annotation("term.podium.dev/other", json!("1")), fence),
         ("pods/web-1/status", key.clone(), set),
         ("pods/web-1/status", term.clone(), fence),
-        // Also together with the labels by which it is one of the Election's.
+        // Also together with the labels that make it a candidate.
         ("pods/web-0", json!({ "metadata": { "labels": { "app": "other", "leader": null } } }), set),
         (
             "pods/stray",
@@ -249,14 +247,14 @@ fn new_pod(mut metadata: Value) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": { "containers": [{ "name": "app", "image": "app" }] } })
 }
 
-/// What belongs to users.
+/// Writes that users may make.
 fn own_business() -> Vec<(&'static str, Value)> {
     vec![
         ("pods/web-0", annotation("podium.dev/candidate", json!("false"))),
         ("pods/web-0", annotation("podium.dev/priority", json!("10"))),
         ("pods/web-0", label("version", json!("2"))),
         ("pods/web-0/status", json!({ "status": { "message": "well" } })),
-        // Out of the Election, with the label: the controller takes it.
+        // The pod leaves the selector with its label: the controller removes it.
         ("pods/web-0", label("app", json!("quarantine"))),
         ("pods/stray", label("leader", json!(null))),
         ("pods/stray", label("leader", json!("other"))),
@@ -265,7 +263,7 @@ fn own_business() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Two pods of an Election that has begun, one that is none of its, and one that is on no node.
+/// Two pods of an Election with a leader, one that is no candidate, and one without a node.
 async fn begun(world: &Scenario) {
     let _controller = world.controller();
     world.led().await;
@@ -273,7 +271,7 @@ async fn begun(world: &Scenario) {
     unbound(world).await;
 }
 
-/// A pod that is on no node.
+/// A pod without a node.
 async fn unbound(world: &Scenario) {
     let mut pod = new_pod(json!({ "labels": { "app": "web" } }));
     pod["metadata"]["name"] = json!("unbound");
@@ -297,7 +295,7 @@ async fn only_podium_writes_its_metadata_of_pods_where_the_chart_denies_others()
         for (path, body) in own_business() {
             assert_taken(&format!("{path} {body}"), &world.dry_run(&client, path, body.clone()).await);
         }
-        // These cannot change a pod's metadata, so nobody looks at what they bring along.
+        // These subresources cannot change a pod's metadata, so the policies ignore it.
         for subresource in ["ephemeralcontainers", "resize"] {
             let path = format!("/api/v1/namespaces/{}/pods/unbound/{subresource}", world.namespace);
             let meddling =
@@ -309,7 +307,7 @@ async fn only_podium_writes_its_metadata_of_pods_where_the_chart_denies_others()
                 .expect("an answer");
             assert!(!pod.labels().contains_key("leader") && !pod.annotations().contains_key("term.podium.dev/x"), "{pod:?}");
         }
-        // The administrator is exempt: whoever repairs things by hand.
+        // Administrators are exempt, to make manual repairs.
         assert_taken("break glass", &world.dry_run(&world.cluster.client, "pods/web-1", label("leader", json!("x"))).await);
         policies.remove().await;
     })
@@ -320,7 +318,7 @@ async fn only_podium_writes_its_metadata_of_pods_where_the_chart_denies_others()
 async fn workload_template_with_the_label_creates_no_pods_and_reports_why() {
     scenario(async |world| {
         begun(world).await;
-        // Here Kubernetes' own controllers and the fake kubelets are administrators: in this test nobody is exempt.
+        // Kubernetes' own controllers and the fake kubelets are administrators here. In this test, nobody is exempt.
         let policies = world.policies(&USERS, &["Deny"], &[("system:masters", "example:nobody")]).await;
         let admin = &world.cluster.client;
         in_force(&policies, admin, "pods/web-1", annotation("term.podium.dev/web", json!("1"))).await;
@@ -336,7 +334,7 @@ async fn workload_template_with_the_label_creates_no_pods_and_reports_why() {
                 .ok_or_else(|| format!("{conditions:?}"))
         })
         .await;
-        // Scheduled, started, made Ready, adopted, terminated and collected under the policies.
+        // Pods are scheduled, started, made Ready, adopted, terminated and collected under the policies.
         let set = json!({ "replicas": 2, "selector": { "matchLabels": { "set": "plain" } },
             "template": { "metadata": { "labels": { "set": "plain" } } } });
         world.workload::<ReplicaSet>("plain", set).await;
@@ -359,7 +357,7 @@ async fn workload_template_with_the_label_creates_no_pods_and_reports_why() {
 }
 
 fn marked_template() -> Value {
-    // A label of its own: it would adopt the pods that are there.
+    // With the same labels, it would adopt the existing pods.
     json!({ "replicas": 1, "selector": { "matchLabels": { "set": "marked" } },
         "template": { "metadata": { "labels": { "leader": "true", "set": "marked" } } } })
 }
@@ -423,7 +421,7 @@ async fn policy_evaluates_selectors_like_podium() {
             let election = world.try_election(&name, spec).await.expect("the Election is accepted");
             let parsed = serde_json::from_value::<LabelSelector>(selector.clone()).expect("a selector");
             let selector: kube::core::Selector = parsed.try_into().expect("a selector");
-            // Before its first term it leaves pods alone.
+            // Before the first term, the controller leaves pods alone.
             let mut marked = json!({ "a": "1", "b": "2" });
             marked[&key] = json!("true");
             let before = world.dry_run(&client, "pods", new_pod(json!({ "labels": marked }))).await;
@@ -547,7 +545,7 @@ async fn policy_denial_is_reported_in_the_policys_words() {
         let account = world.account_with("podium", &*RIGHTS).await;
         let mine = client(&account).await;
         world.pods(["web-0", "web-1"]).await;
-        // As if something wrote a label along with every update: here it is Podium's own that is not expected.
+        // Something seems to write a label with every update: in this test, Podium's own label is the unexpected one.
         let other = [("key.endsWith('/leader')", "false"), ("key == 'leader'", "key == 'other'")];
         let policies = world.policies(&CONTROLLER[..1], &["Deny"], &other).await;
         in_force(&policies, &mine, "pods/web-0", label("leader", json!("x"))).await;

@@ -1,4 +1,4 @@
-//! An API server that refuses: by an admission policy, by a quota, or because it has too much to do.
+//! An API server that rejects requests: by an admission policy, a quota, or because it is overloaded.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::harness::proxy::{Asked, Fate, Proxy};
 use crate::harness::{Scenario, eventually, scenario};
 
-/// A policy that lets nobody change the Lease of this name in the test's namespace, once it is in force.
+/// Rejects every change of this Lease in the test's namespace, once the policy is in force.
 async fn freeze(world: &Scenario, lease: &str) {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.cluster.client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.cluster.client.clone());
@@ -50,7 +50,7 @@ async fn thaw(world: &Scenario) {
     policies.delete(&world.namespace, &how).await.expect("the policy is deleted");
 }
 
-/// Waits for so many requests of this kind.
+/// Waits for this many requests of this kind.
 async fn requests(proxy: &Proxy, count: usize, wanted: impl Fn(&Asked) -> bool) -> Vec<Asked> {
     eventually(&format!("there are {count} such requests"), async || {
         let asked = proxy.asked(&wanted);
@@ -59,7 +59,7 @@ async fn requests(proxy: &Proxy, count: usize, wanted: impl Fn(&Asked) -> bool) 
     .await
 }
 
-/// That each attempt waits twice as long as the one before, from 50 ms on. Load makes it longer, never shorter.
+/// Asserts exponential backoff from 50 ms. Load makes the waits longer, never shorter.
 fn assert_patient(attempts: &[Asked]) {
     let gaps: Vec<Duration> = attempts.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     for (number, gap) in gaps.iter().enumerate() {
@@ -68,7 +68,7 @@ fn assert_patient(attempts: &[Asked]) {
     }
 }
 
-/// A second Election, of pods of its own, has a new leader by the end of this.
+/// Creates a second Election with pods of its own, and waits until it fails over.
 async fn fails_over(world: &Scenario, election: &str) {
     let leader = world.leader(election).await;
     world.set_ready(&leader.name, false).await;
@@ -115,7 +115,7 @@ async fn policy_denial_is_quoted_and_retried_with_backoff() {
 async fn a_quota_without_room_for_a_lease_is_quoted_until_there_is_room() {
     scenario(async |world| {
         let controller = world.controller();
-        // It has its own Lease before there is no room for another one.
+        // Its own Lease exists before the quota leaves no room.
         controller.elects().await;
         let quota =
             json!({ "metadata": { "name": "none" }, "spec": { "hard": { "count/leases.coordination.k8s.io": "0" } } });
@@ -169,7 +169,7 @@ async fn lost_responses_still_lead_to_one_leader() {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
         let mut leader = world.led().await;
-        // Each kind of write in turn is carried out, and answered as if it had not been.
+        // Each kind of write in turn is applied, but answered as if it had failed.
         for object in ["/leases/web", "/pods/", "/elections/web/status", "/events"] {
             let mut left = 3;
             proxy.rule(move |asked| {
@@ -222,7 +222,7 @@ async fn expired_watch_restarts_for_both_forms_of_the_error() {
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let _controller = world.controller_with(&proxy.kubeconfig(), &[]);
         let mut leader = world.led().await;
-        // By an event, as API servers say it, and by the code, as something between here and there may.
+        // By an event, as an API server does, and by the status code, as a proxy may.
         for fate in [Fate::Expire, Fate::Refuse(410)] {
             let mut listed = false;
             proxy.rule(move |asked| {

@@ -1,11 +1,11 @@
-//! What the API server refuses, in words that name the field and the remedy.
+//! Rejections of the API server, with messages that name the field and the remedy.
 
 use podium::api::Election;
 use serde_json::{Value, json};
 
 use crate::harness::{Scenario, scenario};
 
-/// Asserts that the API server refuses an Election with this spec, and that its message contains all of these.
+/// Asserts that the API server rejects an Election with this spec, with a message that contains these words.
 async fn assert_refused(world: &Scenario, name: &str, spec: Value, words: &[&str]) {
     let refused = world.try_election(name, spec.clone()).await;
     assert_message(refused, &spec, words);

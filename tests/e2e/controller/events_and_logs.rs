@@ -1,4 +1,4 @@
-//! What the controller tells people: Events and log lines.
+//! Events and log lines of the controller.
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Leader, Scenario, eventually, scenario};
 
-/// An election, a change of leader and a vacancy: the terms of all three.
+/// An election, a failover and a vacancy; returns all three terms.
 async fn three_changes(world: &Scenario) -> (Leader, Leader, i64) {
     let first = world.led().await;
     world.set_ready("web-0", false).await;
@@ -17,7 +17,7 @@ async fn three_changes(world: &Scenario) -> (Leader, Leader, i64) {
     (first, second, vacancy)
 }
 
-/// The change of leader as each way of telling it must have it: from, to, term and reason.
+/// The change of leader as each output must report it: from, to, term and reason.
 fn expected((first, second, vacancy): (Leader, Leader, i64)) -> [(&'static str, &'static str, i64, &'static str); 3] {
     [
         ("", "web-0", first.term, "initial election"),

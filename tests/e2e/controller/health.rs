@@ -1,4 +1,4 @@
-//! What a controller tells about itself: whether it lives, and whether it knows what it decides on.
+//! Health and readiness of a controller.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,7 +23,6 @@ async fn until_ready(address: SocketAddr) {
     .await;
 }
 
-/// Waits until it is not ready for a reason that contains these words.
 async fn until_unready(address: SocketAddr, words: &str) -> String {
     eventually(&format!("it is not ready: {words}"), async || match get(address, "/readyz").await {
         (503, why) if why.contains(words) => Ok(why),
@@ -50,7 +49,7 @@ async fn controller_reports_the_cache_that_lacks_permission() {
     .await;
 }
 
-/// An active replica and one that stands by, behind a door each, and where they answer.
+/// An active and a standby replica, each behind its own [`Door`], and their HTTP addresses.
 async fn pair(world: &Scenario) -> [(Controller, Door, SocketAddr); 2] {
     let mut pair = Vec::new();
     for words in ["caches in sync, electing", "caches in sync, standing by"] {
@@ -81,7 +80,7 @@ async fn replicas_report_a_lost_api_server_keep_the_leader_and_recover() {
         for (_, door, _) in &mut replicas {
             door.open().await;
         }
-        // Nothing happens in this namespace that a watch could deliver: that it was accepted is enough.
+        // No watch delivers an event in this namespace: an accepted watch is enough.
         for (_, _, http) in &replicas {
             until_ready(*http).await;
         }
@@ -103,7 +102,7 @@ async fn replicas_report_dropped_packets_within_the_lease_duration() {
         let lost = Instant::now();
         for (_, _, http) in &replicas {
             let why = until_unready(*http, "API server unavailable").await;
-            // 8 s, and 2 s more.
+            // 8 s, plus 2 s.
             assert!(lost.elapsed() < Duration::from_secs(20), "{why}");
         }
         println!("packets vanish: both say so after {:?}", lost.elapsed());
@@ -142,8 +141,8 @@ async fn shutdown_does_not_wait_for_a_hanging_response() {
         println!("SIGTERM while one write is not answered: {took:?}");
         assert!(took < Duration::from_secs(5), "{took:?}");
         controller.says(&["giving up requests without a response after 3 s"]).await;
-        // The others need not wait for the Lease to expire: the release is asked for, and done unless the API server is too busy to
-        // answer within 1.5 s, which is said. What was begun the next one finishes.
+        // Other replicas need not wait for the Lease to expire. The controller tries to release it, and logs a failure if a
+        // busy API server does not respond within 1.5 s. The next active replica finishes its work.
         let given_up = told + Duration::from_secs(3);
         let own = |asked: &Asked| asked.method == "PUT" && asked.path.contains("/leases/podium-controller");
         let released = proxy.asked(|asked| own(asked) && asked.at >= given_up);
@@ -176,7 +175,7 @@ async fn shutdown_finishes_the_write_in_flight_and_releases_the_lease() {
         let told = Instant::now();
         controller.signal("TERM");
         until_unready(http, "shutting down").await;
-        // The one replica's own: it goes on holding it as long as it writes.
+        // The replica holds its own Lease as long as it writes.
         let own = world.api::<Lease>().list(&ListParams::default()).await.expect("Leases can be listed").items;
         let own = own.into_iter().find(|lease| lease.name_any().starts_with(OWN_LEASE)).expect("its own Lease");
         let holder = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
@@ -186,7 +185,7 @@ async fn shutdown_finishes_the_write_in_flight_and_releases_the_lease() {
         println!("SIGTERM while one write is held: {:?}", told.elapsed());
         assert!(told.elapsed() < Duration::from_secs(5), "{}", controller.log());
 
-        // Nobody else is there who could have written label and status.
+        // No other controller could have written label and status.
         world.leader_is("web", "web-1").await;
         assert!(!controller.log().contains("giving up requests"), "{}", controller.log());
         controller.says(&["released the Lease"]).await;
@@ -210,7 +209,7 @@ async fn dead_connections_are_dropped_when_the_api_server_returns() {
         for (_, _, http) in &replicas {
             until_unready(*http, "API server unavailable").await;
         }
-        // What is open stays silent for ever; only new connections go through.
+        // Open connections never recover; only new ones work.
         for (_, door, _) in &mut replicas {
             door.open().await;
         }

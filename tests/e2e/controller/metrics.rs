@@ -1,4 +1,4 @@
-//! What `/metrics` says, read as Prometheus reads it, beside what really happened.
+//! `/metrics`, parsed as Prometheus does, compared with what happened.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,7 +23,6 @@ fn number(sample: &Sample) -> Option<f64> {
     }
 }
 
-/// The sum of the samples of this name with these labels.
 fn sum(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
     let wanted = |sample: &&Sample| {
         sample.metric == name && labels.iter().all(|(label, value)| sample.labels.get(label) == Some(value))
@@ -43,7 +42,7 @@ async fn until(http: SocketAddr, name: &str, labels: &[(&str, &str)], wanted: im
     .await
 }
 
-/// Each line by its name and labels.
+/// Name and labels of each sample.
 fn series(samples: &[Sample]) -> BTreeSet<String> {
     samples.iter().map(|sample| format!("{}{{{}}}", sample.metric, sample.labels)).collect()
 }
@@ -118,7 +117,7 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
         until(one, "podium_longest_vacancy_seconds", &[], |seconds| seconds == 0.0).await;
         assert_eq!(value(one, CHANGES, &[]).await, 4.0);
         assert_eq!(value(other, CHANGES, &[]).await, 0.0);
-        // One for each term, at the least.
+        // At least one per term.
         let updates = [("verb", "patch"), ("resource", "elections/status"), ("code", "200")];
         assert!(value(one, "podium_api_requests_total", &updates).await >= 4.0);
     })
@@ -169,7 +168,7 @@ async fn scrapes_send_no_request_and_series_are_bounded() {
         world.led().await;
         let writes = world.writes().await;
         writes.quiet().await;
-        // Without the renewals of the own Lease.
+        // Without renewals of its own Lease.
         let requests = |samples: &[Sample]| {
             let all = sum(samples, "podium_api_requests_total", &[]);
             all - sum(samples, "podium_api_requests_total", &[("resource", "leases")])
@@ -195,7 +194,7 @@ async fn scrapes_send_no_request_and_series_are_bounded() {
             let named = sample.labels.values().find(|value| value.contains("web") || value.contains("other-"));
             assert_eq!(named, None, "{sample:?}");
         }
-        // How passes and requests may end is a closed set; these had not been seen.
+        // Results of reconciles and requests are a closed set, but these had not occurred.
         let rare = ["podium_reconcile_duration_seconds", "podium_api_requests_total"];
         let more: Vec<_> = series(&many).difference(&few).cloned().collect();
         let more: Vec<_> = more.iter().filter(|series| !rare.iter().any(|rare| series.starts_with(rare))).collect();

@@ -1,4 +1,4 @@
-//! Namespaces are each other's neighbours in one controller: what one lacks, or what hangs in it, is no other one's business.
+//! Isolation of namespaces in one controller: missing permissions or slow writes in one do not affect another.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::http::{HTTP, get};
 use crate::harness::proxy::{Asked, Fate, Proxy};
 use crate::harness::{Scenario, eventually, scenario};
 
-/// Waits until /readyz says this, and returns all that it says.
+/// Waits until /readyz responds with this, and returns the body.
 async fn readyz(address: std::net::SocketAddr, code: u16, words: &str) -> String {
     eventually(&format!("/readyz says {code}: {words}"), async || match get(address, "/readyz").await {
         (answered, body) if answered == code && body.contains(words) => Ok(body),
@@ -75,7 +75,7 @@ async fn a_namespace_that_is_served_alone_has_to_be_served() {
     .await;
 }
 
-/// So many Elections, each with a pod of its own.
+/// Creates this many Elections, each with one pod.
 async fn many_elections(world: &Scenario, count: usize) {
     let each = (0..count).map(async |number| {
         let (app, pod) = (format!("app-{number}"), format!("pod-{number}"));
@@ -85,7 +85,7 @@ async fn many_elections(world: &Scenario, count: usize) {
     futures::future::join_all(each).await;
 }
 
-/// A leader of this namespace is lost and replaced, again and again, while writes in others hang.
+/// The leader of this namespace fails repeatedly and is replaced, while writes in others hang.
 async fn fails_over_meanwhile(world: &Scenario, times: usize) {
     let mut slowest = Duration::ZERO;
     for _ in 0..times {
@@ -97,11 +97,11 @@ async fn fails_over_meanwhile(world: &Scenario, times: usize) {
         world.set_ready(&leader.name, true).await;
     }
     println!("the slowest of {times} failovers while other namespaces hang: {slowest:?}");
-    // Each write that hangs does so for 10 s.
+    // Each hanging write takes 10 s.
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
-/// Elections in two namespaces of which every write to a pod hangs, as behind an admission webhook that does not answer.
+/// Runs `test` next to Elections in two namespaces where every write to a pod hangs, as behind an unresponsive webhook.
 async fn beside_two_that_hang(test: impl AsyncFnOnce(&Scenario, &Proxy)) {
     scenario(async |world| {
         scenario(async |one| {
@@ -126,7 +126,7 @@ async fn beside_two_that_hang(test: impl AsyncFnOnce(&Scenario, &Proxy)) {
                 })
                 .await;
                 test(world, &proxy).await;
-                // And they go on by themselves when it is mended.
+                // They recover without help.
                 proxy.heal();
                 for neighbour in [one, two] {
                     all_led(neighbour, 40).await;

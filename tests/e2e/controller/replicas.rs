@@ -1,4 +1,4 @@
-//! Several replicas of the controller: one is active, the others stand by and take over.
+//! Replicas of the controller: one is active, the others are on standby and take over.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::harness::{Scenario, eventually, scenario};
 const ACTIVE: &[&str] = &["caches in sync, electing"];
 const STANDBY: &[&str] = &["standing by"];
 
-/// Podium's own Lease in the test's namespace, once there is one.
+/// The controller's own Lease in the test's namespace.
 async fn own_lease(world: &Scenario) -> Lease {
     eventually("Podium's own Lease is there", async || {
         let leases = world.api::<Lease>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
@@ -31,7 +31,7 @@ fn holder(lease: &Lease) -> String {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default()
 }
 
-/// Waits until the own Lease has another holder than this one, and returns it.
+/// Waits until the controller's own Lease has another holder, and returns it.
 async fn holder_after(world: &Scenario, former: &str) -> Lease {
     eventually("another replica holds the Lease", async || {
         let lease = own_lease(world).await;
@@ -41,14 +41,14 @@ async fn holder_after(world: &Scenario, former: &str) -> Lease {
     .await
 }
 
-/// The time at which the log of a controller has a line with these words.
+/// The time of the log line with these words.
 async fn time_of(controller: &Controller, words: &[&str]) -> Timestamp {
     let line = controller.says(words).await;
     let time = line.split_whitespace().next().unwrap_or_default();
     time.parse().unwrap_or_else(|_| panic!("a line begins with its time: {line}"))
 }
 
-/// An active replica, and one that stands by.
+/// An active and a standby replica.
 async fn pair(world: &Scenario) -> (Controller, Controller) {
     let active = world.controller();
     active.says(ACTIVE).await;
@@ -62,7 +62,7 @@ async fn one_of_three_replicas_is_active_and_standbys_write_nothing() {
     scenario(async |world| {
         let mut active = world.controller();
         active.says(ACTIVE).await;
-        // Whatever these tried to write would be refused, and they would say so. Only the own Lease is open to them.
+        // Any other write of these replicas would be rejected and logged. They may write only their own Lease.
         let reading: &[&str] = &["get", "list", "watch"];
         let rights =
             RIGHTS.map(|(group, resource, verbs)| (group, resource, if resource == "leases" { verbs } else { reading }));
@@ -76,7 +76,7 @@ async fn one_of_three_replicas_is_active_and_standbys_write_nothing() {
             assert!(!standby.log().contains("electing"), "only one is active");
             assert!(!standby.log().contains("WARN"), "{}", standby.log());
         }
-        // They are able to, and do it without a list of anything: the log of whoever takes over says what it is refused.
+        // One of them takes over, without a list request: its log shows which write is rejected.
         active.kill();
         world.set_ready(&next.name, false).await;
         eventually("one of the others takes over and tries to elect", async || {
@@ -125,7 +125,7 @@ async fn killed_replica_is_replaced_and_missed_failovers_happen() {
 #[tokio::test]
 async fn successor_of_a_killed_replica_on_the_same_host_does_not_wait() {
     scenario(async |world| {
-        // A duration that the test would not outlive.
+        // Longer than the test.
         let slow = ["--leader-elect-lease-duration", "600s"];
         let mut former = world.controller_with(&world.cluster.controllers, &slow);
         former.says(ACTIVE).await;
@@ -133,7 +133,7 @@ async fn successor_of_a_killed_replica_on_the_same_host_does_not_wait() {
         let next = world.controller_with(&world.cluster.controllers, &slow);
         next.says(ACTIVE).await;
         let leader = world.led().await;
-        // One that is alive is waited for.
+        // A standby waits for a live replica.
         let third = world.controller_with(&world.cluster.controllers, &slow);
         third.says(STANDBY).await;
         assert_eq!(world.leader("web").await, leader);
@@ -155,7 +155,7 @@ async fn replicas_that_are_all_active_do_no_harm() {
     .await;
 }
 
-/// Changes of leader under every replica that there is; the history is checked at the end of the scenario.
+/// Changes the leader while all replicas run. The scenario checks the history at its end.
 async fn churn(world: &Scenario) {
     world.pods(["web-0", "web-1", "web-2"]).await;
     world.election("web").await;
@@ -180,7 +180,7 @@ async fn edited_replica_lease_moves_the_work_safely() {
             let patch = Patch::Merge(patch);
             world.api::<Lease>().patch(&lease, &PatchParams::default(), &patch).await.expect("the Lease is edited");
         };
-        // Whoever is active notices, and stops; somebody is active again.
+        // The active replica notices and stops, and then one becomes active again.
         edit("somebody-else").await;
         eventually("the active one notices", async || {
             let lost = controllers.iter().any(|controller| controller.log().contains("no longer active"));

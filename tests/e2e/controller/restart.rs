@@ -1,4 +1,4 @@
-//! Controllers that end, come back, or are several.
+//! Controllers that stop, restart, or run several at a time.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::harness::{Leader, Scenario, scenario};
 
-/// The resourceVersions of everything that has to do with the Election `web`.
+/// The resourceVersions of all objects of the Election `web`.
 async fn versions(world: &Scenario) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     collect::<Pod>(world, &mut versions).await;
@@ -40,7 +40,7 @@ where
     }
 }
 
-/// Proof without waiting: by the time the controller has served a new Election, it has looked at the one that was there.
+/// Proof without a timeout: a controller that served a new Election has also reconciled the existing one.
 async fn serve_another(world: &Scenario, name: &str) {
     world.pod(&format!("{name}-0"), json!({ "labels": { "app": name } })).await;
     world.election_with(name, json!({ "selector": { "matchLabels": { "app": name } } })).await;
@@ -54,7 +54,7 @@ async fn controller_start_on_a_correct_state_writes_nothing() {
         world.pods(["web-0", "web-1", "web-2"]).await;
         world.election("web").await;
         world.leader("web").await;
-        // A change, so that there is a former holder, too.
+        // Leaves a former holder.
         world.set_ready("web-0", false).await;
         world.leader_is("web", "web-1").await;
         serve_another(world, "first").await;
@@ -73,7 +73,7 @@ async fn controller_start_on_a_correct_state_writes_nothing() {
     .await;
 }
 
-/// A leader that was deleted, by force, when no controller ran any more.
+/// A leader that is force-deleted while no controller runs.
 async fn leader_lost_unseen(world: &Scenario) -> Leader {
     let mut controller = world.controller();
     let leader = world.led().await;
@@ -96,7 +96,7 @@ async fn leader_lost_without_a_controller_is_replaced_at_its_start() {
 async fn changes_without_a_controller_are_repaired_at_its_start() {
     scenario(async |world| {
         let first = leader_lost_unseen(world).await;
-        // Another pod under the name of the leader, with the leader's label.
+        // Another pod with the leader's name and label.
         world.forged_pod("web-0", json!({ "labels": { "leader": "true" } })).await;
         world.api::<Lease>().delete("web", &DeleteParams::default()).await.expect("the Lease is deleted");
         let _controller = world.controller();
@@ -155,7 +155,7 @@ async fn interrupted_failover_is_finished_by_the_next_controller() {
             let elected = move |lease: Option<&Lease>| lease.is_some_and(|lease| annotated_term(lease) > term);
             let fenced = |pod: Option<&Pod>| pod.is_some_and(|pod| !pod.labels().contains_key("leader"));
             let unready = world.set_ready(&pod, false);
-            // Right after it saw the change, began the new term, or fenced the former leader.
+            // Right after it observed the change, began the new term, or fenced the former leader.
             match number % 3 {
                 0 => drop(unready.await),
                 1 => drop(join(await_condition(world.api(), "web", elected), unready).await),

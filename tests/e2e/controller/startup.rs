@@ -1,4 +1,4 @@
-//! What is missing when a controller starts: it says so with the remedy, and goes on by itself when it is mended.
+//! Missing prerequisites at startup: the controller names the remedy, and recovers once it is applied.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
@@ -41,7 +41,7 @@ async fn api_server_restart_keeps_leaders() {
         world.pods(["web-2"]).await;
         world.eligible("web", 3, 3).await;
         assert_eq!(world.leader("web").await, leader);
-        // What happens meanwhile is seen afterwards.
+        // Missed changes are observed afterwards.
         door.close().await;
         world.force_delete_pod(&leader.name).await;
         door.open().await;
@@ -117,7 +117,7 @@ async fn missing_crd_is_reported_with_its_remedy_and_recovers() {
         world.election("web").await;
         let leader = world.leader("web").await;
 
-        // Nor does it take a resource that was removed for Elections that were deleted: the leader stays labelled.
+        // A removed CRD does not count as deleted Elections: the leader keeps its label.
         let definitions: Api<CustomResourceDefinition> = Api::all(world.cluster.client.clone());
         definitions.delete("elections.podium.dev", &DeleteParams::default()).await.expect("the resource is removed");
         eventually("the controller misses the resource again", async || {
@@ -175,7 +175,7 @@ async fn invalid_election_does_not_block_others() {
     .await;
 }
 
-/// The definition as one might have been that checks nothing.
+/// A CRD without validation.
 fn without_validations(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());

@@ -1,4 +1,4 @@
-//! Elections and Leases that go in other ways than at once, and that come back from a backup.
+//! Deletion of Elections and Leases with finalizers or propagation policies, and restore from a backup.
 
 use std::fmt::Debug;
 
@@ -41,7 +41,7 @@ async fn terminating_election_is_left_unchanged_until_it_is_gone() {
         };
         assert_eq!(labelled().await, ["web-0"], "it leads until the Election is gone");
 
-        // No new term begins, as no workload of Kubernetes makes anything new for an object that is being deleted.
+        // No new term: a Kubernetes workload does not replace an object that is being deleted, either.
         let before = world.api::<Lease>().get("web").await.expect("the Lease is there");
         assert_eq!(before.annotations().get("podium.dev/term"), Some(&leader.term.to_string()));
         world.set_ready("web-0", false).await;
@@ -122,7 +122,7 @@ async fn terminating_lease_serves_until_it_is_gone() {
     .await;
 }
 
-/// What a backup tool has kept: without what only the server may set.
+/// The object as in a backup, without fields that only the server sets.
 fn backup<K: ResourceExt + Clone>(object: &K) -> K {
     let mut object = object.clone();
     let metadata = object.meta_mut();
@@ -138,7 +138,7 @@ async fn election_restored_from_a_backup_continues_with_a_higher_term() {
         let _controller = world.controller();
         let first = world.led().await;
         let saved = backup(&world.api::<Election>().get("web").await.expect("the Election is there"));
-        // Two changes that the backup knows nothing of.
+        // Two changes after the backup.
         world.set_ready("web-0", false).await;
         let second = world.leader_is("web", "web-1").await;
         world.set_ready("web-0", true).await;
@@ -163,7 +163,7 @@ async fn a_lease_restored_with_a_former_owner_gives_way_to_a_higher_term() {
         world.delete_election("web").await;
         world.lease_is_gone("web").await;
         world.nobody_labelled("leader").await;
-        // The garbage collector may take it at any moment now: its owner is no more.
+        // Its owner is gone, so the garbage collector may delete it at any time.
         let restored = world.api::<Lease>().create(&PostParams::default(), &saved).await.expect("the Lease is restored");
         world.forged(&restored);
         world.election("web").await;
@@ -199,12 +199,12 @@ async fn removed_crd_and_deleted_namespace_remove_only_their_own_objects() {
     .await;
 }
 
-/// Makes a namespace with a led Election, and deletes it.
+/// Creates a namespace with an Election and a leader, and deletes it.
 async fn delete_a_namespace(world: &Scenario) {
     let namespaces: Api<Namespace> = Api::all(world.cluster.client.clone());
     scenario_on(world.cluster.clone(), async |other| {
         other.led().await;
-        // The history ends here: a namespace that is being deleted takes no last objects.
+        // The history ends here: a terminating namespace accepts no end marker.
         other.abandon();
         namespaces.delete(&other.namespace, &DeleteParams::default()).await.expect("the namespace is deleted");
         eventually("the namespace is gone", async || match namespaces.get_opt(&other.namespace).await {
@@ -217,7 +217,7 @@ async fn delete_a_namespace(world: &Scenario) {
     world.serve_another("another").await;
 }
 
-/// While the resource is missing nobody is stripped; once it is served again, its Elections are known to be deleted.
+/// Without the CRD, labels stay. Once it is back, its Elections are known to be deleted.
 async fn remove_and_install_the_resource(world: &Scenario) {
     let definitions: Api<CustomResourceDefinition> = Api::all(world.cluster.client.clone());
     definitions.delete("elections.podium.dev", &DeleteParams::default()).await.expect("the resource is removed");
@@ -238,7 +238,7 @@ async fn late_label_after_the_election_was_recreated_is_rejected() {
         world.pod("new-0", json!({ "labels": { "app": "new" } })).await;
         let proxy = Proxy::to(&world.cluster.controllers).await;
         let mut elected = false;
-        // The label, which follows the compare-and-swap. The claim comes before it.
+        // The label follows the compare-and-swap; the claim precedes it.
         proxy.rule(move |asked| {
             elected |= asked.method == "PUT" && asked.writes("leases/web");
             if elected && asked.writes("pods/old-0") { Fate::Hold } else { Fate::Forward }

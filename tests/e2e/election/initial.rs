@@ -1,4 +1,4 @@
-//! Who is elected, and when.
+//! The initial election.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -43,7 +43,7 @@ async fn a_pod_leads_only_after_it_has_been_ready_for_min_ready_seconds() {
         world.election_with("web", json!({ "minReadySeconds": 3 })).await;
         let pod = world.pod("web-0", json!({})).await;
         let leader = world.leader("web").await;
-        // Both of these times are the server's or the kubelet's, in whole seconds.
+        // Both times have a resolution of one second, by the server and the kubelet.
         let elected = last_write(&world.api::<Lease>().get("web").await.expect("the Lease is there"));
         let labelled = last_write(&world.api::<Pod>().get(&leader.name).await.expect("the pod is there"));
         let due = transition(&pod, "Ready") + SignedDuration::from_secs(3);

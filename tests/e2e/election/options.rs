@@ -1,4 +1,4 @@
-//! Fields that tune when the leadership moves.
+//! Fields that delay a failover.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;

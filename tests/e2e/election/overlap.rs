@@ -1,4 +1,4 @@
-//! Elections of the same pods: with the same key one of them has the pods, with different keys each has them.
+//! Elections that select the same pods: with the same label key, one owns them; with different keys, all do.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::waiting::eventually_within;
 use crate::harness::writes::Writes;
 use crate::harness::{Scenario, eventually, scenario};
 
-/// As many as nobody would make on purpose.
+/// More than anybody would create on purpose.
 const MANY: usize = 200;
 
 fn name(number: usize) -> String {
@@ -57,7 +57,7 @@ async fn claimed_pods_stay_when_an_older_election_comes_to_match_them() {
         let message = world.condition("older", "Stalled", "True", "OverlappingElections").await;
         assert!(message.contains("Election younger owns pod web-"), "{message}");
         assert_eq!(world.leader("younger").await, leader);
-        // A pod that nobody claimed is the older one's; that one elects nobody beside pods that it cannot fence.
+        // The older Election owns an unclaimed pod, but elects no leader among pods that it cannot fence.
         world.pods(["web-2"]).await;
         let message = world.condition("younger", "Degraded", "True", "OverlappingElections").await;
         assert!(message.contains("Election older owns pod web-2"), "{message}");
@@ -90,7 +90,7 @@ async fn two_hundred_elections_with_one_key_take_over_one_after_another() {
         let patches = report("made", took, &proxy, &writes);
         assert!(patches <= 2 * MANY, "{patches} requests");
         assert_eq!(world.leader(&name(0)).await, first);
-        // Made, and told once that it overlaps; its Lease is made and stays blank.
+        // Created, and its status reports the overlap once; its Lease is created and stays blank.
         assert!(writes.most("Election").1 <= 3, "{:?}", writes.most("Election"));
         assert!(writes.most("Lease").1 <= 1, "{:?}", writes.most("Lease"));
         assert_eq!(writes.all("Pod"), 0, "{:?}", writes.counts());
@@ -117,7 +117,7 @@ async fn two_hundred_elections_with_one_key_take_over_one_after_another() {
         assert!(patches <= 3 * MANY, "{patches} requests");
         assert_eq!(world.leader(&winner).await, second);
         assert!(writes.most("Election").1 <= 6, "{:?}", writes.most("Election"));
-        // The deleted one's may be made again, and go again, while the controller has not heard of the deletion.
+        // The deleted Election's may be re-created and deleted until the controller observes the deletion.
         assert!(writes.most("Lease").1 <= 3, "{:?}", writes.most("Lease"));
         assert!(writes.all("Lease") <= 5, "the deleted one's and the winner's: {:?}", writes.counts());
         assert!(writes.all("Pod") <= 8, "removed, labelled and fenced: {:?}", writes.counts());
@@ -136,7 +136,7 @@ async fn two_hundred_elections_with_different_keys_share_their_pods() {
     share_pods(MANY).await;
 }
 
-/// So many Elections label one of two pods, each with a key of its own, and then the other one.
+/// This many Elections with different keys label one of two pods, then the other one.
 async fn share_pods(count: usize) {
     scenario(async |world| {
         let proxy = Proxy::to(&world.cluster.controllers).await;
@@ -148,7 +148,7 @@ async fn share_pods(count: usize) {
         all_led_by(world, "web-0", count).await;
         let took = began.elapsed();
         writes.quiet().await;
-        // A claim, a fence, a label and a status for each. All of them write to the same two pods: they wait for each other.
+        // A claim, a fence, a label and a status for each. They write to the same two pods and wait for each other.
         let patches = report("made", took, &proxy, &writes);
         assert!(patches <= 5 * count, "{patches} requests for {count} Elections: most of them were refused");
         assert!(writes.most("Lease").1 <= 2, "{:?}", writes.most("Lease"));
@@ -168,7 +168,7 @@ async fn share_pods(count: usize) {
     .await;
 }
 
-/// Creates the Elections from this number on.
+/// Creates the Elections of these numbers.
 async fn many(world: &Scenario, from: usize, to: usize, fields: impl Fn(usize) -> Value) {
     let creations = (from..to).map(|number| {
         let fields = fields(number);
@@ -177,7 +177,7 @@ async fn many(world: &Scenario, from: usize, to: usize, fields: impl Fn(usize) -
     stream::iter(creations).buffer_unordered(16).collect::<Vec<_>>().await;
 }
 
-/// Waits until so many Elections say that they overlap.
+/// Waits until this many Elections report the overlap.
 async fn all_stalled(world: &Scenario, count: usize) {
     eventually(&format!("{count} Elections are stalled"), async || {
         let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
@@ -191,7 +191,6 @@ async fn all_stalled(world: &Scenario, count: usize) {
     .await;
 }
 
-/// Waits until this pod leads every Election.
 async fn all_led_by(world: &Scenario, pod: &str, count: usize) {
     eventually_within(Duration::from_secs(300), &format!("{pod} leads every Election"), async || {
         let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
@@ -202,7 +201,7 @@ async fn all_led_by(world: &Scenario, pod: &str, count: usize) {
     .await;
 }
 
-/// Prints what was asked of the API server since the last time. Returns the number of PATCH requests.
+/// Prints the requests since the last report. Returns the number of PATCH requests.
 fn report(what: &str, took: Duration, proxy: &Proxy, writes: &Writes) -> usize {
     let asked = proxy.take();
     let by = |method: &str| asked.iter().filter(|asked| asked.method == method).count();

@@ -1,4 +1,4 @@
-//! Elections that are deleted, and that come back.
+//! Deleted and re-created Elections.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;

@@ -1,4 +1,4 @@
-//! A watch whose connection lives and delivers nothing, while everything else works: one of several API servers hangs.
+//! A watch whose connection stays open but delivers nothing, while all else works: one of several API servers hangs.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::waiting::eventually_within;
 use crate::harness::{eventually, scenario};
 use crate::sidecar::follow::{FOLLOW, account};
 
-/// The bound, and some time for a busy machine.
+/// The limit, plus time for a busy machine.
 const BOUND: Duration = Duration::from_secs(75 + 15);
 
 fn watches(asked: &Asked, plural: &str) -> bool {

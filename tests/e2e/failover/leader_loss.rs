@@ -1,4 +1,4 @@
-//! Leaders that go or fail, and who follows them.
+//! Failover after the loss of a leader.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -26,7 +26,7 @@ async fn deleted_leader_is_replaced() {
 async fn terminating_leader_is_replaced_immediately() {
     scenario(async |world| {
         let _controller = world.controller();
-        // As long as its finalizer stays, the pod is there.
+        // Its finalizer keeps the pod.
         world.pod("web-0", json!({ "finalizers": ["e2e.example/hold"] })).await;
         world.pods(["web-1"]).await;
         world.election("web").await;
@@ -60,7 +60,7 @@ async fn not_ready_leader_is_replaced_and_stays_a_follower_when_it_recovers() {
         world.set_ready("web-0", false).await;
         let second = world.leader_is("web", "web-1").await;
         world.set_ready("web-0", true).await;
-        // The controller has seen the recovery when it counts the pod again.
+        // The controller has observed the recovery when it counts the pod again.
         world.eligible("web", 2, 2).await;
         assert_eq!(world.leader("web").await, second);
     })
@@ -89,7 +89,7 @@ async fn recreated_stateful_set_pod_leads_with_a_new_uid_and_term() {
         let second = world.leader_when("web", "the new web-0 leads", |leader| leader.uid != first.uid).await;
         assert_eq!(second.name, "web-0");
         assert!(second.term > first.term);
-        // One, or more where the first of the new ones was gone before it was labelled, as happens on busy fake nodes.
+        // More than one if the first new pod was gone before it was labeled, as happens on busy fake nodes.
         assert!(second.transitions > first.transitions, "the same name is not the same pod");
     })
     .await;

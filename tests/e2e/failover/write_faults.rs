@@ -1,5 +1,5 @@
-//! Every fault at every write: the controller dies, stands still, loses the answer or meets somebody else's change before and
-//! after each of the writes of each kind of change.
+//! Every fault at every write: the controller dies, hangs, loses the response, or races with another change, before and
+//! after each write of each kind of change.
 
 mod change;
 mod goal;
@@ -24,10 +24,10 @@ use crate::harness::faulty::{Fault, Side};
 use crate::harness::inside::Connections;
 use crate::harness::observer::Observer;
 
-/// How many runs at a time. They mostly wait.
+/// Number of concurrent runs. They mostly wait.
 const AT_ONCE: usize = 12;
 
-/// What goes wrong, and whether the world moves on before a controller that stood still goes on.
+/// The faults, and whether another change follows before a hanging controller resumes.
 const FAULTS: [(Fault, bool); 7] = [
     (Fault::Die(Side::Before), false),
     (Fault::Die(Side::After), false),
@@ -108,13 +108,13 @@ async fn fault_at_any_write_breaks_no_guarantee_and_repeats_no_write() {
     assert!(failures.is_empty(), "{} of the runs failed:\n{}", names.len(), names.join("\n"));
 }
 
-/// Writes that came too late where nobody else writes: the controller went by something old.
+/// Reports outdated writes without another writer: the controller used stale data.
 fn untimely(run: Run, done: &Done) -> Option<String> {
     let is_wrong = done.outdated > 0 && !run.change.is_interfered_with();
     is_wrong.then(|| format!("{} writes came too late", done.outdated))
 }
 
-/// The changes to walk through: all, or those that `PODIUM_FAULTS` names, separated by commas.
+/// The changes to test: all, or those in `PODIUM_FAULTS`, separated by commas.
 fn chosen() -> Vec<Change> {
     let names = std::env::var("PODIUM_FAULTS").unwrap_or_default();
     let chosen = |change: &Change| names.is_empty() || names.split(',').any(|name| name == format!("{change:?}"));
@@ -134,7 +134,7 @@ async fn all(stage: &Stage, runs: Vec<Run>) -> Vec<(Run, Result<Done, String>)> 
     stream::iter(each).buffered(AT_ONCE).collect().await
 }
 
-/// What was walked and what it took.
+/// Counts and times of all runs.
 #[derive(Default)]
 struct Table {
     rows: BTreeMap<Change, Row>,

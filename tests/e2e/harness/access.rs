@@ -1,4 +1,4 @@
-//! Accounts with few rights.
+//! ServiceAccounts with few permissions.
 
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -13,14 +13,14 @@ use super::cluster::token;
 use super::scenario::Scenario;
 use super::waiting::eventually;
 
-/// What those who run the leader-elector of Kubernetes 1.2 have granted to its pods, and nothing more.
+/// Permissions of the pods of Kubernetes 1.2's leader-elector, and no more.
 pub const CONTRIB: [(&str, &str, &[&str]); 1] = [("", "endpoints", &["get", "create", "update"])];
 
-/// The same of SupportTools' leader-elector.
+/// Permissions of SupportTools' leader-elector.
 pub const SUPPORTTOOLS: [(&str, &str, &[&str]); 1] = [("coordination.k8s.io", "leases", &["get", "create", "update"])];
 
 impl Scenario {
-    /// A ServiceAccount without any rights: the kubeconfig with its token.
+    /// The kubeconfig of a new ServiceAccount without permissions.
     pub async fn account(&self, name: &str) -> Kubeconfig {
         let accounts = self.api::<ServiceAccount>();
         let account = serde_json::from_value(json!({ "metadata": { "name": name } })).expect("an account");
@@ -29,7 +29,7 @@ impl Scenario {
         self.cluster.kubeconfig_of(&token(&accounts, name).await)
     }
 
-    /// Gives the account all rights but this verb on this resource, and waits until the API server thinks so, too.
+    /// Grants everything but this verb on this resource, and waits until that takes effect.
     pub async fn grant_all_but(&self, name: &str, verb: &str, resource: &str) {
         let rest: Vec<Vec<&str>> = RIGHTS
             .iter()
@@ -41,13 +41,13 @@ impl Scenario {
         self.until_allowed(name, verb, resource, false).await;
     }
 
-    /// Gives the account all rights, and waits until the API server thinks that it has this one.
+    /// Grants everything, and waits until this permission takes effect.
     pub async fn grant_all(&self, name: &str, verb: &str, resource: &str) {
         self.grant(name, &*RIGHTS).await;
         self.until_allowed(name, verb, resource, true).await;
     }
 
-    /// A ServiceAccount with exactly these rights, as soon as the API server thinks so, too: the kubeconfig with its token.
+    /// The kubeconfig of a new ServiceAccount with exactly these permissions, in effect.
     pub async fn account_with(&self, name: &str, rights: &[(&str, &str, &[&str])]) -> Kubeconfig {
         let kubeconfig = self.account(name).await;
         self.grant(name, rights).await;
@@ -59,13 +59,13 @@ impl Scenario {
         kubeconfig
     }
 
-    /// Waits until the API server thinks that the account may do this, or may not.
+    /// Waits until the API server allows this to the account, or denies it.
     pub async fn until_allowed(&self, name: &str, verb: &str, resource: &str, allowed: bool) {
         let group = RIGHTS.iter().find(|(_, of, _)| *of == resource).map_or("", |(group, _, _)| group);
         self.until_allowed_with(name, verb, (group, resource, None), allowed).await;
     }
 
-    /// The same of a resource of this group, or of one object of it.
+    /// The same for a resource of this group, or one object of it.
     pub async fn until_allowed_with(
         &self,
         account: &str,
@@ -90,7 +90,7 @@ impl Scenario {
         .await;
     }
 
-    /// Gives an account of another namespace all rights in this one.
+    /// Grants an account of another namespace all permissions in this one.
     pub async fn admit(&self, home: &Self, name: &str) {
         self.bind(&home.namespace, name).await;
         self.grant(name, &*RIGHTS).await;
@@ -106,7 +106,7 @@ impl Scenario {
         self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("the binding is created");
     }
 
-    /// Gives the account exactly these rights.
+    /// Grants exactly these permissions.
     pub async fn grant(&self, name: &str, rights: &[(&str, &str, &[&str])]) {
         let rule = |(group, resource, verbs): &(&str, &str, &[&str])| -> Value {
             json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs })
@@ -114,7 +114,7 @@ impl Scenario {
         self.grant_rules(name, rights.iter().filter(|(_, _, verbs)| !verbs.is_empty()).map(rule).collect()).await;
     }
 
-    /// Gives the account exactly what these rules of a Role say.
+    /// Grants exactly the rules of a Role.
     pub async fn grant_rules(&self, name: &str, rules: Vec<Value>) {
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": name }, "rules": rules,

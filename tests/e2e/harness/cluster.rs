@@ -1,4 +1,4 @@
-//! The clusters that the tests use: only those that they are told of or that they make themselves, never the user's.
+//! The clusters of the tests: configured ones, or ones that a test creates, but never the user's.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,24 +16,22 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use super::chart;
 use super::waiting::eventually;
 
-/// Names the kubeconfig of the cluster that most tests share.
+/// The kubeconfig of the shared cluster.
 const VARIABLE: &str = "PODIUM_KUBECONFIG";
 
-/// A cluster, as an administrator sees it.
+/// A cluster, with an administrator's permissions.
 #[derive(Clone)]
 pub struct Cluster {
-    /// How to reach it.
     pub kubeconfig: Kubeconfig,
-    /// How controllers reach it: as the chart's account, with its rights and under its policies, or where the test made the
-    /// cluster for itself, as an administrator.
+    /// Kubeconfig of controllers: the chart's account, under its permissions and policies, or an administrator if the test
+    /// created the cluster.
     pub controllers: Kubeconfig,
-    /// A client of it. Belongs to the runtime of one test.
+    /// Belongs to the runtime of one test.
     pub client: Client,
 }
 
-/// A cluster that one test made for itself. It is gone when this is dropped.
+/// A cluster that one test created, removed on drop.
 pub struct OwnCluster {
-    /// The cluster.
     pub cluster: Cluster,
     name: String,
     /// One at a time: each is an entire control plane.
@@ -41,11 +39,10 @@ pub struct OwnCluster {
 }
 
 impl Cluster {
-    /// The cluster that `PODIUM_KUBECONFIG` names, with the Election resource installed, and of the chart what concerns the
-    /// controllers' account.
+    /// The cluster in `PODIUM_KUBECONFIG`, with the CRD and the parts of the chart for the controllers' account.
     ///
     /// # Panics
-    /// Without the variable: a test that was not run must not pass.
+    /// If the variable is not set: a test that cannot run must not pass.
     pub async fn shared() -> Self {
         static CONTROLLERS: OnceCell<Kubeconfig> = OnceCell::const_new();
         let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
@@ -66,8 +63,8 @@ impl Cluster {
         Self { client: client(&kubeconfig).await, controllers: kubeconfig.clone(), kubeconfig }
     }
 
-    /// The account of the chart's controllers, its roles, and the policy about what it may do to pods. (Not the one about Leases,
-    /// which knows where the controllers' own one is: each test has one of its own.)
+    /// Installs the account of the chart's controllers, its roles, and the policy on pods. (The policy on Leases names the
+    /// namespace of the controllers' own Lease, so each test has its own.)
     async fn install_account(&self) -> Kubeconfig {
         let kinds = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"];
         for object in chart::objects(chart::CLUSTER) {
@@ -80,7 +77,6 @@ impl Cluster {
         self.kubeconfig_of(&token(&accounts, "podium").await)
     }
 
-    /// Deletes an object of any kind.
     pub async fn delete(&self, object: Value) {
         let (api, object) = self.any(object);
         let name = object.metadata.name.expect("a name");
@@ -98,7 +94,6 @@ impl Cluster {
         (api, object)
     }
 
-    /// Applies an object of any kind.
     pub async fn apply(&self, object: Value) {
         let (api, object) = self.any(object);
         let (name, how) = (object.metadata.name.clone().expect("a name"), PatchParams::apply("podium-e2e").force());
@@ -107,7 +102,7 @@ impl Cluster {
             .unwrap_or_else(|error| panic!("{name} is not accepted: {error}"));
     }
 
-    /// The cluster as the owner of this token sees it.
+    /// The kubeconfig of the owner of this token.
     pub fn kubeconfig_of(&self, token: &str) -> Kubeconfig {
         let mut kubeconfig = self.kubeconfig.clone();
         let user: AuthInfo = serde_json::from_value(json!({ "token": token })).expect("a user");
@@ -115,7 +110,7 @@ impl Cluster {
         kubeconfig
     }
 
-    /// Applies the definition, and waits until Elections can be listed.
+    /// Applies the CRD, and waits until Elections can be listed.
     pub async fn install(&self, definition: CustomResourceDefinition) {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let name = definition.metadata.name.clone().unwrap_or_default();
@@ -141,12 +136,12 @@ impl Cluster {
 }
 
 impl OwnCluster {
-    /// A new cluster without the Election resource.
+    /// Starts a cluster without the CRD.
     pub async fn start() -> Self {
         Self::start_with("").await
     }
 
-    /// One whose API server has these admission plugins on besides the usual ones.
+    /// Starts a cluster whose API server has these additional admission plugins.
     pub async fn start_with(plugins: &str) -> Self {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
@@ -175,7 +170,7 @@ fn script(script: &str, name: &str) -> Command {
     command
 }
 
-/// A token of this account, for longer than any run of the tests.
+/// A token of this account that outlives any test run.
 pub async fn token(accounts: &Api<ServiceAccount>, name: &str) -> String {
     let spec = TokenRequestSpec { expiration_seconds: Some(24 * 60 * 60), ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
@@ -183,7 +178,7 @@ pub async fn token(accounts: &Api<ServiceAccount>, name: &str) -> String {
     token.status.expect("a token").token
 }
 
-/// A client of the cluster in `kubeconfig`, and of no other.
+/// A client of exactly this cluster.
 pub async fn client(kubeconfig: &Kubeconfig) -> Client {
     let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
     Client::try_from(config.expect("a usable kubeconfig")).expect("a usable kubeconfig")

@@ -1,4 +1,4 @@
-//! A door in front of an API server, to be closed and opened: an API server that is not there, without touching the real one.
+//! A TCP proxy in front of an API server: simulates its failure without touching the server.
 
 use kube::config::Kubeconfig;
 use tokio::io::copy_bidirectional;
@@ -6,18 +6,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What becomes of connections.
+/// Treatment of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// They go through.
+    /// Forwards them.
     Through,
-    /// They are ended by a reset, the new ones as soon as they are there.
+    /// Resets them, and new ones immediately.
     Reset,
-    /// They stay, and nothing comes back.
+    /// Keeps them, without any response.
     Silent,
 }
 
-/// A local port that is closed at first. Whoever is connected when it closes again is cut off.
+/// A local port, closed at first. Closing it cuts all connections.
 pub struct Door {
     port: u16,
     server: String,
@@ -26,25 +26,25 @@ pub struct Door {
 }
 
 impl Door {
-    /// A closed door to the API server of this kubeconfig.
+    /// Returns a closed door to the API server of this kubeconfig.
     pub async fn closed(kubeconfig: &Kubeconfig) -> Self {
         let server = kubeconfig.clusters[0].cluster.as_ref().and_then(|cluster| cluster.server.clone());
         let server =
             server.expect("a kubeconfig names a server").trim_start_matches("https://").trim_end_matches('/').to_owned();
-        // A port that was free a moment ago: nobody listens there until the door opens.
+        // A port that was just free: nothing listens until the door opens.
         let port =
             TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("a free port").port();
         Self { port, server, way: watch::Sender::new(Way::Through), open: JoinSet::new() }
     }
 
-    /// An open one.
+    /// Returns an open door.
     pub async fn opened(kubeconfig: &Kubeconfig) -> Self {
         let mut door = Self::closed(kubeconfig).await;
         door.open().await;
         door
     }
 
-    /// The same kubeconfig, through the door.
+    /// The kubeconfig, with the address of the door.
     pub fn through(&self, kubeconfig: &Kubeconfig) -> Kubeconfig {
         let mut kubeconfig = kubeconfig.clone();
         let cluster = kubeconfig.clusters[0].cluster.as_mut().expect("a cluster");
@@ -55,7 +55,7 @@ impl Door {
         kubeconfig
     }
 
-    /// Lets connections through from now on. Those that were silent stay so for ever, as if their packets had been lost.
+    /// Opens it for new connections. Swallowed ones stay silent forever, as if their packets were lost.
     pub async fn open(&mut self) {
         self.way.send_replace(Way::Through);
         if !self.open.is_empty() {
@@ -76,12 +76,12 @@ impl Door {
         self.open.shutdown().await;
     }
 
-    /// Resets all connections of an open door, and all new ones.
+    /// Resets all connections, present and new.
     pub fn reset(&self) {
         self.way.send_replace(Way::Reset);
     }
 
-    /// Swallows everything that comes through an open door. New connections are taken, and never answered.
+    /// Drops all data. New connections are accepted, but get no response.
     pub fn swallow(&self) {
         self.way.send_replace(Way::Silent);
     }
@@ -90,7 +90,7 @@ impl Door {
 async fn pass(mut client: TcpStream, server: String, mut way: watch::Receiver<Way>) {
     let copied = async {
         if let Ok(mut server) = TcpStream::connect(server).await {
-            // Whichever side ends it, it has ended.
+            // The connection has ended, whichever side closed it.
             let _ = copy_bidirectional(&mut client, &mut server).await;
         }
     };

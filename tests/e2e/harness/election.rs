@@ -1,4 +1,4 @@
-//! Elections, and who leads.
+//! Elections and their leaders.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,38 +11,35 @@ use serde_json::{Value, json};
 use super::scenario::Scenario;
 use super::waiting::eventually;
 
-/// Who leads, as status, Lease and pods say with one voice.
+/// The leader on which status, Lease and pods agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {
-    /// The pod's name.
     pub name: String,
-    /// Its UID.
     pub uid: String,
-    /// The fencing token.
     pub term: i64,
-    /// How often the leader changed.
+    /// Number of leader changes.
     pub transitions: i32,
 }
 
 impl Scenario {
-    /// Two pods and the Election `web`, in which `web-0` leads.
+    /// Creates two pods and the Election `web`, and waits until `web-0` leads.
     pub async fn led(&self) -> Leader {
         self.led_with(json!({})).await
     }
 
-    /// As [`Self::led`], with these further fields of the spec.
+    /// Like [`Self::led`], with additional spec fields.
     pub async fn led_with(&self, fields: Value) -> Leader {
         self.pods(["web-0", "web-1"]).await;
         self.election_with("web", fields).await;
         self.leader_is("web", "web-0").await
     }
 
-    /// Creates an Election of the pods labelled `app: web`.
+    /// Creates an Election of the pods labeled `app: web`.
     pub async fn election(&self, name: &str) -> Election {
         self.election_with(name, json!({})).await
     }
 
-    /// Creates an Election of the pods labelled `app: web` with these further fields of the spec, and has it checked.
+    /// Creates an Election of the pods labeled `app: web` with additional spec fields, and has the checker watch it.
     pub async fn election_with(&self, name: &str, fields: Value) -> Election {
         let mut spec = json!({ "selector": { "matchLabels": { "app": "web" } } });
         for (key, value) in fields.as_object().expect("fields") {
@@ -55,22 +52,21 @@ impl Scenario {
         election
     }
 
-    /// Asks the API server to create an Election with exactly this spec.
+    /// Requests an Election with exactly this spec.
     pub async fn try_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
         let object =
             json!({ "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": name }, "spec": spec });
-        // As it is: the type would refuse some of what the API server is to judge.
+        // Untyped: the type would reject some specs that the API server should judge.
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let created = self.raw_elections().create(&PostParams::default(), &object).await?;
         created.try_parse().map_err(|error| panic!("{error}"))
     }
 
-    /// Elections as the API server has them, also those that the type cannot hold.
+    /// Untyped Elections, including those that do not fit the type.
     pub fn raw_elections(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.cluster.client.clone(), &self.namespace, &ApiResource::erase::<Election>(&()))
     }
 
-    /// The Election's status.
     pub async fn status(&self, election: &str) -> Result<ElectionStatus, String> {
         let election = self.api::<Election>().get(election).await.map_err(|error| error.to_string())?;
         let status = election.status.clone().unwrap_or_default();
@@ -88,12 +84,12 @@ impl Scenario {
         self.leader_when(election, &format!("{pod} leads"), |leader| leader.name == pod).await
     }
 
-    /// Waits until a later term than that of `former` has a leader.
+    /// Waits for a leader in a later term than `former`.
     pub async fn leader_after(&self, election: &str, former: &Leader) -> Leader {
         self.leader_when(election, "a later term has a leader", |leader| leader.term > former.term).await
     }
 
-    /// Waits for a leader that fulfils the condition and on whom status, Lease and pods agree.
+    /// Waits for a leader that satisfies the condition, and on which status, Lease and pods agree.
     pub async fn leader_when(&self, election: &str, what: &str, wanted: impl Fn(&Leader) -> bool) -> Leader {
         eventually(&format!("{election}: {what}"), async || {
             let leader = self.look(election).await?;
@@ -102,7 +98,7 @@ impl Scenario {
         .await
     }
 
-    /// Waits for a vacancy: nobody is labelled, the Lease names nobody, and the status is not Ready. Returns the status.
+    /// Waits for a vacancy: no label, no holder, and the status is not Ready. Returns the status.
     pub async fn vacancy(&self, election: &str) -> ElectionStatus {
         eventually(&format!("{election}: nobody leads"), async || {
             let (status, labelled, holder) = self.gather(election).await?;
@@ -113,7 +109,7 @@ impl Scenario {
         .await
     }
 
-    /// Waits until the condition of this type has this status and reason. Returns its message.
+    /// Waits for this status and reason of the condition. Returns its message.
     pub async fn condition(&self, election: &str, kind: &str, status: &str, reason: &str) -> String {
         eventually(&format!("{election}: {kind}={status} with reason {reason}"), async || {
             let seen = self.status(election).await?;
@@ -134,17 +130,15 @@ impl Scenario {
         .await;
     }
 
-    /// Changes the Election's spec.
     pub async fn patch_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
         self.api::<Election>().patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await
     }
 
-    /// Deletes the Election.
     pub async fn delete_election(&self, name: &str) {
         self.api::<Election>().delete(name, &DeleteParams::default()).await.expect("the Election is deleted");
     }
 
-    /// Waits until no pod carries this label key. Returns the pods.
+    /// Waits until no pod has this label key. Returns the pods.
     pub async fn nobody_labelled(&self, key: &str) -> Vec<Pod> {
         eventually(&format!("nobody carries the label {key}"), async || {
             let pods = self.api::<Pod>().list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
@@ -164,7 +158,7 @@ impl Scenario {
         .await;
     }
 
-    /// Merges into the Lease, to deceive Podium.
+    /// Patches the Lease, to deceive Podium.
     pub async fn forge_lease(&self, name: &str, change: Value) -> Lease {
         let how = PatchParams::default();
         let lease = self.api::<Lease>().patch(name, &how, &Patch::Merge(change)).await.expect("the Lease is edited");
@@ -172,15 +166,15 @@ impl Scenario {
         lease
     }
 
-    /// Proof without waiting: by the time the controller has served a new Election, of a pod of its own, it has looked at
-    /// what was there before.
+    /// Proof without a timeout: a controller that served a new Election, with its own pod, has reconciled all earlier
+    /// changes.
     pub async fn serve_another(&self, name: &str) {
         self.pod(&format!("{name}-0"), json!({ "labels": { "app": name } })).await;
         self.election_with(name, json!({ "selector": { "matchLabels": { "app": name } } })).await;
         self.leader(name).await;
     }
 
-    /// Waits until the status counts so many eligible candidates of so many.
+    /// Waits until the status counts this many eligible candidates and candidates.
     pub async fn eligible(&self, election: &str, eligible: i32, candidates: i32) {
         eventually(&format!("{election}: {eligible} of {candidates} candidates are eligible"), async || {
             let status = self.status(election).await?;
@@ -205,7 +199,7 @@ impl Scenario {
         Ok(Leader { name, uid, term, transitions })
     }
 
-    /// The status; the labelled pods and the Lease's holder, each as `name/uid` with its term.
+    /// Returns the status, the labeled pods, and the Lease's holder, the latter as `name/uid` with their terms.
     async fn gather(
         &self,
         election: &str,
@@ -214,7 +208,7 @@ impl Scenario {
         let object = self.api::<Election>().get(election).await.map_err(text)?;
         let label = format!("{}={}", object.spec.label.key, object.spec.label.value);
         let labelled = self.api::<Pod>().list_metadata(&ListParams::default().labels(&label)).await.map_err(text)?;
-        // Other Elections may use the same label for their own pods.
+        // Other Elections may use the label for their own pods.
         let is_others =
             |claim: &str| claim.starts_with("term.podium.dev/") && claim != format!("term.podium.dev/{election}");
         let labelled = labelled.items.iter().filter_map(|pod| {

@@ -1,4 +1,4 @@
-//! Electors by client-go as peers: its own example, on a Lease, and an old one, on Endpoints.
+//! client-go electors: its own example, on a Lease, and an old one, on Endpoints.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,20 +8,20 @@ use kube::config::Kubeconfig;
 
 use super::waiting::eventually;
 
-/// A running elector. It is killed when this is dropped.
+/// A running elector, killed on drop.
 pub struct Elector {
     child: Child,
     log: PathBuf,
 }
 
 impl Elector {
-    /// Starts client-go's example, which campaigns as `identity` for this Lease: for 60 s, renewed every 5 s, released on SIGTERM.
+    /// Starts client-go's example as `identity` on this Lease: 60 s, renewed every 5 s, released on SIGTERM.
     pub fn start(directory: &Path, kubeconfig: &Kubeconfig, namespace: &str, lease: &str, identity: &str) -> Self {
         let arguments = ["-lease-lock-name", lease, "-lease-lock-namespace", namespace, "-v", "4"];
         Self::run("leader-election", directory, kubeconfig, identity, &arguments)
     }
 
-    /// Starts the old elector, which campaigns for these Endpoints: for 10 s, renewed every 2.5 s, never released.
+    /// Starts the old elector on these Endpoints: 10 s, renewed every 2.5 s, never released.
     pub fn start_on_endpoints(
         directory: &Path,
         kubeconfig: &Kubeconfig,
@@ -33,7 +33,7 @@ impl Elector {
         Self::run("endpoints-elector", directory, kubeconfig, identity, &arguments)
     }
 
-    /// What it prints goes to `<directory>/<identity>.log`.
+    /// Its output goes to `<directory>/<identity>.log`.
     fn run(program: &str, directory: &Path, kubeconfig: &Kubeconfig, identity: &str, arguments: &[&str]) -> Self {
         let path = |extension: &str| directory.join(format!("{identity}.{extension}"));
         fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
@@ -53,8 +53,7 @@ impl Elector {
         Self { child, log: path("log") }
     }
 
-    /// Waits until it has said these words so often.
-    /// (Words that its versions have in common: some begin with a small letter.)
+    /// Waits until its log has these words this often. (Versions differ in the case of first letters.)
     pub async fn says(&self, words: &str, times: usize) {
         eventually(&format!("client-go says {words:?} {times} times"), async || {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -68,7 +67,7 @@ impl Elector {
         self.says("uccessfully acquired lease", 1).await;
     }
 
-    /// SIGTERM: it releases the Lease.
+    /// Sends SIGTERM, on which it releases the Lease.
     pub async fn terminate(mut self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
@@ -82,13 +81,13 @@ impl Elector {
 
 impl Drop for Elector {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.child.kill();
         self.child.wait().expect("our own child");
     }
 }
 
-/// Where the binaries of the local cluster are.
+/// Directory of the local cluster's binaries.
 pub fn binaries() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/build");
     let output = Command::new(script).output().expect("cluster/build runs");

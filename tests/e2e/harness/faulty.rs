@@ -1,5 +1,5 @@
-//! A door to the API server that fails where it is told to: at one write of a controller, it lets the controller die or stand
-//! still, loses the answer, or has somebody else change the object, before or after the write is applied. It notes every write.
+//! A server in front of the API server that injects a fault at one write of a controller: the controller dies or hangs,
+//! loses the response, or another client changes the object, before or after the write. It records all writes.
 
 use std::fmt::Debug;
 use std::future::pending;
@@ -19,16 +19,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// What goes wrong at a write.
+/// A fault at a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The controller is lost with all its memory.
+    /// The controller dies and loses its memory.
     Die(Side),
-    /// The controller stands still, as under SIGSTOP, until it is told to go on.
+    /// The controller hangs, as under SIGSTOP, until it is resumed.
     Hang(Side),
-    /// The controller is told that there was no answer.
+    /// The controller gets no response.
     Lose(Side),
-    /// Right before the write somebody else changes that very object, or creates it.
+    /// Another client changes or creates the object right before the write.
     Edit,
 }
 
@@ -41,40 +41,40 @@ impl Fault {
     }
 }
 
-/// Whether the API server has applied the write when it goes wrong.
+/// Position of a fault, relative to the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// It is not sent, or not yet.
+    /// The write is not sent, or not yet.
     Before,
-    /// It was applied.
+    /// The write was applied.
     After,
 }
 
-/// One write, as it was asked for.
+/// One requested write.
 #[derive(Clone, Debug)]
 pub struct Noted {
-    /// What was to be written: `label web-1`.
+    /// Verb and object: `label web-1`.
     pub what: String,
-    /// What the API server said. `None`: it was not asked, or has not answered.
+    /// The API server's response, if any.
     pub answer: Option<Answer>,
-    /// Whether the controller got what it was to get, or stopped to wait for it.
+    /// The controller got its result, or no longer waits for it.
     pub over: bool,
 }
 
-/// What the API server said to a write.
+/// The API server's response to a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Something changed, and the object has this revision now. (Nobody keeps the revisions of Events.)
+    /// Applied, with the object's new revision (not kept for Events).
     Applied(Option<i64>),
-    /// Everything was so already.
+    /// No change.
     Unchanged,
-    /// The object has changed since it was looked at.
+    /// The object had changed since it was read.
     Outdated(String),
-    /// No, for another reason.
+    /// Rejected for another reason.
     Refused(String),
 }
 
-/// The test's end of the door.
+/// Controls the faults.
 pub struct Control {
     state: Mutex<State>,
     resumed: Condvar,
@@ -83,14 +83,14 @@ pub struct Control {
 
 #[derive(Default)]
 struct State {
-    /// Which write is to fail and how; 0 is the next one. Writes that came too late do not count: they are asked for anew.
+    /// Number of the write, 0 being the next one, and its fault. Outdated writes do not count, because they are retried.
     plan: Option<(usize, Fault)>,
-    /// The write that failed so.
+    /// The write with the fault.
     struck: Option<usize>,
     noted: Vec<Noted>,
-    /// How many of these were before it was armed.
+    /// Number of writes before it was armed.
     before: usize,
-    /// The revisions that somebody else's changes made.
+    /// Revisions of other clients' changes.
     edits: Vec<i64>,
     reached: Option<Instant>,
     dead: bool,
@@ -98,82 +98,81 @@ struct State {
 }
 
 impl Noted {
-    /// Whether the object had changed since the controller looked at it.
+    /// Returns whether the object had changed since the controller read it.
     pub fn is_outdated(&self) -> bool {
         matches!(self.answer, Some(Answer::Outdated(_)))
     }
 }
 
 impl State {
-    /// The writes since it was armed.
+    /// Writes since it was armed.
     fn counted(&self) -> &[Noted] {
         &self.noted[self.before..]
     }
 }
 
 impl Control {
-    /// Nothing goes wrong, and nothing is noted yet.
+    /// No fault, and no recorded writes.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), resumed: Condvar::new(), changed: watch::Sender::new(()) })
     }
 
-    /// From now on writes count, from 0, and the one of this number fails like this.
+    /// Counts writes from 0, and injects the fault at this one.
     pub fn arm(&self, plan: Option<(usize, Fault)>) {
         let mut state = self.lock();
         state.before = state.noted.len();
         (state.plan, state.struck) = (plan, None);
     }
 
-    /// The write at which the fault happened.
     pub fn struck(&self) -> Option<Noted> {
         let state = self.lock();
         state.struck.map(|number| state.noted[number].clone())
     }
 
-    /// When the fault happened.
+    /// Time of the fault.
     pub fn reached(&self) -> Option<Instant> {
         self.lock().reached
     }
 
-    /// How many writes came too late since it was armed, before the fault if there was one: somebody else had changed the object.
+    /// Number of outdated writes since it was armed, before a fault: another client had changed the object.
     pub fn outdated(&self) -> usize {
         let state = self.lock();
         let end = state.struck.unwrap_or(state.noted.len());
         state.noted[state.before..end].iter().filter(|noted| noted.is_outdated()).count()
     }
 
-    /// All writes since it was armed.
+    /// Writes since it was armed.
     pub fn noted(&self) -> Vec<Noted> {
         self.lock().counted().to_vec()
     }
 
-    /// The revisions that somebody else's changes made.
+    /// Revisions of other clients' changes.
     pub fn edits(&self) -> Vec<i64> {
         self.lock().edits.clone()
     }
 
-    /// Lets a controller that stands still go on.
+    /// Resumes a hanging controller.
     pub fn resume(&self) {
         self.lock().hung = false;
         self.resumed.notify_all();
     }
 
-    /// Completes when the controller is to be lost.
+    /// Completes when the controller must die.
     pub async fn death(&self) {
         self.wait(|state| state.dead).await;
     }
 
-    /// Completes when what was noted fulfils this.
+    /// Completes when the recorded writes satisfy this.
     pub async fn until(&self, enough: impl Fn(&[Noted]) -> bool) {
         self.wait(|state| enough(state.counted())).await;
     }
 
-    /// Completes when the fault has happened.
+    /// Completes after the fault.
     pub async fn fault(&self) {
         self.wait(|state| state.reached.is_some()).await;
     }
 
-    /// Completes when the controller has what it was to get from the write at which the fault happened.
+    /// Completes when the controller has the result of the write with the fault.
     pub async fn over(&self) {
         self.wait(|state| state.struck.is_some_and(|number| state.noted[number].over)).await;
     }
@@ -181,7 +180,7 @@ impl Control {
     async fn wait(&self, enough: impl Fn(&State) -> bool) {
         let mut changed = self.changed.subscribe();
         while !enough(&self.lock()) {
-            // The sender lives as long as we do.
+            // `self` owns the sender.
             let _ = changed.changed().await;
         }
     }
@@ -196,7 +195,7 @@ impl Control {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Blocks the thread, and with it everything that the controller does: its watches, its timers, its other requests.
+    /// Blocks the thread, with all of the controller: its watches, timers and other requests.
     fn hang(&self) {
         self.change(|state| (state.hung, state.reached) = (true, Some(Instant::now())));
         let state = self.lock();
@@ -204,7 +203,7 @@ impl Control {
             self.resumed.wait_while(state, |state| state.hung).unwrap_or_else(std::sync::PoisonError::into_inner);
     }
 
-    /// Notes the write. Returns its number and what is to go wrong; `None`: the controller is dead.
+    /// Records the write. Returns its number and fault; `None`: the controller is dead.
     fn begin(&self, what: String) -> Option<(usize, Option<Fault>)> {
         self.change(|state| {
             let number = state.noted.len();
@@ -215,13 +214,13 @@ impl Control {
         })
     }
 
-    /// The fault happens at this write, and at no other.
+    /// Injects the fault at this write only.
     fn strike(&self, number: usize) {
         self.change(|state| state.struck = Some(number));
     }
 }
 
-/// An API server behind the door.
+/// An API server with faults.
 pub struct Faulty {
     server: KubeServer,
     people: Client,
@@ -229,7 +228,7 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    /// The API server `server`, as `control` lets it be seen. Other people reach it by a client of theirs.
+    /// Other clients reach `server` by `people`.
     pub fn new(server: KubeServer, people: Client, control: Arc<Control>) -> Self {
         Self { server, people, control }
     }
@@ -250,7 +249,7 @@ impl Faulty {
         answer
     }
 
-    /// The object changes under our hands: an annotation more, or the same object created a moment earlier.
+    /// Simulates another client: adds an annotation, or creates the object first.
     async fn edit(&self, namespace: &str, write: &Write) {
         match write {
             Write::PatchPod { name, .. } => self.annotate::<Pod>(namespace, name).await,
@@ -287,7 +286,7 @@ impl Faulty {
     }
 }
 
-/// Lives as long as the controller waits for the answer.
+/// Lives as long as the controller waits for the response.
 struct Over<'a> {
     control: &'a Control,
     number: usize,
@@ -319,7 +318,7 @@ impl ApiServer for Faulty {
         }
         let mut answer = self.send(number, namespace, write).await;
         if side == Some(Side::After) {
-            // It was not applied, so nothing can go wrong after that: the fault is for the next try.
+            // An outdated write was not applied, so the fault waits for the retry.
             if matches!(answer, Err(Refusal::Outdated(_))) {
                 return answer;
             }
@@ -343,7 +342,7 @@ impl ApiServer for Faulty {
     }
 }
 
-/// What is to be written, in two words.
+/// Verb and object of the write.
 fn what(write: &Write) -> String {
     match write {
         Write::CreateLease(_) => "create Lease".into(),
@@ -372,7 +371,6 @@ fn guard(write: &Write) -> Option<String> {
     }
 }
 
-/// For messages.
 pub fn describe(noted: &[Noted]) -> Value {
     noted.iter().map(|noted| json!(format!("{}: {:?}", noted.what, noted.answer))).collect()
 }

@@ -1,4 +1,4 @@
-//! The history of a test: every revision of every pod and Lease of its namespace.
+//! The history of a test: every revision of every pod and Lease in its namespace.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records everything that happens in the namespace from now on.
+    /// Starts to record the namespace.
     pub async fn start(client: &Client, namespace: &str) -> Self {
         let mut recorder =
             Self { client: client.clone(), namespace: namespace.into(), history: Arc::default(), watches: JoinSet::new() };
@@ -49,7 +49,7 @@ impl Recorder {
         }));
     }
 
-    /// Returns all revisions in their order. The last one of each kind was seen, so the history is complete.
+    /// Returns all revisions in order. The history is complete: it has the last revision of each kind.
     pub async fn finish(mut self) -> Vec<Revision> {
         end(&self.client, &self.namespace).await;
         eventually("the history is complete", async || {

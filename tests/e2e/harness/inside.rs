@@ -1,4 +1,4 @@
-//! A controller inside the test process, on a thread and a runtime of its own, so that it can die or stand still as a whole.
+//! A controller in the test process, on its own thread and runtime, so that it can die or hang as a whole.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +21,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::faulty::{Control, Faulty};
 
-/// The connections to the API server of all controllers: most of what a short life costs is to make its own. They are kept by
-/// the runtime that this was made on, so that a controller that dies or stands still takes nobody's along.
+/// Connections of all controllers to the API server: opening them is most of the cost of a short run. They belong to the
+/// runtime that created them, so a dying or hanging controller does not affect others.
 #[derive(Clone)]
 pub struct Connections {
     controllers: Client,
@@ -31,12 +31,12 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// For controllers, and for the people who get in their way.
+    /// For controllers, and for the clients that interfere with them.
     pub async fn new(controllers: &Kubeconfig, people: &Kubeconfig) -> Self {
         Self { controllers: direct(controllers).await, people: direct(people).await, runtime: Handle::current() }
     }
 
-    /// A client for another runtime. A request that is no longer waited for is given up.
+    /// A client for another runtime. It cancels requests that no task awaits.
     fn elsewhere(&self, client: &Client) -> Client {
         let (client, runtime) = (client.clone(), self.runtime.clone());
         let namespace = client.default_namespace().to_owned();
@@ -50,7 +50,7 @@ impl Connections {
     }
 }
 
-/// As the command makes it: without retries of its own.
+/// Like the command's client: without retries.
 async fn direct(kubeconfig: &Kubeconfig) -> Client {
     let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
     let mut config = config.expect("a usable kubeconfig");
@@ -58,11 +58,11 @@ async fn direct(kubeconfig: &Kubeconfig) -> Client {
     Client::try_from(config).expect("a usable kubeconfig")
 }
 
-/// A controller of one namespace. It goes on, and ends, when this is dropped.
+/// A controller of one namespace. On drop, it is resumed and stops.
 pub struct Inside {
-    /// What happens to its writes.
+    /// Controls its writes.
     pub control: Arc<Control>,
-    /// Counts its decisions: each asks for the time, once it has taken its snapshot.
+    /// Counts decisions: each reads the time after its snapshot.
     decisions: Arc<AtomicU64>,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<oneshot::Receiver<()>>,
@@ -70,7 +70,6 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// Starts it.
     pub fn start(connections: &Connections, namespace: &str, control: Arc<Control>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -92,7 +91,7 @@ impl Inside {
                 runtime.block_on(async {
                     let server = KubeServer::new(client.clone(), options.limits.clone());
                     let server = Faulty::new(server, people, control.clone());
-                    // Dropped in the middle of whatever it does, if it is to die.
+                    // To die, it is dropped at any point.
                     tokio::select! {
                         biased;
                         () = control.death() => {}
@@ -121,12 +120,11 @@ impl Inside {
         }
     }
 
-    /// How many decisions it has made.
+    /// Number of decisions.
     pub fn decisions(&self) -> u64 {
         self.decisions.load(Ordering::Relaxed)
     }
 
-    /// What it has said.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)).into_owned()
     }
@@ -134,12 +132,12 @@ impl Inside {
     /// Completes when it is dead.
     pub async fn dead(&mut self) {
         if let Some(ended) = self.ended.take() {
-            // An error is a panic: it has ended as well, and its log says how.
+            // A panic also ends it; its log has the reason.
             let _ = ended.await;
         }
     }
 
-    /// Asks it to end, and waits until it has finished what it was doing.
+    /// Stops it gracefully, and waits until it has finished.
     pub async fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());

@@ -1,4 +1,4 @@
-//! What the tests stand on: a cluster, a namespace for each test, controllers as processes, and the history of it all.
+//! Test harness: a cluster, a namespace for each test, controllers as processes, and the history.
 
 pub mod access;
 pub mod chart;

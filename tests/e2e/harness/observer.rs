@@ -1,4 +1,4 @@
-//! One recorder for many namespaces: what is there now, and every revision on the way, without asking again and again.
+//! One recorder for many namespaces: the current state and every revision, without polling.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -14,24 +14,22 @@ use podium_test_support::recorder::{EventType, follow, follow_metadata, position
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What was seen of one namespace.
+/// Observations of one namespace.
 #[derive(Debug, Default)]
 pub struct View {
-    /// The pods as they are now, by name.
+    /// Current pods by name.
     pub pods: BTreeMap<String, Revision>,
-    /// The Leases.
     pub leases: BTreeMap<String, Revision>,
-    /// The Elections.
     pub elections: BTreeMap<String, Seen>,
-    /// Every revision of a pod or Lease. In order for each kind only.
+    /// Every revision of a pod or Lease, in order for each kind.
     pub history: Vec<Revision>,
     /// Every revision of an Election, likewise.
     pub statuses: Vec<Seen>,
-    /// The revisions that have been seen.
+    /// All observed revisions.
     pub versions: BTreeSet<i64>,
 }
 
-/// An Election as one revision left it.
+/// One revision of an Election.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// `metadata.resourceVersion`
@@ -40,22 +38,20 @@ pub struct Seen {
     pub uid: String,
     /// `metadata.name`
     pub name: String,
-    /// Whether the status speaks of this very spec.
+    /// The status is of the current generation.
     pub current: bool,
-    /// The status.
     pub status: ElectionStatus,
 }
 
 type Views = Arc<Mutex<HashMap<String, watch::Sender<View>>>>;
 
-/// Watches the whole cluster; remembers the namespaces that it was asked for.
+/// Watches the cluster, and records selected namespaces.
 pub struct Observer {
     views: Views,
     _watches: JoinSet<()>,
 }
 
 impl Observer {
-    /// Starts to watch.
     pub async fn start(client: &Client) -> Self {
         let views = Views::default();
         let mut watches = JoinSet::new();
@@ -74,7 +70,7 @@ impl Observer {
             update(&into, object, |view, object| take(view, Kind::Lease, object.metadata, event));
         });
         watches.spawn(must_go_on(watch));
-        // Other tests create Elections that the type cannot hold.
+        // Other tests create Elections that do not fit the type.
         let elections: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<Election>(&()));
         let from = position(&elections, &one, false).await;
         let into = views.clone();
@@ -91,7 +87,7 @@ impl Observer {
         Self { views, _watches: watches }
     }
 
-    /// Remembers what happens in the namespace from now on.
+    /// Starts to record the namespace.
     pub fn view(&self, namespace: &str) -> watch::Receiver<View> {
         let view = watch::Sender::new(View::default());
         let seen = view.subscribe();
@@ -99,19 +95,18 @@ impl Observer {
         seen
     }
 
-    /// Forgets the namespace.
     pub fn forget(&self, namespace: &str) {
         self.views.lock().expect("no panic").remove(namespace);
     }
 }
 
 /// # Panics
-/// When the watch ends, because its record then has a gap.
+/// If the watch ends, because the record then has a gap.
 async fn must_go_on(watch: impl Future<Output = String>) {
     panic!("{}", watch.await);
 }
 
-/// Updates the view of the object's namespace, if a test has asked for one.
+/// Updates the view of the object's namespace, if a test uses it.
 fn update<K: ResourceExt>(views: &Views, object: K, take: impl FnOnce(&mut View, K)) {
     let namespace = object.namespace().unwrap_or_default();
     if let Some(view) = views.lock().expect("no panic").get(&namespace) {

@@ -1,4 +1,4 @@
-//! The chart's admission policies, for the account and the namespace of one test.
+//! The chart's admission policies, for one test's account and namespace.
 
 use http::Request;
 use http_body_util::BodyExt;
@@ -12,32 +12,30 @@ use super::chart::{self, CLUSTER};
 use super::scenario::Scenario;
 use super::waiting::eventually;
 
-/// What limits the controllers' account.
+/// Policies on the controllers' account.
 pub const CONTROLLER: [&str; 2] = ["podium-controller-pods", "podium-controller-leases"];
 
-/// What limits everybody else.
+/// Policies on all other accounts.
 pub const USERS: [&str; 2] = ["podium-users-terms", "podium-users-labels"];
 
-/// Policies that are in force in the test's namespace.
+/// Policies in force in the test's namespace.
 pub struct Policies<'a> {
     world: &'a Scenario,
     names: Vec<String>,
 }
 
-/// What the API server answered.
+/// A response of the API server.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status code.
     pub code: u16,
-    /// What it warned of.
     pub warnings: Vec<String>,
-    /// Its words, where it refused.
+    /// Message of a rejection.
     pub message: String,
 }
 
 impl Scenario {
-    /// Puts these policies of the chart in force in the test's namespace, where the controllers' account is called `podium`.
-    /// With these actions, and with `replace` in the place of other words in them.
+    /// Puts these policies of the chart in force in the test's namespace, with its controllers' account `podium`, these
+    /// actions, and these replacements.
     pub async fn policies(&self, policies: &[&str], actions: &[&str], replace: &[(&str, &str)]) -> Policies<'_> {
         let user = format!("system:serviceaccount:{}:podium", self.namespace);
         let own = format!("request.namespace == '{}'", self.namespace);
@@ -67,8 +65,8 @@ impl Scenario {
         Policies { world: self, names }
     }
 
-    /// Sends a request about `path` of the test's namespace, such as `pods/web-0`, as the owner of the client; nothing is changed.
-    /// Without a name, it is a creation.
+    /// Sends a dry-run request on `path` in the test's namespace, such as `pods/web-0`, as this client. Without a name, it
+    /// creates.
     pub async fn dry_run(&self, client: &Client, path: &str, body: Value) -> Answer {
         let creates = !path.contains('/') || path.ends_with("/binding") || path.ends_with("/eviction");
         let (method, kind) =
@@ -76,7 +74,7 @@ impl Scenario {
         self.send(client, method, kind, path, body).await
     }
 
-    /// Sends a request; nothing is changed.
+    /// Sends a dry-run request.
     pub async fn send(&self, client: &Client, method: &str, kind: &str, path: &str, body: Value) -> Answer {
         let group = if path.starts_with("leases") { "apis/coordination.k8s.io/v1" } else { "api/v1" };
         let uri = format!("/{group}/namespaces/{}/{path}?dryRun=All", self.namespace);
@@ -93,7 +91,7 @@ impl Scenario {
 }
 
 impl Policies<'_> {
-    /// Waits until this request, which changes nothing, is answered as it is once the policies are in force.
+    /// Waits until this dry-run request gets the response of policies in force.
     pub async fn in_force(&self, client: &Client, path: &str, body: Value, shows: impl Fn(&Answer) -> bool) {
         eventually("the policies are in force", async || {
             let answer = self.world.dry_run(client, path, body.clone()).await;
@@ -102,7 +100,6 @@ impl Policies<'_> {
         .await;
     }
 
-    /// Takes them away.
     pub async fn remove(self) {
         let client = &self.world.cluster.client;
         let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());

@@ -1,4 +1,4 @@
-//! One test: a namespace of its own, everything that happens in it on record, and the promises checked at the end.
+//! One test: a namespace, the record of all changes in it, and a check of the guarantees at the end.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,13 +22,11 @@ use super::elector::Elector;
 use super::history::Recorder;
 use super::waiting::eventually;
 
-/// The world of one test.
+/// One test's namespace.
 pub struct Scenario {
-    /// The cluster.
     pub cluster: Cluster,
-    /// The test's own namespace.
     pub namespace: String,
-    /// Where the logs of its processes go.
+    /// Directory of its processes' logs.
     directory: PathBuf,
     processes: Mutex<usize>,
     watched: Mutex<Vec<Watched>>,
@@ -42,13 +40,13 @@ pub async fn scenario(test: impl AsyncFnOnce(&Scenario)) {
     scenario_on(Cluster::shared().await, test).await;
 }
 
-/// Runs `test` in a new namespace of `cluster` with every revision on record, and then checks all of them, whether the test
-/// passed or not. If anything failed, prints what its processes said.
+/// Runs `test` in a new namespace of `cluster`, and then checks all revisions, also if the test failed. After any failure,
+/// prints the processes' logs.
 pub async fn scenario_on(cluster: Cluster, test: impl AsyncFnOnce(&Scenario)) {
     let client = cluster.client.clone();
     let scenario = Scenario::new(cluster).await;
     let recorder = Recorder::start(&client, &scenario.namespace).await;
-    // The controllers belong to the test's frame: when it is over, they are dead.
+    // The test's frame owns the controllers: when it returns, they are dead.
     let outcome = AssertUnwindSafe(test(&scenario)).catch_unwind().await;
     let checked = AssertUnwindSafe(scenario.check(recorder))
         .catch_unwind()
@@ -83,7 +81,6 @@ impl Scenario {
         }
     }
 
-    /// The objects of one kind in the test's namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
@@ -91,7 +88,7 @@ impl Scenario {
         Api::namespaced(self.cluster.client.clone(), &self.namespace)
     }
 
-    /// Where the files of the test's processes go, and a number for the next one of them.
+    /// Directory and number of the next process.
     pub fn next_process(&self) -> (PathBuf, usize) {
         let mut number = lock(&self.processes);
         *number += 1;
@@ -103,14 +100,14 @@ impl Scenario {
         self.controller_with(&self.cluster.controllers, &[])
     }
 
-    /// Starts a controller for the namespace with another kubeconfig and more arguments.
+    /// Starts a controller for the namespace with another kubeconfig and additional arguments.
     pub fn controller_with(&self, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Controller {
         let (directory, number) = self.next_process();
         let arguments = [&["--namespaces", &self.namespace, "--log-level", "info,podium=debug"], arguments].concat();
         Controller::start(env!("CARGO_BIN_EXE_podium"), &directory, &format!("controller-{number}"), kubeconfig, &arguments)
     }
 
-    /// A file of this name with the administrator's kubeconfig.
+    /// Writes the administrator's kubeconfig to a file of this name.
     pub fn kubeconfig(&self, name: &str) -> PathBuf {
         let path = self.directory.join(format!("{name}.kubeconfig"));
         fs::write(&path, serde_json::to_string(&self.cluster.kubeconfig).expect("a kubeconfig"))
@@ -118,17 +115,17 @@ impl Scenario {
         path
     }
 
-    /// Starts client-go's example, which campaigns for a Lease of the namespace.
+    /// Starts client-go's example on a Lease of the namespace.
     pub fn elector(&self, lease: &str, identity: &str) -> Elector {
         Elector::start(&self.directory, &self.cluster.kubeconfig, &self.namespace, lease, identity)
     }
 
-    /// Starts an old elector, which campaigns for Endpoints of the namespace.
+    /// Starts an old elector on Endpoints of the namespace.
     pub fn old_elector(&self, election: &str, identity: &str) -> Elector {
         Elector::start_on_endpoints(&self.directory, &self.cluster.kubeconfig, &self.namespace, election, identity)
     }
 
-    /// Starts a controller for the whole cluster: only where nothing else is tested.
+    /// Starts a cluster-wide controller: only if no other test runs.
     pub fn controller_of_the_cluster(&self) -> Controller {
         let (directory, number) = self.next_process();
         let name = format!("controller-{number}");
@@ -149,18 +146,18 @@ impl Scenario {
         }
     }
 
-    /// Declares that the object as it is at this revision was written by the test to deceive Podium.
+    /// Declares this revision of the object a forgery of the test.
     pub fn forged(&self, object: &impl ResourceExt) {
         let version = object.resource_version().and_then(|version| version.parse().ok());
         lock(&self.forged).insert(version.expect("resourceVersions are integers"));
     }
 
-    /// Declares that pods are born with labels that deceive Podium, because the test wrote them into a template.
+    /// Declares that pods are created with forged labels, because the test wrote them into a template.
     pub fn forged_births(&self) {
         self.forged_births.store(true, Ordering::Relaxed);
     }
 
-    /// Checks nothing of the namespace: the test deletes it.
+    /// Skips the check: the test deletes the namespace.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
@@ -180,7 +177,7 @@ impl Scenario {
         assert!(found.is_empty(), "promises broken in {}:\n{}", self.namespace, found.join("\n"));
     }
 
-    /// Whatever was done to them, no controller panicked.
+    /// No controller may panic, whatever the fault.
     fn check_logs(&self) {
         for path in self.logs() {
             let log = fs::read_to_string(&path).unwrap_or_default();
@@ -204,7 +201,7 @@ impl Scenario {
     }
 }
 
-/// A namespace named after the test, in which pods can be created.
+/// A namespace named after the test that accepts pods.
 async fn new_namespace(client: &Client) -> String {
     let test = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().replace('_', "-");
     let prefix: String = test.chars().take(40).collect();

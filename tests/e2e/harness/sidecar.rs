@@ -1,4 +1,4 @@
-//! `podium` as a sidecar: a process of its own that stands for a pod.
+//! `podium` as a sidecar: a process that stands for a pod.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -14,25 +14,25 @@ use tokio::time::timeout;
 use super::scenario::Scenario;
 use super::waiting::{DEADLINE, eventually};
 
-/// A sidecar that is about to start.
+/// A sidecar to be started.
 pub struct Call {
     command: Command,
     name: String,
     directory: PathBuf,
 }
 
-/// A running sidecar. It is killed when this is dropped.
+/// A running sidecar, killed on drop.
 pub struct Sidecar {
-    /// Its pod's name.
+    /// Name of its pod.
     pub name: String,
-    /// Where it answers HTTP requests.
+    /// Address of its HTTP server.
     pub address: SocketAddr,
     process: Process,
     log: PathBuf,
     out: PathBuf,
 }
 
-/// It is killed when this is dropped, also by a test that fails while it waits for it.
+/// A process, killed on drop, also when a waiting test fails.
 struct Process(Child);
 
 impl Process {
@@ -43,15 +43,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.0.kill();
         self.0.wait().expect("our own child");
     }
 }
 
 impl Scenario {
-    /// A sidecar of the pod of this name, which campaigns with the options of the old leader-elector, on a lock called
-    /// `example` in the test's namespace.
+    /// A sidecar of this pod with the old leader-elector's options, on a lock `example` in the test's namespace.
     pub fn contrib(&self, name: &str, kubeconfig: &Kubeconfig) -> Call {
         let namespace = format!("--election-namespace={}", self.namespace);
         self.sidecar(name, kubeconfig).arguments(&["--election=example", &namespace])
@@ -67,7 +66,7 @@ impl Scenario {
         self.sidecar(name, kubeconfig).arguments(&["sidecar", "--election=web"]).variable("POD_NAMESPACE", &self.namespace)
     }
 
-    /// `podium` in an environment that holds nothing but the pod's name, where to answer HTTP requests, and the kubeconfig.
+    /// `podium` with only the pod's name, the HTTP address and the kubeconfig in its environment.
     pub fn sidecar(&self, name: &str, kubeconfig: &Kubeconfig) -> Call {
         self.sidecar_by(Command::new(env!("CARGO_BIN_EXE_podium")), name, kubeconfig)
     }
@@ -75,7 +74,7 @@ impl Scenario {
     /// The same, started by another command.
     pub fn sidecar_by(&self, mut command: Command, name: &str, kubeconfig: &Kubeconfig) -> Call {
         let (directory, number) = self.next_process();
-        // A host's name may have dots, and the files differ in their extensions.
+        // A host name may contain dots, and the files differ in their extensions.
         let (name, file) = (name.to_owned(), format!("sidecar-{number}-{}", name.replace('.', "-")));
         let path = |extension: &str| directory.join(format!("{file}.{extension}"));
         fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
@@ -83,11 +82,11 @@ impl Scenario {
         command
             .env_clear()
             .env("KUBECONFIG", path("kubeconfig"))
-            // Not the user's home, which may hold a kubeconfig.
+            // Not the user's home, which may have a kubeconfig.
             .env("HOME", &directory)
             .env("POD_NAME", &name)
             .env("PODIUM_HTTP", "127.0.0.1:0")
-            // Each pod has a /tmp of its own, and these processes share one.
+            // Each pod has its own /tmp, but these processes share one.
             .env("PODIUM_FILE", path("status"))
             .stdin(Stdio::null())
             .stdout(File::create(path("out")).expect("a writable directory"))
@@ -97,25 +96,24 @@ impl Scenario {
 }
 
 impl Call {
-    /// Adds these arguments.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// Sets a variable of the environment.
+    /// Sets an environment variable.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Takes one away.
+    /// Removes an environment variable.
     pub fn without(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
     }
 
-    /// Starts it, and waits until it answers HTTP requests.
+    /// Starts it, and waits until its HTTP server responds.
     pub async fn start(self) -> Sidecar {
         let (name, path) = (self.name.clone(), self.directory.clone());
         let mut process = self.spawn();
@@ -131,7 +129,7 @@ impl Call {
         Sidecar { name, address, process, log, out }
     }
 
-    /// Runs it to its end: how it ended, and what it printed to stdout and stderr.
+    /// Runs it until it exits. Returns status, stdout and stderr.
     pub async fn end(self) -> (ExitStatus, String, String) {
         let path = self.directory.clone();
         let mut process = self.spawn();
@@ -152,17 +150,17 @@ impl Call {
 }
 
 impl Sidecar {
-    /// What it has printed to stderr so far.
+    /// Its stderr so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// What it has printed to stdout so far.
+    /// Its stdout so far.
     pub fn out(&self) -> String {
         fs::read_to_string(&self.out).unwrap_or_default()
     }
 
-    /// Waits for a line in its log that contains all of these words, and returns it.
+    /// Waits for a log line with all of these words, and returns it.
     pub async fn says(&self, words: &[&str]) -> String {
         eventually(&format!("the sidecar of {} says {words:?}", self.name), async || {
             let log = self.log();
@@ -172,43 +170,42 @@ impl Sidecar {
         .await
     }
 
-    /// How many lines of its log contain these words.
+    /// Number of log lines with these words.
     pub fn said(&self, words: &str) -> usize {
         self.log().lines().filter(|line| line.contains(words)).count()
     }
 
-    /// All that it answers to `<method> <path>`, as it is: status line, headers and body.
+    /// The raw response to `<method> <path>`: status line, headers and body.
     pub async fn raw(&self, method: &str, path: &str) -> String {
         let mut connection = Connection::open(self.address).await.expect("it listens");
         connection.ask(method, path).await.expect("it answers")
     }
 
-    /// Status code and body of the answer to a GET.
+    /// Status code and body of a GET.
     pub async fn get(&self, path: &str) -> (u16, String) {
         split(&self.raw("GET", path).await)
     }
 
-    /// The name that `/` answers. Empty: nobody leads.
+    /// The leader that `/` names, or empty.
     pub async fn leader(&self) -> String {
         name_in(&self.get("/").await.1)
     }
 
-    /// Whether `/leader` answers that it leads.
+    /// Returns whether `/leader` claims that it leads.
     pub async fn leads(&self) -> bool {
         self.get("/leader").await.0 == 200
     }
 
-    /// What `/status` answers.
     pub async fn status(&self) -> Value {
         serde_json::from_str(&self.get("/status").await.1).expect("JSON")
     }
 
-    /// Waits until `/` names this pod. Empty: until it names nobody.
+    /// Waits until `/` names this pod, or none if empty.
     pub async fn names(&self, leader: &str) {
         self.names_when(&format!("{leader:?}"), |name| name == leader).await;
     }
 
-    /// Waits until `/` names somebody who fulfils this, and returns the name.
+    /// Waits until `/` names a pod that satisfies this, and returns the name.
     pub async fn names_when(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         eventually(&format!("the sidecar of {} names {what}", self.name), async || {
             let name = self.leader().await;
@@ -217,24 +214,22 @@ impl Sidecar {
         .await
     }
 
-    /// Whether it runs.
     pub fn runs(&mut self) -> bool {
         self.process.end().is_none()
     }
 
-    /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.0.kill().expect("our own child");
         self.process.0.wait().expect("our own child");
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits until it exits.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.ends().await
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub async fn ends(&mut self) -> ExitStatus {
         eventually(&format!("the sidecar of {} ends", self.name), async || {
             self.process.end().ok_or_else(|| "it runs".into())
@@ -242,48 +237,44 @@ impl Sidecar {
         .await
     }
 
-    /// Sends a signal, by its name without SIG.
+    /// Sends a signal, named without SIG.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can be sent");
     }
 
-    /// The number of its process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
     }
 }
 
-/// A connection to a sidecar, for any number of requests.
+/// A keep-alive connection to a sidecar.
 pub struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    /// Opens one.
     pub async fn open(address: SocketAddr) -> std::io::Result<Self> {
         Ok(Self(BufReader::new(TcpStream::connect(address).await?)))
     }
 
-    /// Sends a request and returns the answer as it is.
+    /// Sends a request, and returns the raw response.
     pub async fn ask(&mut self, method: &str, path: &str) -> std::io::Result<String> {
         self.send(method, path).await?;
         self.receive(method).await
     }
 
-    /// Sends a request.
     pub async fn send(&mut self, method: &str, path: &str) -> std::io::Result<()> {
         let body = if ["POST", "PUT"].contains(&method) { "some=body" } else { "" };
         self.send_with(method, path, body).await
     }
 
-    /// Sends a request with this body.
     pub async fn send_with(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<()> {
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n{body}");
         self.0.get_mut().write_all(request.as_bytes()).await
     }
 
-    /// Receives the answer to the request that was sent.
+    /// Receives the response.
     pub async fn receive(&mut self, method: &str) -> std::io::Result<String> {
         let answer = async {
             let mut head = String::new();
@@ -298,7 +289,7 @@ impl Connection {
         timeout(DEADLINE, answer).await.map_err(|_| std::io::ErrorKind::TimedOut)?
     }
 
-    /// The next event that `/events` sends.
+    /// The next event of `/events`.
     pub async fn event(&mut self) -> std::io::Result<Value> {
         let event = async {
             loop {
@@ -320,14 +311,14 @@ impl Connection {
     }
 }
 
-/// Status code and body of an answer.
+/// Status code and body of a response.
 pub fn split(answer: &str) -> (u16, String) {
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     (code.expect("a status line"), body.to_owned())
 }
 
-/// The name in the body of the old answer.
+/// The name in the old elector's response body.
 pub fn name_in(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("JSON: {body:?}"));
     body["name"].as_str().expect("a name").to_owned()

@@ -1,11 +1,11 @@
-//! Asks several sidecars who leads, over and over, and finds out whether two claimed to lead at the same time.
+//! Asks several sidecars who leads, repeatedly, and finds out whether two claimed to lead at the same time.
 //!
-//! A sidecar decides what it answers at some instant between the moment before the request was sent and the moment after the
-//! answer arrived. So two answers that claim, from two sidecars, prove nothing if their spans overlap: the one may have been
-//! decided before the lead changed, the other after. But if one sidecar claims in an answer that arrived before another's
-//! was asked for, and again in one that was asked for after that other's had arrived, and in every answer between, then it
-//! claimed before, after, and all the time while the other claimed: two led at once. That is what is looked for. A lead that
-//! ends while the next one begins is found by it, too, as soon as both are seen for longer than a request takes.
+//! A sidecar decides its response at some instant between the moment before the request was sent and the moment after the
+//! response arrived. So claims of two sidecars prove nothing if these spans overlap: one may have been decided before the
+//! leader changed, the other one after. Suppose that one sidecar claims in a response that arrived before another sidecar
+//! was asked, again in one requested after the other's response had arrived, and in every response between. Then it claimed
+//! before, after, and all the time while the other one claimed: two led at once. The survey looks for this. It also finds a
+//! leader that ends while the next one begins, once both are seen for longer than a request takes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,31 +19,31 @@ use tokio::time::{Instant, sleep};
 use super::sidecar::{Connection, Sidecar, name_in, split};
 use super::waiting::eventually;
 
-/// What is asked for in turn. Each of them tells whether the sidecar claims to lead.
+/// Requested in turn. Each shows whether the sidecar claims to lead.
 const PATHS: [&str; 3] = ["/leader", "/", "/status"];
 
-/// Between two requests: to leave something of the processor to others.
+/// Time between two requests, to leave CPU to others.
 const PACE: Duration = Duration::from_millis(4);
 
-/// So many more answers show what has changed.
+/// Number of further responses that show a change.
 const MORE: usize = 30;
 
-/// One answer.
+/// One response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// A moment before it was asked for.
+    /// A moment before the request.
     pub asked: Instant,
-    /// A moment after it had arrived.
+    /// A moment after the response arrived.
     pub arrived: Instant,
     /// The same two by the wall clock.
     pub between: (Timestamp, Timestamp),
-    /// Whether the sidecar claims to lead.
+    /// The sidecar claims to lead.
     pub claims: bool,
-    /// The leader that it names, where the answer names one. Empty: nobody.
+    /// The named leader, if the response has one. Empty: none.
     pub names: Option<String>,
 }
 
-/// By the names and addresses of the sidecars.
+/// By name and address of the sidecar.
 type Answers = BTreeMap<(String, SocketAddr), Vec<Told>>;
 
 /// Asks until it is dropped.
@@ -54,36 +54,35 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Asks these, and more can follow.
+    /// Asks these sidecars; more can follow.
     pub fn of<const N: usize>(sidecars: [&Sidecar; N]) -> Self {
         let mut survey = Self::default();
         sidecars.into_iter().for_each(|sidecar| survey.ask(sidecar));
         survey
     }
 
-    /// Asks this one, too, until it ends.
+    /// Also asks this sidecar, until it exits.
     pub fn ask(&mut self, sidecar: &Sidecar) {
         self.asking.spawn(ask(sidecar.name.clone(), sidecar.address, self.answers.clone()));
     }
 
-    /// All answers so far, by the names and addresses of the sidecars.
+    /// All responses so far.
     pub fn answers(&self) -> Answers {
         self.answers.lock().expect("no panic").clone()
     }
 
-    /// Those of this sidecar in which it claims to lead.
+    /// Responses in which this sidecar claims to lead.
     pub fn claims(&self, name: &str) -> Vec<Told> {
         let of_this_name = self.answers().into_iter().filter(|((of, _), _)| of == name);
         of_this_name.flat_map(|(_, told)| told).filter(|told| told.claims).collect()
     }
 
-    /// At no time did two lead.
     #[track_caller]
     pub fn assert_that_never_two_led(&self) {
         assert_eq!(overlap(&self.answers()), None, "two led at the same time");
     }
 
-    /// All these sidecars are seen leading, and never two were at the same time.
+    /// Waits until all these sidecars have led, and asserts that no two led at the same time.
     pub async fn one_by_one(&self, leaders: &[&str]) {
         for name in leaders {
             eventually(&format!("{name} is seen leading"), async || match self.claims(name).is_empty() {
@@ -95,7 +94,7 @@ impl Survey {
         self.assert_that_never_two_led();
     }
 
-    /// Waits until each of these has answered some times more: what is so now is seen.
+    /// Waits for more responses of each, which show the current state.
     pub async fn go_on(&self, sidecars: &[&Sidecar]) {
         let before = self.answers();
         eventually("all of them answer on", async || {
@@ -109,7 +108,7 @@ impl Survey {
         .await;
     }
 
-    /// How long nobody claimed to lead between these two, for people.
+    /// Describes the time without a leader between these two.
     pub fn gap(&self, former: &str, next: &str) -> String {
         let (last, first) = (self.claims(former).pop(), self.claims(next).into_iter().next());
         let gap = last.zip(first).map(|(last, first)| first.arrived.saturating_duration_since(last.asked));
@@ -124,7 +123,7 @@ async fn ask(name: String, address: SocketAddr, answers: Arc<Mutex<Answers>>) {
     let Ok(mut connection) = Connection::open(address).await else { return };
     for path in PATHS.iter().cycle() {
         let (asked, asked_wall) = (Instant::now(), Timestamp::now());
-        // It has ended.
+        // The sidecar has exited.
         let Ok(answer) = connection.ask("GET", path).await else { return };
         let (arrived, arrived_wall) = (Instant::now(), Timestamp::now());
         let (claims, names) = read(&name, path, &answer);
@@ -134,7 +133,7 @@ async fn ask(name: String, address: SocketAddr, answers: Arc<Mutex<Answers>>) {
     }
 }
 
-/// Whether an answer claims that this sidecar leads, and whom it names.
+/// Returns whether the response claims that this sidecar leads, and whom it names.
 fn read(me: &str, path: &str, answer: &str) -> (bool, Option<String>) {
     let (code, body) = split(answer);
     if path == "/leader" {
@@ -145,7 +144,7 @@ fn read(me: &str, path: &str, answer: &str) -> (bool, Option<String>) {
     (says_so || name == me, Some(name))
 }
 
-/// Two sidecars that provably claimed to lead at the same time, if there are any.
+/// Two sidecars that provably claimed to lead at the same time, if any.
 fn overlap(answers: &Answers) -> Option<String> {
     for (one, told) in answers {
         for reign in told.split(|told| !told.claims).filter(|reign| !reign.is_empty()) {
@@ -165,11 +164,11 @@ fn overlap(answers: &Answers) -> Option<String> {
     None
 }
 
-/// The check can fail: hand-made answers. No cluster is needed.
+/// The check can fail: made-up responses. They need no cluster.
 mod tests {
     use super::*;
 
-    /// Answers of a sidecar: from when to when each took in milliseconds, and whether it claims.
+    /// Responses of a sidecar: start and end of each in milliseconds, and whether it claims.
     fn told(begin: Instant, spans: &[(u64, u64, bool)]) -> Vec<Told> {
         let at = |millis| begin + Duration::from_millis(millis);
         let between = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);

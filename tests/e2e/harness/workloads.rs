@@ -1,4 +1,4 @@
-//! Pods on fake nodes, and what happens to pods.
+//! Pods on fake nodes, and changes to them.
 
 use std::fmt::Debug;
 
@@ -16,7 +16,7 @@ use super::scenario::Scenario;
 use super::waiting::eventually;
 
 impl Scenario {
-    /// Creates pods labelled `app: web`, one after the other, and waits until each is Ready.
+    /// Creates pods labeled `app: web` one by one, and waits until each is Ready.
     pub async fn pods<const N: usize>(&self, names: [&str; N]) -> [Pod; N] {
         let mut pods = Vec::new();
         for name in names {
@@ -25,13 +25,13 @@ impl Scenario {
         pods.try_into().expect("as many as there are names")
     }
 
-    /// Creates a pod labelled `app: web` with this metadata merged in, and waits until it is Ready.
+    /// Creates a pod labeled `app: web` with additional metadata, and waits until it is Ready.
     pub async fn pod(&self, name: &str, metadata: Value) -> Pod {
         self.new_pod(name, metadata).await;
         self.ready(name).await
     }
 
-    /// As [`Self::pod`], to deceive Podium.
+    /// Like [`Self::pod`], to deceive Podium.
     pub async fn forged_pod(&self, name: &str, metadata: Value) -> Pod {
         let pod = self.new_pod(name, metadata).await;
         self.forged(&pod);
@@ -58,7 +58,7 @@ impl Scenario {
         .await
     }
 
-    /// Waits until the pod does not carry the label `leader`.
+    /// Waits until the pod has no label `leader`.
     pub async fn unlabelled(&self, name: &str) -> Pod {
         eventually(&format!("{name} is not labelled"), async || {
             let pod = self.api::<Pod>().get(name).await.map_err(|error| error.to_string())?;
@@ -67,12 +67,11 @@ impl Scenario {
         .await
     }
 
-    /// Makes the pod Ready or not, as a kubelet would.
+    /// Makes the pod Ready or NotReady, as a kubelet would.
     pub async fn set_ready(&self, name: &str, ready: bool) -> Pod {
         self.set_condition(name, "Ready", ready).await
     }
 
-    /// Sets a condition of the pod.
     pub async fn set_condition(&self, name: &str, kind: &str, holds: bool) -> Pod {
         let now = Timestamp::from_second(Timestamp::now().as_second()).expect("a time");
         let status = if holds { "True" } else { "False" };
@@ -80,7 +79,7 @@ impl Scenario {
         self.patch_pod_status(name, json!({ "conditions": [condition] })).await
     }
 
-    /// Ends the pod as an eviction by the kubelet does.
+    /// Ends the pod like an eviction by the kubelet.
     pub async fn evict(&self, name: &str) {
         let ready = json!({ "type": "Ready", "status": "False", "reason": "PodFailed" });
         self.patch_pod_status(name, json!({ "phase": "Failed", "reason": "Evicted", "conditions": [ready] })).await;
@@ -91,13 +90,12 @@ impl Scenario {
         self.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is patched")
     }
 
-    /// Merges into the pod's metadata.
     pub async fn patch_pod(&self, name: &str, metadata: Value) -> Pod {
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         self.api::<Pod>().patch(name, &PatchParams::default(), &patch).await.expect("the pod is patched")
     }
 
-    /// As [`Self::patch_pod`], to deceive Podium.
+    /// Like [`Self::patch_pod`], to deceive Podium.
     pub async fn forge_pod(&self, name: &str, metadata: Value) -> Pod {
         let pod = self.patch_pod(name, metadata).await;
         self.forged(&pod);
@@ -109,12 +107,12 @@ impl Scenario {
         self.api::<Pod>().delete(name, &DeleteParams::default()).await.expect("the pod is deleted");
     }
 
-    /// Deletes the pod by force: it is gone at once, whatever its node thinks.
+    /// Deletes the pod by force: it is gone at once, regardless of its node.
     pub async fn force_delete_pod(&self, name: &str) {
         self.api::<Pod>().delete(name, &DeleteParams::default().grace_period(0)).await.expect("the pod is deleted");
     }
 
-    /// Creates a workload of pods labelled `app: web`, with these fields of its spec.
+    /// Creates a workload of pods labeled `app: web`, with these spec fields.
     pub async fn workload<K>(&self, name: &str, spec: Value)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
@@ -129,7 +127,7 @@ impl Scenario {
         self.api::<K>().create(&PostParams::default(), &workload).await.expect("the workload is created");
     }
 
-    /// Changes the Deployment's pod template, so that all its pods are replaced.
+    /// Changes the Deployment's pod template, which replaces all its pods.
     pub async fn roll_out(&self, deployment: &str) {
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": { "e2e.example/revision": "2" } } } } });
         let deployments = self.api::<Deployment>();
@@ -140,24 +138,23 @@ impl Scenario {
     }
 }
 
-/// What runs in the pods: nothing, as their nodes are fake.
+/// The pods run nothing, because their nodes are fake.
 pub fn pod_spec() -> Value {
     json!({ "terminationGracePeriodSeconds": 1, "containers": [{ "name": "app", "image": "app" }] })
 }
 
-/// The pod's condition of this type.
 fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Since when the pod's condition is as it is.
+/// Last transition of the pod's condition.
 pub fn transition(pod: &Pod, kind: &str) -> Timestamp {
     let time = condition(pod, kind).and_then(|condition| condition.last_transition_time.as_ref());
     time.expect("the condition has a time").0
 }
 
-/// When the API server took the last write of Podium to this object, in whole seconds.
+/// Time of Podium's last write to this object, in whole seconds.
 pub fn last_write(object: &impl ResourceExt) -> Timestamp {
     let entries = object.managed_fields().iter();
     let ours = entries.filter(|entry| entry.manager.as_deref().is_some_and(|name| name.starts_with("podium")));

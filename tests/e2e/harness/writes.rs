@@ -1,5 +1,5 @@
-//! How much is written: every revision of pods, Leases, Elections and Events of a namespace, counted as it happens. Without the
-//! Lease by which replicas of the controller elect the active one: that is renewed as long as one runs.
+//! Counts all revisions of pods, Leases, Elections and Events of a namespace. Excludes the controller's own Lease, which is
+//! renewed as long as a replica runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -21,11 +21,10 @@ use super::controller::OWN_LEASE;
 use super::scenario::Scenario;
 use super::waiting::eventually;
 
-/// How long nothing must have been written until there is quiet: longer than any delay of the controller but the later ones of
-/// its backoff.
+/// Without writes for this long there is quiet: longer than any delay of the controller except late backoff.
 pub const QUIET: Duration = Duration::from_secs(3);
 
-/// How often each object was written.
+/// Number of writes of each object.
 pub struct Writes {
     seen: Arc<Mutex<Seen>>,
     _watches: JoinSet<String>,
@@ -38,7 +37,7 @@ struct Seen {
 }
 
 impl Scenario {
-    /// Counts what is written in the namespace from now on.
+    /// Starts to count writes in the namespace.
     pub async fn writes(&self) -> Writes {
         let seen = Arc::new(Mutex::new(Seen { counts: BTreeMap::new(), last: Instant::now() }));
         let mut watches = JoinSet::new();
@@ -51,33 +50,32 @@ impl Scenario {
 }
 
 impl Writes {
-    /// How often this object was written: `Lease web`.
+    /// Number of writes of this object, such as `Lease web`.
     pub fn of(&self, object: &str) -> usize {
         self.counts().get(object).copied().unwrap_or_default()
     }
 
-    /// How often each object was written.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
 
-    /// How often objects of this kind were written, all together.
+    /// Number of writes of all objects of this kind.
     pub fn all(&self, kind: &str) -> usize {
         self.counts().iter().filter(|(object, _)| object.split(' ').next() == Some(kind)).map(|(_, count)| count).sum()
     }
 
-    /// The object of this kind that was written most often, and how often.
+    /// The object of this kind with the most writes, and their number.
     pub fn most(&self, kind: &str) -> (String, usize) {
         let counts = self.counts().into_iter().filter(|(object, _)| object.split(' ').next() == Some(kind));
         counts.max_by_key(|(_, count)| *count).unwrap_or_default()
     }
 
-    /// Counts from nothing again.
+    /// Resets the counts.
     pub fn forget(&self) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).counts.clear();
     }
 
-    /// Waits until nothing at all was written for [`QUIET`].
+    /// Waits until nothing was written for [`QUIET`].
     pub async fn quiet(&self) {
         eventually(&format!("nothing is written for {} s", QUIET.as_secs()), async || {
             let (last, counts) = {
@@ -96,7 +94,7 @@ where
 {
     let from = position(&api, &ListParams::default().limit(1), false).await;
     let (seen, kind) = (seen.clone(), K::kind(&()));
-    // After a gap the count stays as it is, and the test fails where it waits for a write.
+    // After a gap the count stays, and a test that waits for a write fails.
     watches.spawn(follow_metadata(api, WatchParams::default(), from, move |object, _| {
         let name = object.metadata.name.unwrap_or_default();
         if kind == "Lease" && name.starts_with(OWN_LEASE) {

@@ -9,7 +9,7 @@ use crate::harness::{Scenario, eventually, scenario};
 
 const ROLES: &str = r#"{ "label": { "key": "example.com/leader", "value": "primary", "followerValue": "replica" } }"#;
 
-/// Waits until exactly these pods carry the label with this value.
+/// Waits until exactly these pods have the label with this value.
 async fn carry(world: &Scenario, value: &str, names: &[&str]) {
     eventually(&format!("{names:?} are {value}"), async || {
         let selector = ListParams::default().labels(&format!("example.com/leader={value}"));

@@ -1,4 +1,4 @@
-//! The label's key, where others use it, too.
+//! Other users of the label key.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -68,14 +68,14 @@ async fn label_on_a_non_matching_pod_is_removed_only_if_podium_set_it() {
         assert_eq!(theirs.labels()["leader"], "true", "somebody else's");
         let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
         assert_eq!(lease.annotations()["podium.dev/term"], leader.term.to_string());
-        // The harness would take it for a second leader.
+        // The harness would count it as a second leader.
         world.force_delete_pod("db-0").await;
         assert_eq!(world.leader("web").await, leader);
     })
     .await;
 }
 
-/// Changes the labels in the template of the Deployment `web`, so that all its pods are replaced.
+/// Changes the labels in the pod template of the Deployment `web`, which replaces all its pods.
 async fn set_template_labels(world: &Scenario, labels: Value) {
     let patch = Patch::Merge(json!({ "spec": { "template": { "metadata": { "labels": labels } } } }));
     let deployments = world.api::<Deployment>();
@@ -111,7 +111,7 @@ async fn a_template_with_the_leaders_label_makes_no_leaders() {
         let first = world.leader("web").await;
         world.recovered("web").await;
 
-        // Now with an Election that has a term: whoever is born with the label loses it.
+        // With an Election that has a term, a pod created with the label loses it.
         set_template_labels(world, json!({ "leader": "true" })).await;
         let second = world.leader_after("web", &first).await;
         assert_ne!(second.uid, first.uid);
@@ -138,7 +138,7 @@ async fn a_key_that_is_no_longer_allowed_leaves_leader_and_label_as_they_are() {
         world.condition("web", "Ready", "True", "LeaderElected").await;
         assert_eq!(world.leader("web").await, leader);
 
-        // Nobody follows a leader that goes, and the status does not say that all is well.
+        // The leader is not replaced, and the status is not Ready.
         world.delete_pod("web-0").await;
         world.condition("web", "Ready", "False", "LabelKeyNotAllowed").await;
         let after = world.api::<Lease>().get("web").await.expect("the Lease is there");

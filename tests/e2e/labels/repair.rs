@@ -1,4 +1,4 @@
-//! What others change by accident or on purpose, and how it heals.
+//! Repair of changes by others, accidental or not.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -65,7 +65,7 @@ async fn a_label_forged_on_a_follower_is_removed() {
     .await;
 }
 
-/// Terms that the controller cannot have written.
+/// Terms that the controller never writes.
 const FORGED: [&str; 4] = ["9223372036854775807", "99999999999999999999999", "-1", "garbage"];
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_status_wiped_or_forged_by_hand_is_written_again() {
                 .patch_status("web", &PatchParams::default(), &Patch::Merge(status))
                 .await
                 .expect("the status is patched");
-            // A term that somebody may have read is followed by a higher one, never by a lower one.
+            // A higher term follows a term that a client may have read, never a lower one.
             let now = world.leader("web").await;
             assert_eq!((&now.name, &now.uid, now.transitions), (&leader.name, &leader.uid, leader.transitions));
             assert!(now.term >= leader.term, "{now:?}");

@@ -1,4 +1,4 @@
-//! Leases of other electors: left alone, waited for, taken over, given back.
+//! Leases of other electors: ignored, waited for, taken over, given back.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{Scenario, eventually, scenario};
 
-/// What client-go says when the Lease is somebody else's.
+/// client-go's message about a Lease of another holder.
 const HELD: &str = "and has not yet expired";
 
-/// Creates the Lease `web` as an elector of this identity holds it, for 2 s.
+/// Creates the Lease `web` as held by this identity for 2 s.
 async fn held_by(world: &Scenario, holder: &str, annotations: Value) -> Lease {
     let lease = json!({
         "metadata": { "name": "web", "annotations": annotations },
@@ -87,7 +87,7 @@ async fn silent_holder_is_replaced_after_its_lease_duration() {
         let renewed = patch_lease(world, json!({ "spec": { "renewTime": now() } })).await;
         world.election("web").await;
         let leader = world.leader("web").await;
-        // The clock of the test, started before the renewal: the Lease was not taken before it had expired.
+        // By the test's clock, started before the renewal: the Lease was taken only after it expired.
         assert!(Timestamp::now().duration_since(seen).as_secs() >= 2);
         let observed: i64 = renewed.resource_version().expect("a version").parse().expect("a number");
         assert!(leader.term > observed, "emptied first: {leader:?}");
@@ -135,7 +135,7 @@ async fn elector_that_acquires_during_a_vacancy_is_kept_while_it_renews() {
         assert!(message.contains("taken by somebody"), "{message}");
         world.set_ready("web-0", true).await;
         world.leader_is("web", "web-0").await;
-        // The clock of the test, started before the Lease was taken.
+        // By the test's clock, started before the Lease was taken.
         assert!(Timestamp::now().duration_since(begin).as_secs() >= 3);
     })
     .await;

@@ -1,4 +1,4 @@
-//! Leases that somebody edits by hand, field by field.
+//! Manual edits of Leases, field by field.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::harness::{Leader, Scenario, scenario};
 
-/// What follows on an edit.
+/// The consequence of an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Nothing: the edit decides nothing.
+    /// The edit has no effect.
     Stays,
-    /// The same leader, under a new term.
+    /// The leader stays, in a new term.
     NewTerm,
 }
 
-/// Every field of a Lease, edited in each way that the API server allows. `other` and `owner`: the metadata of another Election.
+/// Edits of every field of a Lease that the API server allows. `other` and `owner`: metadata of another Election.
 fn edits(other: &Election) -> Vec<(&'static str, Value, Outcome)> {
     let annotation =
         |key: &str, value: Value| json!({ "metadata": { "annotations": { format!("podium.dev/{key}"): value } } });
@@ -68,7 +68,7 @@ async fn each_edit_of_a_lease_ends_with_one_leader_and_few_writes() {
         world.pods(["web-0", "web-1"]).await;
         let other = world.election_with("other", json!({ "label": { "key": "other.example/leader" } })).await;
         let edits = edits(&other);
-        // All at once: an Election for each, of the same pods.
+        // All edits at once: one Election for each, with the same pods.
         let name = |number: usize| format!("e{number}");
         for number in 0..edits.len() {
             world.election_with(&name(number), json!({ "label": { "key": format!("e{number}.example/leader") } })).await;
@@ -93,7 +93,7 @@ async fn each_edit_of_a_lease_ends_with_one_leader_and_few_writes() {
             let kept = after.term == leaders[number].term;
             assert_eq!(kept, *outcome == Outcome::Stays, "{what}: {after:?}, before {:?}", leaders[number]);
             let (lease, status) = (format!("Lease {}", name(number)), format!("Election {}", name(number)));
-            // The edit; emptied, filled; or collected as garbage, created, filled.
+            // The edit; emptied, filled; or garbage-collected, created, filled.
             assert!(writes.of(&lease) <= if kept { 1 } else { 5 }, "{what}: {:?}", writes.counts());
             assert!(writes.of(&status) <= 3, "{what}: {:?}", writes.counts());
         }

@@ -1,4 +1,4 @@
-//! An API server on which changing an object's owners takes the right to delete it, as on OpenShift.
+//! An API server where changing an object's owners requires permission to delete it, as on OpenShift.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
@@ -11,7 +11,7 @@ use crate::harness::cluster::OwnCluster;
 use crate::harness::scenario::scenario_on;
 use crate::harness::{Leader, Scenario};
 
-/// Deletes the Election, leaves its Lease without an owner, and makes it again. Its Lease gets another owner.
+/// Deletes the Election, orphans its Lease, and re-creates it. Its Lease gets another owner.
 async fn make_again(world: &Scenario) {
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     world.api::<Election>().delete("web", &orphan).await.expect("the Election is deleted");
@@ -19,7 +19,7 @@ async fn make_again(world: &Scenario) {
     world.election("web").await;
 }
 
-/// The cluster-wide right without which a controller takes no label of a deleted Election.
+/// Cluster-wide permission, required to remove labels of a deleted Election.
 async fn see_the_definition(world: &Scenario) {
     let group = "rbac.authorization.k8s.io";
     let rule = json!({ "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
@@ -54,7 +54,7 @@ async fn owner_references_change_where_that_needs_delete_permission() {
         let second: Leader = world.leader_after("web", &first).await;
         owner_is_the_election(world).await;
 
-        // Terms of the same Election need no such right.
+        // Terms of the same Election need no such permission.
         world.grant_all_but("podium", "delete", "leases").await;
         world.set_ready(&second.name, false).await;
         let third = world.leader_after("web", &second).await;

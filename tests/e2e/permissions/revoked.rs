@@ -1,7 +1,7 @@
-//! The rights that the chart grants, taken away one verb at a time.
+//! The chart's permissions, revoked one verb at a time.
 //!
-//! Whatever is missing is named; what needs none of it goes on, here and in other namespaces; and all of it goes on by itself
-//! once the right is back. So none of them is too many.
+//! The controller names what is missing. Work that does not need it continues, here and in other namespaces, and the rest
+//! recovers once it is granted again. So every permission is necessary.
 
 use std::collections::BTreeSet;
 
@@ -17,25 +17,25 @@ use crate::harness::controller::Controller;
 use crate::harness::proxy::{Fate, Proxy};
 use crate::harness::{Leader, Scenario, eventually, scenario};
 
-/// How a missing right shows.
+/// The report of a missing permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shows {
-    /// Nobody can be elected: the status says so.
+    /// No leader can be elected: in the status.
     InTheStatus,
-    /// The election goes on, or the status cannot be written: the log says so.
+    /// The election continues, or the status cannot be written: in the log.
     InTheLog,
 }
 
-/// What makes the controller use the right.
+/// A change that makes the controller use the permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
-    /// The leader is not Ready any more.
+    /// The leader becomes NotReady.
     LeaderFails,
-    /// The Lease is deleted: it is made again, after everything was read from the server.
+    /// The Lease is deleted: the controller reads everything from the server, and re-creates it.
     LeaseIsLost,
 }
 
-/// The rights to write, what uses each, and how it shows that it is missing.
+/// Write permissions, their use, and the report when missing.
 const WRITES: [(&str, &str, Use, Shows); 5] = [
     ("patch", "pods", Use::LeaderFails, Shows::InTheStatus),
     ("update", "leases", Use::LeaderFails, Shows::InTheStatus),
@@ -44,13 +44,13 @@ const WRITES: [(&str, &str, Use, Shows); 5] = [
     ("create", "events", Use::LeaderFails, Shows::InTheLog),
 ];
 
-/// What is read where the caches are not enough.
+/// Read permissions that complement the caches.
 const READS: [(&str, &str); 3] = [("list", "pods"), ("get", "elections"), ("get", "leases")];
 
-/// What is read where a write was not answered.
+/// The read after a write without a response.
 const READ_AGAIN: (&str, &str) = ("get", "pods");
 
-/// What fills the caches.
+/// Permissions that fill the caches.
 const WATCHES: [(&str, &str); 6] = [
     ("watch", "pods"),
     ("list", "pods"),
@@ -60,7 +60,7 @@ const WATCHES: [(&str, &str); 6] = [
     ("list", "elections"),
 ];
 
-/// What a controller does with its own Lease, and what it says without the right.
+/// Permissions on the controller's own Lease, and the message without each.
 const OWN_LEASE: [(&str, &str); 4] = [
     ("get", "missing permission to get the Lease"),
     ("create", "missing permission to create the Lease"),
@@ -68,21 +68,21 @@ const OWN_LEASE: [(&str, &str); 4] = [
     ("watch", "missing permission to watch the Lease"),
 ];
 
-/// The same of a sidecar that follows.
+/// The same for a follower sidecar.
 const FOLLOW: [(&str, &str); 3] = [
     ("get", "missing permission to get, list and watch the Lease"),
     ("list", "missing permission to list and watch the Lease"),
     ("watch", "missing permission to list and watch the Lease"),
 ];
 
-/// And of one that campaigns.
+/// The same for a campaigning sidecar.
 const CAMPAIGN: [(&str, &str); 3] = [
     ("get", "missing permission to get the Lease"),
     ("create", "missing permission to create the Lease"),
     ("update", "missing permission to update the Lease"),
 ];
 
-/// Runs the test with a led Election in two namespaces, the second one with all rights.
+/// Runs the test with an elected leader in two namespaces, the second one with all permissions.
 async fn with_two_namespaces(test: impl AsyncFnOnce(&Scenario, &Proxy, &Controller)) {
     scenario(async |world| {
         scenario(async |other| {
@@ -112,7 +112,7 @@ async fn use_it(world: &Scenario, how: Use) -> Leader {
     leader
 }
 
-/// Takes the right away, has it used, and gives it back.
+/// Revokes the permission, has it used, and grants it again.
 async fn lose(world: &Scenario, controller: &Controller, verb: &str, resource: &str, how: Use, shows: Shows) {
     world.grant_all_but("podium", verb, resource).await;
     let leader = use_it(world, how).await;
@@ -146,7 +146,7 @@ async fn revoked_read_permission_is_reported_when_a_request_needs_it() {
         for (verb, resource) in READS {
             lose(world, controller, verb, resource, Use::LeaseIsLost, Shows::InTheStatus).await;
         }
-        // A pod is read where a write to it was not answered.
+        // The controller reads a pod after a write without a response.
         proxy.rule(
             |asked| if asked.method == "PATCH" && asked.path.contains("/pods/") { Fate::Refuse(500) } else { Fate::Forward },
         );
@@ -171,7 +171,7 @@ async fn revoked_watch_permission_is_reported_and_the_watch_resumes() {
             let leader = world.leader("web").await;
             world.grant_all_but("podium", verb, resource).await;
             if verb == "list" {
-                // Only a watch that was lost for good begins with a list.
+                // Only a watch that cannot be resumed starts with a list.
                 proxy.rule(move |asked| match asked.is_watch() && asked.path.contains(&format!("/{resource}?")) {
                     true => Fate::Expire,
                     false => Fate::Forward,
@@ -208,7 +208,7 @@ async fn labels_of_a_deleted_election_stay_until_the_crd_can_be_read() {
         controller.says(&["WARN", "failed to clean up", &world.namespace, words, "elections.podium.dev"]).await;
         let pod = world.ready(&leader.name).await;
         assert_eq!(pod.metadata.labels.expect("labels").get("leader").map(String::as_str), Some("true"));
-        // What the chart has for the whole cluster where it serves some namespaces only.
+        // The chart's cluster-wide part, if it serves only some namespaces.
         let (mut role, mut binding) = (
             chart::object(NAMESPACES, "ClusterRole", "podium-podium"),
             chart::object(NAMESPACES, "ClusterRoleBinding", "podium-podium"),
@@ -229,7 +229,7 @@ async fn labels_of_a_deleted_election_stay_until_the_crd_can_be_read() {
     .await;
 }
 
-/// The rules of the role, but for this verb.
+/// The rules without this verb.
 fn without(rules: &[Value], verb: &str) -> Vec<Value> {
     let mut rules = rules.to_vec();
     for rule in &mut rules {
@@ -239,7 +239,7 @@ fn without(rules: &[Value], verb: &str) -> Vec<Value> {
     rules
 }
 
-/// Waits until the API server thinks that the account may do this with the Lease of this name, or may not.
+/// Waits until the API server allows this to the account on the Lease of this name, or denies it.
 async fn until(world: &Scenario, verb: &str, lease: &str, allowed: bool) {
     world.until_allowed_with("podium", verb, ("coordination.k8s.io", "leases", Some(lease)), allowed).await;
 }
@@ -248,7 +248,7 @@ async fn until(world: &Scenario, verb: &str, lease: &str, allowed: bool) {
 async fn controller_reports_the_missing_permission_on_its_lease_and_recovers() {
     scenario(async |home| {
         scenario(async |served| {
-            // The Lease is not where the controller serves, so the rights on Leases that it has there are of no use.
+            // The Lease is in a namespace that the controller does not serve, so its permissions there do not help.
             let account = home.account("podium").await;
             served.admit(home, "podium").await;
             let role = chart::object(NAMESPACES, "Role", "podium-controller");
@@ -286,7 +286,7 @@ async fn sidecar_reports_the_missing_permission_on_the_lease_and_recovers() {
         for (verb, words) in FOLLOW {
             world.grant_rules("podium", without(&rules, verb)).await;
             until(world, verb, "web", false).await;
-            // With an age, it has to look, too.
+            // `--max-age` also makes it get the Lease.
             let sidecar = world.follower("web-1", &account).arguments(&["--max-age=3s"]).start().await;
             sidecar.says(&["WARN", words, &format!("cannot {verb} resource \"leases\"")]).await;
             world.grant_rules("podium", rules.clone()).await;
@@ -310,7 +310,7 @@ async fn sidecar_reports_the_missing_permission_on_the_lease_and_recovers() {
     .await;
 }
 
-/// Resource (with the one name that it is limited to) and verb.
+/// Resource (with its resourceName, if any) and verb.
 type Verb = (String, String);
 
 fn verbs(rendering: &str, kind: &str, role: &str) -> BTreeSet<Verb> {
@@ -328,14 +328,14 @@ fn each_permission_of_the_chart_is_revoked_by_a_test() {
     let owned = |(verb, resource): (&str, &str)| (resource.to_owned(), verb.to_owned());
     let mut taken: BTreeSet<Verb> = WRITES.map(|(verb, resource, ..)| owned((verb, resource))).into();
     taken.extend(READS.into_iter().chain([READ_AGAIN]).chain(WATCHES).map(owned));
-    // It takes another API server to need this one: `owners.rs`.
+    // Needed only on another API server: `owner_references.rs`.
     taken.insert(owned(("delete", "leases")));
     assert_eq!(verbs(NAMESPACES, "Role", "podium"), taken);
     let served = owned(("get", "customresourcedefinitions/elections.podium.dev"));
     assert_eq!(verbs(NAMESPACES, "ClusterRole", "podium-podium"), [served.clone()].into());
     taken.insert(served);
     assert_eq!(verbs(CLUSTER, "ClusterRole", "podium"), taken, "for the whole cluster, its own Lease is one among others");
-    // A right to create is limited to no name.
+    // `create` cannot be limited to a resourceName.
     let named = |verbs: &[(&str, &str)], name: &str| -> BTreeSet<Verb> {
         let on = |verb: &str| if verb == "create" { "leases".to_owned() } else { format!("leases/{name}") };
         verbs.iter().map(|(verb, _)| (on(verb), (*verb).to_owned())).collect()

@@ -1,4 +1,4 @@
-//! Sidecars that elect among themselves, and together with client-go.
+//! Sidecars that campaign with each other and with client-go.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::harness::survey::Survey;
 use crate::harness::{Scenario, eventually, scenario};
 use crate::sidecar::client_go::{CLIENT_GO_DEADLINE, record};
 
-/// Waits until all of them name the same leader, which is one of them, and returns its name.
+/// Waits until all sidecars name the same one of them, and returns its name.
 pub async fn agree(sidecars: &[&Sidecar]) -> String {
     eventually("all sidecars name the same leader", async || {
         let mut names = Vec::new();
@@ -29,7 +29,7 @@ pub async fn agree(sidecars: &[&Sidecar]) -> String {
     .await
 }
 
-/// Waits until the old sidecars' record has changed so often: time passes for those who campaign.
+/// Waits for this many changes of the old sidecars' record, which shows that time passes for campaigners.
 pub async fn renewals(world: &Scenario, times: usize) {
     let (mut seen, mut changes) = (None, 0);
     eventually(&format!("the record changes {times} times"), async || {
@@ -117,7 +117,7 @@ async fn killed_leader_is_replaced_when_its_lease_expires() {
         })
         .await;
         println!("from SIGKILL to the next leader: {:?}", killed.elapsed());
-        // The others waited for the renewal that it had made last, at most 2.5 s before its end.
+        // The others waited from its last renewal, at most 2.5 s before it was killed.
         assert!(killed.elapsed() >= Duration::from_secs(7), "{:?}", killed.elapsed());
         let next = agree(&[&second, &third]).await;
         survey.one_by_one(&[&next]).await;
@@ -177,7 +177,7 @@ async fn two_sidecars_of_one_name_are_logged_and_never_both_lead() {
     .await;
 }
 
-/// A policy that changes every write of a Lease in the test's namespace, and its binding.
+/// A policy, with its binding, that mutates every write of a Lease in the test's namespace.
 fn mutating_policy(world: &Scenario, patch: &str) -> [Value; 2] {
     let object = |kind: &str, spec: Value| {
         let name = json!({ "name": world.namespace });
@@ -225,7 +225,7 @@ async fn lock_altered_by_a_policy_has_no_leader() {
     .await;
 }
 
-/// No sidecar claimed to lead while client-go did: from each of its renewals on until it released, or until its deadline.
+/// Asserts that no sidecar claimed to lead while client-go did: from each of its renewals to its release or deadline.
 fn assert_no_overlap(survey: &Survey, ours: &str, records: &Arc<Mutex<Vec<(String, Timestamp)>>>) {
     let (claims, records) = (survey.claims(ours), records.lock().unwrap().clone());
     assert!(!claims.is_empty() && records.len() > 2, "{} claims, {records:?}", claims.len());
@@ -270,11 +270,11 @@ async fn old_and_new_pods_elect_together_on_endpoints_during_a_rolling_update() 
         let mut new = world.contrib("pod-a", &account).start().await;
         new.names("old-1").await;
         let before = Survey::of([&new]);
-        // The old pod is replaced. It never released anything.
+        // The old pod is replaced without a release.
         drop(old);
         new.names("pod-a").await;
         assert!(!before.claims("pod-a").is_empty());
-        // And a roll-back: the old one respects ours, and takes what it releases.
+        // A rollback: the old elector respects the new one's lock, and takes over after its release.
         let old = world.old_elector("example", "old-2");
         old.says("the leader is pod-a", 1).await;
         renewals(world, 3).await;

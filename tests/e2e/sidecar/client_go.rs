@@ -18,13 +18,13 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Scenario, eventually, scenario};
 
-/// What client-go's example may do after its last renewal: its renew deadline.
+/// client-go's example leads for this long after its last renewal: its renew deadline.
 pub const CLIENT_GO_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
 
-/// From when to when somebody led, by the wall clock, which all on this machine share. The last one may be under way.
+/// Times of leadership, by the wall clock of this machine. The last one may be open.
 type Led = Arc<Mutex<Vec<(Timestamp, Option<Timestamp>)>>>;
 
-/// A campaigner of ours in this process.
+/// A `podium_campaign` campaigner in this process.
 struct Ours {
     leadership: Leadership,
     stop: Option<oneshot::Sender<()>>,
@@ -69,7 +69,7 @@ async fn note(mut leadership: Leadership, led: Led) {
     }
 }
 
-/// All that the Lease ever said: the holder, and when it was renewed by the wall clock.
+/// Records all holders of the Lease, and their renewal times by the wall clock.
 pub fn record(world: &Scenario, lease: &str) -> Arc<Mutex<Vec<(String, Timestamp)>>> {
     let (api, seen) = (world.api::<Lease>(), Arc::<Mutex<Vec<_>>>::default());
     let (only, records) = (WatchParams::default().fields(&format!("metadata.name={lease}")), seen.clone());
@@ -95,7 +95,7 @@ async fn held_by(world: &Scenario, lease: &str, holder: &str) -> Lease {
     .await
 }
 
-/// At no time did ours lead while client-go's did: from its first renewal on until it released, or until its deadline.
+/// Asserts that `ours` never led while client-go's did: from its first renewal to its release or deadline.
 fn assert_no_overlap(ours: &Ours, records: &[(String, Timestamp)]) {
     let led = ours.led.lock().unwrap().clone();
     assert!(!led.is_empty() && records.len() > 2, "{led:?} {records:?}");
@@ -103,7 +103,7 @@ fn assert_no_overlap(ours: &Ours, records: &[(String, Timestamp)]) {
         if holder.is_empty() || holder == "ours" {
             continue;
         }
-        // The next revision may be a release, a renewal, or of somebody who waited until it had expired.
+        // The next revision may be a release, a renewal, or the successor's after it expired.
         let next = records.get(index + 1);
         let until = next.map_or(Timestamp::MAX, |(_, time)| (*time).min(*from + CLIENT_GO_DEADLINE));
         for (gained, lost) in &led {
@@ -127,7 +127,7 @@ async fn client_go_and_ours_hand_over_to_each_other_without_overlap() {
         .await;
         assert!(!ours.leadership.leads());
 
-        // From client-go to ours.
+        // From client-go to Podium.
         first.terminate().await;
         let taken = held_by(world, "shared", "ours").await;
         let released = records.lock().unwrap().iter().find(|(holder, _)| holder.is_empty()).cloned();
@@ -138,7 +138,7 @@ async fn client_go_and_ours_hand_over_to_each_other_without_overlap() {
         assert_eq!((spec.lease_transitions, spec.lease_duration_seconds), (Some(1), Some(15)));
         assert_eq!(taken.metadata.annotations.and_then(|all| all.get("example.com/by").cloned()).as_deref(), Some("ours"));
 
-        // And back: it respects our renewals, and takes our release.
+        // And back: client-go respects Podium's renewals and its release.
         let second = world.elector("shared", "client-go-2");
         second.says("ew leader elected", 1).await;
         ours.stop().await;
@@ -162,7 +162,7 @@ async fn client_go_waits_until_ours_has_expired_when_it_was_killed() {
         assert!(ours.leadership.gained().await);
         let other = world.elector("shared", "client-go");
         other.says("ew leader elected", 1).await;
-        // As if killed: it renews no more, and what it claims until its deadline is true.
+        // As if killed: it stops to renew, and its claim is true until its deadline.
         ours.task.abort();
         other.leads().await;
         held_by(world, "shared", "client-go").await;
@@ -234,7 +234,7 @@ async fn late_renewal_does_not_recreate_a_deleted_lease() {
         let late = lock.update(seen.clone(), record.clone()).await;
         assert!(matches!(late, Err(LockError::Conflict(_))), "{late:?}");
         assert_eq!(lock.get().await, Ok(None));
-        // Nor does it change the one that came after it.
+        // Nor does it change its successor's.
         let next = lock.create(record.clone()).await.expect("there is none");
         assert!(matches!(lock.update(seen, LeaderElectionRecord::default()).await, Err(LockError::Conflict(_))));
         assert_eq!(lock.get().await.map(|seen| seen.map(|seen| seen.version)), Ok(Some(next.version)));

@@ -1,4 +1,4 @@
-//! The sidecar in the place of the two leader-electors that it replaces: their command lines, their rights, their answers.
+//! The sidecar replaces two leader-electors: their command lines, permissions and responses.
 
 use std::process::Command;
 
@@ -13,10 +13,10 @@ use crate::harness::elector::binaries;
 use crate::harness::proxy::Proxy;
 use crate::harness::{Scenario, eventually, scenario};
 
-/// Where the old leader-elector keeps its record.
+/// The annotation with the old leader-elector's record.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 
-/// The answer of the old sidecar byte for byte, but for the date's digits.
+/// The old sidecar's response, byte for byte except the date.
 fn old_answer(name: &str, with_body: bool) -> String {
     let body = format!(r#"{{"name":"{name}"}}"#);
     let length = body.len();
@@ -24,7 +24,7 @@ fn old_answer(name: &str, with_body: bool) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: <date>\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
-/// The answer with its date replaced, if that is one: `Fri, 20 Nov 2026 18:08:27 GMT`.
+/// Replaces the date in the response, if it is one: `Fri, 20 Nov 2026 18:08:27 GMT`.
 fn without_date(answer: &str) -> String {
     let date = answer.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap_or_default();
     let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
@@ -32,7 +32,7 @@ fn without_date(answer: &str) -> String {
     if is_date { answer.replace(date, "<date>") } else { answer.to_owned() }
 }
 
-/// The old sidecar's record, and its holder; an error if it is not written as the old sidecar writes it.
+/// Returns the old sidecar's record and holder, or an error if the format differs.
 async fn record(world: &Scenario) -> Result<(String, i64), String> {
     let endpoints = world.api::<Endpoints>().get("example").await.map_err(|error| error.to_string())?;
     let text = endpoints.annotations().get(LEADER).cloned().ok_or("no annotation")?;
@@ -91,7 +91,7 @@ async fn old_permissions_suffice_to_elect_on_endpoints_and_to_hand_over() {
     scenario(async |world| {
         let account = world.account_with("pods", &CONTRIB).await;
         let start = async |name: &str| {
-            // As the image's entrypoint calls it, with the options of a Deployment after its own.
+            // Like the image's entrypoint, followed by a Deployment's options.
             let id = format!("--id={name}");
             let call = world.contrib("nobody", &account).without("PODIUM_HTTP");
             call.arguments(&[&id, "--http=127.0.0.1:0", "--ttl=10s"]).start().await
@@ -213,7 +213,7 @@ async fn missing_permission_is_logged_once_and_retried_until_granted() {
             world.grant("pods", &[("", "endpoints", granted)]).await;
             let missing = format!("missing permission to {verb} {object}");
             sidecar.says(&["WARN", &missing, &remedy]).await;
-            // It tries again, and does not repeat itself.
+            // It retries, and logs the error once.
             proxy.take();
             eventually("it tries on", async || {
                 let tries = proxy.asked(|asked| !asked.is_watch()).len();
@@ -221,7 +221,7 @@ async fn missing_permission_is_logged_once_and_retried_until_granted() {
             })
             .await;
             assert_eq!(sidecar.said(&missing), 1, "{}", sidecar.log());
-            // Who may create the lock leads for as long as that counts.
+            // With permission to create the lock, it leads while the lock is valid.
             assert!(verb == "update" || sidecar.leader().await.is_empty());
         }
         world.grant("pods", &CONTRIB).await;

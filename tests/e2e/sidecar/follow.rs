@@ -1,4 +1,4 @@
-//! Sidecars that tell whom an Election's controller elected.
+//! Sidecars that report the leader elected by an Election's controller.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
@@ -14,7 +14,7 @@ use crate::harness::sidecar::{Connection, Sidecar};
 use crate::harness::{Leader, Scenario, eventually, scenario};
 use crate::sidecar::campaign::renewals;
 
-/// An account that may do this with the Lease `web`, and nothing else.
+/// An account with these verbs on the Lease `web`, and no other permission.
 pub async fn account(world: &Scenario, verbs: &[&str]) -> Kubeconfig {
     let account = world.account("pods").await;
     grant(world, verbs).await;
@@ -28,10 +28,10 @@ async fn grant(world: &Scenario, verbs: &[&str]) {
     world.grant_rules("pods", rules).await;
 }
 
-/// All that a follower needs.
+/// Permissions of a follower.
 pub const FOLLOW: &[&str] = &["get", "list", "watch"];
 
-/// Waits until `/status` tells of this leader, and returns what it says.
+/// Waits until `/status` reports this leader, and returns the response.
 async fn tells(sidecar: &Sidecar, leader: &Leader) -> Value {
     eventually(&format!("the sidecar of {} tells of {leader:?}", sidecar.name), async || {
         let status = sidecar.status().await;
@@ -41,7 +41,7 @@ async fn tells(sidecar: &Sidecar, leader: &Leader) -> Value {
     .await
 }
 
-/// What `/events` says about a leader.
+/// The event of `/events` for a leader.
 fn event(leader: &Leader, to: &str) -> Value {
     json!({ "name": leader.name, "term": leader.term, "isLeader": leader.name == to })
 }
@@ -89,7 +89,7 @@ async fn each_change_is_one_event() {
         let mut events = Connection::open(sidecar.address).await.expect("it listens");
         events.send("GET", "/events").await.expect("it is sent");
         assert_eq!(events.event().await.expect("who leads now"), event(&first, "web-1"));
-        // What changes only the Lease's other parts is no event; the next one would be seen before that of the next leader.
+        // Other changes of the Lease send no event. One would arrive before that of the next leader.
         let how = kube::api::PatchParams::default();
         let patch = kube::api::Patch::Merge(json!({ "metadata": { "annotations": { "example.com/note": "new" } } }));
         world.api::<Lease>().patch("web", &how, &patch).await.expect("the Lease is annotated");
@@ -151,7 +151,7 @@ async fn a_follower_asks_for_nothing_while_nothing_changes() {
         other.names("pod-a").await;
         renewals(world, 4).await;
         assert_eq!(proxy.take().len(), 0, "requests of the follower");
-        // It is not deaf.
+        // It still sees changes.
         world.set_ready("web-0", false).await;
         let next = world.leader_after("web", &leader).await;
         tells(&sidecar, &next).await;
@@ -185,7 +185,7 @@ async fn last_answer_ages_during_an_api_server_outage() {
         .await;
         assert!(stands.leads().await);
         stands.says(&["WARN", "cannot read the Lease"]).await;
-        // What changes meanwhile is told afterwards.
+        // It reports missed changes afterwards.
         world.set_ready("web-0", false).await;
         let next = world.leader_after("web", &leader).await;
         assert_eq!(stands.leader().await, leader.name);
@@ -213,7 +213,7 @@ async fn event_buffered_during_a_pause_does_not_count_as_fresh() {
             sidecar.signal("STOP");
         }
         let paused = Instant::now();
-        // Another version of the Lease, which the system takes in for them; then nothing more arrives.
+        // Another version of the Lease arrives; then nothing more.
         let edit = Patch::Merge(json!({ "metadata": { "labels": { "edited": "true" } } }));
         world.api::<Lease>().patch("web", &PatchParams::default(), &edit).await.expect("the Lease is edited");
         // Another sidecar renews its lock every 2.5 s.
@@ -249,7 +249,7 @@ async fn uid_decides_leadership_regardless_of_the_hostname() {
         let untold = world.follower(&host, &account).start().await;
         untold.says(&["WARN", &format!("{host} seems to be the host name of the leader"), "set POD_NAME and POD_UID"]).await;
         assert!(!untold.leads().await);
-        // Whoever may read pods knows it of every name.
+        // Permission to read pods applies to every pod.
         let reader =
             world.account_with("reader", &[("", "pods", &["get"][..]), ("coordination.k8s.io", "leases", FOLLOW)]).await;
         let nameless = world.follower("node-1", &reader).start().await;
@@ -326,13 +326,13 @@ async fn watches_that_end_immediately_are_retried_with_a_pause() {
         let leader = world.led().await;
         let sidecar = world.follower("web-1", &proxy.kubeconfig()).start().await;
         tells(&sidecar, &leader).await;
-        // Five seconds pass for another one.
+        // Five seconds pass for another sidecar.
         let theirs = world.account_with("others", &CONTRIB).await;
         let other = world.contrib("pod-a", &theirs).start().await;
         other.names("pod-a").await;
         renewals(world, 2).await;
         let asked = proxy.take().len();
-        // 0.5 s, 1 s, 2 s and 4 s apart, and two requests each time.
+        // 0.5 s, 1 s, 2 s and 4 s apart, two requests each.
         assert!(asked <= 20, "{asked} requests");
         proxy.heal();
         world.set_ready("web-0", false).await;

@@ -1,4 +1,4 @@
-//! An API server that is reached through a proxy.
+//! An API server behind a proxy.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use podium_test_support::tunnels::proxy;
 
 use crate::harness::{Scenario, eventually, scenario};
 
-/// The same cluster through this proxy.
+/// The kubeconfig with this proxy.
 fn through(kubeconfig: &Kubeconfig, proxy: String) -> Kubeconfig {
     let mut kubeconfig = kubeconfig.clone();
     kubeconfig.clusters[0].cluster.as_mut().expect("a cluster").proxy_url = Some(proxy);

@@ -1,4 +1,4 @@
-//! From sidecars that elect among themselves to an Election, and from the old lock to the new one: never two leaders.
+//! Migration from campaigning sidecars to an Election, and from the old lock to the new one: never two leaders.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::config::Kubeconfig;
@@ -9,7 +9,7 @@ use crate::harness::survey::{Survey, Told};
 use crate::harness::{Scenario, eventually, scenario};
 use crate::sidecar::campaign::agree;
 
-/// Three sidecars on a Lease become followers of an Election of its name: the leader stays, and is named throughout.
+/// Three sidecars on a Lease become followers of an Election of its name: the leader stays, and is always reported.
 async fn become_followers(verbs: &[&str]) {
     scenario(async |world| {
         let account = world.account_with("pods", &[("coordination.k8s.io", "leases", verbs)]).await;
@@ -52,7 +52,7 @@ async fn become_followers(verbs: &[&str]) {
             assert_eq!(sidecar.leads().await, sidecar.name == next.name);
             assert!(sidecar.runs(), "nothing restarts");
         }
-        // Without the Election they follow on, and elect nobody: the Lease is gone with it.
+        // Without the Election they still follow, and elect no leader: the Lease is gone with it.
         world.delete_election("web").await;
         for sidecar in &sidecars {
             sidecar.names("").await;
@@ -74,7 +74,7 @@ async fn sidecars_with_watch_permission_follow_a_new_election_and_keep_their_lea
     become_followers(&["get", "list", "watch", "create", "update"]).await;
 }
 
-/// Sidecars on different locks, each with the options of one.
+/// Sidecars on different locks, each with the permissions for its own.
 struct Pods<'a> {
     world: &'a Scenario,
     account: Kubeconfig,
@@ -99,18 +99,18 @@ async fn rolling_migration_from_endpoints_to_a_lease_never_has_two_leaders() {
     scenario(async |world| {
         let account = world.account_with("pods", &[CONTRIB[0], SUPPORTTOOLS[0]]).await;
         let mut pods = Pods { world, account, survey: Survey::default() };
-        // On the old lock, as they were.
+        // Unchanged, on the old lock.
         let mut old_a = pods.start("old-a", "endpoints").await;
         old_a.names("old-a").await;
         let mut old_b = pods.start("old-b", "endpoints").await;
         agree(&[&old_a, &old_b]).await;
-        // A follower first, and then the leader, which dies without a word.
+        // A follower first, then the leader, which is killed.
         assert!(old_b.terminate().await.success());
         let mut both_a = pods.start("both-a", "endpointsleases").await;
         both_a.names("old-a").await;
         old_a.kill();
         both_a.names("both-a").await;
-        // Somebody rolls one back meanwhile: the two kinds elect together.
+        // One is rolled back meanwhile: both kinds campaign together.
         let mut old_c = pods.start("old-c", "endpoints").await;
         old_c.names("both-a").await;
         let mut both_b = pods.start("both-b", "endpointsleases").await;
@@ -120,7 +120,7 @@ async fn rolling_migration_from_endpoints_to_a_lease_never_has_two_leaders() {
         pods.check(&["old-a", "both-a", &next]).await;
         assert!(old_c.terminate().await.success());
         both_b.names("both-b").await;
-        // Nobody is on the old lock alone any more: to the Lease.
+        // No sidecar uses only the old lock, so the Lease may follow.
         let mut new_a = pods.start("new-a", "lease").await;
         new_a.names("both-b").await;
         let both_c = pods.start("both-c", "endpointsleases").await;

@@ -1,6 +1,6 @@
-//! The worst cases of the old leader-electors: a leader that is cut off from the API server, and one that is paused.
+//! The worst cases of the old leader-electors, with their permissions only: a partitioned leader, and a paused one.
 //!
-//! With their rights and nothing more. What is looked for, and why it proves something, is said in `harness/survey.rs`.
+//! `harness/survey.rs` explains what the tests look for, and why it is a proof.
 
 use kube::config::Kubeconfig;
 
@@ -10,7 +10,7 @@ use crate::harness::sidecar::{Call, Connection, Sidecar, name_in, split};
 use crate::harness::survey::Survey;
 use crate::harness::{Scenario, eventually, scenario};
 
-/// What the sidecars elect on.
+/// The lock of the sidecars.
 #[derive(Clone, Copy)]
 enum On {
     Endpoints,
@@ -46,7 +46,7 @@ async fn leader_of(sidecars: &[&Sidecar]) -> String {
     .await
 }
 
-/// Cuts off the leader, and lets another one take over.
+/// Partitions the leader, until another one takes over.
 async fn cut_off(on: On, cut: impl AsyncFn(&mut Door)) {
     scenario(async |world| {
         let account = on.account(world).await;
@@ -64,7 +64,7 @@ async fn cut_off(on: On, cut: impl AsyncFn(&mut Door)) {
         survey.go_on(&[&first, &second, &third]).await;
         survey.one_by_one(&["pod-a", &next]).await;
         println!("{}", survey.gap("pod-a", &next));
-        // It knows nobody any more, and does not name itself, either.
+        // It names no leader, not even itself.
         first.names("").await;
 
         door.open().await;
@@ -98,7 +98,7 @@ async fn leader_on_a_lease_with_dropped_packets_stops_claiming_before_its_succes
     cut_off(On::Lease, async |door| door.swallow()).await;
 }
 
-/// Pauses the leader until another one leads. Its first words claim nothing.
+/// Pauses the leader until another one leads. Its first responses claim nothing.
 async fn pause(on: On) {
     scenario(async |world| {
         let account = on.account(world).await;
@@ -113,7 +113,7 @@ async fn pause(on: On) {
 
         first.signal("STOP");
         second.names("pod-b").await;
-        // Asked while it is paused, on a connection that it has and on new ones: it is what it sees first when it resumes.
+        // Requested while it is paused, on open and new connections: it reads these first when it resumes.
         before.send("GET", "/leader").await.expect("it is sent");
         let mut asked = Vec::new();
         for path in ["/", "/leader", "/status", "/events"] {

@@ -1,4 +1,4 @@
-//! `podium run`: a command that runs only while its pod leads.
+//! `podium run`: a command that runs only while its pod is the leader.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::harness::access::SUPPORTTOOLS;
 use crate::harness::sidecar::Sidecar;
 use crate::harness::{Scenario, eventually, scenario};
 
-/// Where a command says what it does.
+/// The log of the commands.
 struct Diary(PathBuf);
 
 impl Diary {
@@ -30,7 +30,7 @@ impl Diary {
     }
 }
 
-/// A command that says who it is, and that it ends when it is told to.
+/// Runs a command that logs its name, and its end on SIGTERM.
 async fn run(world: &Scenario, pod: &str, account: &Kubeconfig, diary: &Path) -> Sidecar {
     let script = format!(
         "echo started by $PODIUM_NAME >> '{0}'; trap \"echo ended >> '{0}'; exit 3\" TERM; while :; do sleep 0.05; done",
@@ -92,7 +92,7 @@ async fn campaign_command_ends_when_an_election_adopts_its_lease() {
         let mut running = run(world, "web-0", &account, &diary.0).await;
         diary.says("started by web-0").await;
         world.election("web").await;
-        // Nobody renews an Election's Lease: nothing would end the command of a leader that is cut off.
+        // Nobody renews an Election's Lease, so nothing would stop the command of a partitioned leader.
         assert_eq!(running.ends().await.code(), Some(1));
         assert_eq!(diary.lines(), ["started by web-0", "ended"]);
         running.says(&["belongs to the Election web", "--allow-overlap"]).await;

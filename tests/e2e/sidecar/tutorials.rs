@@ -1,4 +1,4 @@
-//! The two tutorials by which people learnt leader election with a sidecar, run as they are, each process in the place of a pod.
+//! The two popular tutorials for leader election with a sidecar, unmodified, with a process for each pod.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/nodejs-page/pa
 const PORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/sidecar/tutorials/ports.js");
 const LOOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bash-loop/loop.sh");
 
-/// An application beside a sidecar. It is killed when this is dropped.
+/// An application next to a sidecar, killed on drop.
 struct Application {
     child: Child,
     output: PathBuf,
@@ -41,13 +41,13 @@ impl Application {
 
 impl Drop for Application {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.child.kill();
         self.child.wait().expect("our own child");
     }
 }
 
-/// The page beside this sidecar.
+/// The page of this sidecar.
 struct Page(Application);
 
 impl Page {
@@ -58,7 +58,7 @@ impl Page {
         Self(Application::start(world, &sidecar.name, &mut node))
     }
 
-    /// Waits until it tells its visitors that this one is master.
+    /// Waits until the page shows this master.
     async fn tells(&self, master: &str) {
         eventually(&format!("the page tells that {master} is master"), async || {
             let output = self.0.output();
@@ -90,7 +90,7 @@ async fn page_of_the_old_sidecar_follows_the_leader() {
         for (page, _) in &pods {
             page.tells(&first).await;
         }
-        // The pod is killed, with everything in it.
+        // Kills the pod with all its processes.
         pods.retain_mut(|(_, sidecar)| sidecar.name != first);
         assert_eq!(pods.len(), 2);
         let second = pods[0].1.names_when("another", |name| !name.is_empty() && name != first).await;
@@ -101,7 +101,7 @@ async fn page_of_the_old_sidecar_follows_the_leader() {
     .await;
 }
 
-/// A pod whose containers share a /tmp of their own.
+/// A pod whose containers share their own /tmp.
 struct OwnTmp(PathBuf);
 
 impl OwnTmp {
@@ -112,8 +112,8 @@ impl OwnTmp {
         Self(directory)
     }
 
-    /// Bash in a mount namespace in which /tmp is the pod's own. `script` runs there; the files `open` are its file
-    /// descriptors from 3 on, and the kubeconfig, if there is one, is 9, also if they are in what was /tmp before.
+    /// Bash in a mount namespace with the pod's /tmp, to run `script`. The files `open` become descriptors from 3 on, the
+    /// kubeconfig, if any, 9, even if they are in the outer /tmp.
     fn bash(&self, open: &[&Path], script: &str) -> Command {
         let opened: String = (3..).zip(open).map(|(fd, path)| format!("exec {fd}<'{}'\n", path.display())).collect();
         let mut command = Command::new("unshare");
@@ -186,7 +186,7 @@ async fn loop_that_reads_the_file_runs_on_the_leader_only() {
                 sidecar.kill();
             }
         }
-        // The loop beside the sidecar that was killed runs on, and sees that it leads no more.
+        // The loop of the killed sidecar still runs, and no longer leads.
         let second = leads(&pods, &first).await;
         assert_ne!(first, second);
     })

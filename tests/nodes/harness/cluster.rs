@@ -6,50 +6,42 @@ use std::process::{Command, Output};
 /// A cluster by `cluster/up`.
 #[derive(Clone)]
 pub struct Cluster {
-    /// Where the states of clusters are.
+    /// Directory of the clusters' states.
     pub states: PathBuf,
-    /// Its name.
     pub name: String,
 }
 
 impl Cluster {
-    /// The cluster whose kubeconfig this is: it lies in the cluster's state directory.
+    /// The cluster of this kubeconfig, which is in its state directory.
     pub fn of(kubeconfig: &Path) -> Self {
         let state = kubeconfig.parent().expect("a file");
         let name = state.file_name().expect("a directory").to_string_lossy().into_owned();
         Self { states: state.parent().expect("a directory").into(), name }
     }
 
-    /// The state directory.
     pub fn state(&self) -> PathBuf {
         self.states.join(&self.name)
     }
 
-    /// One of the scripts, to be run on this cluster.
+    /// Returns a command that runs a script on this cluster.
     pub fn script(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster").join(script));
         command.args(arguments).env("PODIUM_CLUSTER_STATE", &self.states);
         command
     }
 
-    /// `cluster/node` with these arguments: what it printed.
-    ///
-    /// # Panics
-    /// If it fails.
+    /// Runs `cluster/node` with these arguments, and returns its output.
     pub async fn node(&self, arguments: &[&str]) -> String {
         succeed(self.script("node", &[&["--cluster", &self.name], arguments].concat())).await
     }
 
-    /// Whether `cluster/node` with these arguments succeeds.
+    /// Returns whether `cluster/node` with these arguments succeeds.
     pub async fn try_node(&self, arguments: &[&str]) -> bool {
         finish(self.script("node", &[&["--cluster", &self.name], arguments].concat())).await.status.success()
     }
 }
 
-/// Runs a command to its end: what it printed.
-///
-/// # Panics
-/// If it fails.
+/// Runs a command, and returns its output.
 pub async fn succeed(command: Command) -> String {
     let what = format!("{command:?}");
     let output = finish(command).await;
@@ -57,7 +49,7 @@ pub async fn succeed(command: Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs a command to its end.
+/// Runs a command until it exits.
 pub async fn finish(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("the command runs")
 }

@@ -1,4 +1,4 @@
-//! Podium as people install it: by the chart, with the image of these sources.
+//! Podium as users install it: with the chart, and the image of these sources.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,23 +14,20 @@ use super::World;
 use super::cluster::succeed;
 use super::pods::condition;
 
-/// Names the image of Podium, as an archive.
+/// Path of Podium's image, as an archive.
 const IMAGE: &str = "PODIUM_NODES_IMAGE";
 
-/// Where the controllers are.
+/// Namespace of the controllers.
 pub const NAMESPACE: &str = "podium";
 
-/// The name of the image on the nodes.
+/// Name of the image on the nodes.
 pub const TAG: &str = "localhost/podium:test";
 
-/// What the chart is told here: the image, which no registry has.
+/// Chart values for the image, which no registry has.
 const VALUES: [&str; 2] = ["--set", "image.repository=localhost/podium,image.tag=test"];
 
 impl World {
-    /// Installs Podium for all tests, unless that was done before: in a namespace that admits nothing but restricted pods.
-    ///
-    /// # Panics
-    /// Without the image: a test that was not run must not pass.
+    /// Installs Podium once for all tests, in a namespace with the restricted profile.
     pub async fn install_podium(&self) {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         INSTALLED.get_or_init(|| self.install()).await;
@@ -49,7 +46,7 @@ impl World {
         self.helm(&[&arguments, &VALUES[..]].concat()).await;
     }
 
-    /// Runs helm with the cluster and nothing of the user's: what it printed.
+    /// Runs helm without the user's configuration, and returns its output.
     pub async fn helm(&self, arguments: &[&str]) -> String {
         let state = self.cluster.state();
         let mut helm = Command::new(state.join("bin/helm"));
@@ -57,7 +54,7 @@ impl World {
         succeed(helm).await
     }
 
-    /// Gives an account of the test's namespace the rights of a sidecar, by the chart.
+    /// Grants a sidecar's permissions to an account of the test's namespace, with the chart.
     pub async fn allow_sidecar(&self, account: &str, election: &str, mode: &str) {
         let value = |key: &str, value: &str| format!("sidecars[0].{key}={value}");
         let values = [
@@ -72,27 +69,25 @@ impl World {
         self.apply(&roles).await;
     }
 
-    /// `kubectl apply`.
     pub async fn apply(&self, manifests: &str) {
         let file = self.cluster.state().join(format!("{}.yaml", self.namespace));
         std::fs::write(&file, manifests).expect("a writable directory");
         self.kubectl(&["apply", "--filename", file.to_str().expect("a path")]).await;
     }
 
-    /// `kubectl` in the test's namespace: what it printed.
+    /// Runs `kubectl` in the test's namespace, and returns its output.
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
         let all = [&["--cluster", &self.cluster.name, "--namespace", &self.namespace], arguments].concat();
         succeed(self.cluster.script("kubectl", &all)).await
     }
 
-    /// The controllers' pods.
     pub async fn controllers(&self) -> Vec<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         let labels = ListParams::default().labels("app.kubernetes.io/name=podium,app.kubernetes.io/component=controller");
         pods.list(&labels).await.expect("pods can be listed").items
     }
 
-    /// Waits until there are two, and both are Ready.
+    /// Waits for two controllers that are Ready.
     pub async fn all_controllers_ready(&self) {
         super::eventually("two controllers are Ready", async || {
             let pods = self.controllers().await;
@@ -102,20 +97,19 @@ impl World {
         .await;
     }
 
-    /// Creates an Election.
     pub async fn elect(&self, name: &str, selector: Value) {
         let election = json!({ "metadata": { "name": name }, "spec": { "selector": selector } });
         self.create::<Election>(election).await;
     }
 
-    /// Three web servers, one of which is elected, and a Service that reaches the leader: its URL.
+    /// Creates three web servers with a leader, and a Service of the leader. Returns its URL.
     pub async fn led_service(&self) -> String {
         self.deploy_web(3).await;
         self.elect("web", json!({ "matchLabels": { "app": "web" } })).await;
         self.service("leader", json!({ "app": "web", "leader": "true" })).await
     }
 
-    /// The pod of the controller that is active, as its Lease says.
+    /// The pod of the active controller, by its Lease.
     pub async fn active_controller(&self) -> Pod {
         super::eventually("a controller is active", async || {
             let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -131,12 +125,11 @@ impl World {
     }
 }
 
-/// The chart's directory.
 pub fn chart() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/charts/podium")
 }
 
-/// One of the examples.
+/// Reads an example.
 pub fn example(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

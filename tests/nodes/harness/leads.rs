@@ -1,4 +1,4 @@
-//! Who carried the leader's label when, and what a client of the Service noticed of it.
+//! Holders of the leader's label over time, and their effect on a client of the Service.
 
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,29 +12,28 @@ use tokio::task::JoinHandle;
 use super::World;
 use super::poller::{Answer, gap};
 
-/// The API server tells the test of a label no sooner than kube-proxy, which may be quicker by what a busy machine delays the test.
+/// The API server notifies the test no sooner than kube-proxy, which may be ahead by the delay of a busy machine.
 const LATE: f64 = 1000.0;
 
 /// Selects the labeled pods.
 const LABEL: &str = "leader=true";
 
-/// The time in milliseconds since 1970, as in the answers.
+/// The time in milliseconds since 1970, as in [`Answer`].
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs_f64() * 1000.0
 }
 
-/// One pod's time with the label, in milliseconds since 1970, as the test heard of it.
+/// One pod's time with the label, in milliseconds since 1970, as observed by the test.
 #[derive(Clone, Debug)]
 pub struct Lead {
-    /// The pod.
     pub pod: String,
-    /// When it got the label.
+    /// Time of labeling.
     pub since: f64,
-    /// When it lost the label, or was gone.
+    /// Time when it lost the label, or was deleted.
     pub until: Option<f64>,
 }
 
-/// A record of the label `leader=true` in a namespace. It ends when this is dropped.
+/// A record of the label `leader=true` in a namespace, until dropped.
 pub struct Leads {
     seen: Arc<Mutex<Vec<Lead>>>,
     watch: JoinHandle<()>,
@@ -47,7 +46,7 @@ impl Drop for Leads {
 }
 
 impl World {
-    /// Records who carries the label from now on. Nobody may have it yet.
+    /// Starts to record. No pod may have the label yet.
     pub async fn record_leads(&self) -> Leads {
         let pods: Api<Pod> = self.api();
         let from = position(&pods, &ListParams::default().labels(LABEL), true).await;
@@ -57,7 +56,7 @@ impl World {
 }
 
 async fn follow(pods: Api<Pod>, from: String, seen: Arc<Mutex<Vec<Lead>>>) {
-    // To the API server a pod that loses the label is deleted from those that have it.
+    // For this selector, a pod without the label is deleted.
     let gap = follow_metadata(pods, WatchParams::default().labels(LABEL), from, |pod, event| {
         let now = now();
         let mut seen = seen.lock().expect("no panic");
@@ -73,13 +72,13 @@ async fn follow(pods: Api<Pod>, from: String, seen: Arc<Mutex<Vec<Lead>>>) {
 }
 
 impl Leads {
-    /// All so far, in their order.
+    /// All so far, in order.
     pub fn all(&self) -> Vec<Lead> {
         assert!(!self.watch.is_finished(), "the record of the label ended");
         self.seen.lock().expect("no panic").clone()
     }
 
-    /// Waits until a pod leads that satisfies this.
+    /// Waits until a pod that satisfies this leads.
     pub async fn leader(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
         super::waiting::eventually_within(std::time::Duration::from_secs(120), &format!("{what} leads"), async || {
             let all = self.all();
@@ -92,25 +91,26 @@ impl Leads {
     }
 }
 
-/// What a client noticed of one change of the leader. All in milliseconds.
+/// Effects of one leader change on a client, in milliseconds.
 #[derive(Debug)]
 pub struct Change {
-    /// From the cause to the new leader's label.
+    /// From cause to new label.
     pub label: f64,
-    /// From the cause to the new leader's first answer.
+    /// From the cause to the new leader's first response.
     pub served: f64,
-    /// The longest time without any answer, from the cause on.
+    /// Longest time without a response since the cause.
     pub gap: f64,
-    /// How many questions failed since then.
+    /// Number of failed requests since then.
     pub failed: usize,
-    /// How long after it had lost the label the former leader was still asked: until kube-proxy had followed. Negative where its last answer came before.
+    /// Time from the loss of the label to the former leader's last response: kube-proxy's delay. Negative if that came
+    /// before.
     pub followed: f64,
 }
 
-/// Judges the answers of a client by who led: what it noticed of the last change, whose cause came at `cause`.
+/// Judges a client's responses by the leaders at the time. Returns the effects of the last change, caused at `cause`.
 ///
 /// # Panics
-/// If one is wrong: given by a pod that had not been labelled by then, or by a former leader after its successor had answered.
+/// If a response is wrong: from a pod not yet labeled, or from a former leader after its successor responded.
 pub fn judge(answers: &[Answer], leads: &[Lead], cause: f64) -> Change {
     let wrong = wrong(answers, leads);
     assert!(wrong.is_empty(), "{} wrong answers, such as {:?}, with leaders {leads:?}", wrong.len(), wrong[0]);
@@ -127,10 +127,10 @@ pub fn judge(answers: &[Answer], leads: &[Lead], cause: f64) -> Change {
     Change { label: new.since - cause, served: first - cause, gap: gap(&since), failed, followed: last - until }
 }
 
-/// The answers that no client should have got.
+/// Returns responses that no client should get.
 pub fn wrong<'a>(answers: &'a [Answer], leads: &[Lead]) -> Vec<&'a Answer> {
     let mut wrong = Vec::new();
-    // Which of the leads has answered last.
+    // The latest leader that has responded.
     let mut reached = 0;
     for answer in answers {
         let Ok(from) = &answer.from else { continue };
@@ -144,7 +144,7 @@ pub fn wrong<'a>(answers: &'a [Answer], leads: &[Lead]) -> Vec<&'a Answer> {
 }
 
 impl Change {
-    /// One line of the table of figures, which `tests/nodes/run` prints.
+    /// Prints a table row for `tests/nodes/run`.
     pub fn print(&self, cause: &str) {
         println!(
             "FIGURE {cause}: label after {:.0} ms, first answer by the new leader after {:.0} ms; the longest time without an answer {:.0} ms, \
@@ -154,7 +154,7 @@ impl Change {
     }
 }
 
-/// Waits until the client is answered by this pod, and by no other.
+/// Waits until only this pod responds to the client.
 pub async fn answered_by(poller: &super::poller::Poller<'_>, pod: &str) -> Vec<Answer> {
     poller.lately(100, &format!("come from {pod}"), |answer| answer.from.as_deref() == Ok(pod)).await
 }

@@ -1,4 +1,4 @@
-//! What the tests stand on: a cluster with real nodes, a namespace for each test, pods that serve, and clients in pods.
+//! Test harness: a cluster with real nodes, a namespace for each test, pods that serve, and clients in pods.
 
 pub mod cluster;
 pub mod install;

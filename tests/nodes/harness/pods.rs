@@ -1,4 +1,4 @@
-//! Pods that serve, and what happens to them.
+//! Pods with servers, and changes to them.
 
 use std::fmt::Debug;
 
@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use super::World;
 use super::eventually;
 
-/// The pod template of a web server, labelled `app: web`, as `cluster/images/web` serves: it answers with its pod's name, and
-/// is Ready while it says that it is ok.
+/// The pod template of the web server in `cluster/images/web`, labeled `app: web`. It responds with its pod's name, and is
+/// Ready while it reports ok.
 pub fn web() -> Value {
     json!({
         "metadata": { "labels": { "app": "web" } },
@@ -36,7 +36,6 @@ pub fn web() -> Value {
 }
 
 impl World {
-    /// Creates any object.
     pub async fn create<K>(&self, object: Value) -> K
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
@@ -45,7 +44,7 @@ impl World {
         self.api::<K>().create(&PostParams::default(), &object).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Creates a Deployment of web servers, and waits until all of them are Ready.
+    /// Creates a Deployment of web servers, and waits until all are Ready.
     pub async fn deploy_web(&self, replicas: usize) -> Vec<Pod> {
         let spec = json!({ "replicas": replicas, "selector": { "matchLabels": { "app": "web" } }, "template": web() });
         let deployment = json!({ "metadata": { "name": "web" }, "spec": spec });
@@ -53,7 +52,7 @@ impl World {
         self.all_ready("app=web", replicas).await
     }
 
-    /// Creates a Service `name` for port 8080 of these pods: its URL, which works from pods only.
+    /// Creates a Service `name` for port 8080 of these pods. Returns its URL, which works only in pods.
     pub async fn service(&self, name: &str, selector: Value) -> String {
         let spec = json!({ "selector": selector, "ports": [{ "port": 80, "targetPort": 8080 }] });
         let service: Service = self.create(json!({ "metadata": { "name": name }, "spec": spec })).await;
@@ -61,7 +60,7 @@ impl World {
         format!("http://{address}/")
     }
 
-    /// Waits until as many pods match, and each is Ready.
+    /// Waits until this number of pods match, all Ready.
     pub async fn all_ready(&self, selector: &str, number: usize) -> Vec<Pod> {
         eventually(&format!("{number} pods {selector} are Ready"), async || {
             let pods = self.api::<Pod>().list(&ListParams::default().labels(selector)).await;
@@ -72,7 +71,7 @@ impl World {
         .await
     }
 
-    /// Waits until the pod's condition `Ready` is so.
+    /// Waits for this status of the pod's condition `Ready`.
     pub async fn pod_is(&self, name: &str, ready: &str) -> Pod {
         eventually(&format!("{name} is Ready={ready}"), async || {
             let pod = self.api::<Pod>().get(name).await.map_err(|error| error.to_string())?;
@@ -81,13 +80,13 @@ impl World {
         .await
     }
 
-    /// Makes a web server say that it is ok, or not.
+    /// Makes a web server report ok or not.
     pub async fn say_ok(&self, pod: &Pod, ok: bool) {
         let answer = post(&format!("{}:8080", ip(pod)), &format!("/ok?is={ok}")).await;
         assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
 
-    /// Sends a signal to process 1 of the pod's only container, from outside as the kernel does.
+    /// Sends a signal to process 1 of the pod's only container, from outside like the kernel.
     pub async fn signal(&self, pod: &Pod, signal: &str) {
         let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).expect("a status");
         let container = status[0].container_id.as_deref().expect("a container");
@@ -97,23 +96,22 @@ impl World {
     }
 }
 
-/// The status of the pod's condition of this type: `True`, `False`, or nothing.
+/// The status of this condition: `True`, `False`, or empty.
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> &'a str {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().find(|condition| condition.type_ == kind).map_or("", |condition| &condition.status)
 }
 
-/// Where the pod runs.
+/// The pod's node.
 pub fn node(pod: &Pod) -> String {
     pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).expect("it is scheduled")
 }
 
-/// The pod's address.
 pub fn ip(pod: &Pod) -> String {
     pod.status.as_ref().and_then(|status| status.pod_ip.clone()).expect("it has an address")
 }
 
-/// How often the pod's containers were restarted.
+/// Number of restarts of the pod's containers.
 pub fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
     statuses.iter().map(|status| status.restart_count).sum()
@@ -127,10 +125,10 @@ async fn post(address: &str, path: &str) -> String {
     ask("POST", address, path).await.unwrap_or_else(|error| panic!("{address}: {error}"))
 }
 
-/// Asks `ADDRESS:PORT` for a path: the status, and the text without the line's end.
+/// Requests a path from `ADDRESS:PORT`. Returns status and text without the newline.
 ///
 /// # Errors
-/// What went wrong, or came back.
+/// The failure or response.
 pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
     let answer = ask("GET", address, path).await.map_err(|error| format!("{address}: {error}"))?;
     let (head, text) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
@@ -140,7 +138,7 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
 
 async fn ask(method: &str, address: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    // HTTP 1.0: the answer ends with the connection, and is not in pieces.
+    // HTTP 1.0: the response ends with the connection, and is not chunked.
     let request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();

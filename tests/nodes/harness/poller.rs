@@ -1,4 +1,4 @@
-//! Clients in pods, which ask all the time.
+//! Clients in pods that send requests continuously.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -7,20 +7,20 @@ use serde_json::json;
 use super::World;
 use super::eventually;
 
-/// A pod that asks a URL every few milliseconds, each time over a new connection.
+/// A pod that requests a URL every few milliseconds, each time on a new connection.
 pub struct Poller<'a> {
     world: &'a World,
     pod: String,
 }
 
-/// What it was answered. Times are in milliseconds since 1970, by the machine's only clock.
+/// A response. Times are in milliseconds since 1970, by the machine's only clock.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// When it asked.
+    /// Time of the request.
     pub asked: f64,
-    /// When it had the answer, or gave up.
+    /// Time of the response or timeout.
     pub known: f64,
-    /// The name of the pod that answered, or what went wrong.
+    /// Name of the responding pod, or the failure.
     pub from: Result<String, String>,
 }
 
@@ -43,7 +43,7 @@ impl World {
 }
 
 impl Poller<'_> {
-    /// All answers so far, in the order of the questions.
+    /// All responses so far, in the order of the requests.
     pub async fn answers(&self) -> Vec<Answer> {
         let log = self.world.log(&self.pod).await;
         let mut answers: Vec<_> = log.lines().map(|line| read(line).unwrap_or_else(|| panic!("{line:?}"))).collect();
@@ -51,7 +51,7 @@ impl Poller<'_> {
         answers
     }
 
-    /// Waits until the last so many answers are such, and returns all.
+    /// Waits until this number of last responses satisfy `such`, and returns all.
     pub async fn lately(&self, number: usize, what: &str, such: impl Fn(&Answer) -> bool) -> Vec<Answer> {
         eventually(&format!("{number} answers {what}"), async || {
             let answers = self.answers().await;
@@ -63,20 +63,20 @@ impl Poller<'_> {
 }
 
 impl Answer {
-    /// Whether this pod gave it.
+    /// Returns whether it is from this pod.
     pub fn is_from(&self, pod: &Pod) -> bool {
         self.from.as_ref().is_ok_and(|name| *name == pod.name_any())
     }
 }
 
-/// The longest time, in milliseconds, in which no good answer came: between the first of them and the last.
+/// Longest time between two successful responses, in milliseconds.
 pub fn gap(answers: &[Answer]) -> f64 {
     let mut good: Vec<f64> = answers.iter().filter(|answer| answer.from.is_ok()).map(|answer| answer.known).collect();
     good.sort_by(f64::total_cmp);
     good.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
 }
 
-/// A line as `cluster/images/web` prints it.
+/// Parses a line of `cluster/images/web`.
 fn read(line: &str) -> Option<Answer> {
     let mut words = line.splitn(4, ' ');
     let (asked, known) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);

@@ -1,4 +1,4 @@
-//! One test: a namespace of its own on the cluster that all share.
+//! One test: its own namespace on the shared cluster.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -14,31 +14,28 @@ use tokio::sync::RwLock;
 use super::cluster::Cluster;
 use super::eventually;
 
-/// Names the kubeconfig of the cluster.
+/// The kubeconfig of the cluster.
 const VARIABLE: &str = "PODIUM_NODES_KUBECONFIG";
 
-/// Most tests run beside each other; what happens to a node happens to all.
+/// Most tests run concurrently, but a failure of a node affects all.
 static TURN: RwLock<()> = RwLock::const_new(());
 
-/// The world of one test.
 pub struct World {
-    /// The cluster's scripts.
     pub cluster: Cluster,
     /// An administrator.
     pub client: Client,
-    /// The same administrator, for programs.
+    /// The same, as a file.
     pub kubeconfig: PathBuf,
-    /// The test's own namespace.
     pub namespace: String,
 }
 
-/// Runs `test` in a new namespace, beside other tests.
+/// Runs `test` in a new namespace, concurrently with others.
 pub async fn world(test: impl AsyncFnOnce(&World)) {
     let _turn = TURN.read().await;
     run(test).await;
 }
 
-/// Runs `test` in a new namespace, with the cluster to itself: it may do anything to nodes. Afterwards all are well again.
+/// Runs `test` in a new namespace, with exclusive use of all nodes. Repairs them afterwards.
 pub async fn alone(test: impl AsyncFnOnce(&World)) {
     let _turn = TURN.write().await;
     run(async |world: &World| {
@@ -62,7 +59,7 @@ async fn run(test: impl AsyncFnOnce(&World)) {
 
 impl World {
     /// # Panics
-    /// Without the variable: a test that was not run must not pass.
+    /// If the variable is not set: a test that cannot run must not pass.
     async fn new() -> Self {
         let kubeconfig = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
         let kubeconfig = PathBuf::from(kubeconfig.unwrap_or_else(|| panic!("no cluster to test on: run `make nodes`")));
@@ -79,16 +76,16 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// The same cluster, with another namespace in the place of the test's own.
+    /// The same world in another namespace.
     pub fn at(&self, namespace: &str) -> Self {
         let (cluster, client) = (self.cluster.clone(), self.client.clone());
         Self { cluster, client, kubeconfig: self.kubeconfig.clone(), namespace: namespace.into() }
     }
 
-    /// Waits until the node's condition `Ready` is so: `True`, `False` or `Unknown`.
+    /// Waits for this status of the node's condition `Ready`: `True`, `False` or `Unknown`.
     pub async fn node_is(&self, node: &str, ready: &str) {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        // Kubernetes takes 50 s to think a node lost.
+        // Kubernetes declares a node lost after 50 s.
         let patience = std::time::Duration::from_secs(90);
         super::waiting::eventually_within(patience, &format!("{node} is Ready={ready}"), async || {
             let node = nodes.get(node).await.map_err(|error| error.to_string())?;
@@ -99,7 +96,7 @@ impl World {
         .await;
     }
 
-    /// What the only container of the pod has printed.
+    /// The log of the pod's only container.
     pub async fn log(&self, pod: &str) -> String {
         self.api::<Pod>().logs(pod, &LogParams::default()).await.unwrap_or_else(|error| panic!("no log of {pod}: {error}"))
     }
@@ -115,7 +112,7 @@ impl World {
         }
     }
 
-    /// What helps whoever reads that the test failed.
+    /// Prints details of a failed test.
     async fn print(&self) {
         for pod in self.api::<Pod>().list(&ListParams::default()).await.into_iter().flatten() {
             let name = pod.name_any();
@@ -130,14 +127,14 @@ impl World {
     }
 }
 
-/// A client of the cluster in this file, and of no other.
+/// A client of exactly this cluster.
 pub async fn client(kubeconfig: &Path) -> Client {
     let found = Kubeconfig::read_from(kubeconfig).unwrap_or_else(|error| panic!("{}: {error}", kubeconfig.display()));
     let config = Config::from_custom_kubeconfig(found, &KubeConfigOptions::default()).await;
     Client::try_from(config.expect("a usable kubeconfig")).expect("a usable kubeconfig")
 }
 
-/// A namespace named after the test, in which pods can be created.
+/// A namespace named after the test that accepts pods.
 async fn new_namespace(client: &Client) -> String {
     let test = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().replace('_', "-");
     let prefix: String = test.chars().take(40).collect();

@@ -1,4 +1,4 @@
-//! The controllers themselves, while there is much to do.
+//! The controllers under load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::harness::leads::now;
 use crate::harness::waiting::eventually_within;
 use crate::harness::{World, alone, eventually};
 
-/// How many Elections lose their leaders all the time.
+/// Number of Elections that continuously lose their leaders.
 const ELECTIONS: usize = 20;
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn delete(world: &World, pod: &Pod, how: DeleteParams) {
     pods.delete(&pod.name_any(), &how).await.expect("the controller is deleted");
 }
 
-/// How long a change of a leader took, in milliseconds, and when it was asked for.
+/// A leader change: its duration in milliseconds, and its start.
 #[derive(Clone, Copy, Debug)]
 struct Took {
     asked: f64,
@@ -92,7 +92,7 @@ async fn under_load(cause: &str, end: impl AsyncFn(&World, &Pod)) {
     .await;
 }
 
-/// Two pods on the fake node, and their Election.
+/// Creates two pods on the fake node, and their Election.
 async fn populate(world: &World, name: &str) {
     for number in 0..2 {
         world
@@ -110,7 +110,7 @@ async fn populate(world: &World, name: &str) {
     world.elect(name, json!({ "matchLabels": { "app": name } })).await;
 }
 
-/// Makes the leader not Ready, waits for the next one, and so on, until it is told to stop and a change is complete.
+/// Repeatedly makes the leader NotReady and waits for the next one, until stopped after a complete change.
 async fn churn(world: &World, name: &str, stop: watch::Receiver<bool>) -> Vec<Took> {
     let mut took = Vec::new();
     let mut leader = leader_but(world, name, "").await;
@@ -125,7 +125,7 @@ async fn churn(world: &World, name: &str, stop: watch::Receiver<bool>) -> Vec<To
     took
 }
 
-/// Waits until another pod than this is labelled.
+/// Waits until another pod is labeled.
 async fn leader_but(world: &World, name: &str, former: &str) -> String {
     let labelled = kube::api::ListParams::default().labels(&format!("app={name},leader=true"));
     eventually_within(Duration::from_secs(90), "the next one leads", async || {
@@ -144,7 +144,7 @@ async fn set_ready(world: &World, pod: &str, ready: bool) {
     world.api::<Pod>().patch_status(pod, &PatchParams::default(), &patch).await.expect("the status is patched");
 }
 
-/// Whether every Election has had a new leader since then.
+/// Returns an error unless every Election has had a new leader since then.
 async fn changes(world: &World, names: &[String], since: f64) -> Result<(), String> {
     let elections = world.api::<Election>().list(&<_>::default()).await.map_err(|error| error.to_string())?;
     let began: BTreeMap<String, f64> = elections

@@ -12,7 +12,7 @@ async fn the_label_becomes_a_file_in_the_leaders_pod() {
     world(async |world| {
         world.install_podium().await;
         let leads = world.record_leads().await;
-        // The application of the example is a loop in a shell; here it is a program that tells when the files change.
+        // In the example, the application is a shell loop; here it is a program that reports changes of the files.
         let (before, rest) = example("leadership-file.yaml").split_once("          command:").map(own).expect("a command");
         let (_, after) = rest.split_once("          volumeMounts:").map(own).expect("what follows on it");
         let told = "          image: localhost/web:test\n          args: [watch, /etc/podium/leader, /etc/podium/term]\n";
@@ -37,9 +37,9 @@ fn own((one, other): (&str, &str)) -> (String, String) {
     (one.into(), other.into())
 }
 
-/// Waits until the pod has seen this in a file: when, in milliseconds since 1970.
+/// Waits until the pod has seen this in a file. Returns the time, in milliseconds since 1970.
 async fn seen(world: &crate::harness::World, pod: &str, what: &str) -> f64 {
-    // The kubelet looks at least once in 90 s.
+    // The kubelet syncs at least once in 90 s.
     let patience = std::time::Duration::from_secs(180);
     crate::harness::waiting::eventually_within(patience, &format!("{pod} sees {what}"), async || {
         let log = world.log(pod).await;

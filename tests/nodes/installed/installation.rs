@@ -1,4 +1,4 @@
-//! What the installation itself says.
+//! The installed controllers.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -51,7 +51,7 @@ async fn a_controller_does_not_run_as_root_and_its_probes_are_answered() {
     .await;
 }
 
-/// The process 1 of the pod's container, as its node counts.
+/// Process 1 of the pod's container, by its PID on the node.
 async fn process_of(world: &World, pod: &Pod) -> String {
     let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).expect("a status");
     let container = status[0].container_id.as_deref().expect("a container").trim_start_matches("containerd://").to_owned();

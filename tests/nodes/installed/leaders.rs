@@ -1,4 +1,4 @@
-//! A client inside the cluster, which asks a Service on `leader=true` all the time, while leaders come to their end.
+//! A client in the cluster that continuously uses a Service with `leader=true`, while leaders fail.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -43,7 +43,7 @@ async fn service_follows_the_leader_when_its_readiness_probe_fails() {
     lose_leader("the leader's readiness probe fails", async |world, leader| world.say_ok(leader, false).await).await;
 }
 
-/// Three servers, one of which leads; a client on each node; what it notices when the leader meets this end.
+/// Runs three servers with a leader and a client on each node, ends the leader like this, and prints the effects.
 async fn lose_leader(cause: &str, end: impl AsyncFn(&World, &Pod)) {
     world(async |world| {
         world.install_podium().await;

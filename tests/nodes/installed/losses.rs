@@ -1,4 +1,4 @@
-//! A client inside the cluster while the leader's node is lost, and comes back.
+//! A client in the cluster while the leader's node is lost and comes back.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -32,8 +32,8 @@ async fn lose_node(cause: &str, lose: &str, recover: &str) {
         answered_by(&poller, &first).await;
         let began = now();
         world.cluster.node(&[lose, &lost]).await;
-        // Nothing but Kubernetes' own patience with a node, 40 to 50 s, is waited for. It marks the pods of the node one after the
-        // other: another one of them may lead for a moment.
+        // The failover waits only for Kubernetes' timeout of a node, 40 to 50 s. Kubernetes marks the node's pods one by
+        // one, so another one of them may lead for a moment.
         let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("pods can be listed");
         let elsewhere: Vec<String> = pods.iter().filter(|pod| node(pod) != lost).map(ResourceExt::name_any).collect();
         let second = leads.leader("one of the other node", |pod| elsewhere.iter().any(|name| name == pod)).await;
@@ -45,8 +45,8 @@ async fn lose_node(cause: &str, lose: &str, recover: &str) {
         let back = world.pod_is(&leader.name_any(), "True").await;
         assert_eq!(back.uid(), leader.uid(), "the former leader is back");
         let answers = answered_by(&poller, &second).await;
-        // Kubernetes sends nobody to the former leader. Single connections reached it nevertheless (1 to 11 of thousands), probably
-        // because the kernel tracks for two minutes what the lost node left unanswered, and a port comes again: not proven.
+        // Kubernetes routes no client to the former leader. A few connections reached it (1 to 11 of thousands), probably
+        // because the kernel tracks unanswered ones for two minutes, and a port is reused: not proven.
         let slices = world.api::<EndpointSlice>().list(&ListParams::default()).await.expect("slices can be listed");
         let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
         let targets: Vec<_> = endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone()).collect();

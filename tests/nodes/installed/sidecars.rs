@@ -1,4 +1,4 @@
-//! The sidecar beside a real application, from the same image.
+//! The sidecar next to a real application, from the same image.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ async fn every_sidecar_names_the_leader_that_the_controller_elected() {
     .await;
 }
 
-/// The container, as the restricted profile wants it.
+/// The sidecar container, under the restricted profile.
 fn sidecar(arguments: &[&str]) -> Value {
     json!({
         "name": "podium",
@@ -67,7 +67,7 @@ fn sidecar(arguments: &[&str]) -> Value {
     })
 }
 
-/// Waits until every sidecar names this leader, and only the leader's own says that it leads.
+/// Waits until every sidecar names this leader, and only the leader's own claims to lead.
 async fn agree(world: &World, leader: &str) {
     eventually(&format!("all sidecars name {leader}"), async || {
         let pods = world.all_ready("app=web", 3).await;

@@ -1,4 +1,4 @@
-//! The two tutorials, as their files in `examples/` are, with real pods.
+//! The two tutorials of `examples/`, with real pods.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,7 +20,7 @@ async fn page_of_the_old_sidecar_follows_the_leader() {
     world(async |world| {
         world.install_podium().await;
         image(world, "docker.io/library/node:20", &[node]).await;
-        // What the sidecar campaigns on is in the namespace `default`, unless it is told otherwise: so are its rights.
+        // The lock is in the namespace `default` unless configured, and so are its permissions.
         let world = &world.at("default");
         run_example(world, "nodejs-page", "page").await;
         let pods = world.all_ready("app=page", 3).await;
@@ -34,7 +34,7 @@ async fn page_of_the_old_sidecar_follows_the_leader() {
     .await;
 }
 
-/// Waits until all pages tell of one master, which is not this one.
+/// Waits until all pages show one master, other than `not`.
 async fn masters(world: &World, not: &str) -> String {
     eventually("all pages tell of one master", async || {
         let pods = world.all_ready("app=page", 3).await;
@@ -72,7 +72,7 @@ async fn loop_that_reads_the_file_runs_on_the_leader_only() {
     .await;
 }
 
-/// Waits until exactly one loop leads, by its own pod's name, which is not this one.
+/// Waits until exactly one loop leads, with its own pod's name, other than `not`.
 async fn leading(world: &World, not: &str) -> String {
     eventually("exactly one loop leads", async || {
         let mut said = Vec::new();
@@ -91,7 +91,7 @@ async fn leading(world: &World, not: &str) -> String {
     .await
 }
 
-/// As the comment at the top of the example says.
+/// Follows the comment at the top of the example.
 async fn run_example(world: &World, example: &str, name: &str) {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
     let script = std::fs::read_dir(&directory).expect("the example").flatten().map(|entry| entry.path());
@@ -114,14 +114,14 @@ async fn forget_example(world: &World, example: &str, name: &str) {
     .await;
 }
 
-/// Where the program is.
+/// Path of the program.
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())?;
     found.canonicalize().ok()
 }
 
-/// Gives the nodes an image of this name, made of this machine's programs and the libraries that they need.
+/// Loads an image onto the nodes, made of this machine's programs and their libraries.
 async fn image(world: &World, tag: &str, programs: &[PathBuf]) {
     let mut files: Vec<String> = Vec::new();
     for program in programs {

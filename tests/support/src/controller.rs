@@ -1,4 +1,4 @@
-//! `podium controller` as a process of its own, as users run it.
+//! `podium controller` as a process, as users run it.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -9,21 +9,21 @@ use kube::config::Kubeconfig;
 
 use crate::waiting::eventually;
 
-/// How the names of the Leases begin by which replicas of the controller elect the active one.
+/// Prefix of the controllers' own Leases.
 pub const OWN_LEASE: &str = "podium-controller";
 
-/// Arguments that make a controller serve HTTP on a free port.
+/// Arguments for an HTTP server on a free port.
 pub const HTTP: &[&str] = &["--http", "127.0.0.1:0"];
 
-/// A running controller. It is killed when this is dropped.
+/// A running controller, killed on drop.
 pub struct Controller {
     child: Child,
     log: PathBuf,
 }
 
 impl Controller {
-    /// Starts `<program> controller` with these arguments, in an environment that holds nothing but the kubeconfig. Its output
-    /// goes to `<directory>/<name>.log`.
+    /// Starts `<program> controller` with these arguments, and only the kubeconfig in its environment. Its output goes to
+    /// `<directory>/<name>.log`.
     pub fn start(program: &str, directory: &Path, name: &str, kubeconfig: &Kubeconfig, arguments: &[&str]) -> Self {
         let path = |extension: &str| directory.join(format!("{name}.{extension}"));
         fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
@@ -42,12 +42,12 @@ impl Controller {
         Self { child, log: path("log") }
     }
 
-    /// What it has printed so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits for a line that contains all of these words, and returns it.
+    /// Waits for a log line with all of these words, and returns it.
     pub async fn says(&self, words: &[&str]) -> String {
         eventually(&format!("the controller says {words:?}"), async || {
             let log = self.log();
@@ -57,7 +57,7 @@ impl Controller {
         .await
     }
 
-    /// Waits until its caches are filled and it elects.
+    /// Waits until it is active, with synced caches.
     pub async fn elects(&self) {
         self.says(&["electing"]).await;
     }
@@ -69,20 +69,20 @@ impl Controller {
         address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("an address: {line}"))
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.child.kill();
         self.child.wait().expect("our own child");
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits until it exits.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.end().await
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits.
     pub async fn end(&mut self) -> ExitStatus {
         eventually("the controller ends", async || {
             self.child.try_wait().expect("our own child").ok_or_else(|| "it runs".into())
@@ -90,7 +90,7 @@ impl Controller {
         .await
     }
 
-    /// Sends a signal, by its name without SIG.
+    /// Sends a signal, named without SIG.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();

@@ -1,7 +1,7 @@
-//! Helpers that several test suites and benchmarks of Podium share.
+//! Shared code of several test suites and benchmarks.
 //!
-//! The crate does not depend on `podium`: the [`checker`] and the simulated API server ([`server`]) share no code with the
-//! program that they judge.
+//! It does not depend on `podium`: the [`checker`] and the simulated API server ([`server`]) share no code with the program
+//! that they judge.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
-//! A proxy in front of an API server: it counts requests, answers some of them with errors, and can cut all connections.
+//! A proxy in front of an API server: counts requests, answers some with errors, and can cut all connections.
 //!
-//! Plain HTTP on a local port; it forwards with the credentials of the kubeconfig that it was given.
+//! It serves plain HTTP on a local port, and forwards with the credentials of its kubeconfig.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,43 +21,43 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What happens to a request.
+/// The fate of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The API server answers it.
+    /// The API server responds.
     Forward,
-    /// It is answered with this code, and the API server never sees it.
+    /// The proxy responds with this code, without the API server.
     Refuse(u16),
-    /// It asks for a watch, and is answered that its revision is forgotten: by an event, as API servers do it.
+    /// A watch gets an event, as from an API server, that its revision has expired.
     Expire,
-    /// The API server carries it out, and it is answered with this code all the same.
+    /// The API server applies it, but the response has this code.
     Lose(u16),
-    /// The API server never sees it, and it is never answered.
+    /// The API server never sees it, and it gets no response.
     Hang,
-    /// The API server sees it when [`Proxy::let_go`] is called, unless whoever asked has given up before.
+    /// The API server sees it after [`Proxy::let_go`], unless the client has given up.
     Hold,
 }
 
-/// A request that came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// GET, POST, PUT, PATCH or DELETE.
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// When it came.
+    /// Time of arrival.
     pub at: Instant,
-    /// What happened to it.
+    /// Its fate.
     pub fate: Fate,
 }
 
 impl Asked {
-    /// Whether it asks for a watch.
+    /// Returns whether it is a watch.
     pub fn is_watch(&self) -> bool {
         self.path.contains("watch=true")
     }
 
-    /// Whether it writes this object: `leases/web`, or creates one: `leases`.
+    /// Returns whether it writes this object: `leases/web`, or creates one: `leases`.
     pub fn writes(&self, object: &str) -> bool {
         let path = self.path.split('?').next().unwrap_or_default();
         self.method != "GET" && path.ends_with(&format!("/{object}"))
@@ -66,7 +66,7 @@ impl Asked {
 
 type Rule = Box<dyn FnMut(&Asked) -> Fate + Send>;
 
-/// The proxy. It ends when this is dropped.
+/// The proxy, stopped on drop.
 pub struct Proxy {
     port: u16,
     state: Arc<State>,
@@ -77,14 +77,14 @@ struct State {
     client: Client,
     rule: Mutex<Rule>,
     asked: Mutex<Vec<Asked>>,
-    /// What was answered, and what stops the answer.
+    /// Requests with responses, and their freezes.
     answered: Mutex<Vec<(Asked, watch::Sender<bool>)>>,
     let_go: watch::Sender<bool>,
     connections: Mutex<JoinSet<()>>,
 }
 
 impl Proxy {
-    /// A proxy to the API server of this kubeconfig that forwards everything.
+    /// Starts a proxy to this API server that forwards everything.
     pub async fn to(kubeconfig: &Kubeconfig) -> Self {
         let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
         let mut config = config.expect("a usable kubeconfig");
@@ -104,7 +104,7 @@ impl Proxy {
         Self { port, state, _accepting: accepting }
     }
 
-    /// The kubeconfig that goes through the proxy.
+    /// A kubeconfig with the proxy's address.
     pub fn kubeconfig(&self) -> Kubeconfig {
         let name = "proxy";
         serde_json::from_value(json!({
@@ -116,27 +116,27 @@ impl Proxy {
         .expect("a kubeconfig")
     }
 
-    /// From now on requests meet the fate that `rule` says.
+    /// Decides the fate of further requests by `rule`.
     pub fn rule(&self, rule: impl FnMut(&Asked) -> Fate + Send + 'static) {
         *lock(&self.state.rule) = Box::new(rule);
     }
 
-    /// From now on everything is forwarded.
+    /// Forwards further requests.
     pub fn heal(&self) {
         self.rule(|_| Fate::Forward);
     }
 
-    /// Whatever was held goes on, and nothing is held any more.
+    /// Forwards held requests, and holds no more.
     pub fn let_go(&self) {
         self.state.let_go.send_replace(true);
     }
 
-    /// Cuts all connections. New ones are taken: whoever watched has to ask again.
+    /// Cuts all connections, but accepts new ones: watches have to be requested again.
     pub fn cut(&self) {
         lock(&self.state.connections).abort_all();
     }
 
-    /// Nothing more comes of these answers, which stay open, as of an API server that hangs. How many are under way.
+    /// Freezes these responses: they stay open without data, as from a hanging API server. Returns the number still open.
     pub fn freeze(&self, wanted: impl Fn(&Asked) -> bool) -> usize {
         let mut answered = lock(&self.state.answered);
         answered.retain(|(_, frozen)| frozen.receiver_count() > 0);
@@ -144,12 +144,12 @@ impl Proxy {
         found.count()
     }
 
-    /// The requests that came since the last call.
+    /// Removes and returns the requests so far.
     pub fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut *lock(&self.state.asked))
     }
 
-    /// Of the requests that came since the last [`Self::take`], those that fulfil this.
+    /// Requests since the last [`Self::take`] that satisfy this.
     pub fn asked(&self, wanted: impl Fn(&Asked) -> bool) -> Vec<Asked> {
         lock(&self.state.asked).iter().filter(|asked| wanted(asked)).cloned().collect()
     }
@@ -165,7 +165,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         let mut connections = lock(&state.connections);
         connections.spawn(async move {
-            // Whichever side ends it, it has ended.
+            // The connection has ended, whichever side closed it.
             let _ = connection.await;
         });
         while connections.try_join_next().is_some() {}
@@ -185,7 +185,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Result<Answer, kub
         Fate::Expire => return Ok(expired_watch()),
         Fate::Hang => std::future::pending().await,
         Fate::Hold => {
-            // The sender is ours.
+            // `state` owns the sender.
             let _ = state.let_go.subscribe().wait_for(|let_go| *let_go).await;
         }
         Fate::Forward | Fate::Lose(_) => {}
@@ -204,13 +204,13 @@ async fn answer(state: &State, request: Request<Incoming>) -> Result<Answer, kub
     })
 }
 
-/// The body, as long as it is not frozen.
+/// Returns the body, silent once it is frozen.
 fn until_frozen(body: Body, freezes: watch::Receiver<bool>) -> UnsyncBoxBody<Bytes, kube::Error> {
     let pieces = stream::unfold((body, freezes), |(mut body, mut freezes)| async move {
         let is_frozen = async { freezes.wait_for(|frozen| *frozen).await.is_ok() };
         let piece = tokio::select! {
             biased;
-            // The sender lives as long as the proxy, whose end is the end of this.
+            // The sender lives as long as the proxy, and this ends with the proxy.
             true = is_frozen => std::future::pending().await,
             piece = body.frame() => piece?,
         };
@@ -219,7 +219,7 @@ fn until_frozen(body: Body, freezes: watch::Receiver<bool>) -> UnsyncBoxBody<Byt
     StreamBody::new(pieces.boxed()).boxed_unsync()
 }
 
-/// What an API server that has too much to do answers.
+/// The response of an overloaded API server.
 fn refusal(code: u16) -> Answer {
     let reason = match code {
         410 => "Expired",
@@ -236,7 +236,7 @@ fn refusal(code: u16) -> Answer {
     response.header("Retry-After", "1").body(body).expect("a response")
 }
 
-/// What an API server answers to a watch from a revision that it has forgotten.
+/// The response to a watch from an expired revision.
 fn expired_watch() -> Answer {
     let event = json!({ "type": "ERROR", "object": { "kind": "Status", "apiVersion": "v1", "status": "Failure",
         "message": "too old resource version", "reason": "Expired", "code": 410 } });

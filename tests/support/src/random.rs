@@ -1,8 +1,8 @@
-//! All randomness of a world: one seed, the same numbers on every machine (SplitMix64).
+//! All randomness of a world: the same numbers for a seed on every machine (SplitMix64).
 
 use std::time::Duration;
 
-/// A generator. Each actor has its own, so that one that asks more often changes nothing for the others.
+/// A generator. Each actor has its own, so that its number of draws does not affect others.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -14,7 +14,7 @@ impl Random {
         random
     }
 
-    /// A generator of its own for somebody.
+    /// A separate generator for an actor.
     pub fn child(&mut self) -> Self {
         Self::new(self.next())
     }
@@ -32,17 +32,17 @@ impl Random {
         from + self.next() % (to - from).max(1)
     }
 
-    /// Whether something that happens in so many of a thousand cases happens.
+    /// Returns true in this many of a thousand cases.
     pub fn permille(&mut self, often: u64) -> bool {
         self.next() % 1000 < often
     }
 
-    /// A time between these milliseconds.
+    /// Draws a time between these milliseconds.
     pub fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(self.between(from, to))
     }
 
-    /// One of them.
+    /// Draws an element.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         let index = self.between(0, of.len() as u64);
         of.get(usize::try_from(index).unwrap_or_default())

@@ -19,7 +19,7 @@ pub const END: &str = "end-of-record";
 /// Pause before a rejected watch request is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a revision did to its object, as the watch reports it.
+/// The event of a revision, as the watch reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
     /// The revision created the object.

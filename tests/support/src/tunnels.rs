@@ -1,4 +1,4 @@
-//! A small real proxy. The end-to-end tests have it, too.
+//! A small real proxy, also for the end-to-end tests.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A proxy that speaks HTTP CONNECT and SOCKS5, and remembers where it was asked to go.
+/// A proxy for HTTP CONNECT and SOCKS5 that records its targets.
 pub async fn proxy(credentials: Option<(&'static str, &'static str)>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,24 +1,24 @@
-//! Waiting for a state of the world, never for time to pass.
+//! Waits for a state, never for a time.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How long anything may take. Far beyond what it takes on an idle machine, so that a busy one fails no test.
+/// Default timeout of a wait: far longer than on an idle machine, so that a busy one fails no test.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Between two looks.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Looks again and again until `look` finds what it looks for, and returns that.
+/// Repeats `look` until it succeeds, and returns its value.
 ///
 /// # Panics
-/// After [`DEADLINE`], with `what` was awaited and what was seen last.
+/// After [`DEADLINE`], with `what` and the last error.
 pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
     eventually_within(DEADLINE, what, look).await
 }
 
-/// As [`eventually`], with a deadline of its own.
+/// Like [`eventually`], with another deadline.
 pub async fn eventually_within<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + patience;
     loop {

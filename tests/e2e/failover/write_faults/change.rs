@@ -1,4 +1,4 @@
-//! The kinds of change that a controller can be interrupted in.
+//! The kinds of changes that a fault can interrupt.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,38 +9,33 @@ use super::goal::{Goal, Term};
 use super::world::World;
 use crate::harness::observer::View;
 
-/// What changes in a world of three pods, of which `web-0` leads, unless it is said otherwise.
+/// A change in a world of three pods. `web-0` leads, unless noted otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// The Election is created.
     FirstElection,
-    /// The leader's pod is deleted gracefully: it is terminating and stays so.
+    /// The leader's pod is deleted gracefully and stays terminating.
     LeaderTerminating,
-    /// The leader's pod went while no controller ran.
+    /// The leader's pod was deleted while no controller ran.
     LeaderGone,
-    /// The leader turns NotReady.
+    /// The leader becomes NotReady.
     LeaderUnready,
-    /// The selector changes, and the leader does not match it any more.
+    /// The selector changes and excludes the leader.
     SelectorChanged,
-    /// The leader was the last that may lead, and turns NotReady.
+    /// The leader was the only eligible pod, and becomes NotReady.
     Vacancy,
-    /// Nobody could lead, and then somebody can.
+    /// No pod was eligible, then one is.
     VacancyEnds,
-    /// The Lease is deleted.
     LeaseDeleted,
-    /// The Lease is edited by hand.
     LeaseEdited,
-    /// The Election is deleted.
     Removed,
-    /// A pod that does not lead gets the label by hand.
+    /// A follower gets the label by hand.
     LabelForged,
-    /// The Election was deleted and created again, with the Lease still there, while no controller ran.
+    /// The Election was deleted and re-created while no controller ran. The Lease still exists.
     Recreated,
-    /// Whoever owns a Lease that Podium did not make lets the Election have it.
+    /// The user lets the Election adopt a foreign Lease.
     Adopted,
 }
 
-/// All of them.
 pub const ALL: [Change; 13] = [
     Change::FirstElection,
     Change::LeaderTerminating,
@@ -58,7 +53,7 @@ pub const ALL: [Change; 13] = [
 ];
 
 impl Change {
-    /// Creates the pods, and what else there is before the first leader.
+    /// Creates the pods and other objects that precede the first leader.
     pub async fn begin(self, world: &World) {
         let one_only = self == Self::Vacancy || self == Self::VacancyEnds;
         for name in ["web-0", "web-1", "web-2"] {
@@ -78,22 +73,22 @@ impl Change {
         }
     }
 
-    /// Whether somebody leads before the change.
+    /// Returns whether there is a leader before the change.
     pub fn has_leader(self) -> bool {
         self != Self::FirstElection && self != Self::Adopted
     }
 
-    /// Whether the change happens while no controller runs.
+    /// Returns whether the change happens while no controller runs.
     pub fn is_unseen(self) -> bool {
         self == Self::Recreated || self == Self::LeaderGone
     }
 
-    /// Whether Kubernetes may write to a pod of its own accord: it marks one that terminates without a node, when it comes by.
+    /// Returns whether Kubernetes may write to a pod: its pod garbage collector marks terminating pods without a node.
     pub fn is_interfered_with(self) -> bool {
         self == Self::LeaderTerminating
     }
 
-    /// What has to change once there is a leader, and what that leads to.
+    /// Prepares the change once there is a leader. Returns the goal of that.
     pub async fn prepare(self, world: &World, term: i64) -> Option<Goal> {
         match self {
             Self::LeaderTerminating => {
@@ -113,7 +108,7 @@ impl Change {
         }
     }
 
-    /// The change itself. Returns where it leads to from `term`.
+    /// Makes the change. Returns its goal, for `term`.
     pub async fn apply(self, world: &World, term: i64) -> Goal {
         let next = Goal::Leader(Some("web-1"), Term::Above(term));
         let again = Goal::Leader(Some("web-0"), Term::Above(term));
@@ -177,7 +172,7 @@ impl Change {
         }
     }
 
-    /// Another change after it, which makes whatever was planned for the first one wrong.
+    /// Makes another change that invalidates what was planned for the first one.
     pub async fn move_on(self, world: &World, term: i64) -> Goal {
         match self {
             Self::Vacancy => {

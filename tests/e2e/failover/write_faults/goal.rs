@@ -1,32 +1,32 @@
-//! What the world comes to after a change, as Lease, pods and status say with one voice.
+//! The state after a change, on which Lease, pods and status must agree.
 
 use crate::harness::observer::{Seen, View};
 
-/// Which term it is to be.
+/// The expected term.
 #[derive(Clone, Copy, Debug)]
 pub enum Term {
-    /// A new one, above this.
+    /// A new term, above this one.
     Above(i64),
-    /// This very one.
+    /// Exactly this term.
     Still(i64),
 }
 
-/// Where a change leads to.
+/// The expected outcome of a change.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
-    /// One pod carries the label, this one if it is named, and Lease and status say the same.
+    /// One pod has the label, this one if named, and Lease and status agree.
     Leader(Option<&'static str>, Term),
-    /// Nobody carries the label, the Lease names nobody, and the status says so, all in a term above this.
+    /// No pod has the label, the Lease has no holder, and the status agrees, in a term above this.
     Vacancy(i64),
-    /// Nobody carries the label.
+    /// No pod has the label.
     NoLabel,
 }
 
 impl Goal {
-    /// The term, if the goal is reached.
+    /// Returns the term, if the goal is reached.
     ///
     /// # Errors
-    /// What is there instead.
+    /// The actual state.
     pub fn check(&self, view: &View) -> Result<i64, String> {
         let labelled: Vec<_> =
             view.pods.values().filter(|pod| pod.labels.get("leader").is_some_and(|value| value == "true")).collect();

@@ -1,4 +1,4 @@
-//! Judges a run: the promises at every revision, what the status said when, and whether anything was written needlessly.
+//! Judges a run: the guarantees at every revision, the status at each time, and needless writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,17 +8,17 @@ use podium_test_support::checker::{Watched, violations};
 use crate::harness::faulty::{Answer, Fault, Noted, Side};
 use crate::harness::observer::{Seen, View};
 
-/// How often something was written with effect, by what it was.
+/// Number of effective writes of each object.
 pub type Writes = BTreeMap<String, usize>;
 
-/// How many revisions there were, and everything in them that breaks a promise.
+/// Returns the number of revisions, and all violations of the guarantees.
 pub fn judge(view: &View, forged: &BTreeSet<i64>) -> (usize, Vec<String>) {
     let text = |text: &str| text.to_owned();
     let watched = Watched { election: text("web"), key: text("leader"), value: text("true"), lease: text("web") };
     let mut history = view.history.clone();
     history.sort_by_key(|revision| revision.version);
     let mut found = violations(&history, &[watched], forged);
-    // Once in the order of all kinds: a status is judged by what was there before it.
+    // In the order of all kinds: a status is judged by what precedes it.
     let (mut named, mut labelled) = (BTreeSet::new(), BTreeSet::new());
     let mut events = history.iter().peekable();
     let mut statuses: Vec<&Seen> = view.statuses.iter().collect();
@@ -53,8 +53,8 @@ pub fn judge(view: &View, forged: &BTreeSet<i64>) -> (usize, Vec<String>) {
     (history.len() + view.statuses.len(), found)
 }
 
-/// What Podium wrote with effect after revision `since`, as the watch saw it; the Events as they were answered. `others`: the
-/// revisions that somebody else wrote.
+/// Counts Podium's effective writes after revision `since`, as the watch delivered them, and Events by their responses.
+/// `others`: revisions of other writers.
 pub fn writes(view: &View, others: &BTreeSet<i64>, since: i64, noted: &[Noted]) -> Writes {
     let mut writes = Writes::new();
     let mut count = |what: String| *writes.entry(what).or_default() += 1;
@@ -63,7 +63,7 @@ pub fn writes(view: &View, others: &BTreeSet<i64>, since: i64, noted: &[Noted]) 
     history.sort_by_key(|revision| revision.version);
     let mut pods = BTreeMap::new();
     for revision in history {
-        // Kubernetes marks a pod that terminates without a node, when it comes by: nothing of Podium's.
+        // The pod garbage collector may mark a terminating pod without a node: not Podium's write.
         let podiums = (revision.labels.get("leader"), revision.annotations.get("term.podium.dev/web"));
         let touched = match revision.kind {
             Kind::Pod => pods.insert(&revision.uid, podiums) != Some(podiums),
@@ -80,10 +80,9 @@ pub fn writes(view: &View, others: &BTreeSet<i64>, since: i64, noted: &[Noted]) 
     writes
 }
 
-/// What was written otherwise than without the fault. The bound: with whatever fault, each object is written exactly as often
-/// as without it. No fault calls for a new term, a second fence or a second label; whoever comes after it goes on from what
-/// the Lease says. Only the Event may be missing, where the fault fell between the status and the Event: no later look at
-/// the world shows that it is.
+/// Returns the differences from the run without a fault. The bound: each object is written exactly as often as without one.
+/// No fault requires a new term, a second fence or a second label, because the next controller continues from the Lease.
+/// Only the Event may be missing, if the fault fell between status and Event: the state does not show a missing Event.
 pub fn needless(expected: &Writes, actual: &Writes, at: &str, fault: Fault) -> Vec<String> {
     let untold = match fault {
         Fault::Die(Side::After) | Fault::Lose(Side::After) => at == "status",

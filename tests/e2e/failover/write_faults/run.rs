@@ -1,4 +1,4 @@
-//! One run: a change with a fault at one of its writes, and what became of it.
+//! One run: a change with a fault at one of its writes, and the outcome.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,52 +19,49 @@ use crate::harness::inside::{Connections, Inside};
 use crate::harness::observer::Observer;
 use crate::harness::waiting::DEADLINE;
 
-/// Where all runs take place.
+/// The cluster of all runs.
 #[derive(Clone)]
 pub struct Stage {
-    /// The cluster.
     pub cluster: Cluster,
-    /// How its controllers reach it.
+    /// Connections of its controllers.
     pub connections: Connections,
-    /// Sees everything that happens in it.
     pub observer: Arc<Observer>,
-    /// The namespaces that were used.
+    /// Namespaces used so far.
     pub used: Arc<Mutex<Vec<String>>>,
 }
 
-/// What to do.
+/// A change and its fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// The change.
     pub change: Change,
-    /// At which of its writes, from 0, and what goes wrong there.
+    /// The fault, and the number of the write, from 0.
     pub fault: Option<(usize, Fault)>,
-    /// Whether another change follows before a controller that stands still goes on.
+    /// Another change follows before a hanging controller resumes.
     pub moves_on: bool,
 }
 
-/// What became of it.
+/// Outcome of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
-    /// The writes of the controller that the fault was meant for, as it asked for them. Without those that came too late.
+    /// Requested writes of the controller with the fault, without outdated ones.
     pub asked: Vec<String>,
-    /// The one of them at which the fault happened.
+    /// The write with the fault.
     pub struck: Option<String>,
-    /// How many of its writes came too late before that.
+    /// Number of outdated writes before that.
     pub outdated: usize,
-    /// What was written with effect, by all controllers.
+    /// Effective writes of all controllers.
     pub writes: Writes,
-    /// How many revisions were judged.
+    /// Number of judged revisions.
     pub revisions: usize,
-    /// How they break the promises.
+    /// Violations of the guarantees.
     pub violations: Vec<String>,
-    /// From the fault to the goal.
+    /// Time from the fault to the goal.
     pub took: Duration,
-    /// What the controllers said.
+    /// Logs of the controllers.
     pub logs: String,
 }
 
-/// The controllers of a run: the one that the fault is for, and the one that comes after it or beside it.
+/// The controllers of a run: the one with the fault, and its successor or competitor.
 struct Pair {
     first: Inside,
     second: Option<Inside>,
@@ -87,10 +84,10 @@ impl Pair {
 }
 
 impl Stage {
-    /// Carries it out.
+    /// Runs it.
     ///
     /// # Errors
-    /// What did not happen in time.
+    /// The expectation that was not met in time.
     pub async fn run(&self, run: Run) -> Result<Done, String> {
         let world = World::new(&self.cluster, &self.connections, &self.observer).await;
         self.used.lock().expect("no panic").push(world.namespace.clone());
@@ -115,7 +112,7 @@ impl Stage {
         Ok(done)
     }
 
-    /// Deletes all namespaces, in the background. Not earlier: it is more work for the cluster than a run is.
+    /// Deletes all namespaces, in the background. Only at the end, because it costs the cluster more than a run.
     pub async fn clear(&self) {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         let used = std::mem::take(&mut *self.used.lock().expect("no panic"));
@@ -132,7 +129,7 @@ fn logs(pair: &Pair) -> String {
     pair.all().map(log).collect::<Vec<_>>().join("--- the other controller\n")
 }
 
-/// Returns how long it took from the fault to the goal.
+/// Returns the time from the fault to the goal.
 async fn carry_out(world: &World, run: Run, pair: &mut Pair) -> Result<Duration, String> {
     let Run { change, fault, .. } = run;
     change.begin(world).await;
@@ -152,7 +149,7 @@ async fn carry_out(world: &World, run: Run, pair: &mut Pair) -> Result<Duration,
     go_on(world, run, pair, goal).await
 }
 
-/// The Election, its first leader, and whatever comes before the change. Returns the term.
+/// Creates the Election, awaits its leader, and prepares the change. Returns the term.
 async fn lead(world: &World, change: Change, controller: &Inside) -> Result<i64, String> {
     world.election().await;
     let control = &controller.control;
@@ -165,12 +162,12 @@ async fn lead(world: &World, change: Change, controller: &Inside) -> Result<i64,
     Ok(term)
 }
 
-/// Completes when so many Events were written.
+/// Completes after this many Events.
 async fn told(control: &Control, events: usize) {
     control.until(|noted| noted.iter().filter(|noted| noted.what == "Event" && noted.over).count() == events).await;
 }
 
-/// From the change to the end.
+/// Continues from the change to the end.
 async fn go_on(world: &World, run: Run, pair: &mut Pair, mut goal: Goal) -> Result<Duration, String> {
     let mut begun = Instant::now();
     if let Some((_, fault)) = run.fault {
@@ -197,12 +194,11 @@ async fn go_on(world: &World, run: Run, pair: &mut Pair, mut goal: Goal) -> Resu
     Ok(took)
 }
 
-/// Every controller that lives looks once more at a world that reached its goal and finishes what it does: it is still there
-/// afterwards.
+/// Makes every live controller reconcile the reached goal once more and finish: the goal must still hold.
 async fn settle(world: &World, run: Run, pair: &mut Pair, goal: &Goal) -> Result<(), String> {
     if world.view.borrow().elections.contains_key("web") {
         let before: Vec<u64> = pair.all().map(Inside::decisions).collect();
-        // A difference that matters to who is elected, but not to who leads.
+        // A difference for the next election, but not for the leader.
         world.patch::<Pod>("web-2", json!({ "metadata": { "annotations": { "podium.dev/priority": "-1" } } })).await;
         let died = matches!(run.fault, Some((_, Fault::Die(_))));
         in_time("every controller looks again", async {

@@ -1,4 +1,4 @@
-//! The world of one run: a namespace, pods that nobody but the test changes, and what the observer saw of it all.
+//! The world of one run: a namespace, pods that only the test changes, and the observer's view.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -23,26 +23,24 @@ use crate::harness::inside::{Connections, Inside};
 use crate::harness::observer::{Observer, View};
 use crate::harness::waiting::DEADLINE;
 
-/// The world of one run.
 pub struct World {
-    /// What was seen so far.
+    /// Everything observed so far.
     pub view: watch::Receiver<View>,
     client: Client,
     connections: Connections,
-    /// Its name.
     pub namespace: String,
-    /// The revisions that the test itself wrote.
+    /// Revisions that the test wrote.
     own: Mutex<BTreeSet<i64>>,
     forged: Mutex<BTreeSet<i64>>,
 }
 
 impl World {
-    /// A new namespace.
+    /// Creates a namespace.
     pub async fn new(cluster: &Cluster, connections: &Connections, observer: &Arc<Observer>) -> Self {
         let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
         let namespace = serde_json::from_value(json!({ "metadata": { "generateName": "faults-" } })).expect("a namespace");
         let namespace = namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace").name_any();
-        // Without one no pod is accepted. The cluster makes it, too, a little later: either will do.
+        // No pod is accepted without this account. The cluster also creates it, a little later.
         let account = serde_json::from_value(json!({ "metadata": { "name": "default" } })).expect("an account");
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), &namespace);
         match accounts.create(&PostParams::default(), &account).await {
@@ -59,12 +57,11 @@ impl World {
         }
     }
 
-    /// Starts a controller.
     pub fn controller(&self, control: Arc<Control>) -> Inside {
         Inside::start(&self.connections, &self.namespace, control)
     }
 
-    /// Creates a pod that runs and is Ready, or not. No scheduler takes it, so nobody writes to it but the test and Podium.
+    /// Creates a running pod, Ready or NotReady. No scheduler binds it, so only the test and Podium write to it.
     pub async fn pod(&self, name: &str, ready: bool, labels: Value) {
         let pod = json!({
             "metadata": { "name": name, "labels": labels },
@@ -79,7 +76,7 @@ impl World {
         self.set_ready(name, ready).await;
     }
 
-    /// Makes the pod Ready or not, as a kubelet would.
+    /// Makes the pod Ready or NotReady, as a kubelet would.
     pub async fn set_ready(&self, name: &str, ready: bool) {
         let status = if ready { "True" } else { "False" };
         let condition = json!({ "type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z" });
@@ -99,7 +96,7 @@ impl World {
         patched
     }
 
-    /// As [`Self::patch`], to deceive Podium.
+    /// Like [`Self::patch`], to deceive Podium.
     pub async fn forge<K>(&self, name: &str, patch: Value)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -108,7 +105,7 @@ impl World {
         self.forged.lock().expect("no panic").extend(version(&forged));
     }
 
-    /// Deletes the object. Where nothing holds it, it is gone at once.
+    /// Deletes the object, at once if it has no finalizer.
     pub async fn delete<K>(&self, name: &str)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -117,7 +114,7 @@ impl World {
         deleted.unwrap_or_else(|error| panic!("{name} is deleted: {error}"));
     }
 
-    /// Creates the Election `web` of the pods labelled `app: web`.
+    /// Creates the Election `web` of the pods labeled `app: web`.
     pub async fn election(&self) {
         let election = json!({
             "apiVersion": "podium.dev/v1beta1", "kind": "Election", "metadata": { "name": "web" },
@@ -126,7 +123,7 @@ impl World {
         self.create::<Election>(election).await;
     }
 
-    /// Creates the Lease `web` as another elector leaves it when it ends.
+    /// Creates the Lease `web` as another elector released it.
     pub async fn foreign_lease(&self) {
         let lease = json!({
             "metadata": { "name": "web" },
@@ -143,16 +140,15 @@ impl World {
         self.wrote(&self.api::<K>().create(&PostParams::default(), &object).await.expect("it is created"));
     }
 
-    /// Takes the owner reference off the Lease, so that the garbage collector, which comes when it likes, leaves it alone.
+    /// Removes the owner reference of the Lease, so that the garbage collector ignores it.
     pub async fn disown_lease(&self) {
         self.patch::<Lease>("web", json!({ "metadata": { "ownerReferences": null } })).await;
     }
 
-    /// Waits until the goal is reached, as all that the test and these controllers are known to have written left it. Returns
-    /// the term.
+    /// Waits until the goal is reached by the known writes of the test and these controllers. Returns the term.
     ///
     /// # Errors
-    /// What is still missing at the deadline.
+    /// The missing part at the deadline.
     pub async fn reach(&self, goal: &Goal, controls: &[&Control]) -> Result<i64, String> {
         let mut missing = String::new();
         let mut view = self.view.clone();
@@ -168,7 +164,7 @@ impl World {
                     Ok(term) => return term,
                     Err(reason) => missing = reason,
                 }
-                // What a controller is told may come after what the watch shows.
+                // The controller's response may arrive after the watch event.
                 let _ = tokio::time::timeout(Duration::from_millis(20), view.changed()).await;
             }
         };
@@ -176,14 +172,14 @@ impl World {
         reached.map_err(|_| format!("after {} s still not: {goal:?}; {missing}", DEADLINE.as_secs()))
     }
 
-    /// Waits until this is seen.
+    /// Waits until the view satisfies `seen`.
     pub async fn sees(&self, what: &str, seen: impl FnMut(&View) -> bool) {
         let mut view = self.view.clone();
         let waited = tokio::time::timeout(DEADLINE, view.wait_for(seen)).await;
         drop(waited.unwrap_or_else(|_| panic!("after {} s still not: {what}", DEADLINE.as_secs())));
     }
 
-    /// The revisions that are known to have been written.
+    /// The revisions of all known writes.
     fn known(&self, controls: &[&Control]) -> BTreeSet<i64> {
         let mut known = self.others(controls);
         for control in controls {
@@ -195,13 +191,13 @@ impl World {
         known
     }
 
-    /// The revisions that were not written by Podium.
+    /// Revisions that Podium did not write.
     pub fn others(&self, controls: &[&Control]) -> BTreeSet<i64> {
         let own = self.own.lock().expect("no panic").clone();
         own.into_iter().chain(controls.iter().flat_map(|control| control.edits())).collect()
     }
 
-    /// The revisions that were written to deceive Podium.
+    /// Revisions written to deceive Podium.
     pub fn forged(&self) -> BTreeSet<i64> {
         self.forged.lock().expect("no panic").clone()
     }

@@ -1,11 +1,11 @@
-//! Revisions as the API server sends them: for the tests that talk to a real one.
+//! Revisions from the objects of a real API server.
 
 use kube::api::ObjectMeta;
 
 use super::{Kind, Revision};
 
 impl Revision {
-    /// The revision that this metadata is of.
+    /// The revision with this metadata.
     pub fn of(kind: Kind, metadata: ObjectMeta, gone: bool) -> Self {
         let version = metadata.resource_version.and_then(|version| version.parse().ok());
         Self {

@@ -1,14 +1,14 @@
-//! The checker: what Podium promises about every revision, checked against a recorded history.
+//! The checker: Podium's guarantees on every revision, checked against a recorded history.
 //!
-//! It reads labels and annotations by itself and knows nothing of the code that writes them. The histories come from a real
-//! API server (`tests/e2e`, `tests/chaos`) or from a simulated one (`tests/simulation`).
+//! It parses labels and annotations itself, without the code that writes them. The histories come from a real API server
+//! (`tests/e2e`, `tests/chaos`) or a simulated one (`tests/simulation`).
 
 mod metadata;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-/// What a revision is of.
+/// The kind of a revision's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A pod.
@@ -17,10 +17,10 @@ pub enum Kind {
     Lease,
 }
 
-/// One object as one revision left it.
+/// One revision of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
-    /// The resourceVersion: the order of all revisions of all kinds.
+    /// The resourceVersion, which orders revisions of all kinds.
     pub version: i64,
     /// Pod or Lease.
     pub kind: Kind,
@@ -32,35 +32,35 @@ pub struct Revision {
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`
     pub annotations: BTreeMap<String, String>,
-    /// Whether this revision deleted it.
+    /// This revision deleted the object.
     pub gone: bool,
-    /// Whether mutating admission made something else of it than was written.
+    /// Mutating admission altered the written object.
     pub altered: bool,
 }
 
-/// What a history is checked for.
+/// An Election to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
     /// The Election's name.
     pub election: String,
-    /// The key of the leader's label.
+    /// The leader label's key.
     pub key: String,
-    /// Its value.
+    /// The leader label's value.
     pub value: String,
     /// The Lease's name.
     pub lease: String,
 }
 
-/// Everything in the history that breaks a promise:
-/// 1. at no revision do two pods carry an Election's label;
-/// 2. a labelled pod carries a term with which a Lease named it before;
+/// Returns all violations of the guarantees in the history:
+/// 1. at no revision do two pods have an Election's label;
+/// 2. a labeled pod has a term with which a Lease named it before;
 /// 3. a Lease's terms only grow, and no two holders share one;
 /// 4. the term on a living pod is never lowered or removed.
 ///
-/// Several Elections may use the same label on pods of their own: a label belongs to the Election whose Lease named the pod.
-/// Of a revision that mutating admission altered, only the first counts: label and claim may not agree, but whoever is labeled leads.
-/// `forged`: the revisions that the test itself wrote to deceive Podium. They break nothing, and a label that was forged
-/// counts only once a Lease names its pod.
+/// Several Elections may use the same label on different pods: a label belongs to the Election whose Lease named the pod. Of
+/// a revision altered by mutating admission, only the first guarantee counts: label and claim may not agree, but a labeled
+/// pod leads. `forged`: revisions written by the test to deceive Podium. They violate nothing, and a forged label counts
+/// only once a Lease names its pod.
 pub fn violations(history: &[Revision], watched: &[Watched], forged: &BTreeSet<i64>) -> Vec<String> {
     let elections = watched.iter().map(|watched| (watched.clone(), BTreeMap::new())).collect();
     let mut fold = Fold { elections, pods: BTreeMap::new(), found: Vec::new() };
@@ -76,10 +76,10 @@ pub fn violations(history: &[Revision], watched: &[Watched], forged: &BTreeSet<i
     fold.found
 }
 
-/// All terms of a Lease, with the holder as `name/uid`; "" is nobody.
+/// All terms of a Lease, with the holder as `name/uid`; "" is none.
 type Terms = BTreeMap<i64, String>;
 
-/// A pod as it stands towards one Election.
+/// The state of a pod in one Election.
 #[derive(Clone, Debug, Default)]
 struct Stand {
     name: String,
@@ -87,13 +87,13 @@ struct Stand {
     label_is_forged: bool,
     claim: Option<String>,
     claim_is_forged: bool,
-    /// It carries the label as this Election's leader.
+    /// It has the label as this Election's leader.
     leads: bool,
 }
 
 struct Fold {
     elections: Vec<(Watched, Terms)>,
-    /// By UID: how the pod stands towards each of the Elections.
+    /// By UID: the pod's state in each of the Elections.
     pods: BTreeMap<String, Vec<Stand>>,
     found: Vec<String>,
 }
@@ -109,7 +109,7 @@ impl Fold {
         let Ok(term) = term.parse::<i64>() else {
             return self.violation(revision, format_args!("the Lease's term {term:?} is not a number"));
         };
-        // An Election that was made again with another label has the Lease's name in common with the former one.
+        // An Election re-created with another label shares the Lease's name with the former one.
         for election in 0..self.elections.len() {
             if self.elections[election].0.lease == revision.name {
                 self.begin(election, revision, term, &holder);
@@ -146,7 +146,7 @@ impl Fold {
             (0..now.len()).map(|election| self.is_named(election, &now[election], &revision.uid)).collect();
         for (election, (before, now)) in before.iter().zip(&mut now).enumerate() {
             now.follow(before, named[election], (forged, revision.altered));
-            // Under a new claim it leads anew, unless another label is meant: the former one waits to be swept.
+            // A new claim makes it lead again, unless it is for another label: the former one awaits cleanup.
             let renewed = now.claim != before.claim && !self.has_other_label(election);
             let gained = now.labelled && (!before.labelled || renewed);
             let justified =
@@ -181,13 +181,13 @@ impl Fold {
         holder.is_some_and(|holder| *holder == format!("{}/{uid}", stand.name))
     }
 
-    /// Whether an Election of the same name had another label before, or has it since.
+    /// Returns whether an Election of the same name has another label, before or after.
     fn has_other_label(&self, election: usize) -> bool {
         let watched = &self.elections[election].0;
         self.elections.iter().any(|(other, _)| other.election == watched.election && other.key != watched.key)
     }
 
-    /// The Elections that use the same label as this one.
+    /// The Elections with the same label as this one.
     fn same_label(&self, election: usize) -> impl Iterator<Item = usize> {
         let label = |index: usize| (&self.elections[index].0.key, &self.elections[index].0.value);
         (0..self.elections.len()).filter(move |other| label(*other) == label(election))
@@ -195,7 +195,7 @@ impl Fold {
 }
 
 impl Stand {
-    /// What follows from what was before, from whether the Lease named the pod with its claim, and from who wrote this.
+    /// Derives the state from the one before, from whether the Lease named the pod with its claim, and from the writer.
     fn follow(&mut self, before: &Self, named: bool, (forged, altered): (bool, bool)) {
         let same_claim = self.claim == before.claim;
         if forged {

@@ -1,21 +1,21 @@
-//! Mutating admission: an entry of an object does not become what a write says, and the write is answered with success.
+//! Mutating admission: an entry of an object differs from the write, but the response is a success.
 
 use serde_json::{Map, Value};
 
 use super::Resource;
 
-/// What becomes of one entry of the objects of one kind.
+/// A change of one entry of the objects of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// The kind.
+    /// The kind of the objects.
     pub resource: Resource,
     /// The path of the entry.
     pub path: Vec<String>,
-    /// What happens to it.
+    /// The change.
     pub rule: Rule,
 }
 
-/// What happens to an entry when its object is written.
+/// A change of an entry when its object is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// It is restored if the write removes it.
@@ -27,7 +27,7 @@ pub enum Rule {
 }
 
 impl Admission {
-    /// Applies it to what a write makes of an object. Returns whether that makes a difference.
+    /// Applies it to a written object. Returns whether that changes the object.
     pub fn alter(&self, resource: Resource, before: &Value, after: &mut Value) -> bool {
         if resource != self.resource {
             return false;

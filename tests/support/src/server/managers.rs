@@ -1,10 +1,10 @@
-//! Who set each label last, as `metadata.managedFields` tells it. Of all fields these are the only ones that anybody asks for.
+//! Managers of labels, as in `metadata.managedFields`. No test needs other fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-/// Writes it into the object after a write by this manager.
+/// Records the manager of each label that a write changed.
 pub fn note(before: &Value, after: &mut Value, manager: &str) {
     let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in before["metadata"]["managedFields"].as_array().into_iter().flatten() {

@@ -1,7 +1,7 @@
-//! An API server in memory, with the real one's semantics for all that Podium asks of it: `tests/e2e/fixtures/simulated_server.rs` puts the
-//! same questions to both.
+//! An API server in memory, with the real one's semantics for all of Podium's requests:
+//! `tests/e2e/fixtures/simulated_server.rs` sends the same requests to both.
 //!
-//! It keeps every revision. It knows no time but what it is told, and nothing of Podium.
+//! It keeps every revision. It has no clock but the given one, and does not know Podium.
 
 mod admission;
 mod managers;
@@ -21,7 +21,7 @@ pub use admission::{Admission, Rule};
 pub use read::Feed;
 pub use resource::{Place, Resource};
 
-/// A request, as HTTP has it.
+/// An HTTP request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `GET`, `POST`, `PUT`, `PATCH` (always a merge patch), `DELETE`.
@@ -30,36 +30,36 @@ pub struct Request {
     pub path: String,
     /// The query.
     pub query: BTreeMap<String, String>,
-    /// The body; null where there is none.
+    /// The body; null if absent.
     pub body: Value,
 }
 
-/// The answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A status code and a JSON body.
     Json(u16, Value),
-    /// The beginning of a watch.
+    /// The start of a watch.
     Watch(Feed),
 }
 
-/// What a revision did to its object.
+/// The effect of a revision on its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// It is new.
+    /// It was created.
     Added,
-    /// It is another one than before.
+    /// It was changed.
     Modified,
-    /// It is gone.
+    /// It was deleted.
     Deleted,
 }
 
-/// Where an object is.
+/// The identity of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id {
-    /// What it is.
+    /// The kind of the object.
     pub resource: Resource,
-    /// Its namespace; empty for what has none.
+    /// Its namespace; empty if cluster-scoped.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -70,17 +70,17 @@ pub struct Id {
 pub struct Revision {
     /// Its number.
     pub number: i64,
-    /// When, on the server's clock.
+    /// Its time on the server's clock.
     pub at: Timestamp,
     /// The object.
     pub id: Id,
-    /// What happened to it.
+    /// Its effect.
     pub verb: Verb,
-    /// What it is now; of a deleted one, what it was, with the number of this revision.
+    /// The object; if deleted, its last state with the number of this revision.
     pub object: Arc<Value>,
 }
 
-/// The server.
+/// The API server.
 #[derive(Debug)]
 pub struct Server {
     revision: i64,
@@ -89,18 +89,18 @@ pub struct Server {
     history: Vec<Revision>,
     uids: u64,
     now: Timestamp,
-    /// Who writes: the field manager of the request that is answered.
+    /// The writer: the field manager of the current request.
     manager: String,
-    /// No list has more objects than this on one page, whatever was asked for.
+    /// Maximum objects on a page of a list, whatever the request.
     page: usize,
     /// Mutating admission.
     pub admission: Vec<Admission>,
-    /// Revisions that it altered.
+    /// Revisions altered by admission.
     pub altered: BTreeSet<i64>,
 }
 
 impl Server {
-    /// A server without objects, whose next revision is this one.
+    /// A server without objects, with this next revision.
     pub fn new(revision: i64, page: usize) -> Self {
         let now = Timestamp::UNIX_EPOCH;
         let (objects, history) = (BTreeMap::new(), Vec::new());
@@ -109,10 +109,10 @@ impl Server {
         Self { revision, compacted: 0, objects, history, uids: 0, now, manager, page, admission, altered }
     }
 
-    /// Answers. `now`: the server's clock.
+    /// Responds to a request. `now`: the server's clock.
     pub fn request(&mut self, now: Timestamp, request: &Request) -> Answer {
         self.now = now;
-        // The real one takes the client's name where the request gives none.
+        // The real server defaults to the client's name.
         self.manager = request.query.get("fieldManager").map_or_else(|| "unnamed".into(), Clone::clone);
         let Some(place) = Place::parse(&request.path) else { return status::no_such_path() };
         let answer = match (request.method.as_str(), &place.name) {
@@ -131,17 +131,17 @@ impl Server {
         Answer::Json(code, body)
     }
 
-    /// Everything that happened.
+    /// All revisions.
     pub fn history(&self) -> &[Revision] {
         &self.history
     }
 
-    /// The present revision.
+    /// The current revision.
     pub fn revision(&self) -> i64 {
         self.revision
     }
 
-    /// Forgets what was before the present revision.
+    /// Compacts revisions before the current one.
     pub fn compact(&mut self) {
         self.compacted = self.revision;
     }
@@ -156,7 +156,7 @@ impl Server {
         Id { resource: place.resource, namespace: place.namespace.clone().unwrap_or_default(), name }
     }
 
-    /// A new revision.
+    /// Commits a new revision.
     fn commit(&mut self, id: Id, verb: Verb, mut object: Value) -> Value {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = self.revision.to_string().into();

@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use super::status::{self, Reply};
 use super::{Answer, Id, Place, Request, Resource, Revision, Server, Verb};
 
-/// A watch: what it is of, and how far it has come.
+/// A watch and its position.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    /// What it is of.
+    /// The watched objects.
     pub resource: Resource,
     namespace: Option<String>,
     without: Option<String>,
-    /// The revision up to which everything was delivered.
+    /// All revisions up to this one were delivered.
     pub position: i64,
-    /// How long the server is to keep it up, in seconds.
+    /// Its timeout, in seconds.
     pub seconds: u64,
 }
 
@@ -28,7 +28,7 @@ impl Feed {
             && self.without.as_ref() != Some(&id.namespace)
     }
 
-    /// A bookmark: nothing of this kind happened up to this revision that was not delivered.
+    /// A bookmark: all events of this kind up to this revision were delivered.
     pub fn bookmark(&self, revision: i64) -> Value {
         let (.., kind) = self.resource.names();
         json!({ "type": "BOOKMARK", "object": {
@@ -40,7 +40,7 @@ impl Feed {
 }
 
 impl Revision {
-    /// What a watch says of it.
+    /// Its watch event.
     pub fn event(&self) -> Value {
         let verb = match self.verb {
             Verb::Added => "ADDED",
@@ -90,7 +90,7 @@ impl Server {
         Ok((200, json!({ "kind": format!("{kind}List"), "apiVersion": api_version, "metadata": metadata, "items": items })))
     }
 
-    /// What there was at this revision.
+    /// The objects at this revision.
     fn objects_at(&self, feed: &Feed, at: i64) -> BTreeMap<Id, Arc<Value>> {
         if at == self.revision {
             let objects = self.objects.iter().filter(|(id, _)| feed.has(id));
@@ -136,12 +136,12 @@ impl Server {
         })
     }
 
-    /// The revisions that the watch has not delivered yet.
+    /// Returns the revisions that the watch has not delivered.
     ///
     /// # Errors
-    /// They are forgotten: the event that says so.
+    /// If they are compacted: the event that reports it.
     pub fn news(&self, feed: &Feed, started: bool) -> Result<Vec<Revision>, Value> {
-        // A watch that runs has its revisions in memory, whatever is compacted.
+        // A running watch has its revisions in memory, regardless of compaction.
         if !started && feed.position < self.compacted {
             let (_, body) = status::expired(&format!("too old resource version: {} ({})", feed.position, self.compacted));
             return Err(json!({ "type": "ERROR", "object": body }));

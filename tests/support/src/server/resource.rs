@@ -1,4 +1,4 @@
-//! What there is, and the paths to it.
+//! Kinds of objects, and their paths.
 
 /// The kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,21 +45,21 @@ impl Resource {
     }
 }
 
-/// What a path leads to.
+/// A parsed path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The kind.
+    /// The kind of its objects.
     pub resource: Resource,
-    /// The namespace, if it names one.
+    /// The namespace, if any.
     pub namespace: Option<String>,
-    /// The object, if it names one.
+    /// The object's name, if any.
     pub name: Option<String>,
-    /// Whether it is its status only.
+    /// It is the status subresource.
     pub status: bool,
 }
 
 impl Place {
-    /// `None`: there is nothing under this path.
+    /// `None`: the path is not served.
     pub fn parse(path: &str) -> Option<Self> {
         let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let group = match (parts.first().copied()?, parts.len()) {

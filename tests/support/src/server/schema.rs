@@ -1,4 +1,4 @@
-//! Defaults of Elections, from the very definition that is installed.
+//! Defaults of Elections, from the installed CRD.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 });
 
-/// Fills in what the definition has defaults for.
+/// Sets the CRD's defaults.
 pub fn default_election(object: &mut Value) {
     default(&SCHEMA, object);
 }
@@ -19,7 +19,7 @@ fn default(schema: &Value, value: &mut Value) {
     let (Some(properties), Some(fields)) = (schema["properties"].as_object(), value.as_object_mut()) else { return };
     for (name, schema) in properties {
         let given = schema.get("default");
-        // A null where there is a default counts as absent.
+        // With a default, null counts as absent.
         if let Some(given) = given
             && fields.get(name).is_none_or(Value::is_null)
         {

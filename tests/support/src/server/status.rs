@@ -1,4 +1,4 @@
-//! What the server says when it refuses: `Status` objects.
+//! Rejections of the server: `Status` objects.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub fn failure(code: u16, reason: &str, message: &str) -> Reply {
     (code, body)
 }
 
-/// The same, about an object.
+/// The same for an object.
 fn about(id: &Id, code: u16, reason: &str, message: &str) -> Reply {
     let (group, _, plural, _) = id.resource.names();
     let (code, mut body) = failure(code, reason, message);
@@ -34,17 +34,17 @@ fn title(id: &Id) -> String {
     format!("{plural}{dot}{group} {:?}", id.name)
 }
 
-/// There is no object of this name.
+/// No object has this name.
 pub fn not_found(id: &Id) -> Reply {
     about(id, 404, "NotFound", &format!("{} not found", title(id)))
 }
 
-/// There is one already.
+/// An object has this name.
 pub fn exists(id: &Id) -> Reply {
     about(id, 409, "AlreadyExists", &format!("{} already exists", title(id)))
 }
 
-/// A resourceVersion that is not that of the object.
+/// The resourceVersion is outdated.
 pub fn outdated(id: &Id) -> Reply {
     let message = format!(
         "Operation cannot be fulfilled on {}: the object has been modified; please apply your changes to the latest version and try again",
@@ -53,7 +53,7 @@ pub fn outdated(id: &Id) -> Reply {
     about(id, 409, "Conflict", &message)
 }
 
-/// A UID or resourceVersion in the preconditions that is not that of the object.
+/// The UID or resourceVersion of the preconditions is not the object's.
 pub fn precondition(id: &Id, what: &str, wanted: &str, found: &str) -> Reply {
     let message = format!(
         "Operation cannot be fulfilled on {}: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}",
@@ -62,20 +62,20 @@ pub fn precondition(id: &Id, what: &str, wanted: &str, found: &str) -> Reply {
     about(id, 409, "Conflict", &message)
 }
 
-/// The same of a DELETE: the server calls the object by its kind.
+/// The same for DELETE, which names the object's kind.
 pub fn precondition_of_delete(id: &Id, what: &str, wanted: &str, found: &str) -> Reply {
     let (code, mut body) = precondition(id, what, wanted, found);
     body["details"]["kind"] = id.resource.names().3.into();
     (code, body)
 }
 
-/// An update that names no resourceVersion, of a kind that must.
+/// An update without a resourceVersion, of a kind that requires one.
 pub fn unconditional(id: &Id) -> Reply {
     let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
     about(id, 422, "Invalid", &format!("{} is invalid: {why}", title(id)))
 }
 
-/// A field that does not do.
+/// A field is invalid.
 pub fn invalid(id: &Id, why: &str) -> Reply {
     let (_, _, _, kind) = id.resource.names();
     let (code, mut body) = about(id, 422, "Invalid", &format!("{kind} {:?} is invalid: {why}", id.name));
@@ -83,17 +83,17 @@ pub fn invalid(id: &Id, why: &str) -> Reply {
     (code, body)
 }
 
-/// A request that makes no sense.
+/// The request is malformed.
 pub fn bad_request(message: &str) -> Reply {
     failure(400, "BadRequest", message)
 }
 
-/// A verb that this path does not have.
+/// The path does not allow the verb.
 pub fn not_allowed() -> Reply {
     failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 }
 
-/// A page of a list, or a watch, that needs what was compacted.
+/// A page of a list, or a watch, requires compacted revisions.
 pub fn expired(message: &str) -> Reply {
     failure(410, "Expired", message)
 }
@@ -108,7 +108,7 @@ pub fn done(id: &Id, uid: &str) -> Reply {
     (200, json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details }))
 }
 
-/// Nothing is served here: not even a `Status`.
+/// Nothing is served at this path: not even a `Status`.
 pub fn no_such_path() -> Answer {
     Answer::Json(404, Value::String("404 page not found\n".into()))
 }

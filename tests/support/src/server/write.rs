@@ -7,7 +7,7 @@ use super::schema::{default_election, merge};
 use super::status::{self, Reply};
 use super::{Id, Place, Request, Resource, Server, Verb, managers};
 
-/// What of the metadata belongs to the server.
+/// Metadata that only the server sets.
 const OWN: [&str; 5] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -53,14 +53,14 @@ impl Server {
         if !id.namespace.is_empty() {
             body["metadata"]["namespace"] = id.namespace.as_str().into();
         }
-        // Scattered, so that their order is not that of the creations.
+        // Scattered: their order differs from that of the creations.
         let scattered = self.uids.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         body["metadata"]["uid"] = format!("{:08x}-0000-4000-8000-{:012x}", scattered >> 32, self.uids).into();
         body["metadata"]["creationTimestamp"] = self.seconds().into();
         match id.resource {
             Resource::Elections => {
                 body["metadata"]["generation"] = 1.into();
-                // A status is not taken over at creation.
+                // A creation ignores the status.
                 body.as_object_mut().map(|body| body.remove("status"));
                 default_election(&mut body);
             }
@@ -81,7 +81,7 @@ impl Server {
         }
         let uid = text(&body, "uid").to_owned();
         let Some(before) = self.objects.get(&id).cloned() else {
-            // Leases are created by PUT, unless the UID says which one is meant.
+            // A PUT creates a Lease, unless its UID names an existing one.
             return match (id.resource, uid.as_str()) {
                 (Resource::Leases, "") => self.insert(id, body),
                 (Resource::Leases, uid) => Err(status::precondition(&id, "UID", uid, "")),
@@ -117,7 +117,7 @@ impl Server {
 
     fn update(&mut self, place: &Place, id: Id, before: &Value, body: Value) -> Result<Reply, Reply> {
         let mut after = if place.status {
-            // The status alone, whatever else was sent.
+            // Only the status, whatever else was sent.
             let mut after = before.clone();
             after["status"] = body["status"].clone();
             after
@@ -158,7 +158,7 @@ impl Server {
             && finalizers(&after) == 0
             && after["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
         if gone {
-            // The answer is the object as it was stored last.
+            // The response is the object as last stored.
             let revision = before["metadata"]["resourceVersion"].clone();
             let mut last = self.commit(id, Verb::Deleted, after);
             last["metadata"]["resourceVersion"] = revision;
@@ -212,7 +212,7 @@ impl Server {
     }
 }
 
-/// How long a pod is given, in seconds. One that runs nowhere, or not any more, needs no time.
+/// The grace period of a pod, in seconds. A pod without a node, or that has ended, needs none.
 fn grace(pod: &Value, request: &Request) -> i64 {
     let asked = request.body["gracePeriodSeconds"].as_i64();
     let usual = pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
