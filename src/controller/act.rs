@@ -109,14 +109,12 @@ async fn patch_pod<S: ApiServer>(shared: &Shared<S>, election: &Election, pod: P
 /// Returns the request of a write. `None`: the Election's spec is unusable, and a plan has no writes then.
 pub fn patch(election: &Election, write: PodWrite) -> Option<Write> {
     let settings = election.settings.as_ref().ok()?;
-    let name = write.pod.name.clone();
-    Some(Write::PatchPod { name, patch: pod_patch(&election.name, &settings.label, write) })
+    Some(Write::pod_patch(&write.pod.name, &guard(&write), metadata(&election.name, &settings.label, &write)))
 }
 
 /// Returns the target of the write.
-pub fn pod_target(namespace: &str, PodWrite { pod, resource_version, .. }: &PodWrite) -> Target {
-    let decided_on = Some(Version { uid: pod.uid.clone(), resource_version: *resource_version });
-    Target { kind: Kind::Pods, namespace: namespace.into(), name: pod.name.clone(), decided_on }
+pub fn pod_target(namespace: &str, write: &PodWrite) -> Target {
+    Target { kind: Kind::Pods, namespace: namespace.into(), name: write.pod.name.clone(), decided_on: Some(guard(write)) }
 }
 
 fn lease_body(election: &Election, name: &str, lease: Option<CachedLease>, write: LeaseWrite) -> Write {
@@ -140,22 +138,22 @@ fn guarded(mut body: LeaseObject, guard: &Version) -> LeaseObject {
     body
 }
 
-/// Returns the merge patch of a fence or a label: claim and label in one write, guarded by UID and resourceVersion.
-fn pod_patch(election: &str, label: &LeaderLabel, write: PodWrite) -> Value {
-    let PodWrite { pod, resource_version, label: change, term, is_repair: _ } = write;
+fn guard(PodWrite { pod, resource_version, .. }: &PodWrite) -> Version {
+    Version { uid: pod.uid.clone(), resource_version: *resource_version }
+}
+
+/// Returns the metadata of a fence or a label: claim and label in one write.
+fn metadata(election: &str, label: &LeaderLabel, write: &PodWrite) -> Value {
+    let PodWrite { pod: _, resource_version: _, label: change, term, is_repair: _ } = write;
     let term = term.map_or_else(|| names::CLAIMED.to_owned(), |term| term.to_string());
-    let mut patch = json!({ "metadata": {
-        "uid": pod.uid.as_ref(),
-        "resourceVersion": resource_version.to_string(),
-        "annotations": { names::claim(election): term },
-    }});
+    let mut metadata = json!({ "annotations": { names::claim(election): term } });
     match change {
-        LabelChange::Lead => patch["metadata"]["labels"] = json!({ &label.key: &label.value }),
-        LabelChange::Follow => patch["metadata"]["labels"] = json!({ &label.key: &label.follower_value }),
-        LabelChange::Remove => patch["metadata"]["labels"] = json!({ &label.key: null }),
+        LabelChange::Lead => metadata["labels"] = json!({ &label.key: &label.value }),
+        LabelChange::Follow => metadata["labels"] = json!({ &label.key: &label.follower_value }),
+        LabelChange::Remove => metadata["labels"] = json!({ &label.key: null }),
         LabelChange::Keep => {}
     }
-    patch
+    metadata
 }
 
 /// Returns the merge patch of a status, which removes fields that are not set.

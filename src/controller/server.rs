@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::observe::cached::Named;
 use super::queue::Outcome;
-use crate::ids::NotAnInteger;
+use crate::ids::{NotAnInteger, Version};
 
 /// A write. Each is guarded: the API server rejects it unless the object has the version that the decision used.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,15 @@ pub enum Write {
     },
     /// POST of an Event.
     CreateEvent(Box<Event>),
+}
+
+impl Write {
+    /// Returns the merge patch of a pod with these labels and annotations. The API server rejects it for any other version of the pod.
+    pub fn pod_patch(name: &str, guard: &Version, mut metadata: Value) -> Self {
+        metadata["uid"] = guard.uid.as_ref().into();
+        metadata["resourceVersion"] = guard.resource_version.to_string().into();
+        Self::PatchPod { name: name.into(), patch: json!({ "metadata": metadata }) }
+    }
 }
 
 /// A read of the most recent revision, never from a cache.

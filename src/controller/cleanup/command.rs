@@ -117,10 +117,5 @@ fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLab
 
 fn patch(name: &str, pod: &CachedPod, removed: &[Removed]) -> Write {
     let labels: serde_json::Map<_, _> = removed.iter().map(|removed| (removed.key.clone(), json!(null))).collect();
-    let patch = json!({ "metadata": {
-        "uid": pod.version.uid.as_ref(),
-        "resourceVersion": pod.version.resource_version.to_string(),
-        "labels": labels,
-    }});
-    Write::PatchPod { name: name.into(), patch }
+    Write::pod_patch(name, &pod.version, json!({ "labels": labels }))
 }

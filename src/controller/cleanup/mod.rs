@@ -59,14 +59,10 @@ async fn try_clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<(),
     let mut refused = None;
     for Leftover { pod: name, version, labels, .. } in leftovers {
         let labels: serde_json::Map<_, _> = labels.into_iter().map(|label| (label, json!(null))).collect();
-        let patch = json!({ "metadata": {
-            "uid": version.uid.as_ref(),
-            "resourceVersion": version.resource_version.to_string(),
-            "labels": labels,
-        }});
+        let patch = Write::pod_patch(&name, &version, json!({ "labels": labels }));
         let (kind, namespace, decided_on) = (Kind::Pods, key.namespace.clone(), Some(version));
         let target = Target { kind, namespace, name: name.clone(), decided_on };
-        match shared.write(&target, Write::PatchPod { name: name.clone(), patch }).await {
+        match shared.write(&target, patch).await {
             Ok(()) => info!(election = %key, pod = name, "removed the label of a deleted Election"),
             // The pod changed or was deleted: read it again.
             Err(refusal @ (Refusal::Outdated(_) | Refusal::NotFound { named: true, .. })) => {
