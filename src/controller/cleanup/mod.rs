@@ -29,12 +29,12 @@ pub async fn clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Outcome {
         }
         // A pod changed or was deleted, or the namespace is terminating: no person must act.
         Err(refusal @ (Refusal::Outdated(_) | Refusal::Ending(_) | Refusal::NotFound { named: true, .. })) => {
-            debug!(election = %key, %refusal, "sweeping again");
+            debug!(election = %key, %refusal, "retrying the cleanup");
             Outcome::Backoff
         }
         Err(refusal) => {
             if shared.problems.is_new(key, WORK, &refusal.to_string()) {
-                warn!(election = %key, "failed to clean up the labels of a deleted Election, trying again: {refusal}");
+                warn!(election = %key, "failed to clean up the labels of a deleted Election, retrying: {refusal}");
             }
             refusal.outcome()
         }

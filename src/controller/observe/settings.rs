@@ -38,17 +38,17 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
     if name.len() > 63 {
         return problem(
             Reason::InvalidSpec,
-            "metadata.name has more than 63 characters: create the Election with a shorter one".into(),
+            "metadata.name must have at most 63 characters: create the Election with a shorter name".into(),
         );
     }
     for (field, seconds) in [("minReadySeconds", min_ready_seconds), ("failoverDelaySeconds", failover_delay_seconds)] {
         if *seconds < 0 {
-            return problem(Reason::InvalidSpec, format!("spec.{field} is negative: use 0 or more"));
+            return problem(Reason::InvalidSpec, format!("spec.{field} must not be negative: use 0 or more"));
         }
     }
     if !limits.label_keys.allow(&label.key) {
         let message = format!(
-            "spec.label.key {:?} is not one that this controller may write ({}): use one of these, or start the controller with --allowed-label-keys",
+            "spec.label.key {:?} must be one that this controller may write ({}): use one of these, or add it to --allowed-label-keys of the controller",
             label.key,
             limits.label_keys.list(),
         );
@@ -57,7 +57,7 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
     let lease_name = lease_name.clone().unwrap_or_else(|| name.to_owned());
     if limits.own_lease.as_ref().is_some_and(|(place, own)| place == namespace && *own == lease_name) {
         let message = format!(
-            "Lease {lease_name} is the one by which Podium's own replicas elect: create the Election with another spec.leaseName"
+            "Lease {lease_name} is that of the controller's own replicas: create the Election with another spec.leaseName"
         );
         return problem(Reason::LeaseConflict, message);
     }

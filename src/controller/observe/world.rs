@@ -336,7 +336,7 @@ impl World {
 pub fn went_back(kind: Kind, from: ResourceVersion, to: ResourceVersion) -> String {
     format!(
         "revisions of the API server went back (of {}, from {from} to {to}), as after a restore of etcd from a backup without \
-         --bump-revision: nothing is written any more until this process is started again, when all API servers are back",
+         --bump-revision: the controller writes nothing until it is restarted, once all API servers are back",
         kind.plural()
     )
 }
