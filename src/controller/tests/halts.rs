@@ -85,5 +85,5 @@ async fn a_controller_that_halted_writes_nothing_and_says_why() {
     assert_eq!(*shared.server.writes.lock().unwrap(), [], "neither labels nor status, Lease and Event");
     shared.halted().await;
     let report = shared.monitor.health.report(&std::collections::BTreeSet::new(), &[], None);
-    assert!(report.obstacles.iter().any(|why| why.contains("until this process is started again")), "{report:?}");
+    assert!(report.obstacles.iter().any(|why| why.contains("until it is restarted")), "{report:?}");
 }
