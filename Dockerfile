@@ -16,7 +16,6 @@ COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 # Cargo reads the manifest of every member of the workspace, but compiles none of this one.
 COPY tests/support/Cargo.toml tests/support/
-RUN mkdir tests/support/src && touch tests/support/src/lib.rs
 COPY src src
 # Cargo features, separated by commas: otlp.
 ARG FEATURES=
