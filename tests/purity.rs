@@ -18,6 +18,7 @@ fn pure_files_name_no_client_no_runtime_and_no_clock() {
         "src/watchdog/schedule.rs",
         "crates/podium-campaign/src/action.rs",
         "crates/podium-campaign/src/campaigner.rs",
+        "crates/podium-campaign/src/campaigner/state.rs",
         "crates/podium-campaign/src/config.rs",
         "crates/podium-campaign/src/record.rs",
     ];

@@ -4,4 +4,5 @@ mod limits;
 mod mutation;
 mod policies;
 mod rejected_writes;
+mod user_policies;
 mod validation;

@@ -1,6 +1,5 @@
 //! The chart's admission policies, tested with real tokens.
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -15,11 +14,11 @@ use crate::harness::cluster::client;
 use crate::harness::policies::{Answer, CONTROLLER, Policies, USERS};
 use crate::harness::{Scenario, eventually, scenario};
 
-fn label(key: &str, value: Value) -> Value {
+pub(super) fn label(key: &str, value: Value) -> Value {
     json!({ "metadata": { "labels": { key: value } } })
 }
 
-fn annotation(key: &str, value: Value) -> Value {
+pub(super) fn annotation(key: &str, value: Value) -> Value {
     json!({ "metadata": { "annotations": { key: value } } })
 }
 
@@ -29,13 +28,13 @@ fn lease(annotations: Value, owners: Value) -> Value {
 }
 
 /// A client with the token of a new ServiceAccount that has only these permissions.
-async fn token(world: &Scenario, name: &str, rules: Value) -> Client {
+pub(super) async fn token(world: &Scenario, name: &str, rules: Value) -> Client {
     let account = world.account(name).await;
     world.grant_rules(name, serde_json::from_value(rules).expect("rules")).await;
     client(&account).await
 }
 
-fn everything() -> Value {
+pub(super) fn everything() -> Value {
     json!([
         { "apiGroups": [""], "resources": ["pods", "pods/status", "pods/ephemeralcontainers", "pods/resize", "pods/binding", "pods/eviction", "bindings"], "verbs": ["*"] },
         { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["*"] },
@@ -43,23 +42,37 @@ fn everything() -> Value {
 }
 
 /// A client with all these permissions.
-async fn someone_with_everything(world: &Scenario, name: &str) -> Client {
+pub(super) async fn someone_with_everything(world: &Scenario, name: &str) -> Client {
     let client = token(world, name, everything()).await;
     world.until_allowed(name, "delete", "pods", true).await;
     client
 }
 
-async fn in_force(policies: &Policies<'_>, client: &Client, path: &str, body: Value) {
+pub(super) async fn in_force(policies: &Policies<'_>, client: &Client, path: &str, body: Value) {
     policies.in_force(client, path, body, |answer| answer.code == 403 && answer.message.contains("Policy")).await;
 }
 
-fn assert_refused(what: &str, answer: &Answer, words: &str) {
+pub(super) fn assert_refused(what: &str, answer: &Answer, words: &str) {
     let Answer { code, message, .. } = answer;
     assert!(*code == 403 && message.contains("ValidatingAdmissionPolicy") && message.contains(words), "{what}: {answer:?}");
 }
 
-fn assert_taken(what: &str, answer: &Answer) {
+pub(super) fn assert_taken(what: &str, answer: &Answer) {
     assert!(matches!(answer.code, 200 | 201) && answer.warnings.is_empty(), "{what}: {answer:?}");
+}
+
+pub(super) fn new_pod(mut metadata: Value) -> Value {
+    metadata["name"] = json!("new");
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": { "containers": [{ "name": "app", "image": "app" }] } })
+}
+
+/// A pod without a node.
+pub(super) async fn unbound(world: &Scenario) {
+    let mut pod = new_pod(json!({ "labels": { "app": "web" } }));
+    pod["metadata"]["name"] = json!("unbound");
+    pod["spec"]["schedulerName"] = json!("nobody");
+    let pod: Pod = serde_json::from_value(pod).expect("a pod");
+    world.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created");
 }
 
 #[tokio::test]
@@ -202,198 +215,6 @@ async fn chart_permissions_allow_only_patches_of_pods() {
             let answer = world.send(&client, method, "application/merge-patch+json", path, json!({})).await;
             assert!(answer.code == 403 && answer.message.contains("cannot"), "{method} {path}: {answer:?}");
         }
-    })
-    .await;
-}
-
-/// Writes that others must not make on a pod of an Election, and the start of the rejection.
-fn meddling() -> Vec<(&'static str, Value, &'static str)> {
-    let (fence, set) = ("they fence former leaders", "is written by the Podium controller only, for the Election web");
-    let binding = |metadata: Value| {
-        let mut binding = json!({ "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "unbound" },
-            "target": { "kind": "Node", "name": "node-0" } });
-        for (key, value) in metadata["metadata"].as_object().expect("metadata") {
-            binding["metadata"][key] = value.clone();
-        }
-        binding
-    };
-    let (key, term) = (label("leader", json!("true")), annotation("term.podium.dev/web", json!("1")));
-    vec![
-        ("pods/web-0", label("leader", json!(null)), set),
-        ("pods/web-0", label("leader", json!("other")), set),
-        ("pods/web-1", key.clone(), set),
-        ("pods/web-0", annotation("term.podium.dev/web", json!(null)), fence),
-        ("pods/web-1", term.clone(), fence),
-        ("pods/web-1", annotation("term.podium.dev/other", json!("1")), fence),
-        ("pods/web-1/status", key.clone(), set),
-        ("pods/web-1/status", term.clone(), fence),
-        // Also together with the labels that make it a candidate.
-        ("pods/web-0", json!({ "metadata": { "labels": { "app": "other", "leader": null } } }), set),
-        (
-            "pods/stray",
-            json!({ "metadata": { "labels": { "app": "web" } } }),
-            "already has that Election's label leader: remove this label first",
-        ),
-        ("pods/unbound/binding", binding(key.clone()), set),
-        ("pods/unbound/binding", binding(term.clone()), fence),
-        ("bindings", binding(term.clone()), fence),
-        ("pods", new_pod(json!({ "labels": { "app": "web", "leader": "true" } })), set),
-        ("pods", new_pod(json!({ "labels": { "app": "web" }, "annotations": { "term.podium.dev/web": "1" } })), fence),
-    ]
-}
-
-fn new_pod(mut metadata: Value) -> Value {
-    metadata["name"] = json!("new");
-    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": { "containers": [{ "name": "app", "image": "app" }] } })
-}
-
-/// Writes that users may make.
-fn own_business() -> Vec<(&'static str, Value)> {
-    vec![
-        ("pods/web-0", annotation("podium.dev/candidate", json!("false"))),
-        ("pods/web-0", annotation("podium.dev/priority", json!("10"))),
-        ("pods/web-0", label("version", json!("2"))),
-        ("pods/web-0/status", json!({ "status": { "message": "well" } })),
-        // The pod leaves the selector with its label: the controller removes it.
-        ("pods/web-0", label("app", json!("quarantine"))),
-        ("pods/stray", label("leader", json!(null))),
-        ("pods/stray", label("leader", json!("other"))),
-        ("pods", new_pod(json!({ "labels": { "app": "web" } }))),
-        ("pods", new_pod(json!({ "labels": { "app": "db", "leader": "true" } }))),
-    ]
-}
-
-/// Two pods of an Election with a leader, one that is no candidate, and one without a node.
-async fn begun(world: &Scenario) {
-    let _controller = world.controller();
-    world.led().await;
-    world.pod("stray", json!({ "labels": { "app": "stray", "leader": "x" } })).await;
-    unbound(world).await;
-}
-
-/// A pod without a node.
-async fn unbound(world: &Scenario) {
-    let mut pod = new_pod(json!({ "labels": { "app": "web" } }));
-    pod["metadata"]["name"] = json!("unbound");
-    pod["spec"]["schedulerName"] = json!("nobody");
-    let pod: Pod = serde_json::from_value(pod).expect("a pod");
-    world.api::<Pod>().create(&PostParams::default(), &pod).await.expect("the pod is created");
-}
-
-#[tokio::test]
-async fn only_podium_writes_its_metadata_of_pods_where_the_chart_denies_others() {
-    scenario(async |world| {
-        begun(world).await;
-        let client = someone_with_everything(world, "somebody").await;
-        let policies = world.policies(&USERS, &["Deny"], &[]).await;
-        in_force(&policies, &client, "pods/web-1", annotation("term.podium.dev/web", json!("1"))).await;
-        in_force(&policies, &client, "pods/web-1", label("leader", json!("true"))).await;
-        for (path, body, words) in meddling() {
-            let answer = world.dry_run(&client, path, body.clone()).await;
-            assert_refused(&format!("{path} {body}"), &answer, words);
-        }
-        for (path, body) in own_business() {
-            assert_taken(&format!("{path} {body}"), &world.dry_run(&client, path, body.clone()).await);
-        }
-        // These subresources cannot change a pod's metadata, so the policies ignore it.
-        for subresource in ["ephemeralcontainers", "resize"] {
-            let path = format!("/api/v1/namespaces/{}/pods/unbound/{subresource}", world.namespace);
-            let meddling =
-                json!({ "metadata": { "labels": { "leader": "x" }, "annotations": { "term.podium.dev/x": "1" } } });
-            let request = http::Request::patch(path).header("Content-Type", "application/merge-patch+json");
-            let pod: Pod = client
-                .request(request.body(meddling.to_string().into_bytes()).expect("a request"))
-                .await
-                .expect("an answer");
-            assert!(!pod.labels().contains_key("leader") && !pod.annotations().contains_key("term.podium.dev/x"), "{pod:?}");
-        }
-        // Administrators are exempt, to make manual repairs.
-        assert_taken("break glass", &world.dry_run(&world.cluster.client, "pods/web-1", label("leader", json!("x"))).await);
-        policies.remove().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn workload_template_with_the_label_creates_no_pods_and_reports_why() {
-    scenario(async |world| {
-        begun(world).await;
-        // Kubernetes' own controllers and the fake kubelets are administrators here. In this test, nobody is exempt.
-        let policies = world.policies(&USERS, &["Deny"], &[("system:masters", "example:nobody")]).await;
-        let admin = &world.cluster.client;
-        in_force(&policies, admin, "pods/web-1", annotation("term.podium.dev/web", json!("1"))).await;
-        in_force(&policies, admin, "pods/web-1", label("leader", json!("true"))).await;
-        world.workload::<ReplicaSet>("marked", marked_template()).await;
-        eventually("the ReplicaSet says why it has no pods", async || {
-            let set = world.api::<ReplicaSet>().get("marked").await.map_err(|e| e.to_string())?;
-            let conditions = set.status.and_then(|status| status.conditions).unwrap_or_default();
-            let said = conditions.iter().filter_map(|condition| condition.message.as_deref());
-            said.into_iter()
-                .any(|message| message.contains("Remove it from pods and pod templates"))
-                .then_some(())
-                .ok_or_else(|| format!("{conditions:?}"))
-        })
-        .await;
-        // Pods are scheduled, started, made Ready, adopted, terminated and collected under the policies.
-        let set = json!({ "replicas": 2, "selector": { "matchLabels": { "set": "plain" } },
-            "template": { "metadata": { "labels": { "set": "plain" } } } });
-        world.workload::<ReplicaSet>("plain", set).await;
-        let ready = async |wanted: i32| {
-            eventually(&format!("{wanted} pods are Ready"), async || {
-                let set = world.api::<ReplicaSet>().get("plain").await.map_err(|error| error.to_string())?;
-                let status = set.status.unwrap_or_default();
-                let same = status.ready_replicas.unwrap_or(0) == wanted && status.replicas == wanted;
-                if same { Ok(()) } else { Err(format!("{status:?}")) }
-            })
-            .await;
-        };
-        ready(2).await;
-        let patch = Patch::Merge(json!({ "spec": { "replicas": 1 } }));
-        world.api::<ReplicaSet>().patch("plain", &PatchParams::default(), &patch).await.expect("the set is patched");
-        ready(1).await;
-        policies.remove().await;
-    })
-    .await;
-}
-
-fn marked_template() -> Value {
-    // With the same labels, it would adopt the existing pods.
-    json!({ "replicas": 1, "selector": { "matchLabels": { "set": "marked" } },
-        "template": { "metadata": { "labels": { "leader": "true", "set": "marked" } } } })
-}
-
-#[tokio::test]
-async fn foreign_writes_of_podiums_metadata_are_warned_of_and_audited() {
-    scenario(async |world| {
-        begun(world).await;
-        let client = someone_with_everything(world, "somebody").await;
-        let policies = world.policies(&USERS, &["Warn", "Audit"], &[]).await;
-        let warned = |answer: &Answer| answer.code == 200 && !answer.warnings.is_empty();
-        policies.in_force(&client, "pods/web-1", annotation("term.podium.dev/web", json!("1")), warned).await;
-        policies.in_force(&client, "pods/web-1", label("leader", json!("true")), warned).await;
-        for (path, body, words) in meddling() {
-            let answer = world.dry_run(&client, path, body.clone()).await;
-            let warning = answer.warnings.concat();
-            assert!(matches!(answer.code, 200 | 201) && warning.contains(words), "{path} {body}: {answer:?}");
-        }
-        for (path, body) in own_business() {
-            assert_taken(&format!("{path} {body}"), &world.dry_run(&client, path, body.clone()).await);
-        }
-        let metrics = http::Request::get("/metrics").body(Vec::new()).expect("a request");
-        let metrics = world.cluster.client.request_text(metrics).await.expect("the API server's metrics");
-        for policy in USERS {
-            let name = format!("policy=\"{policy}-{}\"", world.namespace);
-            let counted = |action: &str| {
-                let action = format!("enforcement_action=\"{action}\"");
-                metrics.lines().any(|line| {
-                    line.contains("validating_admission_policy_check_total")
-                        && line.contains(&name)
-                        && line.contains(&action)
-                })
-            };
-            assert!(counted("audit") && counted("warn") && !counted("deny"), "{policy} was counted as audited");
-        }
-        policies.remove().await;
     })
     .await;
 }

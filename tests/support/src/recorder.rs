@@ -12,9 +12,13 @@ use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 /// Name of the objects by which [`end`] ends a record.
 pub const END: &str = "end-of-record";
+
+/// Longest outage of the API server that a record survives.
+const OUTAGE: Duration = Duration::from_secs(300);
 
 /// Pause before a rejected watch request is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -63,15 +67,23 @@ where
 
 /// Passes every revision after `from` to `take`. A watch that ends is continued after the last revision that it delivered.
 /// Returns the API server's message when it no longer has the next revision: the record would have a gap.
+///
+/// # Panics
+/// If the API server accepts no watch for five minutes.
 pub async fn follow<K: ResourceExt, W: Future<Output = kube::Result<Events<K>>>>(
     watch: impl Fn(String) -> W,
     mut from: String,
     mut take: impl FnMut(K, EventType),
 ) -> String {
     loop {
-        let Ok(mut events) = watch(from.clone()).await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
+        let deadline = Instant::now() + OUTAGE;
+        // Not by `eventually_within`: the future of its closure is not Send.
+        let mut events = loop {
+            match watch(from.clone()).await {
+                Ok(events) => break events,
+                Err(error) => assert!(Instant::now() < deadline, "the API server accepts no watch for {OUTAGE:?}: {error}"),
+            }
+            sleep(PAUSE).await;
         };
         while let Some(Ok(event)) = events.next().await {
             let (object, event) = match event {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Result;
+use crate::waiting::eventually_within;
 
 /// Bound on every wait of a benchmark.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -20,16 +21,9 @@ pub struct LeaderEvents(mpsc::UnboundedReceiver<(Instant, String)>);
 impl LeaderEvents {
     /// Connects to the sidecar at this address. Waits until it listens.
     pub async fn by(address: &str) -> Result<Self> {
-        let connected = async {
-            loop {
-                // It may not listen yet.
-                match TcpStream::connect(address).await {
-                    Ok(stream) => return stream,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                }
-            }
-        };
-        let (reading, mut writing) = timeout(DEADLINE, connected).await?.into_split();
+        let connect = async || TcpStream::connect(address).await.map_err(|error| error.to_string());
+        let stream = eventually_within(DEADLINE, "the sidecar listens", connect).await;
+        let (reading, mut writing) = stream.into_split();
         writing.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
         let (sender, receiver) = mpsc::unbounded_channel();
         tokio::spawn(async move {
