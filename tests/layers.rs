@@ -28,6 +28,7 @@ const CONTROLLER: &[&str] = &[
     "cleanup",
     "reconcile",
     "watch",
+    "nodes",
     "workers",
     "http",
 ];

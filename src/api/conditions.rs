@@ -35,6 +35,8 @@ wire_names! {
         /// Degraded, or Stalled before the first term and where it concerns all pods: another Election with the same label key owns
         /// the pod.
         OverlappingElections = "OverlappingElections",
+        /// Degraded: a planned change of the leader waits.
+        SwitchoverPending = "SwitchoverPending",
         /// Degraded: another client keeps changing the label.
         LabelContested = "LabelContested",
         /// Degraded: the API server denies writes to followers.
@@ -47,7 +49,8 @@ wire_names! {
         LabelKeyNotAllowed = "LabelKeyNotAllowed",
         /// Stalled: the Lease belongs to another Election or client.
         LeaseConflict = "LeaseConflict",
-        /// Stalled: the API server denies a request, by RBAC or by an admission policy.
+        /// Stalled: the API server denies a request, by RBAC or by an admission policy. Degraded: it denies the controller to
+        /// observe nodes.
         RequestDenied = "RequestDenied",
         /// Stalled: more pods match than the Lease can account for.
         TooManyPods = "TooManyPods",

@@ -81,6 +81,35 @@ pub struct ElectionSpec {
     #[schemars(range(min = 0, max = 86400))]
     pub failover_delay_seconds: i32,
 
+    /// Preferences among eligible pods, by their labels: the weights of all matching entries add up, and are added to the pod's
+    /// `podium.dev/priority`. The highest sum is elected first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub preferences: Vec<Preference>,
+
+    /// Whether an eligible pod with a higher sum of priority and preferences replaces a healthy leader.
+    #[serde(default)]
+    pub preemption: Preemption,
+
+    /// Order of eligible pods with the same sum, of which none is of an outdated revision. LongestReady: the pod that has been
+    /// Ready for the longest time. Spread: by a hash of Election and pod, so that the leaders of many Elections over the same
+    /// pods spread. Default LongestReady.
+    #[serde(default)]
+    pub tie_break: TieBreak,
+
+    /// Policy for a leader whose node drains: it is cordoned, or has a taint of a drain, a disruption or a shutdown. Ignore: it
+    /// leads until its pod is deleted. Switchover: it hands over while it is healthy, if a candidate on another node is eligible.
+    /// Needs the controller's permission to watch Nodes. Default Ignore.
+    #[serde(default)]
+    pub when_node_drains: WhenNodeDrains,
+
+    /// Seconds without a heartbeat of its node after which a pod counts as unreachable, while the node of another candidate sends
+    /// heartbeats. Without it a pod on a lost node is replaced when Kubernetes sets its Ready condition, after 40 to 50 seconds.
+    /// Needs the controller's permission to watch Leases in kube-node-lease. Values below 22 act as 22.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 20, max = 300), with = "i32")]
+    pub node_heartbeat_timeout_seconds: Option<i32>,
+
     /// Suspends elections: no new term begins, even when the leader fails. The controller completes a failover that has begun
     /// and still repairs labels. Default false.
     #[serde(default)]
@@ -95,6 +124,72 @@ pub enum WhenNoneEligible {
     Release,
     /// The leader keeps the label until its pod is deleted, evicted or failed.
     Retain,
+}
+
+/// A preference for pods with certain labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Preference {
+    /// Weight, from -1000 to 1000. Pods with a negative sum are elected last.
+    #[schemars(range(min = -1000, max = 1000))]
+    pub weight: i32,
+    /// Selects pods by their labels. Must not be empty.
+    pub selector: LabelSelector,
+}
+
+/// Whether a pod with a higher sum replaces a healthy leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Preemption {
+    /// Never: a healthy leader stays. PreferHigher: an eligible pod that has outranked the leader for `delaySeconds` replaces it
+    /// in a planned switchover. Default Never.
+    #[serde(default)]
+    pub policy: PreemptionPolicy,
+    /// Seconds for which one pod must have outranked the leader without interruption. Counted anew when the controller restarts.
+    /// Default 300.
+    #[serde(default = "preemption_delay")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub delay_seconds: i32,
+}
+
+fn preemption_delay() -> i32 {
+    300
+}
+
+impl Default for Preemption {
+    fn default() -> Self {
+        Self { policy: PreemptionPolicy::default(), delay_seconds: preemption_delay() }
+    }
+}
+
+/// Policy for a healthy leader that another pod outranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum PreemptionPolicy {
+    /// A healthy leader stays.
+    #[default]
+    Never,
+    /// A pod that outranks it for the delay replaces it.
+    PreferHigher,
+}
+
+/// Order among equals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum TieBreak {
+    /// The pod that has been Ready for the longest time.
+    #[default]
+    LongestReady,
+    /// By a rendezvous hash of the Election's UID and the pod's UID.
+    Spread,
+}
+
+/// Policy for a leader whose node drains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum WhenNodeDrains {
+    /// It leads until its pod is deleted.
+    #[default]
+    Ignore,
+    /// It hands over while it is healthy.
+    Switchover,
 }
 
 fn ready() -> String {

@@ -42,8 +42,14 @@ pub const SIDECAR: &str = "sidecar";
 /// On a pod: `"false"` makes it ineligible in every Election. Written by users.
 pub const CANDIDATE: &str = "podium.dev/candidate";
 
-/// On a pod: an integer; the higher one is elected first. It never preempts a healthy leader. Written by users.
+/// On a pod: an integer; the higher one is elected first. It preempts a healthy leader only with `spec.preemption`. Written by users.
 pub const PRIORITY: &str = "podium.dev/priority";
+
+/// On an Election: the term that a switchover ends. It acts while the Lease has that very term. Written by users.
+pub const SWITCHOVER_TERM: &str = "podium.dev/switchover-term";
+
+/// On an Election, beside [`SWITCHOVER_TERM`]: the name of the pod to elect. Written by users.
+pub const SWITCHOVER_TO: &str = "podium.dev/switchover-to";
 
 /// The prefix of a pod's claim annotation: `term.podium.dev/<election>: "<term>"`.
 pub const CLAIM_PREFIX: &str = "term.podium.dev/";
@@ -60,6 +66,15 @@ pub fn claim(election: &str) -> String {
 
 /// The value of a claim without a term: the pod may be elected, and was not yet.
 pub const CLAIMED: &str = "0";
+
+/// Taints of a node whose pods are to leave: cordoned, Cluster Autoscaler, Karpenter, shutdown and out of service.
+pub const DRAIN_TAINTS: [&str; 5] = [
+    "node.kubernetes.io/unschedulable",
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "node.cloudprovider.kubernetes.io/shutdown",
+    "node.kubernetes.io/out-of-service",
+];
 
 /// The revision labels of Deployments, of Argo's Rollouts, and of StatefulSets and DaemonSets.
 pub const REVISION_LABELS: [&str; 3] = ["pod-template-hash", "rollouts-pod-template-hash", "controller-revision-hash"];

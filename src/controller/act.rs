@@ -49,7 +49,7 @@ pub async fn act<S: ApiServer>(
     plan: Plan,
     since: Instant,
 ) -> Result<Acted, Ended> {
-    let Plan { claim, lease: lease_write, fence, label, status, claim_next: _, follow: _, then } = plan;
+    let Plan { claim, lease: lease_write, fence, label, status, claim_next: _, follow: _, outranking: _, then } = plan;
     let namespace = &election.namespace;
     if let Some(claim) = claim {
         patch_pod(shared, election, claim).await?;

@@ -20,6 +20,7 @@ pub mod key;
 pub mod kube_server;
 pub mod limits;
 pub mod monitor;
+pub mod nodes;
 pub mod observe;
 pub mod options;
 pub mod problem_log;
@@ -119,6 +120,7 @@ async fn run_monitored<S: ApiServer>(
     }
     let (synced, mut served) = channel::channel(false);
     let mut watches = start_watches(&client, &shared, &scope, synced);
+    watches.spawn(shared.server.around(nodes::observe(shared.clone(), client.clone())));
     let mut activity = replica.activity.clone();
     let stop = async {
         stop.await;

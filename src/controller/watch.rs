@@ -165,7 +165,7 @@ fn convert_event<K>(event: Event<K>, convert: impl Fn(K) -> Result<Named, NotAnI
 }
 
 /// Returns the response of the API server, if there was one.
-fn status(error: &watcher::Error) -> Option<&Status> {
+pub fn status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))

@@ -4,7 +4,8 @@ use std::fmt;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::snapshot::{Pod, PodState, Settings};
+use super::snapshot::{LEAST_SILENCE, Pod, PodState, Settings};
+use crate::ids::Uid;
 use crate::lease::cause::Cause;
 
 /// The reason why a pod is ineligible.
@@ -30,6 +31,8 @@ pub enum Ineligible {
     NotReady,
     /// Ready, but not for `minReadySeconds` until this time has passed.
     ReadyTooShort(SignedDuration),
+    /// Its node is silent, while that of another candidate renews.
+    NodeUnreachable,
 }
 
 impl fmt::Display for Ineligible {
@@ -45,6 +48,7 @@ impl fmt::Display for Ineligible {
             Self::ForeignLabel(value) => write!(f, "carries the label with the foreign value {value:?}"),
             Self::NotReady => f.write_str("is not Ready"),
             Self::ReadyTooShort(_) => f.write_str("has not been Ready for spec.minReadySeconds"),
+            Self::NodeUnreachable => f.write_str("is on a node without heartbeats"),
         }
     }
 }
@@ -83,6 +87,48 @@ pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool) -> Result<(), I
     if incumbent || !left.is_positive() { Ok(()) } else { Err(Ineligible::ReadyTooShort(left)) }
 }
 
+/// Pods by eligibility.
+#[derive(Debug, Default)]
+pub struct Candidates<'a> {
+    /// The eligible ones.
+    pub eligible: Vec<&'a Pod>,
+    /// The others, each with the first reason.
+    pub ineligible: Vec<(&'a Pod, Ineligible)>,
+}
+
+impl<'a> Candidates<'a> {
+    /// Checks which of these pods are eligible.
+    pub fn of(pods: impl Iterator<Item = &'a Pod>, settings: &Settings, incumbent: Option<&Uid>) -> Self {
+        let mut candidates = Self::default();
+        for pod in pods {
+            match eligible(pod, settings, incumbent == Some(&pod.id.uid)) {
+                Ok(()) => candidates.eligible.push(pod),
+                Err(why) => candidates.ineligible.push((pod, why)),
+            }
+        }
+        if settings.node_timeout.is_some() {
+            let left = |pod: &&Pod| unreachable_in(pod, &candidates.eligible, settings);
+            let (lost, reachable): (Vec<_>, _) =
+                candidates.eligible.iter().partition(|pod| left(pod).is_some_and(|left| !left.is_positive()));
+            candidates.eligible = reachable;
+            candidates.ineligible.extend(lost.into_iter().map(|pod| (pod, Ineligible::NodeUnreachable)));
+        }
+        candidates
+    }
+}
+
+/// Returns the time after which the pod is unreachable if its node remains silent.
+///
+/// Its node's silence counts only while the node of another eligible candidate renews, and has renewed for as long. So an outage
+/// of the API server, of the watch, or of this process makes no pod unreachable.
+pub fn unreachable_in(pod: &Pod, eligible: &[&Pod], settings: &Settings) -> Option<SignedDuration> {
+    let timeout = settings.node_timeout?.max(LEAST_SILENCE);
+    let node = pod.node.as_ref()?;
+    let others = eligible.iter().filter_map(|other| other.node.as_ref()).filter(|other| other.name != node.name);
+    let renewing_for = others.filter_map(|other| other.renewing_for).max()?;
+    Some(timeout.saturating_sub(node.silent_for.min(renewing_for)))
+}
+
 impl From<&Ineligible> for Cause {
     fn from(why: &Ineligible) -> Self {
         match why {
@@ -94,6 +140,7 @@ impl From<&Ineligible> for Cause {
             Ineligible::ClaimedBy(_) => Self::Overlap,
             Ineligible::ForeignLabel(_) => Self::LabelConflict,
             Ineligible::NotReady | Ineligible::ReadyTooShort(_) => Self::NotReady,
+            Ineligible::NodeUnreachable => Self::NodeUnreachable,
         }
     }
 }

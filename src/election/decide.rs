@@ -1,13 +1,16 @@
 //! The decision about one Election: a snapshot in, the complete plan out.
 
 mod fill;
+mod handover;
 mod replace;
 mod report;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::candidate::{Ineligible, eligible};
-use super::order;
+use handover::Handover;
+
+use super::candidate::Candidates;
+use super::order::Order;
 use super::ownership::Ownership;
 use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, Then};
 use super::snapshot::{Pod, Settings, Snapshot};
@@ -47,7 +50,7 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     if decision.status_may_be_newer() {
         return consult("the status has a term above the Lease's");
     }
-    let of_this_election = lease.incarnation.as_ref() == Some(&snapshot.election.uid);
+    let of_this_election = decision.is_of_this_election();
     match &lease.content {
         Content::Term(record) if of_this_election => decision.keep_or_replace(record),
         // Emptying a Lease ends its term, and filling it begins one: a suspended Election does neither.
@@ -77,9 +80,10 @@ struct Decision<'a> {
     holder_stays: bool,
     /// The UID of the leader that the Lease names. Where the Lease lost it: of the pod that still carries the label.
     incumbent: Option<Uid>,
-    eligible: Vec<&'a Pod>,
-    ineligible: Vec<(&'a Pod, Ineligible)>,
-    newest: order::Newest<'a>,
+    candidates: Candidates<'a>,
+    order: Order<'a>,
+    /// The planned change of leader that is due.
+    handover: Option<Handover<'a>>,
 }
 
 impl<'a> Decision<'a> {
@@ -100,17 +104,17 @@ impl<'a> Decision<'a> {
                     .map(|pod| pod.id.uid.clone())
             }
         };
-        let (mut candidates, mut ineligible) = (Vec::new(), Vec::new());
-        for pod in &snapshot.pods {
-            match eligible(pod, settings, incumbent.as_ref() == Some(&pod.id.uid)) {
-                Ok(()) => candidates.push(pod),
-                Err(why) => ineligible.push((pod, why)),
-            }
-        }
+        let candidates = Candidates::of(snapshot.pods.iter(), settings, incumbent.as_ref());
+        let order = Order::of(snapshot.pods.iter(), settings, &snapshot.election.uid);
         let adopts = matches!(ownership, Ownership::Adoptable { .. });
         let holder_stays = matches!(ownership, Ownership::Adoptable { holder: Some(_) });
-        let newest = order::Newest::of(&snapshot.pods);
-        Self { snapshot, settings, lease, now, adopts, holder_stays, incumbent, eligible: candidates, ineligible, newest }
+        let decision =
+            Self { snapshot, settings, lease, now, adopts, holder_stays, incumbent, candidates, order, handover: None };
+        Self { handover: decision.handover_due(), ..decision }
+    }
+
+    fn is_of_this_election(&self) -> bool {
+        self.lease.incarnation.as_ref() == Some(&self.snapshot.election.uid)
     }
 
     fn guard(&self) -> Version {

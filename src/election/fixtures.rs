@@ -2,12 +2,12 @@
 
 #![allow(missing_docs, reason = "test fixtures")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
-use super::snapshot::{Election, Pod, PodState, Revision, Settings, Snapshot, Workload};
+use super::plan::{LabelChange, LeaseWrite, Outranking, Plan, PodWrite, StatusWrite, Then};
+use super::snapshot::{Election, NodeHeartbeat, Pod, PodState, Revision, Settings, Snapshot, SwitchoverRequest, Workload};
 use super::{decide, plan};
 use crate::api::{ElectionStatus, LeaderLabel};
 use crate::ids::{PodRef, ResourceVersion, Term, Uid};
@@ -48,6 +48,7 @@ pub fn world(content: Content) -> Snapshot {
             verified: false,
             settings: Ok(settings()),
             status: ElectionStatus::default(),
+            switchover: SwitchoverRequest::default(),
         },
         lease: Some(Lease {
             uid: "lease".into(),
@@ -70,6 +71,8 @@ pub fn world(content: Content) -> Snapshot {
         read_after: None,
         contest: None,
         refused: None,
+        outranking: BTreeMap::new(),
+        unobserved: None,
     }
 }
 
@@ -82,6 +85,10 @@ pub fn settings() -> Settings {
         retain: false,
         failover_delay: SignedDuration::ZERO,
         suspend: false,
+        preempt_after: None,
+        spread: false,
+        leave_draining_nodes: false,
+        node_timeout: None,
     }
 }
 
@@ -113,7 +120,9 @@ pub fn pod(name: &str) -> Pod {
         unchanged_for: SignedDuration::from_secs(400),
         transitioned: Some(at(600)),
         opted_out: false,
-        priority: 0,
+        score: 0,
+        is_draining: false,
+        node: None,
         created: at(400),
         revision: None,
     }
@@ -153,6 +162,19 @@ impl Pod {
         change(&mut self);
         self
     }
+
+    pub fn score(mut self, score: i64) -> Self {
+        self.score = score;
+        self
+    }
+
+    /// Puts it on this node, whose last heartbeat was observed so many seconds ago, and which renews since so many seconds.
+    pub fn on(mut self, node: &str, silent_for: i64, renewing_for: Option<i64>) -> Self {
+        let (silent_for, renewing_for) =
+            (SignedDuration::from_secs(silent_for), renewing_for.map(SignedDuration::from_secs));
+        self.node = Some(NodeHeartbeat { name: node.into(), silent_for, renewing_for });
+        self
+    }
 }
 
 /// Decide again after these seconds.
@@ -168,6 +190,17 @@ impl Snapshot {
 
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
+        self
+    }
+
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(self.election.settings.as_mut().unwrap());
+        self
+    }
+
+    /// Requests a switchover by annotation.
+    pub fn switchover(mut self, term: &str, to: Option<&str>) -> Self {
+        self.election.switchover = SwitchoverRequest { term: Some(term.into()), to: to.map(str::to_owned) };
         self
     }
 
@@ -236,7 +269,10 @@ impl PerfectServer {
     }
 
     fn carry_out(&mut self, plan: Plan, mut world: Snapshot) -> Snapshot {
-        let Plan { claim, lease, fence, label, status, claim_next, follow, then: _ } = plan;
+        let Plan { claim, lease, fence, label, status, claim_next, follow, outranking, then: _ } = plan;
+        if let Some(Outranking { leader: _, pods }) = outranking {
+            world.outranking.retain(|pod, _| pods.contains(pod));
+        }
         if let Some(write) = claim {
             self.write(write, &mut world);
         }

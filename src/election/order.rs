@@ -3,53 +3,68 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::snapshot::{Pod, Revision, Workload};
+use super::snapshot::{Pod, Revision, Settings, Workload};
+use crate::hash::{fnv, mix};
 use crate::ids::Uid;
 
-/// Returns the first of the eligible pods.
+/// The order of candidates of one Election.
 ///
-/// The order is: the holder, then the higher priority, then the newest revision of the workload, then the longest Ready, then
-/// the name. The revision counts so that a rollout does not elect a pod that it is about to delete.
+/// The order is: the holder, then pods on nodes that do not drain, then the higher score, then the newest revision of the
+/// workload, then the tie-break, then the name. A leader on a draining node would have to hand over at once. The revision counts
+/// so that a rollout does not elect a pod that it is about to delete.
 ///
 /// Revisions of two workloads are not compared: a pod only ranks lower if its own workload has a newer one. That is a property
 /// of the pod, so the order stays total, which a comparison in pairs would not be.
 ///
-/// Readiness is compared by the times in the pods' conditions, also if they are in the future: observations and clocks differ
-/// between replicas. A pod without such a time comes last.
-pub fn first<'a>(eligible: &[&'a Pod], incumbent: Option<&Uid>, newest: &Newest<'_>) -> Option<&'a Pod> {
-    eligible.iter().copied().min_by_key(|pod| {
-        (
-            incumbent != Some(&pod.id.uid),
-            Reverse(pod.priority),
-            newest.is_outdated(pod),
-            pod.transitioned.is_none(),
-            pod.transitioned,
-            &pod.id,
-        )
-    })
+/// The tie-break is the longest Ready, by the times in the pods' conditions, also if they are in the future: observations and
+/// clocks differ between replicas. A pod without such a time comes last. With `tieBreak: Spread` it is a rendezvous hash of
+/// Election and pod instead: another pod that comes or goes does not change how two pods compare.
+#[derive(Debug)]
+pub struct Order<'a> {
+    newest: HashMap<Workload, &'a Pod>,
+    /// The Election's UID, if a hash decides among equals.
+    spread: Option<&'a Uid>,
 }
 
-/// The newest matching pod of each workload: its revision is the workload's newest.
-#[derive(Debug)]
-pub struct Newest<'a>(HashMap<Workload, &'a Pod>);
-
-impl<'a> Newest<'a> {
-    /// Returns the newest of these pods.
-    pub fn of(pods: &'a [Pod]) -> Self {
+impl<'a> Order<'a> {
+    /// Returns the order of these pods, which are all that the Election knows.
+    pub fn of(pods: impl Iterator<Item = &'a Pod>, settings: &Settings, election: &'a Uid) -> Self {
         let mut newest: HashMap<Workload, &Pod> = HashMap::new();
-        for pod in pods.iter().filter(|pod| pod.matches) {
+        for pod in pods.filter(|pod| pod.matches) {
             let Some(Revision { workload, .. }) = &pod.revision else { continue };
             let known = newest.entry(*workload).or_insert(pod);
             if (pod.created, &pod.id) > (known.created, &known.id) {
                 *known = pod;
             }
         }
-        Self(newest)
+        Self { newest, spread: settings.spread.then_some(election) }
     }
 
-    /// Returns whether the pod's workload has a newer revision.
+    /// Returns the first of the eligible pods.
+    pub fn first<'b>(&self, eligible: impl IntoIterator<Item = &'b Pod>, incumbent: Option<&Uid>) -> Option<&'b Pod> {
+        eligible.into_iter().min_by_key(|pod| {
+            (
+                incumbent != Some(&pod.id.uid),
+                pod.is_draining,
+                Reverse(pod.score),
+                self.is_outdated(pod),
+                self.spread.map(|election| Reverse(rendezvous(election, &pod.id.uid))),
+                pod.transitioned.is_none(),
+                pod.transitioned,
+                &pod.id,
+            )
+        })
+    }
+
+    /// Returns whether the pod's workload has a newer revision. The workload's newest pod has it.
     fn is_outdated(&self, pod: &Pod) -> bool {
-        let newest = pod.revision.as_ref().and_then(|revision| self.0.get(&revision.workload));
+        let newest = pod.revision.as_ref().and_then(|revision| self.newest.get(&revision.workload));
         newest.is_some_and(|newest| newest.revision != pod.revision)
     }
+}
+
+/// The weight of the pod in a rendezvous of this Election: the highest one is elected.
+fn rendezvous(election: &Uid, pod: &Uid) -> u64 {
+    let (election, pod): (&str, &str) = (election.as_ref(), pod.as_ref());
+    mix(fnv(election.bytes().chain(*b"/").chain(pod.bytes())))
 }

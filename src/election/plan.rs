@@ -1,9 +1,11 @@
 //! The output of a decision: all writes, in the order in which they may be sent.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::ElectionStatus;
-use crate::ids::{PodRef, ResourceVersion, Term, Version};
+use crate::ids::{PodRef, ResourceVersion, Term, Uid, Version};
 use crate::lease::cause::Cause;
 use crate::lease::record::Record;
 
@@ -25,8 +27,19 @@ pub struct Plan {
     pub claim_next: Option<PodWrite>,
     /// Pods that get or lose the follower's value. In the background: neither a status nor a failover waits for them.
     pub follow: Vec<PodWrite>,
+    /// The pods that outrank the leader now, to be given back with the time since they do. `None`: as before.
+    pub outranking: Option<Outranking>,
     /// The next step after all of these writes.
     pub then: Then,
+}
+
+/// Eligible pods with a higher score than the leader, where `spec.preemption` lets them replace it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outranking {
+    /// The leader.
+    pub leader: Uid,
+    /// The pods.
+    pub pods: BTreeSet<Uid>,
 }
 
 /// The next step after a plan was executed.

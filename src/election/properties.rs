@@ -1,12 +1,13 @@
 //! Properties of decisions in random worlds.
 
+use k8s_openapi::jiff::SignedDuration;
 use proptest::prelude::*;
 
-use super::candidate::eligible;
+use super::candidate::Candidates;
 use super::fixtures::*;
-use super::order::{self, Newest};
+use super::order::Order;
 use super::plan::LeaseWrite;
-use super::snapshot::{Pod, PodState, Snapshot};
+use super::snapshot::{NodeHeartbeat, Pod, PodState, Snapshot, SwitchoverRequest};
 use crate::ids::Term;
 use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Record};
@@ -27,11 +28,11 @@ fn any_pod(name: &'static str) -> impl Strategy<Value = Option<Pod>> {
         move |(exists, state, label, own, rival, (claimed, priority, since, ready, matches))| {
             exists.then(|| {
                 pod(name).with(|pod| {
-                    (pod.state, pod.label, pod.rival, pod.priority) = (state, label, rival, priority);
+                    (pod.state, pod.label, pod.rival, pod.score) = (state, label, rival, priority);
                     pod.term = own.map(term);
                     pod.claimed = claimed || own.is_some();
                     (pod.ready, pod.transitioned) = (ready, Some(at(since)));
-                    pod.unchanged_for = k8s_openapi::jiff::SignedDuration::from_secs(1_010 - since);
+                    pod.unchanged_for = SignedDuration::from_secs(1_010 - since);
                     // A pod that neither matches nor carries the claim is not in a snapshot.
                     pod.matches = matches || !pod.claimed;
                 })
@@ -47,7 +48,7 @@ fn any_candidates() -> impl Strategy<Value = Vec<Pod>> {
     let drawn = (0..2_i64, made, 0..4_i64, since);
     prop::collection::vec(drawn, 0..8).prop_map(|pods| {
         let pods = pods.into_iter().enumerate().map(|(number, (priority, made, created, since))| {
-            let pod = pod(&format!("web-{number}")).with(|pod| (pod.priority, pod.transitioned) = (priority, since.map(at)));
+            let pod = pod(&format!("web-{number}")).with(|pod| (pod.score, pod.transitioned) = (priority, since.map(at)));
             match made {
                 Some((workload, hash)) => pod.made_from(&workload.to_string(), &hash.to_string(), created),
                 None => pod,
@@ -88,17 +89,56 @@ fn any_world() -> impl Strategy<Value = Snapshot> {
     )
 }
 
+/// A request for a switchover, with any term and target.
+fn any_switchover() -> impl Strategy<Value = SwitchoverRequest> {
+    let term = prop_oneof![2 => Just(None), 3 => (80_i64..110).prop_map(|term| Some(term.to_string())), 1 => Just(Some("x".into()))];
+    let to = prop_oneof![3 => Just(None), 1 => Just(Some("a")), 1 => Just(Some("b")), 1 => Just(Some("absent"))];
+    (term, to).prop_map(|(term, to)| SwitchoverRequest { term, to: to.map(str::to_owned) })
+}
+
+/// Where the three pods are: on a node that drains, or that is silent.
+fn any_nodes() -> impl Strategy<Value = Vec<(bool, Option<NodeHeartbeat>)>> {
+    let heartbeat = (0..3_u8, 0..40_i64, prop::option::of(0..40_i64)).prop_map(|(node, silent, renewing)| NodeHeartbeat {
+        name: node.to_string(),
+        silent_for: SignedDuration::from_secs(silent),
+        renewing_for: renewing.map(SignedDuration::from_secs),
+    });
+    prop::collection::vec((prop::bool::weighted(0.3), prop::option::of(heartbeat)), 3)
+}
+
+/// The controls that plan a change of leader.
+fn steered(world: impl Strategy<Value = Snapshot>) -> impl Strategy<Value = Snapshot> {
+    let preempts = prop::option::of(0..10_i64);
+    (world, any_switchover(), any_nodes(), preempts, any::<[bool; 3]>()).prop_map(
+        |(world, switchover, nodes, preempts, [spread, drains, timeout])| {
+            world.with(|world| {
+                world.election.switchover = switchover;
+                for (pod, (is_draining, node)) in world.pods.iter_mut().zip(nodes) {
+                    (pod.is_draining, pod.node) = (is_draining && drains, node);
+                    world.outranking.insert(pod.id.uid.clone(), SignedDuration::from_secs(5));
+                }
+                let settings = world.election.settings.as_mut().unwrap();
+                settings.preempt_after = preempts.map(SignedDuration::from_secs);
+                (settings.spread, settings.leave_draining_nodes) = (spread, drains);
+                settings.node_timeout = timeout.then(|| SignedDuration::from_secs(25));
+            })
+        },
+    )
+}
+
 /// The same with the optional fields. The tables check what they do, these properties that they break nothing.
 fn any_tuned_world() -> impl Strategy<Value = Snapshot> {
     let follower = prop_oneof![Just(None), Just(Some("false".to_owned()))];
-    (any_world(), any::<bool>(), 0..60_i64, any::<bool>(), follower).prop_map(|(world, hold, delay, suspend, follower)| {
-        world.with(|world| {
-            let settings = world.election.settings.as_mut().unwrap();
-            settings.label.follower_value = follower;
-            settings.failover_delay = k8s_openapi::jiff::SignedDuration::from_secs(delay);
-            (settings.retain, settings.suspend) = (hold, suspend);
-        })
-    })
+    (steered(any_world()), any::<bool>(), 0..60_i64, any::<bool>(), follower).prop_map(
+        |(world, hold, delay, suspend, follower)| {
+            world.with(|world| {
+                let settings = world.election.settings.as_mut().unwrap();
+                settings.label.follower_value = follower;
+                settings.failover_delay = SignedDuration::from_secs(delay);
+                (settings.retain, settings.suspend) = (hold, suspend);
+            })
+        },
+    )
 }
 
 fn is_stalled(world: &Snapshot) -> bool {
@@ -183,11 +223,13 @@ proptest! {
         if settings.suspend {
             return Ok(()); // A pod that is labeled with a higher term blocks all labels until a new term may begin.
         }
+        let incumbent = record.holder.as_ref().map(|holder| &holder.uid);
+        let candidates = Candidates::of(rest.pods.iter(), settings, incumbent);
         let followers = rest.pods.iter().filter(|pod| pod.rival.is_none() && pod.state != PodState::Terminating);
         // No write overrides a higher term.
         let writable = |pod: &&Pod| pod.term_unless_forged(lease.resource_version) <= Some(record.term);
         for pod in followers.filter(writable).filter(|pod| record.holder.as_ref() != Some(&pod.id)) {
-            let follows = eligible(pod, settings, false).is_ok();
+            let follows = candidates.eligible.iter().any(|eligible| eligible.id == pod.id);
             prop_assert_eq!(follows, pod.label.as_ref() == Some(value), "{:?}", pod);
         }
     }
@@ -212,23 +254,48 @@ proptest! {
     }
 
     /// The order of candidates is total: the first of many is the first of every subset that contains it, in any order of
-    /// observation. A pod comes before all outdated ones of its priority.
+    /// observation. A pod comes before all outdated ones of its score.
     #[test]
     fn the_order_of_candidates_is_total(pods in any_candidates(), left_out in any::<u8>()) {
-        let newest = Newest::of(&pods);
+        let (settings, election) = (settings(), "election".into());
+        let order = Order::of(pods.iter(), &settings, &election);
         let all: Vec<&Pod> = pods.iter().collect();
-        let Some(first) = order::first(&all, None, &newest) else { return Ok(()) };
+        let Some(first) = order.first(all.iter().copied(), None) else { return Ok(()) };
         let some = |(number, pod): (usize, &&'_ Pod)| left_out & (1 << number) == 0 || pod.id == first.id;
         let fewer: Vec<&Pod> = all.iter().enumerate().rev().filter(|(number, pod)| some((*number, pod))).map(|(_, pod)| *pod).collect();
-        prop_assert_eq!(&order::first(&fewer, None, &newest).unwrap().id, &first.id);
+        prop_assert_eq!(&order.first(fewer, None).unwrap().id, &first.id);
         let newer = |pod: &Pod| {
             let made = |pod: &Pod| pod.revision.clone().map(|revision| revision.workload);
             let same = pods.iter().filter(|other| made(pod).is_some() && made(other) == made(pod));
             same.max_by_key(|pod| (pod.created, pod.id.clone())).is_some_and(|newest| newest.revision != pod.revision)
         };
         let outdated = newer(first);
-        let better = |pod: &&Pod| pod.priority > first.priority || (pod.priority == first.priority && outdated && !newer(pod));
+        let better = |pod: &&Pod| pod.score > first.score || (pod.score == first.score && outdated && !newer(pod));
         prop_assert_eq!(pods.iter().find(better), None);
+    }
+
+    /// `status.nextLeader` is whom a decision elects once the leader's pod is gone.
+    #[test]
+    fn next_leader_is_elected_when_the_leader_is_gone(world in any_tuned_world()) {
+        let mut server = PerfectServer::new();
+        let (rest, _) = server.run(world);
+        let status = &rest.election.status;
+        let settings = rest.election.settings.as_ref().unwrap();
+        let Content::Term(record) = &rest.lease.as_ref().unwrap().content else { return Ok(()) };
+        let Some(holder) = record.holder.clone().filter(|_| !settings.suspend && !is_stalled(&rest)) else { return Ok(()) };
+        let gone = rest.clone().with(|world| world.pods.retain(|pod| pod.id != holder)).consulted();
+        let (after, _) = server.run(gone);
+        prop_assert_eq!(&status.next_leader, &after.election.status.leader);
+    }
+
+    /// Planned changes end: at rest none is due, however the annotations, scores and nodes are.
+    #[test]
+    fn planned_changes_come_to_rest(world in any_tuned_world()) {
+        let mut server = PerfectServer::new();
+        let (rest, _) = server.run(world);
+        let transitions = rest.election.status.leader_transitions;
+        let (again, _) = server.run(rest);
+        prop_assert_eq!(again.election.status.leader_transitions, transitions);
     }
 
     /// The order in which pods are observed makes no difference.

@@ -1,6 +1,6 @@
 //! The input of one decision: plain values, taken from the caches at one moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -26,6 +26,11 @@ pub struct Snapshot {
     pub contest: Option<Contest>,
     /// The API server's response to a denied follower write, until one succeeds.
     pub refused: Option<String>,
+    /// The pods that outranked the holder at the last decisions, each with the time since then without interruption, on a
+    /// monotonic clock. Another holder clears it.
+    pub outranking: BTreeMap<Uid, SignedDuration>,
+    /// Why the nodes cannot be observed that the settings ask for.
+    pub unobserved: Option<String>,
 }
 
 /// The minimum time between two repairs of a contested label.
@@ -60,6 +65,17 @@ pub struct Election {
     pub settings: Result<Settings, Problem>,
     /// The status in the cache. It may be stale, wiped or forged.
     pub status: ElectionStatus,
+    /// The switchover that its annotations request.
+    pub switchover: SwitchoverRequest,
+}
+
+/// The annotations that request a switchover, as written. They are an action and no desired state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwitchoverRequest {
+    /// `podium.dev/switchover-term`: the term to end.
+    pub term: Option<String>,
+    /// `podium.dev/switchover-to`: the name of the pod to elect.
+    pub to: Option<String>,
 }
 
 /// A usable spec.
@@ -79,6 +95,14 @@ pub struct Settings {
     pub failover_delay: SignedDuration,
     /// No term begins.
     pub suspend: bool,
+    /// A healthy leader is replaced after an eligible pod has outranked it for this time. `None`: it stays.
+    pub preempt_after: Option<SignedDuration>,
+    /// Among equals a hash decides, and not who is Ready longest.
+    pub spread: bool,
+    /// A leader on a draining node hands over.
+    pub leave_draining_nodes: bool,
+    /// A pod is unreachable if its node was silent for this time.
+    pub node_timeout: Option<SignedDuration>,
 }
 
 /// The problem of an unusable spec: a condition's reason, and a message that names the field and the remedy.
@@ -120,13 +144,37 @@ pub struct Pod {
     pub transitioned: Option<Timestamp>,
     /// `podium.dev/candidate: "false"`
     pub opted_out: bool,
-    /// `podium.dev/priority`, 0 by default.
-    pub priority: i64,
+    /// `podium.dev/priority` and the weights of the matching `spec.preferences`. The higher one is elected first.
+    pub score: i64,
+    /// Its node drains, and the settings ask for it.
+    pub is_draining: bool,
+    /// The heartbeats of its node, if the settings ask for them and they are observed.
+    pub node: Option<NodeHeartbeat>,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
     /// The revision that it was created from, if its workload has revisions.
     pub revision: Option<Revision>,
 }
+
+/// The heartbeats of a node, on the observer's monotonic clock. Only its own observations count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeHeartbeat {
+    /// The node's name.
+    pub name: String,
+    /// The time since its last observed renewal, or since it was first observed.
+    pub silent_for: SignedDuration,
+    /// The time since which renewals were observed without a gap of more than [`HEARTBEAT_GAP`]. `None`: the last one is longer
+    /// ago than that.
+    pub renewing_for: Option<SignedDuration>,
+}
+
+/// The longest time between two heartbeats of a node that renews in time. The kubelet renews every 10 s.
+///
+/// A node that misses one renewal is silent for 20 s. An outage of the API server for more than 10 s makes every node miss one.
+pub const HEARTBEAT_GAP: SignedDuration = SignedDuration::from_secs(15);
+
+/// The shortest silence that counts: a node misses two renewals.
+pub const LEAST_SILENCE: SignedDuration = SignedDuration::from_secs(22);
 
 /// A revision of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]

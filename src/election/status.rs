@@ -2,10 +2,10 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::candidate::Ineligible;
+use super::candidate::{Candidates, Ineligible};
 use super::plan::{Announcement, StatusWrite};
 use super::snapshot::{Pod, PodState, REPAIR_INTERVAL, Settings, Snapshot};
-use super::text::first_names;
+use super::text::{first_names, obstacles};
 use crate::api::{DEGRADED, ElectionStatus, READY, Reason, STALLED, condition, whole_second};
 use crate::ids::{Term, Version};
 use crate::lease::record::{Content, Record};
@@ -22,7 +22,7 @@ pub struct CurrentTerm<'a> {
 }
 
 /// The input to the status of an Election whose spec is usable.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct StatusInput<'a> {
     /// Its settings.
     pub settings: &'a Settings,
@@ -30,12 +30,14 @@ pub struct StatusInput<'a> {
     pub current: Option<CurrentTerm<'a>>,
     /// The holder carries the label with that term after the plan is executed.
     pub labeled: bool,
-    /// The eligible pods.
-    pub eligible: &'a [&'a Pod],
-    /// The ineligible pods, each with the reason.
-    pub ineligible: &'a [(&'a Pod, Ineligible)],
+    /// The pods by eligibility.
+    pub candidates: &'a Candidates<'a>,
     /// The pod that would be elected if the leader failed.
     pub next: Option<&'a Pod>,
+    /// What a planned change of the leader waits for.
+    pub pending: Option<String>,
+    /// Why a request for a switchover has no effect.
+    pub ignored: Option<String>,
 }
 
 /// A condition's reason and message.
@@ -50,7 +52,7 @@ enum Attention {
 }
 
 /// Returns the write that brings the status up to date, or `None` if it is.
-pub fn report(snapshot: &Snapshot, input: StatusInput<'_>, now: Timestamp) -> Option<StatusWrite> {
+pub fn report(snapshot: &Snapshot, input: &StatusInput<'_>, now: Timestamp) -> Option<StatusWrite> {
     let before = &snapshot.election.status;
     let matching = snapshot.pods.iter().filter(|pod| pod.matches).count();
     let mut status = before.clone();
@@ -64,11 +66,14 @@ pub fn report(snapshot: &Snapshot, input: StatusInput<'_>, now: Timestamp) -> Op
         status.leader_transitions = transitions;
     }
     status.candidates = count(matching);
-    status.eligible_candidates = count(input.eligible.len());
+    status.eligible_candidates = count(input.candidates.eligible.len());
     status.lease_name = Some(input.settings.lease_name.clone());
     status.next_leader = input.next.map(|pod| pod.id.name.clone());
 
-    let ready = readiness(snapshot, &input, matching);
+    let mut ready = readiness(snapshot, input, matching);
+    if let Some(why) = &input.ignored {
+        ready.1 = format!("{}. Annotation {why}", ready.1);
+    }
     let is_ready = matches!(ready.0, Reason::LeaderElected | Reason::LeaderRetained);
     let announce = input.current.filter(|current| before.term != Some(current.record.term.number()));
     let announce = announce.map(|CurrentTerm { record, .. }| Announcement {
@@ -78,7 +83,7 @@ pub fn report(snapshot: &Snapshot, input: StatusInput<'_>, now: Timestamp) -> Op
         cause: record.cause,
         reason: record.reason.clone(),
     });
-    let write = write(snapshot, status, (is_ready, ready), attention(snapshot, &input, matching), now)?;
+    let write = write(snapshot, status, (is_ready, ready), attention(snapshot, input, matching), now)?;
     Some(StatusWrite { announce, ..write })
 }
 
@@ -89,11 +94,14 @@ fn readiness(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> E
         return match matching {
             _ if input.settings.suspend => (Reason::Suspended, "Elections are suspended by spec.suspend".into()),
             0 => (Reason::NoMatchingPods, "No pod matches spec.selector".into()),
-            _ => (Reason::NoEligibleCandidate, format!("No candidate is eligible: {}", obstacles(input.ineligible))),
+            _ => {
+                let matching = input.candidates.ineligible.iter().filter(|(pod, _)| pod.matches);
+                (Reason::NoEligibleCandidate, format!("No candidate is eligible: {}", obstacles(matching)))
+            }
         };
     };
     let (name, term) = (&holder.name, record.term);
-    let obstacle = input.ineligible.iter().find(|(pod, _)| pod.id == *holder).map(|(_, why)| why);
+    let obstacle = input.candidates.ineligible.iter().find(|(pod, _)| pod.id == *holder).map(|(_, why)| why);
     if snapshot.pod(&holder.uid).is_none() {
         return (Reason::Suspended, format!("Leader {name} is gone, and elections are suspended by spec.suspend"));
     }
@@ -203,7 +211,7 @@ pub fn overlap(pod: &Pod, settings: &Settings) -> Explanation {
 fn attention(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> Option<Attention> {
     let key = &input.settings.label.key;
     let is_foreign = |why: &Ineligible| matches!(why, Ineligible::ForeignLabel(_));
-    let foreign = input.ineligible.iter().filter(|(pod, why)| pod.matches && is_foreign(why));
+    let foreign = input.candidates.ineligible.iter().filter(|(pod, why)| pod.matches && is_foreign(why));
     let foreign: Vec<&str> = foreign.map(|(pod, _)| pod.id.name.as_str()).collect();
     let overlapping: Vec<&Pod> = snapshot.pods.iter().filter(|pod| pod.matches && pod.rival.is_some()).collect();
     let conflict = match overlapping.first() {
@@ -214,10 +222,19 @@ fn attention(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> O
             Some((Reason::LabelConflict, message))
         }
     };
-    if let Some(why) = conflict {
+    let conflict = conflict.map(|why| {
         let has_term = input.current.is_some() || snapshot.election.status.term.is_some();
         let stalls = !has_term || overlapping.len() + foreign.len() >= matching;
-        return Some(if stalls { Attention::Stalls(why) } else { Attention::Degrades(why) });
+        if stalls { Attention::Stalls(why) } else { Attention::Degrades(why) }
+    });
+    if let Some(stalls @ Attention::Stalls(_)) = conflict {
+        return Some(stalls);
+    }
+    if let Some(message) = &input.pending {
+        return Some(Attention::Degrades((Reason::SwitchoverPending, message.clone())));
+    }
+    if conflict.is_some() {
+        return conflict;
     }
     if snapshot.contest.is_some() {
         let message = format!(
@@ -226,18 +243,16 @@ fn attention(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> O
         );
         return Some(Attention::Degrades((Reason::LabelContested, message)));
     }
-    let message = format!("The API server denies writes to followers: {}", snapshot.refused.as_ref()?);
-    // The message may differ each time, and the status writes of two controllers would wake each other.
-    let status = &snapshot.election.status;
-    let before = status.condition(DEGRADED).filter(|_| status.is(DEGRADED, Reason::FollowersNotLabeled));
-    let message = before.map_or(message, |before| before.message.clone());
-    Some(Attention::Degrades((Reason::FollowersNotLabeled, message)))
-}
-
-fn obstacles(ineligible: &[(&Pod, Ineligible)]) -> String {
-    let matching = ineligible.iter().filter(|(pod, _)| pod.matches);
-    let each: Vec<String> = matching.map(|(pod, why)| format!("{} {why}", pod.id.name)).collect();
-    first_names(&each.iter().map(String::as_str).collect::<Vec<_>>())
+    if let Some(denied) = &snapshot.refused {
+        let message = format!("The API server denies writes to followers: {denied}");
+        // The message may differ each time, and the status writes of two controllers would wake each other.
+        let status = &snapshot.election.status;
+        let before = status.condition(DEGRADED).filter(|_| status.is(DEGRADED, Reason::FollowersNotLabeled));
+        let message = before.map_or(message, |before| before.message.clone());
+        return Some(Attention::Degrades((Reason::FollowersNotLabeled, message)));
+    }
+    let unobserved = snapshot.unobserved.clone()?;
+    Some(Attention::Degrades((Reason::RequestDenied, unobserved)))
 }
 
 fn count(count: usize) -> i32 {

@@ -27,6 +27,14 @@ wire_names! {
         LabelConflict = "label_conflict",
         /// Another Election owns the leader's pod.
         Overlap = "overlap",
+        /// The node of the leader's pod is silent.
+        NodeUnreachable = "node_unreachable",
+        /// A switchover was requested.
+        Switchover = "switchover",
+        /// The node of the leader's pod drains.
+        NodeDraining = "node_draining",
+        /// A pod outranked the leader for `spec.preemption.delaySeconds`.
+        Preempted = "preempted",
         /// The Lease was deleted, blanked or edited.
         LeaseLost = "lease_lost",
         /// The Election adopted a Lease.

@@ -3,7 +3,7 @@
 //! The model repeats what the shell does around `decide`, step by step, because another controller, the server or a fault
 //! may act between any two steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -163,7 +163,9 @@ impl Controller {
             unchanged_for: SignedDuration::ZERO,
             transitioned: None,
             opted_out: false,
-            priority: 0,
+            score: 0,
+            is_draining: false,
+            node: None,
             created: Timestamp::UNIX_EPOCH,
             revision: None,
         });
@@ -182,12 +184,15 @@ impl Controller {
                 verified: verified(NAMES, election.rev),
                 settings: Ok(settings(election.suspend)),
                 status: VALUES.status[usize::from(election.term)].clone(),
+                switchover: snapshot::SwitchoverRequest::default(),
             },
             lease,
             pods: pods.collect(),
             gone: (0..16).filter(|uid| has(self.gone, *uid)).map(uid).collect(),
             contest: None,
             refused: None,
+            outranking: BTreeMap::new(),
+            unobserved: None,
             read_after: (self.consulted.read_after != 0).then(|| revision(self.consulted.read_after)),
         })
     }
@@ -197,7 +202,7 @@ impl Controller {
         // The background worker decides independently, at the earliest when no other write is left.
         let background = plan.claim_next.clone().filter(|_| !plan.has_foreground_writes()).map(|write| self.patch(write));
         self.background = background.or(self.background);
-        let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, then } = plan;
+        let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, outranking: _, then } = plan;
         assert!(follow.is_empty(), "followers are not modelled");
         let version = self.lease;
         let Election { uid, rev, term: before, .. } = self.election.expect("an Election that is decided about");
@@ -353,6 +358,10 @@ fn settings(suspend: bool) -> Settings {
         retain: false,
         failover_delay: SignedDuration::ZERO,
         suspend,
+        preempt_after: None,
+        spread: false,
+        leave_draining_nodes: false,
+        node_timeout: None,
     }
 }
 

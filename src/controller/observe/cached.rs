@@ -18,7 +18,7 @@ use super::workload;
 use crate::api::{Election, ElectionStatus, Reason, names};
 use crate::controller::key::Kind;
 use crate::controller::limits::Limits;
-use crate::election::snapshot::{PodState, Problem, Workload};
+use crate::election::snapshot::{PodState, Problem, SwitchoverRequest, Workload};
 use crate::ids::{NotAnInteger, ResourceVersion, Version};
 use crate::lease::object;
 use crate::lease::record::Lease;
@@ -31,6 +31,7 @@ pub struct PodObject {
     metadata: ObjectMeta,
     /// The labels that Podium set last.
     ours: Keys,
+    spec: PodSpec,
     status: PodStatus,
 }
 
@@ -38,7 +39,15 @@ pub struct PodObject {
 struct Sent {
     metadata: Needed,
     #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
     status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    node_name: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -75,7 +84,7 @@ struct Needed {
 }
 
 impl From<Sent> for PodObject {
-    fn from(Sent { metadata, status }: Sent) -> Self {
+    fn from(Sent { metadata, spec, status }: Sent) -> Self {
         let Needed {
             name,
             namespace,
@@ -100,7 +109,7 @@ impl From<Sent> for PodObject {
             owner_references,
             ..ObjectMeta::default()
         };
-        Self { metadata, ours: managed::ours(&managed_fields.unwrap_or_default()), status }
+        Self { metadata, ours: managed::ours(&managed_fields.unwrap_or_default()), spec, status }
     }
 }
 
@@ -129,6 +138,8 @@ pub struct CachedPod {
     pub opted_out: bool,
     /// `podium.dev/priority`
     pub priority: i64,
+    /// `spec.nodeName`
+    pub node: Option<Box<str>>,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
     /// Its workload.
@@ -170,6 +181,8 @@ pub struct CachedElection {
     pub parsed: Result<Arc<Parsed>, Problem>,
     /// The status.
     pub status: ElectionStatus,
+    /// The switchover that its annotations request.
+    pub switchover: SwitchoverRequest,
 }
 
 /// One object of the three kinds that the controller watches.
@@ -240,7 +253,7 @@ fn created(metadata: &ObjectMeta) -> Timestamp {
 /// # Errors
 /// If its resourceVersion is not an integer.
 pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
-    let PodObject { metadata, ours, status } = object;
+    let PodObject { metadata, ours, spec, status } = object;
     let none = BTreeMap::new();
     let annotations = metadata.annotations.as_ref().unwrap_or(&none);
     let claims =
@@ -267,6 +280,7 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
         conditions: Conditions::reported(&conditions.collect()),
         opted_out: annotations.get(names::CANDIDATE).is_some_and(|value| value == "false"),
         priority: annotations.get(names::PRIORITY).and_then(|value| value.parse().ok()).unwrap_or(0),
+        node: spec.node_name,
         created: created(&metadata),
         workload,
         revision_label,
@@ -305,7 +319,9 @@ pub fn election(guard: DeserializeGuard<Election>, limits: &Limits) -> Result<Na
             (invalid.metadata, Err(Problem { reason: Reason::InvalidSpec, message }), ElectionStatus::default())
         }
     };
+    let annotation = |name| metadata.annotations.as_ref()?.get(name).cloned();
     let election = CachedElection {
+        switchover: SwitchoverRequest { term: annotation(names::SWITCHOVER_TERM), to: annotation(names::SWITCHOVER_TO) },
         version: version(&metadata)?,
         generation: metadata.generation.unwrap_or(0),
         terminating: metadata.deletion_timestamp.is_some(),

@@ -7,6 +7,7 @@ pub mod index;
 pub mod leftovers;
 pub mod managed;
 pub mod namespace;
+pub mod nodes;
 pub mod settings;
 pub mod snapshot;
 pub mod stream;

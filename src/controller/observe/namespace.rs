@@ -131,6 +131,12 @@ impl Namespace {
         names.into_iter().cloned().collect()
     }
 
+    /// The nodes of the Election's pods.
+    pub fn nodes_of(&self, election: &str) -> impl Iterator<Item = &str> {
+        let pods = self.related.get(election).into_iter().flatten();
+        pods.filter_map(|pod| self.pods.get(pod)?.value.node.as_deref())
+    }
+
     /// The Elections that name this Lease.
     pub fn lease_users(&self, lease: &str) -> impl Iterator<Item = (&str, &CachedElection)> {
         let users = self.lease_users.get(lease).into_iter().flatten();
@@ -237,7 +243,8 @@ impl Namespace {
         let before = known.map(|(_, seen)| &seen.value);
         let same_object = before.is_some_and(|before| before.version.uid == election.version.uid);
         let same_spec = same_object && before.is_some_and(|before| before.generation == election.generation);
-        let same_status = before.is_some_and(|before| before.status == election.status);
+        let same_status =
+            before.is_some_and(|before| before.status == election.status && before.switchover == election.switchover);
         if same_spec {
             self.elections.insert(name.clone(), Stored { value: election, at });
             return if same_status { Affected::new() } else { [name.clone()].into() };

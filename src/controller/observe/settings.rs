@@ -4,7 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
 
 use super::index::Anchor;
-use crate::api::{ElectionSpec, Reason, WhenNoneEligible};
+use crate::api::{ElectionSpec, PreemptionPolicy, Preference, Reason, TieBreak, WhenNodeDrains, WhenNoneEligible};
 use crate::controller::limits::Limits;
 use crate::election::snapshot::{Problem, Settings};
 
@@ -15,6 +15,8 @@ pub struct Parsed {
     pub settings: Settings,
     /// Selector of the candidates.
     pub selector: Selector,
+    /// The weights of the preferences, each with its selector.
+    pub preferences: Vec<(i32, Selector)>,
     /// Labels by which the index finds the Election from a pod.
     pub anchors: Vec<Anchor>,
 }
@@ -32,6 +34,11 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         min_ready_seconds,
         when_none_eligible,
         failover_delay_seconds,
+        preferences,
+        preemption,
+        tie_break,
+        when_node_drains,
+        node_heartbeat_timeout_seconds,
         suspend,
     } = spec;
     let problem = |reason, message: String| Err(Problem { reason, message });
@@ -41,7 +48,12 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
             "metadata.name must have at most 63 characters: create the Election with a shorter name".into(),
         );
     }
-    for (field, seconds) in [("minReadySeconds", min_ready_seconds), ("failoverDelaySeconds", failover_delay_seconds)] {
+    for (field, seconds) in [
+        ("minReadySeconds", min_ready_seconds),
+        ("failoverDelaySeconds", failover_delay_seconds),
+        ("preemption.delaySeconds", &preemption.delay_seconds),
+        ("nodeHeartbeatTimeoutSeconds", &node_heartbeat_timeout_seconds.unwrap_or_default()),
+    ] {
         if *seconds < 0 {
             return problem(Reason::InvalidSpec, format!("spec.{field} must not be negative: use 0 or more"));
         }
@@ -66,14 +78,29 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         Ok(selector) => selector,
         Err(message) => return problem(Reason::InvalidSelector, message),
     };
+    let mut weighted = Vec::new();
+    for (number, Preference { weight, selector }) in preferences.iter().enumerate() {
+        match selector.parse() {
+            Ok(selector) => weighted.push((*weight, selector)),
+            Err(why) => {
+                return problem(Reason::InvalidSelector, format!("spec.preferences[{number}]: {why}"));
+            }
+        }
+    }
+    let seconds = |seconds: i32| SignedDuration::from_secs(seconds.into());
+    let preempts = preemption.policy == PreemptionPolicy::PreferHigher;
     let settings = Settings {
         label: label.clone(),
         lease_name,
         ready_condition: ready_condition.clone(),
-        min_ready: SignedDuration::from_secs((*min_ready_seconds).into()),
+        min_ready: seconds(*min_ready_seconds),
         retain: *when_none_eligible == WhenNoneEligible::Retain,
-        failover_delay: SignedDuration::from_secs((*failover_delay_seconds).into()),
+        failover_delay: seconds(*failover_delay_seconds),
         suspend: *suspend,
+        preempt_after: preempts.then(|| seconds(preemption.delay_seconds)),
+        spread: *tie_break == TieBreak::Spread,
+        leave_draining_nodes: *when_node_drains == WhenNodeDrains::Switchover,
+        node_timeout: node_heartbeat_timeout_seconds.map(seconds),
     };
-    Ok(Parsed { settings, selector, anchors })
+    Ok(Parsed { settings, selector, preferences: weighted, anchors })
 }

@@ -1,18 +1,22 @@
 //! Builds the snapshot for a decision from the caches.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cached::{CachedElection, CachedLease, CachedPod};
 use super::compact::Name;
 use super::conditions::{Condition, Moment};
 use super::namespace::{KnownPod, Namespace, Stored};
+use super::nodes::{NodeWatch, Nodes};
+use super::settings::Parsed;
 use super::world::World;
 use crate::api::names;
 use crate::controller::key::Key;
-use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
+use crate::election::snapshot::{Election, Pod, Revision, Settings, Snapshot};
 use crate::ids::{PodRef, ResourceVersion, Term};
 use k8s_openapi::jiff::SignedDuration;
+use kube::core::SelectorExt;
+use tokio::time::Instant;
 
 /// Reads from the API server during this reconcile.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,16 +52,28 @@ impl World {
                 verified: *at <= consulted.verified_at,
                 settings: election.parsed.as_ref().map(|parsed| parsed.settings.clone()).map_err(Clone::clone),
                 status: election.status.clone(),
+                switchover: election.switchover.clone(),
             },
             lease: lease.as_ref().map(|cached| cached.lease.clone()),
-            pods: pods.map(|(name, pod)| seen_by(&key.name, election, cache, (name, pod), consulted, now)).collect(),
+            pods: pods.map(|pod| seen_by(&key.name, election, (cache, &self.nodes), pod, consulted, now)).collect(),
             gone: cache.gone.get(&key.name).cloned().unwrap_or_default(),
             read_after: consulted.read_after,
             // Not from the caches: see `Shared::snapshot`.
             contest: None,
             refused: None,
+            // Not from the caches, either: see `Reconciler`.
+            outranking: BTreeMap::new(),
+            unobserved: self.unobserved(election),
         };
         Some((snapshot, lease))
+    }
+
+    /// Why the nodes cannot be observed that the Election asks for.
+    fn unobserved(&self, election: &CachedElection) -> Option<String> {
+        let settings = &election.parsed.as_ref().ok()?.settings;
+        let problem = |asks: bool, watch| self.nodes.problem(watch).filter(|_| asks);
+        let drains = problem(settings.leave_draining_nodes, NodeWatch::Drains);
+        drains.or_else(|| problem(settings.node_timeout.is_some(), NodeWatch::Heartbeats)).cloned()
     }
 }
 
@@ -82,18 +98,20 @@ fn owned(election: &str, cache: &Namespace, mut lease: CachedLease) -> CachedLea
 fn seen_by(
     name: &str,
     election: &CachedElection,
-    cache: &Namespace,
-    (pod_name, known): (&str, &KnownPod),
+    (cache, nodes): (&Namespace, &Nodes),
+    (pod_name, known): (&Name, &KnownPod),
     consulted: Consulted,
     now: Moment,
 ) -> Pod {
     let KnownPod { value: pod, at, matching } = known;
     let parsed = election.parsed.as_ref().ok();
+    let asks = |what: fn(&Settings) -> bool| parsed.is_some_and(|parsed| what(&parsed.settings));
+    let node = pod.node.as_deref();
     let claim = pod.claims.get(name);
     let kind = parsed.map_or("", |parsed| &parsed.settings.ready_condition);
     let Condition { holds, unchanged_for, transitioned } = pod.conditions.get(kind, now);
     Pod {
-        id: PodRef { name: pod_name.into(), uid: pod.version.uid.clone() },
+        id: PodRef { name: pod_name.to_string(), uid: pod.version.uid.clone() },
         resource_version: pod.version.resource_version,
         matches: matching.iter().any(|matching| **matching == *name),
         label: parsed.and_then(|parsed| pod.labels.get(&parsed.settings.label.key)).map(str::to_owned),
@@ -106,10 +124,23 @@ fn seen_by(
         unchanged_for,
         transitioned,
         opted_out: pod.opted_out,
-        priority: pod.priority,
+        score: pod.priority.saturating_add(parsed.map_or(0, |parsed| preference(parsed, pod))),
+        is_draining: asks(|settings| settings.leave_draining_nodes) && node.is_some_and(|node| nodes.is_draining(node)),
+        node: node
+            .filter(|_| asks(|settings| settings.node_timeout.is_some()))
+            .and_then(|node| nodes.heartbeat_of(node, Instant::now())),
         created: pod.created,
         revision: revision(pod),
     }
+}
+
+/// Returns the sum of the weights of all preferences that match the pod.
+fn preference(parsed: &Parsed, pod: &CachedPod) -> i64 {
+    if parsed.preferences.is_empty() {
+        return 0;
+    }
+    let labels = pod.labels.to_map();
+    parsed.preferences.iter().filter(|(_, selector)| selector.matches(&labels)).map(|(weight, _)| i64::from(*weight)).sum()
 }
 
 fn revision(pod: &CachedPod) -> Option<Revision> {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::runtime::watcher::Event;
 
-use super::cached::{CachedElection, Named};
+use super::cached::{CachedElection, Named, Object};
 use super::compact::Name;
 use super::conditions::Clocks;
 use super::leftovers::Leftover;
 use super::namespace::{Affected, Namespace, is_known};
+use super::nodes::{NodeWatch, Nodes};
 use super::stream::{Stream, Ticket};
 use crate::controller::key::{Key, Kind, Scope};
 use crate::controller::limits::LabelKeys;
@@ -41,6 +42,8 @@ pub struct World {
     /// Number of changes. It shows which objects were stored, and thus observed, before a request began.
     pub(super) changes: u64,
     pub(super) clocks: Clocks,
+    /// The nodes, while an Election asks for them.
+    pub nodes: Nodes,
 }
 
 impl World {
@@ -56,6 +59,7 @@ impl World {
             went_back: None,
             changes: 0,
             clocks: Clocks::new(clock),
+            nodes: Nodes::default(),
         }
     }
 
@@ -242,6 +246,12 @@ impl World {
             return Changes::default();
         }
         self.changes += 1;
+        if let Object::Election(election) = &object {
+            let settings = election.parsed.as_ref().ok().map(|parsed| &parsed.settings);
+            let drains = settings.is_some_and(|settings| settings.leave_draining_nodes).then_some(NodeWatch::Drains);
+            let heartbeats = settings.and_then(|settings| settings.node_timeout).map(|_| NodeWatch::Heartbeats);
+            self.nodes.ask(&Key { namespace: namespace.clone(), name: name.clone() }, drains.into_iter().chain(heartbeats));
+        }
         let affected = cache.put(&name, object, self.changes, self.clocks.now());
         self.changed(&namespace, affected)
     }
@@ -253,6 +263,9 @@ impl World {
         }
         self.changes += 1;
         let affected = cache.remove(kind, name);
+        if kind == Kind::Elections {
+            self.nodes.forget(&Key { namespace: namespace.into(), name: name.into() });
+        }
         let mut changes = self.changed(namespace, affected);
         if kind == Kind::Elections && self.serves(namespace) {
             changes.gone.insert(Key { namespace: namespace.into(), name: name.into() });
@@ -298,6 +311,15 @@ impl World {
             all.add(self.store(item));
         }
         all
+    }
+
+    /// The Elections that ask for this, and have a pod on one of these nodes.
+    pub fn on_nodes(&self, watch: NodeWatch, nodes: impl Fn(&str) -> bool) -> BTreeSet<Key> {
+        let is_on = |key: &&Key| {
+            let cache = self.namespaces.get(&key.namespace);
+            cache.is_some_and(|cache| cache.nodes_of(&key.name).any(&nodes))
+        };
+        self.nodes.asking(watch).filter(is_on).cloned().collect()
     }
 
     /// Returns all served Elections, and all of [`World::orphaned`].

@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::handover::Handover;
 use super::{Decision, claim, consult};
 use crate::election::candidate::Ineligible;
-use crate::election::order;
 use crate::election::plan::{LeaseWrite, Plan, Then};
 use crate::election::snapshot::{Pod, PodState};
 use crate::election::status::CurrentTerm;
@@ -51,15 +51,19 @@ impl<'a> Decision<'a> {
     /// The pod that should hold the Lease.
     ///
     /// A holder that is merely not Ready stays during `failoverDelaySeconds`. With `whenNoneEligible: Retain` it stays while
-    /// no other pod is eligible.
+    /// no other pod is eligible. A planned change replaces a leader that could stay.
     pub(super) fn next_holder(&self) -> Option<&'a Pod> {
+        self.handover.as_ref().map(|handover| handover.to).or_else(|| self.next_without_handover())
+    }
+
+    pub(super) fn next_without_handover(&self) -> Option<&'a Pod> {
         let delayed = self.failover_delay_left().is_some();
-        let first = order::first(&self.eligible, self.incumbent.as_ref(), &self.newest).filter(|_| !delayed);
-        first.or_else(|| self.unready_holder().filter(|_| delayed || self.settings.retain))
+        let first = self.order.first(self.candidates.eligible.iter().copied(), self.incumbent.as_ref());
+        first.filter(|_| !delayed).or_else(|| self.unready_holder().filter(|_| delayed || self.settings.retain))
     }
 
     fn unready_holder(&self) -> Option<&'a Pod> {
-        let unready = self.ineligible.iter().filter(|(_, why)| *why == Ineligible::NotReady);
+        let unready = self.candidates.ineligible.iter().filter(|(_, why)| *why == Ineligible::NotReady);
         unready.map(|(pod, _)| *pod).find(|pod| self.incumbent.as_ref() == Some(&pod.id.uid))
     }
 
@@ -117,10 +121,13 @@ impl<'a> Decision<'a> {
     }
 
     fn reason(&self, record: &Record, next: Option<&Pod>) -> (Cause, String) {
+        if let Some(Handover { to: _, cause, reason }) = &self.handover {
+            return (*cause, reason.clone());
+        }
         match (&record.holder, next) {
             (None, Some(pod)) => (Cause::BecameEligible, format!("{} became eligible", pod.id.name)),
             (None, None) => (Cause::Unknown, "no candidate is eligible".into()),
-            (Some(holder), _) => match self.ineligible.iter().find(|(pod, _)| pod.id.uid == holder.uid) {
+            (Some(holder), _) => match self.candidates.ineligible.iter().find(|(pod, _)| pod.id.uid == holder.uid) {
                 Some((pod, why)) => (Cause::from(why), format!("previous leader {} {why}", pod.id.name)),
                 None => (Cause::Gone, format!("previous leader {} is gone", holder.name)),
             },

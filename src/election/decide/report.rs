@@ -3,11 +3,11 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{Decision, FOLLOWERS_AT_ONCE, claim};
-use crate::election::candidate::Ineligible;
-use crate::election::order;
+use crate::election::candidate::{Candidates, Ineligible, unreachable_in};
+use crate::election::order::Order;
 use crate::election::plan::{Plan, Then};
 use crate::election::project::{Projection, Required, project};
-use crate::election::snapshot::{CONTEST_TIMEOUT, Contest, Pod, REPAIR_INTERVAL};
+use crate::election::snapshot::{CONTEST_TIMEOUT, Contest, HEARTBEAT_GAP, Pod, REPAIR_INTERVAL};
 use crate::election::status::{self, CurrentTerm, StatusInput};
 use crate::ids::{PodRef, Term};
 use crate::lease::record::{Lease, Record};
@@ -16,17 +16,18 @@ impl<'a> Decision<'a> {
     /// The plan under the term that the Lease holds.
     pub(super) fn keep(&self, record: &Record) -> Plan {
         let Lease { acquired, transitions, .. } = *self.lease;
-        self.pod_writes(record, CurrentTerm { record, acquired, transitions: transitions.unwrap_or(0) })
+        let current = CurrentTerm { record, acquired, transitions: transitions.unwrap_or(0) };
+        Plan { outranking: self.outranking(), ..self.pod_writes(record, current) }
     }
 
     pub(super) fn pod_writes(&self, record: &Record, current: CurrentTerm<'_>) -> Plan {
         let Self { snapshot, settings, lease, .. } = *self;
         let value = settings.label.follower_value.as_ref();
         // A labeled follower stays one while ReadyTooShort: the clocks of two controllers differ.
-        let young = self.ineligible.iter().filter(|(pod, why)| {
+        let young = self.candidates.ineligible.iter().filter(|(pod, why)| {
             matches!(why, Ineligible::ReadyTooShort(_)) && pod.label.as_ref() == value && pod.label.is_some()
         });
-        let followers = self.eligible.iter().copied().chain(young.map(|(pod, _)| *pod));
+        let followers = self.candidates.eligible.iter().copied().chain(young.map(|(pod, _)| *pod));
         let followers = followers.filter(|_| value.is_some()).map(|pod| &pod.id.uid).collect();
         let projection = project(snapshot, &Required { settings, record, revision: lease.resource_version, followers });
         if projection.unaccounted {
@@ -52,10 +53,12 @@ impl<'a> Decision<'a> {
         Plan { fence, label, claim_next, follow, ..self.report(Some(current), labeled) }
     }
 
-    /// The pod that would be elected if the holder's pod failed now.
+    /// The pod that would be elected if the holder's pod went now: it decides neither the order nor who is reachable then.
     fn next_leader(&self, holder: Option<&PodRef>) -> Option<&'a Pod> {
-        let others: Vec<&Pod> = self.eligible.iter().copied().filter(|pod| holder != Some(&pod.id)).collect();
-        order::first(&others, None, &self.newest).filter(|_| !self.settings.suspend && holder.is_some())
+        let holder = holder.filter(|_| !self.settings.suspend)?;
+        let others = || self.snapshot.pods.iter().filter(|pod| pod.id != *holder);
+        let candidates = Candidates::of(others(), self.settings, None);
+        Order::of(others(), self.settings, &self.snapshot.election.uid).first(candidates.eligible, None)
     }
 
     /// [`Self::next_leader`], or where no other pod is eligible, the pod that may become eligible first.
@@ -65,27 +68,39 @@ impl<'a> Decision<'a> {
             return None;
         }
         let other = |pod: &&Pod| record.holder.as_ref() != Some(&pod.id);
-        let coming = self.ineligible.iter().filter(|(_, why)| matches!(why, NotReady | Pending | ReadyTooShort(_)));
+        let coming =
+            self.candidates.ineligible.iter().filter(|(_, why)| matches!(why, NotReady | Pending | ReadyTooShort(_)));
         let free = |pod: &&Pod| {
             let label = pod.label.as_ref().is_none_or(|value| self.settings.label.owns(value));
             !pod.opted_out && pod.rival.is_none() && label
         };
-        let coming: Vec<&Pod> = coming.map(|(pod, _)| *pod).filter(other).filter(free).collect();
-        self.next_leader(record.holder.as_ref()).or_else(|| order::first(&coming, None, &self.newest))
+        let coming = coming.map(|(pod, _)| *pod).filter(other).filter(free);
+        self.next_leader(record.holder.as_ref()).or_else(|| self.order.first(coming, None))
     }
 
     /// Rule 9: the status, and when to decide again.
     pub(super) fn report(&self, current: Option<CurrentTerm<'_>>, labeled: bool) -> Plan {
-        let Self { settings, eligible, ineligible, .. } = self;
-        let next = self.next_leader(current.and_then(|current| current.record.holder.as_ref()));
-        let input = StatusInput { settings, current, labeled, eligible, ineligible, next };
-        let status = status::report(self.snapshot, input, self.now);
-        let later = self.ineligible.iter().filter_map(|(_, why)| match why {
+        let Self { settings, candidates, .. } = self;
+        let record = current.map(|current| current.record);
+        let next = self.next_leader(record.and_then(|record| record.holder.as_ref()));
+        let pending = record.and_then(|record| self.pending_handover(record));
+        let ignored = record.and_then(|record| self.ignored_request(record));
+        let input = StatusInput { settings, current, labeled, candidates, next, pending, ignored };
+        let status = status::report(self.snapshot, &input, self.now);
+        let later = self.candidates.ineligible.iter().filter_map(|(_, why)| match why {
             Ineligible::ReadyTooShort(left) => Some(*left),
             _ => None,
         });
         let later = later.chain(self.failover_delay_left()).chain(self.contest_left());
+        let later = later.chain(self.preemption_in()).chain(self.unreachable_in());
         Plan { status, then: later.min().map_or(Then::AwaitChange, Then::RequeueAfter), ..Plan::default() }
+    }
+
+    /// The time until the first pod on a silent node is unreachable. Nodes that renew in time wake nobody.
+    fn unreachable_in(&self) -> Option<SignedDuration> {
+        let silent = |pod: &&&Pod| pod.node.as_ref().is_some_and(|node| node.silent_for > HEARTBEAT_GAP);
+        let eligible = &self.candidates.eligible;
+        eligible.iter().filter(silent).filter_map(|pod| unreachable_in(pod, eligible, self.settings)).min()
     }
 
     /// The time until a contested label may be repaired again, or is no longer contested.

@@ -29,7 +29,7 @@ fn ineligible_leader_is_replaced_at_once_with_the_cause() {
 
 #[test]
 fn ineligible_pod_is_not_elected_although_it_ranks_first() {
-    // All of them are Ready and have the highest priority.
+    // All of them are Ready and have the highest score.
     let changes: [fn(&mut Pod); 5] = [
         |pod| pod.state = PodState::Terminating,
         |pod| pod.state = PodState::Failed,
@@ -37,7 +37,7 @@ fn ineligible_pod_is_not_elected_although_it_ranks_first() {
         |pod| pod.state = PodState::Pending,
         |pod| pod.opted_out = true,
     ];
-    let first = || pod("a").with(|pod| pod.priority = 9);
+    let first = || pod("a").with(|pod| pod.score = 9);
     assert_eq!(winner([first(), pod("b")]), "a");
     for change in changes {
         assert_eq!(winner([first().with(change), pod("b")]), "b");
@@ -51,14 +51,14 @@ fn winner<const N: usize>(pods: [Pod; N]) -> String {
 }
 
 #[test]
-fn the_order_is_priority_then_newest_revision_then_longest_ready_then_name() {
+fn the_order_is_score_then_newest_revision_then_longest_ready_then_name() {
     let old = |name: &str| pod(name).made_from("web", "old", 100);
     let new = |name: &str| pod(name).made_from("web", "new", 200);
     assert_eq!(winner([pod("b"), pod("a")]), "a");
     assert_eq!(winner([pod("a"), pod("b").with(|pod| pod.transitioned = Some(at(599)))]), "b");
     assert_eq!(winner([old("a").with(|pod| pod.transitioned = Some(at(1))), new("b")]), "b");
-    assert_eq!(winner([new("a"), old("b").with(|pod| pod.priority = 1)]), "b");
-    assert_eq!(winner([pod("a").with(|pod| pod.priority = -1), pod("b")]), "b");
+    assert_eq!(winner([new("a"), old("b").with(|pod| pod.score = 1)]), "b");
+    assert_eq!(winner([pod("a").with(|pod| pod.score = -1), pod("b")]), "b");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn revisions_of_different_workloads_are_not_compared() {
 
 #[test]
 fn a_healthy_leader_is_never_preempted() {
-    let better = pod("b").with(|pod| (pod.priority, pod.transitioned) = (100, Some(at(1))));
+    let better = pod("b").with(|pod| (pod.score, pod.transitioned) = (100, Some(at(1))));
     let plan = world(held_by("a", 90, [])).pods([pod("a").labeled().term(90), better]).plan();
     assert_eq!((plan.lease, plan.fence.len(), plan.label), (None, 0, None));
 }

@@ -4,6 +4,7 @@
 mod candidates;
 mod clock;
 mod followers;
+mod handover;
 mod lease;
 mod outcome;
 mod ownership;

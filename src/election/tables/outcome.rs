@@ -70,8 +70,7 @@ fn an_election_without_pods_is_not_ready() {
 
 #[test]
 fn next_leader_is_the_pod_that_is_elected_when_the_leader_is_gone() {
-    let pods =
-        || [pod("a").labeled().term(90), pod("b").with(|pod| pod.priority = 1), pod("c").with(|pod| pod.priority = 2)];
+    let pods = || [pod("a").labeled().term(90), pod("b").with(|pod| pod.score = 1), pod("c").with(|pod| pod.score = 2)];
     let next = |world: &Snapshot| world.plan().status.unwrap().status.next_leader;
     let led = world(held_by("a", 90, [])).pods(pods());
     assert_eq!(next(&led).as_deref(), Some("c"));

@@ -8,7 +8,7 @@ use crate::lease::record::Lease;
 /// A Lease that Podium did not create, held by `holder` (`""`: none) for 15 s, last renewed `age` seconds ago.
 fn foreign(holder: &str, age: i64, change: impl FnOnce(&mut Lease)) -> Snapshot {
     let content = if holder.is_empty() { Content::Blank } else { Content::Damaged("no term") };
-    let world = world(content).pods([pod("a").with(|pod| pod.priority = 1), pod("b")]);
+    let world = world(content).pods([pod("a").with(|pod| pod.score = 1), pod("b")]);
     world.with(|world| {
         let lease = world.lease.as_mut().unwrap();
         (lease.owner, lease.incarnation) = (None, None);
