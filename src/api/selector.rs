@@ -19,7 +19,7 @@ pub(super) const LABEL_KEY: &str =
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)")
-    .message("spec.selector must not be empty, because it would match every pod: set matchLabels or matchExpressions, for example {matchLabels: {app: web}}"))]
+    .message("must not be empty, because it would match every pod: set matchLabels or matchExpressions, for example {matchLabels: {app: web}}"))]
 pub struct LabelSelector {
     /// Labels that a pod must carry with exactly these values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,17 +77,14 @@ impl LabelSelector {
     /// Converts to the selector that matches pods.
     ///
     /// # Errors
-    /// A message for the user if the selector is empty or the values of a requirement do not fit its operator. An API server with
-    /// an older CRD accepts such objects.
+    /// A message for the user, to follow the name of the field, if the selector is empty or the values of a requirement do not fit
+    /// its operator. An API server with an older CRD accepts such objects.
     pub fn parse(&self) -> Result<Selector, String> {
         let labels = self.match_labels.iter().flatten().map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
         let expressions = self.match_expressions.iter().flatten().map(Requirement::parse).collect::<Result<Vec<_>, _>>()?;
         let selector: Selector = labels.chain(expressions).collect();
         if selector.selects_all() {
-            return Err(
-                "spec.selector must not be empty, because it would match every pod: set matchLabels or matchExpressions"
-                    .into(),
-            );
+            return Err(" must not be empty, because it would match every pod: set matchLabels or matchExpressions".into());
         }
         Ok(selector)
     }
@@ -102,12 +99,12 @@ impl Requirement {
             (Operator::NotIn, false) => Ok(Expression::NotIn(key, values)),
             (Operator::Exists, true) => Ok(Expression::Exists(key)),
             (Operator::DoesNotExist, true) => Ok(Expression::DoesNotExist(key)),
-            (operator @ (Operator::In | Operator::NotIn), true) => Err(format!(
-                "spec.selector.matchExpressions: values of {key} must have at least one entry for operator {operator:?}"
-            )),
-            (operator, false) => Err(format!(
-                "spec.selector.matchExpressions: values of {key} must be empty for operator {operator:?}: remove them"
-            )),
+            (operator @ (Operator::In | Operator::NotIn), true) => {
+                Err(format!(".matchExpressions: values of {key} must have at least one entry for operator {operator:?}"))
+            }
+            (operator, false) => {
+                Err(format!(".matchExpressions: values of {key} must be empty for operator {operator:?}: remove them"))
+            }
         }
     }
 }

@@ -136,6 +136,9 @@ pub async fn observe<S: ApiServer>(shared: Arc<Shared<S>>, client: Client) {
                 let affected = {
                     let world = shared.world();
                     let silent = world.nodes.silent(Instant::now());
+                    if silent.is_empty() {
+                        continue;
+                    }
                     world.on_nodes(NodeWatch::Heartbeats, |node| silent.contains(node))
                 };
                 shared.queue(Changes { affected, ..Changes::default() });

@@ -76,14 +76,14 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
     let anchors = Anchor::of(selector);
     let selector = match selector.parse() {
         Ok(selector) => selector,
-        Err(message) => return problem(Reason::InvalidSelector, message),
+        Err(message) => return problem(Reason::InvalidSelector, format!("spec.selector{message}")),
     };
     let mut weighted = Vec::new();
     for (number, Preference { weight, selector }) in preferences.iter().enumerate() {
         match selector.parse() {
             Ok(selector) => weighted.push((*weight, selector)),
             Err(why) => {
-                return problem(Reason::InvalidSelector, format!("spec.preferences[{number}]: {why}"));
+                return problem(Reason::InvalidSelector, format!("spec.preferences[{number}].selector{why}"));
             }
         }
     }
