@@ -32,8 +32,10 @@ pub const STALLS: &[&str] = &[
 pub const DEGRADATIONS: &[&str] = &[
     Reason::LabelConflict.as_str(),
     Reason::OverlappingElections.as_str(),
+    Reason::SwitchoverPending.as_str(),
     Reason::LabelContested.as_str(),
     Reason::FollowersNotLabeled.as_str(),
+    Reason::RequestDenied.as_str(),
 ];
 
 /// Numbers of Elections.
