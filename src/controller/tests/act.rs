@@ -70,7 +70,7 @@ async fn rule_5_nothing_follows_a_compare_and_swap_that_was_not_acknowledged() {
 }
 
 #[tokio::test]
-async fn rule_6_nobody_is_labelled_after_a_fence_that_was_not_acknowledged() {
+async fn rule_6_nobody_is_labeled_after_a_fence_that_was_not_acknowledged() {
     for refusal in [Refusal::Outdated("conflict".into()), Refusal::Unknown("timeout".into()), absent(true)] {
         let to_writes = answers([Ok(Vec::new()), Err(refusal)]);
         let script = Script { to_writes, ..Script::default() };

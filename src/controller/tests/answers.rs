@@ -22,7 +22,7 @@ fn dropped() -> Named {
 }
 
 #[tokio::test]
-async fn rule_6_nobody_is_labelled_after_a_fence_that_left_the_label() {
+async fn rule_6_nobody_is_labeled_after_a_fence_that_left_the_label() {
     let script = Script { to_writes: answers([Ok(Vec::new()), Ok(vec![restored()])]), ..Script::default() };
     let (writes, done) = run(&shared(script, switch())).await;
     assert!(!done);
@@ -76,7 +76,7 @@ async fn a_status_that_was_changed_on_its_way_is_no_success() {
 #[tokio::test]
 async fn answers_that_show_what_was_asked_are_successes() {
     let fenced = pod("a", 60, |object| object["metadata"]["annotations"] = json!({ names::claim("web"): "40" }));
-    let labelled = pod("b", 62, |object: &mut Value| {
+    let labeled = pod("b", 62, |object: &mut Value| {
         ready(object);
         object["metadata"]["labels"]["leader"] = "true".into();
         object["metadata"]["annotations"] = json!({ names::claim("web"): "40" });
@@ -86,7 +86,7 @@ async fn answers_that_show_what_was_asked_are_successes() {
     let Write::ReplaceLease(mut asked) = writes[0].clone() else { panic!("{writes:#?}") };
     asked.metadata.resource_version = Some("50".into());
     let asked = cached::lease(kube::core::DeserializeGuard(Ok(asked))).unwrap();
-    let to_writes = answers([Ok(vec![asked]), Ok(vec![fenced]), Ok(Vec::new()), Ok(vec![labelled])]);
+    let to_writes = answers([Ok(vec![asked]), Ok(vec![fenced]), Ok(Vec::new()), Ok(vec![labeled])]);
     let (_, done) = run(&shared(Script { to_writes, ..Script::default() }, switch())).await;
     assert!(done);
 }

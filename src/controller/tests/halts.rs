@@ -2,17 +2,17 @@
 
 use super::*;
 
-fn labelled(revision: i64) -> Named {
+fn labeled(revision: i64) -> Named {
     pod("a", revision, |object| object["metadata"]["labels"]["leader"] = "true".into())
 }
 
 /// A controller with the pod at revision 60, before revisions go back.
 fn before(script: Script) -> Shared<Script> {
-    shared(script, [election("web", 10, |_| ()), lease("web", 50, "a", 40), labelled(60)])
+    shared(script, [election("web", 10, |_| ()), lease("web", 50, "a", 40), labeled(60)])
 }
 
 fn target() -> Target {
-    let decided_on = labelled(60).object.version();
+    let decided_on = labeled(60).object.version();
     Target { kind: Kind::Pods, namespace: "default".into(), name: "a".into(), decided_on: Some(decided_on) }
 }
 
@@ -31,8 +31,8 @@ async fn halts_after(read: Read, answer: Result<Vec<Named>, Refusal>) -> bool {
 async fn an_object_that_a_read_shows_at_an_earlier_revision_halts_the_controller() {
     let other = |object: &mut serde_json::Value| object["metadata"]["uid"] = "another".into();
     for (answer, expected) in [(59, true), (60, false), (61, false)] {
-        assert_eq!(halts_after(Read::Pod("a".into()), Ok(vec![labelled(answer)])).await, expected, "{answer}");
-        assert_eq!(halts_after(Read::Pods, Ok(vec![labelled(answer)])).await, expected, "{answer}");
+        assert_eq!(halts_after(Read::Pod("a".into()), Ok(vec![labeled(answer)])).await, expected, "{answer}");
+        assert_eq!(halts_after(Read::Pods, Ok(vec![labeled(answer)])).await, expected, "{answer}");
     }
     assert!(halts_after(Read::Lease("web".into()), Ok(vec![lease("web", 49, "a", 40)])).await);
     assert!(halts_after(Read::Election("web".into()), Ok(vec![election("web", 9, |_| ())])).await);
@@ -44,17 +44,17 @@ async fn an_object_that_a_read_shows_at_an_earlier_revision_halts_the_controller
 #[tokio::test]
 async fn a_write_that_gets_a_revision_below_those_of_its_kind_halts_the_controller() {
     for (answer, expected) in [(59, true), (60, false), (61, false)] {
-        let shared = before(Script { to_writes: answers([Ok(vec![labelled(answer)])]), ..Script::default() });
+        let shared = before(Script { to_writes: answers([Ok(vec![labeled(answer)])]), ..Script::default() });
         write(&shared).await.unwrap();
         assert_eq!(shared.is_halted(), expected, "{answer}");
     }
     // The write changed nothing, while other pods changed.
-    let shared = before(Script { to_writes: answers([Ok(vec![labelled(60)])]), ..Script::default() });
+    let shared = before(Script { to_writes: answers([Ok(vec![labeled(60)])]), ..Script::default() });
     apply(&mut shared.world(), pod("b", 70, |_| ()));
     write(&shared).await.unwrap();
     assert!(!shared.is_halted());
     // Leases may be in another etcd.
-    let shared = before(Script { to_writes: answers([Ok(vec![labelled(61)])]), ..Script::default() });
+    let shared = before(Script { to_writes: answers([Ok(vec![labeled(61)])]), ..Script::default() });
     apply(&mut shared.world(), lease("web", 90, "a", 50));
     write(&shared).await.unwrap();
     assert!(!shared.is_halted());
@@ -63,12 +63,12 @@ async fn a_write_that_gets_a_revision_below_those_of_its_kind_halts_the_controll
 #[tokio::test]
 async fn a_list_of_the_watch_shows_that_revisions_went_back_and_late_events_show_nothing() {
     let shared = before(Script::default());
-    apply(&mut shared.world(), labelled(55));
+    apply(&mut shared.world(), labeled(55));
     apply(&mut shared.world(), pod("b", 30, |_| ()));
     assert_eq!(shared.world().went_back(), None, "a watch may lag");
     for (revision, expected) in [(60, false), (59, true)] {
         let mut world = shared.world();
-        for event in [Event::Init, Event::InitApply(labelled(revision)), Event::InitDone] {
+        for event in [Event::Init, Event::InitApply(labeled(revision)), Event::InitDone] {
             world.watched(Kind::Pods, None, event);
         }
         assert_eq!(world.went_back().is_some(), expected, "{revision}");
@@ -78,7 +78,7 @@ async fn a_list_of_the_watch_shows_that_revisions_went_back_and_late_events_show
 
 #[tokio::test]
 async fn a_controller_that_halted_writes_nothing_and_says_why() {
-    let shared = before(Script { to_reads: answers([Ok(vec![labelled(59)])]), ..Script::default() });
+    let shared = before(Script { to_reads: answers([Ok(vec![labeled(59)])]), ..Script::default() });
     shared.read("default", Read::Pod("a".into())).await.unwrap();
     assert!(matches!(write(&shared).await, Err(Refusal::Ending(_))));
     Reconciler::default().reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
