@@ -57,6 +57,9 @@ wire_names! {
     }
 }
 
+/// The longest message, in characters.
+const MESSAGE_CHARACTERS: usize = 2_000;
+
 /// Returns the condition `kind`. Its transition time is that of `before` while the status stays the same.
 pub fn condition(
     before: Option<&Condition>,
@@ -74,13 +77,36 @@ pub fn condition(
         type_: kind.into(),
         status: status.into(),
         reason: reason.as_str().into(),
-        message,
+        message: shortened(message),
         observed_generation: Some(generation),
         last_transition_time: since,
+    }
+}
+
+/// Cuts a message that quotes what others wrote, such as the holder of a foreign Lease: the API server rejects a status with a
+/// message of more than 32 KiB.
+fn shortened(message: String) -> String {
+    match message.char_indices().nth(MESSAGE_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
     }
 }
 
 /// Truncates to the seconds that the API server stores: a finer time would differ from the stored one.
 pub(crate) fn whole_second(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(Timestamp::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_message_is_cut_between_characters() {
+        let said = |message: String| {
+            condition(None, READY, false, (Reason::LeaseConflict, message), 1, Timestamp::UNIX_EPOCH).message
+        };
+        assert_eq!(said("ä".repeat(2_000)), "ä".repeat(2_000));
+        assert_eq!(said("ä".repeat(100_000)), format!("{}…", "ä".repeat(2_000)));
+    }
 }

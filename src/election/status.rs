@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::candidate::{Candidates, Ineligible};
 use super::plan::{Announcement, StatusWrite};
 use super::snapshot::{Pod, PodState, REPAIR_INTERVAL, Settings, Snapshot};
-use super::text::{first_names, obstacles};
+use super::text::first_of;
 use crate::api::{DEGRADED, ElectionStatus, READY, Reason, STALLED, condition, whole_second};
 use crate::ids::{Term, Version};
 use crate::lease::record::{Content, Record};
@@ -96,7 +96,8 @@ fn readiness(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> E
             0 => (Reason::NoMatchingPods, "No pod matches spec.selector".into()),
             _ => {
                 let matching = input.candidates.ineligible.iter().filter(|(pod, _)| pod.matches);
-                (Reason::NoEligibleCandidate, format!("No candidate is eligible: {}", obstacles(matching)))
+                let each: Vec<String> = matching.map(|(pod, why)| format!("{} {why}", pod.id.name)).collect();
+                (Reason::NoEligibleCandidate, format!("No candidate is eligible: {}", first_of(&each)))
             }
         };
     };
@@ -218,7 +219,7 @@ fn attention(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> O
         Some(pod) => Some(overlap(pod, input.settings)),
         None if foreign.is_empty() => None,
         None => {
-            let message = format!("{} carries label {key} with a foreign value: remove it", first_names(&foreign));
+            let message = format!("{} carries label {key} with a foreign value: remove it", first_of(&foreign));
             Some((Reason::LabelConflict, message))
         }
     };

@@ -1,16 +1,16 @@
 //! Text helpers of messages.
 
-use super::candidate::Ineligible;
-use super::snapshot::Pod;
-
-/// Returns the first three names and the number of further ones.
-pub(super) fn first_names(names: &[&str]) -> String {
-    let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-    if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
+/// Returns the first three of these texts and the number of further ones.
+pub(super) fn first_of<T: AsRef<str>>(texts: &[T]) -> String {
+    let shown = texts.iter().take(3).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if texts.len() > 3 { format!("{shown} and {} more", texts.len() - 3) } else { shown }
 }
 
-/// Returns why these pods are ineligible, the first three of them.
-pub(super) fn obstacles<'a>(ineligible: impl Iterator<Item = &'a (&'a Pod, Ineligible)>) -> String {
-    let each: Vec<String> = ineligible.map(|(pod, why)| format!("{} {why}", pod.id.name)).collect();
-    first_names(&each.iter().map(String::as_str).collect::<Vec<_>>())
+/// Returns the beginning of a text that a user wrote, which may be longer than a message.
+pub(super) fn shortened(text: &str) -> String {
+    let mut shown: String = text.chars().take(64).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }

@@ -5,7 +5,7 @@ use crate::api::Reason;
 use crate::election::plan::{LeaseWrite, Plan, Then};
 use crate::election::snapshot::{Pod, Snapshot};
 use crate::election::status;
-use crate::election::text::first_names;
+use crate::election::text::first_of;
 use crate::ids::Term;
 use crate::lease::cause::Cause;
 
@@ -28,7 +28,7 @@ impl Decision<'_> {
             let message = format!(
                 "label {} is in use on {} before the first election: remove it from these pods and their template, or create the Election with another spec.label.key",
                 self.settings.label.key,
-                first_names(&in_use),
+                first_of(&in_use),
             );
             return stalled(self.snapshot, Some(self.settings), Reason::LabelConflict, message, self.now);
         }

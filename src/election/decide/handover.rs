@@ -8,10 +8,9 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::Decision;
 use crate::api::names::{SWITCHOVER_TERM, SWITCHOVER_TO};
-use crate::election::candidate::Ineligible;
 use crate::election::plan::Outranking;
 use crate::election::snapshot::{Pod, SwitchoverRequest};
-use crate::election::text::obstacles;
+use crate::election::text::{first_of, shortened};
 use crate::ids::Term;
 use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Record};
@@ -55,8 +54,9 @@ impl<'a> Decision<'a> {
 
     fn switchover(&self, record: &Record, leader: &Pod) -> Option<Handover<'a>> {
         let Request::Active(to) = self.request(record) else { return None };
-        let others = self.others(leader).filter(|pod| to.is_none_or(|to| pod.id.name == to));
-        let to = self.order.first(others, None)?;
+        // A pod on a draining node would have to hand over at once, perhaps back to this leader.
+        let targets = self.others(leader).filter(|pod| !pod.is_draining || leader.is_draining);
+        let to = self.order.first(targets.filter(|pod| to.is_none_or(|to| pod.id.name == to)), None)?;
         let reason = format!("a switchover from {} was requested", leader.id.name);
         Some(Handover { to, cause: Cause::Switchover, reason })
     }
@@ -72,7 +72,8 @@ impl<'a> Decision<'a> {
         };
         let Some(term) = Term::parse(requested) else {
             return Request::Ignored(format!(
-                "{SWITCHOVER_TERM} {requested:?} is ignored: it is not a term, set it to {current}"
+                "{SWITCHOVER_TERM} {:?} is ignored: it is not a term, set it to {current}",
+                shortened(requested),
             ));
         };
         if term > current {
@@ -142,31 +143,40 @@ impl<'a> Decision<'a> {
         if self.handover.as_ref().is_some_and(|handover| handover.to.id != leader.id) {
             return None;
         }
-        let what = match self.request(record) {
-            Request::Active(Some(to)) => format!("The switchover to {to} waits"),
-            Request::Active(None) => format!("The switchover from {} waits", leader.id.name),
+        let (what, where_to) = match self.request(record) {
+            Request::Active(Some(to)) => (format!("The switchover to {} waits", shortened(to)), Some(to)),
+            Request::Active(None) => (format!("The switchover from {} waits", leader.id.name), None),
             Request::None | Request::Ignored(_) if leader.is_draining => {
-                format!("The node of leader {} drains, and the switchover waits", leader.id.name)
+                (format!("The node of leader {} drains, and the switchover waits", leader.id.name), None)
             }
             Request::None | Request::Ignored(_) => return None,
         };
-        if self.settings.suspend {
-            return Some(format!("{what}: elections are suspended by spec.suspend"));
-        }
-        let is_other = |pod: &&(&Pod, Ineligible)| pod.0.matches && pod.0.id != leader.id;
-        let ineligible = self.candidates.ineligible.iter().filter(is_other);
-        let each = match obstacles(ineligible.clone()) {
-            none if none.is_empty() => none,
-            each => format!(": {each}"),
+        let why = match where_to {
+            _ if self.settings.suspend => "elections are suspended by spec.suspend".into(),
+            Some(to) => self.obstacle(leader, to),
+            None => self.obstacles(leader),
         };
-        Some(match self.request(record) {
-            Request::Active(Some(to)) => match ineligible.into_iter().find(|(pod, _)| pod.id.name == to) {
-                Some((_, why)) => format!("{what}: that pod {why}"),
-                None => format!("{what}: no such pod matches spec.selector"),
-            },
-            Request::Active(None) => format!("{what}: no other candidate is eligible{each}"),
-            Request::None | Request::Ignored(_) => format!("{what}: no candidate on another node is eligible{each}"),
-        })
+        Some(format!("{what}: {why}"))
+    }
+
+    /// Why the pod of this name cannot be elected.
+    fn obstacle(&self, leader: &Pod, to: &str) -> String {
+        if self.others(leader).any(|pod| pod.id.name == to) {
+            return "the node of that pod drains".into();
+        }
+        let mut ineligible = self.candidates.ineligible.iter().filter(|(pod, _)| pod.matches && pod.id.name == to);
+        ineligible.next().map_or_else(|| "no such pod matches spec.selector".into(), |(_, why)| format!("that pod {why}"))
+    }
+
+    /// Why no pod but the leader can be elected.
+    fn obstacles(&self, leader: &Pod) -> String {
+        let draining = self.others(leader).map(|pod| format!("the node of {} drains", pod.id.name));
+        let ineligible = self.candidates.ineligible.iter().filter(|(pod, _)| pod.matches && pod.id != leader.id);
+        let each: Vec<String> = draining.chain(ineligible.map(|(pod, why)| format!("{} {why}", pod.id.name))).collect();
+        match each.is_empty() {
+            true => "there is no other candidate".into(),
+            false => format!("no other candidate is eligible ({})", first_of(&each)),
+        }
     }
 
     /// Why the annotations that request a switchover have no effect.

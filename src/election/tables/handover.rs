@@ -70,6 +70,15 @@ fn switchover_acts_once_for_its_term() {
 }
 
 #[test]
+fn message_about_a_long_annotation_is_short() {
+    let long = "x".repeat(100_000);
+    for plan in [led().switchover(&long, None).plan(), led().switchover("90", Some(&long)).plan()] {
+        let conditions = plan.status.unwrap().status.conditions.unwrap();
+        assert!(conditions.iter().all(|condition| condition.message.len() < 300));
+    }
+}
+
+#[test]
 fn switchover_to_without_a_term_or_to_the_leader_is_ignored() {
     let plan = led().with(|world| world.election.switchover.to = Some("b".into())).plan();
     assert!(stays(&plan));
@@ -87,7 +96,7 @@ fn switchover_without_an_eligible_target_waits_and_says_why() {
     assert!(stays(&plan));
     assert_eq!(
         degraded(&plan),
-        pending("The switchover from a waits: no other candidate is eligible: b is not Ready, c is not Ready")
+        pending("The switchover from a waits: no other candidate is eligible (b is not Ready, c is not Ready)")
     );
     assert_eq!(ready(&plan), ("True".into(), "Pod a is the leader (term 90)".into()));
     assert_eq!(handed_over(&alone.with(|world| world.pods[2].ready = true).plan()).0, "c");
@@ -103,7 +112,7 @@ fn switchover_without_an_eligible_target_waits_and_says_why() {
     assert!(stays(&suspended));
     assert_eq!(degraded(&suspended), pending("The switchover from a waits: elections are suspended by spec.suspend"));
     let lone = led().switchover("90", None).with(|world| world.pods.truncate(1)).plan();
-    assert_eq!(degraded(&lone), pending("The switchover from a waits: no other candidate is eligible"));
+    assert_eq!(degraded(&lone), pending("The switchover from a waits: there is no other candidate"));
 }
 
 #[test]
@@ -232,8 +241,19 @@ fn leader_on_a_draining_node_hands_over_to_a_pod_elsewhere() {
     assert_eq!(plan.status.unwrap().announce.unwrap().reason, "the node of a drains");
     let everywhere = draining(&["a", "b", "c"]).plan();
     assert!(stays(&everywhere));
-    let expected = "The node of leader a drains, and the switchover waits: no candidate on another node is eligible";
+    let expected = "The node of leader a drains, and the switchover waits: no other candidate is eligible (the node of b drains, the node of c drains)";
     assert_eq!(degraded(&everywhere), pending(expected));
+}
+
+#[test]
+fn switchover_to_a_draining_node_waits_unless_the_leader_drains_too() {
+    let asked = |names| draining(names).switchover("90", Some("b"));
+    assert!(stays(&asked(&["b"]).plan()));
+    assert_eq!(degraded(&asked(&["b"]).plan()), pending("The switchover to b waits: the node of that pod drains"));
+    assert_eq!(handed_over(&asked(&["a", "b", "c"]).plan()).0, "b");
+    let any = draining(&["b", "c"]).switchover("90", None).plan();
+    let expected = "no other candidate is eligible (the node of b drains, the node of c drains)";
+    assert_eq!(degraded(&any), pending(&format!("The switchover from a waits: {expected}")));
 }
 
 #[test]
