@@ -22,7 +22,10 @@ fn releases_for_different_namespaces_coexist_with_permissions_in_these_only() {
     let second = Release::install(
         "second",
         &chart(),
-        &["--set=nameOverride=second,namespaces={team-c},crds.enabled=false,admission.users={Deny}"],
+        &[
+            "--set=nameOverride=second,namespaces={team-c},crds.enabled=false,admission.users={Deny}",
+            "--set=rbac.watchNodes=true,rbac.watchNodeLeases=true",
+        ],
     );
     let running = [first.run(), second.run()];
     for name in names {
@@ -36,6 +39,12 @@ fn releases_for_different_namespaces_coexist_with_permissions_in_these_only() {
         }
         assert!(!release.can(&["list", "pods", "--all-namespaces"]));
     }
+    for verb in ["list", "watch"] {
+        for request in [&[verb, "nodes"][..], &[verb, "leases", "--namespace=kube-node-lease"]] {
+            assert!(second.can(request) && !first.can(request), "{request:?} only where a value allows it");
+        }
+    }
+    assert!(!second.can(&["update", "leases", "--namespace=kube-node-lease"]));
     assert!(!first.can(&["update", "lease/other", "--namespace=first"]), "only the Lease of the release");
     assert!(first.can(&["update", "lease/first-controller", "--namespace=first"]));
 

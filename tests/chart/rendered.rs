@@ -100,6 +100,28 @@ fn monitoring_objects_contain_the_committed_alerts_and_dashboard() {
 }
 
 #[test]
+fn permissions_to_watch_nodes_are_rendered_only_on_request() {
+    let chart = path("charts/podium");
+    let rendered = |values: &str| {
+        let rendered = text(&helm(&["template", "podium", chart.to_str().expect("UTF-8"), "--set", values]));
+        let rules = objects(&rendered).into_iter().filter(|object| {
+            let mut rules = object["rules"].as_array().into_iter().flatten();
+            let of_node_leases = object["metadata"]["namespace"] == "kube-node-lease" && object["kind"] == "Role";
+            of_node_leases || rules.any(|rule| rule["resources"][0] == "nodes")
+        });
+        rules.map(|object| object["kind"].as_str().expect("a kind").to_owned()).collect::<Vec<_>>()
+    };
+    let (nodes, leases, some) = ("rbac.watchNodes=true", "rbac.watchNodeLeases=true", "namespaces={a}");
+    assert_eq!(rendered(some), [""; 0]);
+    assert_eq!(rendered(nodes), ["ClusterRole"]);
+    assert_eq!(rendered(&format!("{nodes},{some}")), ["ClusterRole"]);
+    assert_eq!(rendered(&format!("{leases},{some}")), ["Role"]);
+    // The rules for the whole cluster include these Leases.
+    assert_eq!(rendered(leases), [""; 0]);
+    assert_eq!(rendered(&format!("{nodes},{leases},{some},rbac.create=false")), [""; 0]);
+}
+
+#[test]
 fn invalid_values_are_rejected_by_name() {
     let cases = [
         ("replica=3", "'replica' not allowed"),
@@ -120,6 +142,8 @@ fn invalid_values_are_rejected_by_name() {
         ("monitoring.dashboard.labels.grafana_dashboard=a b", "/monitoring/dashboard/labels/grafana_dashboard"),
         ("monitoring.serviceMonitor.enabled=true", "'serviceMonitor' not allowed"),
         ("terminationGracePeriodSeconds=1", "/terminationGracePeriodSeconds"),
+        ("rbac.watchNodes=yes", "/rbac/watchNodes"),
+        ("rbac.watchNodeLease=true", "'watchNodeLease' not allowed"),
     ];
     let chart = path("charts/podium");
     for (value, message) in cases {
