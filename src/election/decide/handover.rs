@@ -102,7 +102,7 @@ impl<'a> Decision<'a> {
         Some(Handover { to, cause: Cause::Preempted, reason })
     }
 
-    /// The pods that outrank the leader, if the Election lets them preempt it. A tie-break preempts nobody.
+    /// The pods that outrank the leader, if the Election lets them preempt it. A tie-break never preempts.
     fn outranking_pods(&self, leader: &Pod) -> impl Iterator<Item = &'a Pod> {
         let preempts = self.settings.preempt_after.is_some();
         let score = leader.score;
@@ -111,7 +111,7 @@ impl<'a> Decision<'a> {
 
     /// The rest of the preemption delay of a pod that outranks the leader.
     ///
-    /// It counts from the decision that first found the pod to outrank this leader, by the clock of this controller, and anew if
+    /// It counts from the decision that first found the pod to outrank this leader, by the clock of this controller, and again if
     /// the pod was not Ready meanwhile.
     fn preemption_left(&self, pod: &Pod) -> SignedDuration {
         let known = self.snapshot.outranking.get(&pod.id.uid).copied().unwrap_or_default();

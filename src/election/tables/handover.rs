@@ -3,17 +3,17 @@
 use super::*;
 
 /// A world in which `a` leads under term 90, and `b` and `c` are eligible.
-fn led() -> Snapshot {
+pub(super) fn led() -> Snapshot {
     world(held_by("a", 90, [])).pods([pod("a").labeled().term(90), pod("b"), pod("c")])
 }
 
 /// The condition Degraded: its reason and its message.
-fn degraded(plan: &Plan) -> Option<(String, String)> {
+pub(super) fn degraded(plan: &Plan) -> Option<(String, String)> {
     let status = &plan.status.as_ref()?.status;
     status.condition(DEGRADED).map(|found| (found.reason.clone(), found.message.clone()))
 }
 
-fn pending(message: &str) -> Option<(String, String)> {
+pub(super) fn pending(message: &str) -> Option<(String, String)> {
     Some(("SwitchoverPending".into(), message.into()))
 }
 
@@ -24,12 +24,12 @@ fn ready(plan: &Plan) -> (String, String) {
     (found.status.clone(), found.message.clone())
 }
 
-fn stays(plan: &Plan) -> bool {
+pub(super) fn stays(plan: &Plan) -> bool {
     plan.lease.is_none() && plan.fence.is_empty() && plan.label.is_none()
 }
 
 /// The leader that the plan elects, and the cause.
-fn handed_over(plan: &Plan) -> (&str, Cause) {
+pub(super) fn handed_over(plan: &Plan) -> (&str, Cause) {
     match &plan.lease {
         Some(LeaseWrite::Elect { record, .. }) => (elected(plan).0, record.cause),
         other => panic!("no election but {other:?}: {:?}", degraded(plan)),
@@ -145,12 +145,12 @@ fn switchover_from_a_leader_last_observed_before_its_term_reads_first() {
 
 // ---- Preemption ----
 
-fn preempting(delay: i64) -> Snapshot {
+pub(super) fn preempting(delay: i64) -> Snapshot {
     led().settings(|settings| settings.preempt_after = Some(k8s_openapi::jiff::SignedDuration::from_secs(delay)))
 }
 
 /// Notes that the pod has outranked the leader for these seconds.
-fn outranking(world: Snapshot, pod: &str, seconds: i64) -> Snapshot {
+pub(super) fn outranking(world: Snapshot, pod: &str, seconds: i64) -> Snapshot {
     world.with(|world| {
         world.outranking.insert(format!("{pod}-uid").as_str().into(), k8s_openapi::jiff::SignedDuration::from_secs(seconds));
     })
@@ -227,7 +227,7 @@ fn spread_leaders_over_the_pods_and_moves_only_those_of_a_pod_that_goes() {
 
 // ---- Draining nodes ----
 
-fn draining(names: &[&str]) -> Snapshot {
+pub(super) fn draining(names: &[&str]) -> Snapshot {
     led().settings(|settings| settings.leave_draining_nodes = true).with(|world| {
         world.pods.iter_mut().for_each(|pod| pod.is_draining = names.contains(&&*pod.id.name));
     })
@@ -273,7 +273,7 @@ fn candidates_on_draining_nodes_come_last() {
 // ---- Silent nodes ----
 
 /// Each pod is on a node of its own: the seconds of its silence, and since when it renews.
-fn nodes(all: [(i64, Option<i64>); 3]) -> Snapshot {
+pub(super) fn nodes(all: [(i64, Option<i64>); 3]) -> Snapshot {
     led().settings(|settings| settings.node_timeout = Some(k8s_openapi::jiff::SignedDuration::from_secs(25))).with(|world| {
         for (pod, (silent, renewing)) in world.pods.iter_mut().zip(all) {
             *pod = pod.clone().on(&format!("node-{}", pod.id.name), silent, renewing);

@@ -5,6 +5,7 @@ mod candidates;
 mod clock;
 mod followers;
 mod handover;
+mod interplay;
 mod lease;
 mod outcome;
 mod ownership;
