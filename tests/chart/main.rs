@@ -5,6 +5,7 @@
 //! The tests run one after the other, because they share the Election CRD. `make chart` runs them.
 
 mod accepted;
+mod documented;
 mod installed;
 mod manifest;
 mod namespaced;
