@@ -12,7 +12,7 @@ use super::settings::Parsed;
 use super::world::World;
 use crate::api::names;
 use crate::controller::key::Key;
-use crate::election::snapshot::{Election, Pod, Revision, Settings, Snapshot};
+use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
 use crate::ids::{PodRef, ResourceVersion, Term};
 use k8s_openapi::jiff::SignedDuration;
 use kube::core::SelectorExt;
@@ -105,7 +105,8 @@ fn seen_by(
 ) -> Pod {
     let KnownPod { value: pod, at, matching } = known;
     let parsed = election.parsed.as_ref().ok();
-    let asks = |what: fn(&Settings) -> bool| parsed.is_some_and(|parsed| what(&parsed.settings));
+    let leaves_draining_nodes = parsed.is_some_and(|parsed| parsed.settings.leave_draining_nodes);
+    let timeout = parsed.and_then(|parsed| parsed.settings.node_timeout);
     let node = pod.node.as_deref();
     let claim = pod.claims.get(name);
     let kind = parsed.map_or("", |parsed| &parsed.settings.ready_condition);
@@ -125,10 +126,8 @@ fn seen_by(
         transitioned,
         opted_out: pod.opted_out,
         score: pod.priority.saturating_add(parsed.map_or(0, |parsed| preference(parsed, pod))),
-        is_draining: asks(|settings| settings.leave_draining_nodes) && node.is_some_and(|node| nodes.is_draining(node)),
-        node: node
-            .filter(|_| asks(|settings| settings.node_timeout.is_some()))
-            .and_then(|node| nodes.heartbeat_of(node, Instant::now())),
+        is_draining: leaves_draining_nodes && node.is_some_and(|node| nodes.is_draining(node)),
+        node: node.zip(timeout).and_then(|(node, timeout)| nodes.heartbeat_of(node, timeout, Instant::now())),
         created: pod.created,
         revision: revision(pod),
     }

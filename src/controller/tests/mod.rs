@@ -11,6 +11,7 @@ mod disputes;
 mod forgets;
 mod halts;
 mod namespaces;
+mod nodes;
 
 use std::sync::Arc;
 
