@@ -13,7 +13,7 @@ use super::table;
 use crate::api::{ElectionStatus, READY};
 
 type Labels = [(&'static str, String); 2];
-type InfoLabels = [(&'static str, String); 4];
+type InfoLabels = [(&'static str, String); 5];
 
 /// An Election in the caches.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +41,9 @@ pub fn series<'a>(elections: impl Iterator<Item = Observed<'a>>) -> String {
         let labels = || [("namespace", namespace.to_owned()), ("election", name.to_owned())];
         let [in_namespace, of_election] = labels();
         let leader = ("leader", status.leader.clone().unwrap_or_default());
+        let next = ("next_leader", status.next_leader.clone().unwrap_or_default());
         let key = ("label_key", label_key.unwrap_or_default().to_owned());
-        info.get_or_create(&[in_namespace, of_election, leader, key]).set(1);
+        info.get_or_create(&[in_namespace, of_election, leader, next, key]).set(1);
         let is_ready = status.condition(READY).is_some_and(|condition| condition.status == "True");
         ready.get_or_create(&labels()).set(is_ready.into());
         term.get_or_create(&labels()).set(status.term.unwrap_or_default());
@@ -61,10 +62,11 @@ mod tests {
     use crate::api::{Reason, condition};
 
     #[test]
-    fn each_election_has_series_with_the_leader_as_a_label() {
+    fn each_election_has_series_with_the_leader_and_the_next_one_as_labels() {
         let ready = condition(None, READY, true, (Reason::LeaderElected, String::new()), 1, Default::default());
         let led = ElectionStatus {
             leader: Some("web-1".into()),
+            next_leader: Some("web-0".into()),
             term: Some(41),
             leader_transitions: 3,
             eligible_candidates: 2,
@@ -78,8 +80,8 @@ mod tests {
         let of_web = "{namespace=\"a\",election=\"web\"";
         let of_db = "{namespace=\"b\",election=\"db\"";
         for line in [
-            format!("podium_election_info{of_web},leader=\"web-1\",label_key=\"leader\"}} 1"),
-            format!("podium_election_info{of_db},leader=\"\",label_key=\"\"}} 1"),
+            format!("podium_election_info{of_web},leader=\"web-1\",next_leader=\"web-0\",label_key=\"leader\"}} 1"),
+            format!("podium_election_info{of_db},leader=\"\",next_leader=\"\",label_key=\"\"}} 1"),
             format!("podium_election_ready{of_web}}} 1"),
             format!("podium_election_ready{of_db}}} 0"),
             format!("podium_election_term{of_web}}} 41"),

@@ -215,13 +215,18 @@ pub(super) const BUILD: Definition =
 const ELECTION: (&str, Values) = ("election", Values::Any("name of the Election"));
 const NAMESPACE: (&str, Values) = ("namespace", Values::Any("namespace of the Election"));
 
-pub(super) const ELECTION_INFO: Definition =
-    Definition::new("podium_election_info", Shape::Gauge, "Always 1. `leader` is empty while there is no leader").by(&[
-        NAMESPACE,
-        ELECTION,
-        ("leader", Values::Any("name of the leader's pod")),
-        ("label_key", Values::Any("key of the leader's label")),
-    ]);
+pub(super) const ELECTION_INFO: Definition = Definition::new(
+    "podium_election_info",
+    Shape::Gauge,
+    "Always 1. `leader` is empty while there is no leader, `next_leader` while no other pod is eligible",
+)
+.by(&[
+    NAMESPACE,
+    ELECTION,
+    ("leader", Values::Any("name of the leader's pod")),
+    ("next_leader", Values::Any("name of the pod that would be elected if the leader failed")),
+    ("label_key", Values::Any("key of the leader's label")),
+]);
 
 pub(super) const ELECTION_READY: Definition =
     Definition::new("podium_election_ready", Shape::Gauge, "1 if the Election's Ready condition is True, otherwise 0")

@@ -80,9 +80,10 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
         }
 
         let election = [("namespace", world.namespace.as_str()), ("election", "web")];
-        let leads = |leader| [election[0], election[1], ("leader", leader), ("label_key", "leader")];
+        let leads =
+            |leader, next| [election[0], election[1], ("leader", leader), ("next_leader", next), ("label_key", "leader")];
         for http in [one, other] {
-            until(http, "podium_election_info", &leads("web-0"), |info| info == 1.0).await;
+            until(http, "podium_election_info", &leads("web-0", "web-1"), |info| info == 1.0).await;
             until(http, "podium_election_ready", &election, |ready| ready == 1.0).await;
             until(http, "podium_election_eligible_candidates", &election, |eligible| eligible == 2.0).await;
         }
@@ -90,7 +91,7 @@ async fn a_failover_and_a_vacancy_are_counted_once_each_by_the_active_replica() 
         world.set_ready("web-0", false).await;
         world.leader_is("web", "web-1").await;
         for http in [one, other] {
-            until(http, "podium_election_info", &leads("web-1"), |info| info == 1.0).await;
+            until(http, "podium_election_info", &leads("web-1", ""), |info| info == 1.0).await;
             until(http, "podium_election_transitions_total", &election, |transitions| transitions == 1.0).await;
         }
         until(one, CHANGES, &[("reason", "not_ready"), ("to", "leader")], |changes| changes == 1.0).await;
