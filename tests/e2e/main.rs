@@ -14,3 +14,4 @@ mod labels;
 mod lease;
 mod permissions;
 mod sidecar;
+mod steering;

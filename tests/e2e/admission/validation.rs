@@ -105,6 +105,75 @@ async fn names_and_numbers_out_of_bounds_are_rejected() {
 }
 
 #[tokio::test]
+async fn invalid_preference_is_rejected() {
+    scenario(async |world| {
+        let preference = |weight: Value, selector: Value| {
+            with("preferences", json!([{ "weight": 1, "selector": { "matchLabels": { "zone": "a" } } }, { "weight": weight, "selector": selector }]))
+        };
+        let zone = json!({ "matchLabels": { "zone": "a" } });
+        let weight = "spec.preferences[1].weight";
+        let selector = "spec.preferences[1].selector";
+        let empty = [selector, "set matchLabels or matchExpressions"];
+        let cases: [(Value, Value, &[&str]); 10] = [
+            (json!(1001), zone.clone(), &[weight, "less than or equal to 1000"]),
+            (json!(-1001), zone.clone(), &[weight, "greater than or equal to -1000"]),
+            (json!(1.5), zone.clone(), &[weight, "must be of type integer"]),
+            (json!("10"), zone.clone(), &[weight, "must be of type integer"]),
+            (json!(1), json!({}), &empty),
+            (json!(1), json!({ "matchLabels": {} }), &empty),
+            (json!(1), json!({ "matchExpressions": [] }), &empty),
+            (json!(1), json!({ "matchLabels": { "a b": "c" } }), &[selector, "must be a label key"]),
+            (json!(1), json!({ "matchExpressions": [{ "key": "zone", "operator": "In" }] }), &[selector, "values must have at least one entry"]),
+            (json!(1), json!({ "matchExpressions": [{ "key": "zone", "operator": "Gt" }] }), &[selector, "supported values"]),
+        ];
+        for (weight, selector, words) in cases {
+            assert_refused(world, "web", preference(weight, selector), words).await;
+        }
+        assert_refused(world, "web", with("preferences", json!([{ "weight": 1 }])), &["spec.preferences[0].selector", "Required"]).await;
+        assert_refused(world, "web", with("preferences", json!([{ "selector": zone }])), &["spec.preferences[0].weight", "Required"]).await;
+        let many = vec![json!({ "weight": 1, "selector": zone }); 17];
+        assert_refused(world, "web", with("preferences", json!(many)), &["spec.preferences", "at most 16 items"]).await;
+        world.try_election("web", with("preferences", json!(many[..16]))).await.expect("sixteen are accepted");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn unknown_policies_and_seconds_out_of_range_are_rejected() {
+    scenario(async |world| {
+        let preemption = |field: &str, value: Value| with("preemption", json!({ field: value }));
+        let delay = "spec.preemption.delaySeconds";
+        let timeout = "spec.nodeHeartbeatTimeoutSeconds";
+        let cases: [(Value, &[&str]); 11] = [
+            (
+                preemption("policy", json!("Always")),
+                &["spec.preemption.policy", "supported values", "Never", "PreferHigher"],
+            ),
+            (preemption("policy", json!("never")), &["spec.preemption.policy", "supported values"]),
+            (preemption("delaySeconds", json!(-1)), &[delay, "greater than or equal to 0"]),
+            (preemption("delaySeconds", json!(86401)), &[delay, "less than or equal to 86400"]),
+            (preemption("delaySeconds", json!("5m")), &[delay, "must be of type integer"]),
+            (with("preemption", json!("PreferHigher")), &["spec.preemption", "must be of type object"]),
+            (with("tieBreak", json!("Random")), &["spec.tieBreak", "supported values", "LongestReady", "Spread"]),
+            (with("whenNodeDrains", json!("Evict")), &["spec.whenNodeDrains", "supported values", "Ignore", "Switchover"]),
+            (with("nodeHeartbeatTimeoutSeconds", json!(19)), &[timeout, "greater than or equal to 20"]),
+            (with("nodeHeartbeatTimeoutSeconds", json!(301)), &[timeout, "less than or equal to 300"]),
+            (with("nodeHeartbeatTimeoutSeconds", json!(0)), &[timeout, "greater than or equal to 20"]),
+        ];
+        for (spec, words) in cases {
+            assert_refused(world, "web", spec, words).await;
+        }
+        let valid = json!({ "policy": "PreferHigher" });
+        let election = world.try_election("web", with("preemption", valid)).await.expect("valid");
+        assert_eq!(election.spec.preemption.delay_seconds, 300);
+        for (name, seconds) in [("least", 20), ("most", 300)] {
+            world.try_election(name, with("nodeHeartbeatTimeoutSeconds", json!(seconds))).await.expect("in range");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn label_and_lease_name_cannot_be_changed() {
     scenario(async |world| {
         world.election_with("plain", json!({})).await;

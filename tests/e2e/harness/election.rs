@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use podium::api::{Election, ElectionStatus};
@@ -132,6 +133,34 @@ impl Scenario {
 
     pub async fn patch_election(&self, name: &str, spec: Value) -> kube::Result<Election> {
         self.api::<Election>().patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await
+    }
+
+    /// Sets annotations of the Election, or removes those that are null.
+    pub async fn annotate_election(&self, name: &str, annotations: Value) {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        let how = PatchParams::default();
+        self.api::<Election>().patch(name, &how, &patch).await.expect("the Election is annotated");
+    }
+
+    /// Waits until this pod would be elected next.
+    pub async fn next_is(&self, election: &str, next: Option<&str>) {
+        eventually(&format!("{election}: {next:?} is next"), async || {
+            let seen = self.status(election).await?.next_leader;
+            if seen.as_deref() == next { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+    }
+
+    /// The cause of the present term, as the Lease stores it.
+    pub async fn cause(&self, lease: &str) -> String {
+        let lease = self.api::<Lease>().get_metadata(lease).await.expect("the Lease is there");
+        lease.annotations().get("podium.dev/cause").cloned().unwrap_or_default()
+    }
+
+    /// When the present term began, by the clock of the controller, which is that of the test. The status has whole seconds only.
+    pub async fn began(&self, lease: &str) -> Timestamp {
+        let lease = self.api::<Lease>().get(lease).await.expect("the Lease is there");
+        lease.spec.and_then(|spec| spec.acquire_time).expect("a term has a time").0
     }
 
     pub async fn delete_election(&self, name: &str) {

@@ -10,6 +10,8 @@ pub mod faulty;
 pub mod history;
 pub mod http;
 pub mod inside;
+pub mod label_watch;
+pub mod nodes;
 pub mod observer;
 pub mod policies;
 pub mod scenario;

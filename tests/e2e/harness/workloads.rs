@@ -85,7 +85,7 @@ impl Scenario {
         self.patch_pod_status(name, json!({ "phase": "Failed", "reason": "Evicted", "conditions": [ready] })).await;
     }
 
-    async fn patch_pod_status(&self, name: &str, status: Value) -> Pod {
+    pub(super) async fn patch_pod_status(&self, name: &str, status: Value) -> Pod {
         let patch = Patch::Strategic(json!({ "status": status }));
         self.api::<Pod>().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is patched")
     }
@@ -162,7 +162,7 @@ pub fn last_write(object: &impl ResourceExt) -> Timestamp {
 }
 
 /// JSON merge patch, without deletions.
-fn merge(target: &mut Value, patch: Value) {
+pub(super) fn merge(target: &mut Value, patch: Value) {
     match (target, patch) {
         (Value::Object(target), Value::Object(patch)) => {
             for (key, value) in patch {
