@@ -115,6 +115,7 @@ pub async fn observe<S: ApiServer>(shared: Arc<Shared<S>>, client: Client) {
     let mut heartbeats = Observed::<PartialObjectMeta<Lease>>::new(NodeWatch::Heartbeats, leases);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut silent_before = BTreeSet::new();
     loop {
         tokio::select! {
             event = nodes.next() => {
@@ -135,11 +136,13 @@ pub async fn observe<S: ApiServer>(shared: Arc<Shared<S>>, client: Client) {
                 heartbeats.follow_demand(&shared);
                 let affected = {
                     let world = shared.world();
-                    let silent = world.nodes.silent(Instant::now());
-                    if silent.is_empty() {
+                    let silent: BTreeSet<String> = world.nodes.silent(Instant::now()).into_iter().map(str::to_owned).collect();
+                    let before = std::mem::replace(&mut silent_before, silent);
+                    if before.is_empty() && silent_before.is_empty() {
                         continue;
                     }
-                    world.on_nodes(NodeWatch::Heartbeats, |node| silent.contains(node))
+                    // Pods on a node that is silent no more are eligible again.
+                    world.on_nodes(NodeWatch::Heartbeats, |node| before.contains(node) || silent_before.contains(node))
                 };
                 shared.queue(Changes { affected, ..Changes::default() });
             }
