@@ -1,13 +1,10 @@
 //! Failover after the loss of a leader.
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde_json::json;
 
-use crate::harness::{Leader, Scenario, eventually, scenario};
+use crate::harness::scenario;
 
 #[tokio::test]
 async fn deleted_leader_is_replaced() {
@@ -93,43 +90,6 @@ async fn recreated_stateful_set_pod_leads_with_a_new_uid_and_term() {
         assert!(second.transitions > first.transitions, "the same name is not the same pod");
     })
     .await;
-}
-
-#[tokio::test]
-async fn rollout_changes_the_leader_once() {
-    scenario(async |world| {
-        let _controller = world.controller();
-        world.workload::<Deployment>("web", json!({ "replicas": 3 })).await;
-        world.election("web").await;
-        world.eligible("web", 3, 3).await;
-        let first = world.leader("web").await;
-        let old = revision_of(world, &first).await;
-        let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("pods can be listed");
-        let newest = pods.iter().filter_map(|pod| pod.creation_timestamp()).max().expect("there are pods").0;
-        eventually("pods made from now on are newer by the second, too", async || {
-            let now = Timestamp::now();
-            if now.as_second() > newest.as_second() { Ok(()) } else { Err(now.to_string()) }
-        })
-        .await;
-        world.roll_out("web").await;
-        eventually("the rollout is complete", async || {
-            let deployment = world.api::<Deployment>().get("web").await.map_err(|error| error.to_string())?;
-            let status = deployment.status.unwrap_or_default();
-            let complete = status.observed_generation == deployment.metadata.generation
-                && (status.updated_replicas, status.replicas) == (Some(3), Some(3));
-            complete.then_some(()).ok_or_else(|| format!("{status:?}"))
-        })
-        .await;
-        let leader = world.leader_after("web", &first).await;
-        assert_ne!(revision_of(world, &leader).await, old);
-        assert_eq!(leader.transitions, first.transitions + 1, "no pod was elected that was about to go");
-    })
-    .await;
-}
-
-async fn revision_of(world: &Scenario, leader: &Leader) -> String {
-    let pod = world.api::<Pod>().get(&leader.name).await.expect("the leader is there");
-    pod.labels()["pod-template-hash"].clone()
 }
 
 #[tokio::test]

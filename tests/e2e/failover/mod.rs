@@ -2,4 +2,5 @@
 
 mod frozen_watch;
 mod leader_loss;
+mod rollouts;
 mod write_faults;

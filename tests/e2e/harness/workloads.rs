@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -127,14 +126,14 @@ impl Scenario {
         self.api::<K>().create(&PostParams::default(), &workload).await.expect("the workload is created");
     }
 
-    /// Changes the Deployment's pod template, which replaces all its pods.
-    pub async fn roll_out(&self, deployment: &str) {
+    /// Changes the workload's pod template, which replaces all its pods.
+    pub async fn roll_out<K>(&self, workload: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": { "e2e.example/revision": "2" } } } } });
-        let deployments = self.api::<Deployment>();
-        deployments
-            .patch(deployment, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .expect("the Deployment is patched");
+        let patched = self.api::<K>().patch(workload, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.expect("the workload is patched");
     }
 }
 
