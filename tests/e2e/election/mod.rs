@@ -1,6 +1,7 @@
-//! Elections: initial leader, overlapping selectors, options, deletion and re-creation.
+//! Elections: initial leader, overlapping selectors, options, disruption budgets, deletion and re-creation.
 
 mod deletion;
+mod disruption_budgets;
 mod initial;
 mod options;
 mod overlap;
