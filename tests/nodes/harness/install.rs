@@ -23,8 +23,9 @@ pub const NAMESPACE: &str = "podium";
 /// Name of the image on the nodes.
 pub const TAG: &str = "localhost/podium:test";
 
-/// Chart values for the image, which no registry has.
-const VALUES: [&str; 2] = ["--set", "image.repository=localhost/podium,image.tag=test"];
+/// Chart values for the image, which no registry has, and for the permissions that some fields of an Election need.
+const VALUES: [&str; 2] =
+    ["--set", "image.repository=localhost/podium,image.tag=test,rbac.watchNodes=true,rbac.watchNodeLeases=true"];
 
 impl World {
     /// Installs Podium once for all tests, in a namespace with the restricted profile.
@@ -102,10 +103,21 @@ impl World {
         self.create::<Election>(election).await;
     }
 
+    /// Creates an Election of the pods labeled `app: web`, with additional spec fields.
+    pub async fn elect_web(&self, name: &str, mut fields: Value) {
+        fields["selector"] = json!({ "matchLabels": { "app": "web" } });
+        self.create::<Election>(json!({ "metadata": { "name": name }, "spec": fields })).await;
+    }
+
     /// Creates three web servers with a leader, and a Service of the leader. Returns its URL.
     pub async fn led_service(&self) -> String {
+        self.led_service_with(json!({})).await
+    }
+
+    /// Like [`Self::led_service`], with additional spec fields of the Election.
+    pub async fn led_service_with(&self, fields: Value) -> String {
         self.deploy_web(3).await;
-        self.elect("web", json!({ "matchLabels": { "app": "web" } })).await;
+        self.elect_web("web", fields).await;
         self.service("leader", json!({ "app": "web", "leader": "true" })).await
     }
 

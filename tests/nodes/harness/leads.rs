@@ -15,9 +15,6 @@ use super::poller::{Answer, gap};
 /// The API server notifies the test no sooner than kube-proxy, which may be ahead by the delay of a busy machine.
 const LATE: f64 = 1000.0;
 
-/// Selects the labeled pods.
-const LABEL: &str = "leader=true";
-
 /// The time in milliseconds since 1970, as in [`Answer`].
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs_f64() * 1000.0
@@ -33,7 +30,7 @@ pub struct Lead {
     pub until: Option<f64>,
 }
 
-/// A record of the label `leader=true` in a namespace, until dropped.
+/// A record of a leader's label in a namespace, until dropped.
 pub struct Leads {
     seen: Arc<Mutex<Vec<Lead>>>,
     watch: JoinHandle<()>,
@@ -46,18 +43,23 @@ impl Drop for Leads {
 }
 
 impl World {
-    /// Starts to record. No pod may have the label yet.
+    /// Starts to record the label `leader=true`. No pod may have it yet.
     pub async fn record_leads(&self) -> Leads {
-        let pods: Api<Pod> = self.api();
-        let from = position(&pods, &ListParams::default().labels(LABEL), true).await;
+        self.record_leads_by("leader").await
+    }
+
+    /// Starts to record the value `true` of a label. No pod may have it yet.
+    pub async fn record_leads_by(&self, key: &str) -> Leads {
+        let (pods, label): (Api<Pod>, _) = (self.api(), format!("{key}=true"));
+        let from = position(&pods, &ListParams::default().labels(&label), true).await;
         let seen = Arc::<Mutex<Vec<Lead>>>::default();
-        Leads { watch: tokio::spawn(follow(pods, from, seen.clone())), seen }
+        Leads { watch: tokio::spawn(follow(pods, label, from, seen.clone())), seen }
     }
 }
 
-async fn follow(pods: Api<Pod>, from: String, seen: Arc<Mutex<Vec<Lead>>>) {
+async fn follow(pods: Api<Pod>, label: String, from: String, seen: Arc<Mutex<Vec<Lead>>>) {
     // For this selector, a pod without the label is deleted.
-    let gap = follow_metadata(pods, WatchParams::default().labels(LABEL), from, |pod, event| {
+    let gap = follow_metadata(pods, WatchParams::default().labels(&label), from, |pod, event| {
         let now = now();
         let mut seen = seen.lock().expect("no panic");
         let pod = pod.name_any();

@@ -5,6 +5,7 @@ pub mod install;
 pub mod leads;
 pub mod pods;
 pub mod poller;
+pub mod runs;
 pub mod world;
 
 pub use podium_test_support::waiting::{self, eventually};

@@ -1,6 +1,7 @@
 //! Clients in pods that send requests continuously.
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -11,6 +12,8 @@ use super::eventually;
 pub struct Poller<'a> {
     world: &'a World,
     pod: String,
+    /// Answers to earlier requests do not count.
+    since: Option<Timestamp>,
 }
 
 /// A response. Times are in milliseconds since 1970, by the machine's only clock.
@@ -38,15 +41,22 @@ impl World {
         }))
         .await;
         self.pod_is(name, "True").await;
-        Poller { world: self, pod: name.into() }
+        Poller { world: self, pod: name.into(), since: None }
     }
 }
 
 impl Poller<'_> {
-    /// All responses so far, in the order of the requests.
+    /// Forgets the answers so far, which would have to be read again and again.
+    pub fn forget(&mut self) {
+        self.since = Some(Timestamp::now());
+    }
+
+    /// The responses so far, in the order of the requests.
     pub async fn answers(&self) -> Vec<Answer> {
-        let log = self.world.log(&self.pod).await;
+        let log = self.world.log_since(&self.pod, self.since).await;
         let mut answers: Vec<_> = log.lines().map(|line| read(line).unwrap_or_else(|| panic!("{line:?}"))).collect();
+        let since = self.since.map_or(0.0, |since| since.as_microsecond() as f64 / 1000.0);
+        answers.retain(|answer| answer.asked >= since);
         answers.sort_by(|one, other| one.asked.total_cmp(&other.asked));
         answers
     }

@@ -1,10 +1,13 @@
 //! One test: its own namespace on the shared cluster.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use futures::FutureExt;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
@@ -96,9 +99,30 @@ impl World {
         .await;
     }
 
+    /// Waits until both nodes have renewed their Leases twice, so that a controller has observed them for 10 s at least.
+    pub async fn nodes_send_heartbeats(&self) {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
+        let mut seen = BTreeSet::new();
+        super::eventually("both nodes have renewed their Leases twice", async || {
+            for node in ["real-1", "real-2"] {
+                let lease = leases.get_metadata(node).await.map_err(|error| error.to_string())?;
+                seen.insert((node, lease.resource_version()));
+            }
+            let renewals = |node: &str| seen.iter().filter(|(of, _)| *of == node).count() - 1;
+            if renewals("real-1") >= 2 && renewals("real-2") >= 2 { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+    }
+
     /// The log of the pod's only container.
     pub async fn log(&self, pod: &str) -> String {
-        self.api::<Pod>().logs(pod, &LogParams::default()).await.unwrap_or_else(|error| panic!("no log of {pod}: {error}"))
+        self.log_since(pod, None).await
+    }
+
+    /// The lines of the pod's only container since then.
+    pub async fn log_since(&self, pod: &str, since: Option<Timestamp>) -> String {
+        let how = LogParams { since_time: since, ..LogParams::default() };
+        self.api::<Pod>().logs(pod, &how).await.unwrap_or_else(|error| panic!("no log of {pod}: {error}"))
     }
 
     async fn restore_nodes(&self) {
@@ -110,6 +134,7 @@ impl World {
         for node in ["real-1", "real-2"] {
             self.node_is(node, "True").await;
         }
+        self.kubectl(&["uncordon", "real-1", "real-2"]).await;
     }
 
     /// Prints details of a failed test.

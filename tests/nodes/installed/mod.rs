@@ -1,9 +1,12 @@
 //! Podium as the chart installs it, on real nodes.
 
 mod controllers;
+mod drains;
 mod file;
 mod installation;
 mod leaders;
 mod losses;
+mod outage;
+mod planned;
 mod sidecars;
 mod tutorials;
