@@ -105,7 +105,7 @@ pub struct ElectionSpec {
 
     /// Seconds without a heartbeat of its node after which a pod counts as unreachable, while the node of another candidate sends
     /// heartbeats. Without it a pod on a lost node is replaced when Kubernetes sets its Ready condition, after 40 to 50 seconds.
-    /// Needs the controller's permission to watch Leases in kube-node-lease. Values below 22 act as 22.
+    /// Needs the controller's permission to watch Leases in kube-node-lease. Values below 24 act as 24.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 300), with = "i32")]
     pub node_heartbeat_timeout_seconds: Option<i32>,

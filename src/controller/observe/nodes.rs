@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::api::names::DRAIN_TAINTS;
 use crate::controller::key::Key;
-use crate::election::snapshot::{HEARTBEAT_GAP, LEAST_SILENCE, NodeHeartbeat, longest_gap};
+use crate::election::snapshot::{HEARTBEAT_GAP, NodeHeartbeat};
 
 /// A node with only the fields that elections need.
 #[derive(kube::Resource, Clone, Debug, Deserialize)]
@@ -67,23 +67,8 @@ struct Heartbeat {
     version: String,
     /// The last renewal, or the first observation.
     renewed: Instant,
-    /// Since when renewals follow each other without a gap, for each of the timeouts by which gaps differ. `None`: no renewal was
-    /// observed.
-    steady: Option<[Instant; GAPS]>,
-}
-
-/// Number of whole seconds from the shortest timeout to the one from which [`longest_gap`] does not depend on the timeout.
-const GAPS: usize = 5;
-
-/// The index of the timeout in [`Heartbeat::steady`].
-fn index(timeout: SignedDuration) -> usize {
-    let seconds = timeout.saturating_sub(LEAST_SILENCE).as_secs();
-    usize::try_from(seconds).unwrap_or_default().min(GAPS - 1)
-}
-
-/// The gap at this index.
-fn gap_at(index: usize) -> SignedDuration {
-    longest_gap(LEAST_SILENCE + SignedDuration::from_secs(index.try_into().unwrap_or_default()))
+    /// Since when renewals follow each other without a gap. `None`: no renewal was observed.
+    steady: Option<Instant>,
 }
 
 /// All observed nodes, and who asks for them.
@@ -197,13 +182,8 @@ impl Nodes {
             None => drop(self.heartbeats.insert(name, Heartbeat { version, renewed: now, steady: None })),
             Some(known) if known.version == version => {}
             Some(known) => {
-                let gap = duration(now - known.renewed);
-                let mut steady = known.steady.unwrap_or([known.renewed; GAPS]);
-                for (index, since) in steady.iter_mut().enumerate() {
-                    if gap > gap_at(index) {
-                        *since = now;
-                    }
-                }
+                let steady = known.steady.unwrap_or(known.renewed);
+                let steady = if is_gap(now - known.renewed) { now } else { steady };
                 *known = Heartbeat { version, renewed: now, steady: Some(steady) };
             }
         }
@@ -214,23 +194,26 @@ impl Nodes {
         self.draining.contains(node)
     }
 
-    /// The heartbeats of this node, for an Election with this timeout.
-    pub fn heartbeat_of(&self, node: &str, timeout: SignedDuration, now: Instant) -> Option<NodeHeartbeat> {
+    /// The heartbeats of this node.
+    pub fn heartbeat_of(&self, node: &str, now: Instant) -> Option<NodeHeartbeat> {
         let Heartbeat { renewed, steady, .. } = self.heartbeats.get(node)?;
-        let silent_for = duration(now - *renewed);
-        let steady = steady.filter(|_| silent_for <= longest_gap(timeout));
-        let renewing_for = steady.map(|steady| duration(now - steady[index(timeout)]));
-        Some(NodeHeartbeat { name: node.to_owned(), silent_for, renewing_for })
+        let silent_for = now - *renewed;
+        let renewing_for = steady.filter(|_| !is_gap(silent_for)).map(|since| duration(now - since));
+        Some(NodeHeartbeat { name: node.to_owned(), silent_for: duration(silent_for), renewing_for })
     }
 
     /// The silent nodes. None if all are silent, because their silence does not count then.
     pub fn silent(&self, now: Instant) -> BTreeSet<&str> {
-        let silent = |heartbeat: &Heartbeat| duration(now - heartbeat.renewed) > HEARTBEAT_GAP;
+        let silent = |heartbeat: &Heartbeat| is_gap(now - heartbeat.renewed);
         if self.heartbeats.values().all(silent) {
             return BTreeSet::new();
         }
         self.heartbeats.iter().filter(|(_, heartbeat)| silent(heartbeat)).map(|(name, _)| name.as_str()).collect()
     }
+}
+
+fn is_gap(time: std::time::Duration) -> bool {
+    duration(time) > HEARTBEAT_GAP
 }
 
 fn duration(time: std::time::Duration) -> SignedDuration {

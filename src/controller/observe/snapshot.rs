@@ -106,7 +106,7 @@ fn seen_by(
     let KnownPod { value: pod, at, matching } = known;
     let parsed = election.parsed.as_ref().ok();
     let leaves_draining_nodes = parsed.is_some_and(|parsed| parsed.settings.leave_draining_nodes);
-    let timeout = parsed.and_then(|parsed| parsed.settings.node_timeout);
+    let asks_for_heartbeats = parsed.is_some_and(|parsed| parsed.settings.node_timeout.is_some());
     let node = pod.node.as_deref();
     let claim = pod.claims.get(name);
     let kind = parsed.map_or("", |parsed| &parsed.settings.ready_condition);
@@ -127,7 +127,7 @@ fn seen_by(
         opted_out: pod.opted_out,
         score: pod.priority.saturating_add(parsed.map_or(0, |parsed| preference(parsed, pod))),
         is_draining: leaves_draining_nodes && node.is_some_and(|node| nodes.is_draining(node)),
-        node: node.zip(timeout).and_then(|(node, timeout)| nodes.heartbeat_of(node, timeout, Instant::now())),
+        node: node.filter(|_| asks_for_heartbeats).and_then(|node| nodes.heartbeat_of(node, Instant::now())),
         created: pod.created,
         revision: revision(pod),
     }

@@ -253,7 +253,7 @@ async fn demand_ends_with_the_last_election_that_asks() {
 enum Fault {
     /// The watch delivers nothing, or the controller is paused. Then everything arrives in order.
     Stall,
-    /// Renewals fail at once. A node tries again after an interval.
+    /// Renewals fail at once. A node tries again as the kubelet does: after 0.2 s, then after twice as long, at most after 7 s.
     Refused,
     /// Renewals succeed when it ends, that of the leader's node as the last one.
     Hang,
@@ -267,6 +267,7 @@ async fn false_alarm(timeout: i64, fault: Fault, lasts: u64, ages: [u64; 3]) -> 
     let begins = 4 * BEAT;
     let ends = begins + lasts;
     let mut due = ages.map(|age| begins - age - 3 * BEAT);
+    let mut pauses = [200; 3];
     let mut held = Vec::new();
     let mut version = 100;
     list(&mut world, &[("a", 1), ("b", 2), ("c", 3)]);
@@ -290,7 +291,10 @@ async fn false_alarm(timeout: i64, fault: Fault, lasts: u64, ages: [u64; 3]) -> 
             version += 1;
             match fault {
                 Fault::Stall if interrupted => held.push((name, version)),
-                Fault::Refused if interrupted => {}
+                Fault::Refused if interrupted => {
+                    due[number] = now + pauses[number];
+                    pauses[number] = (2 * pauses[number]).min(7_000);
+                }
                 Fault::Hang if interrupted => due[number] = ends + 200 * (3 - u64::try_from(number).unwrap()),
                 _ => beat(&mut world, name, version),
             }

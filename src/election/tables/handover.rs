@@ -311,11 +311,11 @@ fn only_an_eligible_candidate_on_another_node_is_evidence() {
 
 #[test]
 fn one_missed_heartbeat_is_no_silence() {
-    let shortest = nodes([(21, None), (3, Some(600)), (3, Some(600))])
+    let shortest = nodes([(23, None), (3, Some(600)), (3, Some(600))])
         .settings(|settings| settings.node_timeout = Some(k8s_openapi::jiff::SignedDuration::from_secs(20)));
     assert_eq!(shortest.plan().then, requeue_after(1));
     assert_eq!(
-        handed_over(&shortest.with(|world| world.pods[0] = world.pods[0].clone().on("node-a", 22, None)).plan()).0,
+        handed_over(&shortest.with(|world| world.pods[0] = world.pods[0].clone().on("node-a", 24, None)).plan()).0,
         "b"
     );
 }

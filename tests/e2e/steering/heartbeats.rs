@@ -11,7 +11,7 @@ use crate::harness::nodes::{BEAT, Heartbeats};
 use crate::harness::{Leader, Scenario, eventually, scenario};
 
 /// The shortest silence that counts, and a time in which even a busy machine notices it. Kubernetes needs 50 s.
-const SILENCE: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(22), SignedDuration::from_secs(45));
+const SILENCE: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(24), SignedDuration::from_secs(45));
 
 /// Creates pods labeled `app: <name>` on nodes of their own, whose heartbeats have different phases, and an Election of them.
 /// The first pod leads.
@@ -76,8 +76,8 @@ async fn reason(world: &Scenario, lease: &str) -> String {
 async fn nodes_that_are_all_silent_move_no_leader_nor_does_their_return() {
     scenario(async |world| {
         let _controller = world.controller_with(&world.account_with_nodes().await, &[]);
-        let (control, control_nodes) = led::<2>(world, "control", 22).await;
-        let (leader, [a, b, c]) = led::<3>(world, "web", 22).await;
+        let (control, control_nodes) = led::<2>(world, "control", 24).await;
+        let (leader, [a, b, c]) = led::<3>(world, "web", 24).await;
         let last = control_nodes[0].stop();
         for node in [&a, &b, &c] {
             node.stop();
@@ -126,8 +126,8 @@ async fn paused_controller_replaces_no_leader_when_it_resumes() {
 async fn times_in_the_leases_of_nodes_do_not_count() {
     scenario(async |world| {
         let _controller = world.controller_with(&world.account_with_nodes().await, &[]);
-        let (control, control_nodes) = led::<2>(world, "control", 22).await;
-        let (leader, [a, b, c]) = led::<3>(world, "web", 22).await;
+        let (control, control_nodes) = led::<2>(world, "control", 24).await;
+        let (leader, [a, b, c]) = led::<3>(world, "web", 24).await;
         let years = 10 * 366 * 24 * 60 * 60;
         a.shift(-years);
         b.shift(years);
@@ -156,8 +156,8 @@ async fn times_in_the_leases_of_nodes_do_not_count() {
 async fn node_that_misses_every_second_heartbeat_moves_no_leader() {
     scenario(async |world| {
         let _controller = world.controller_with(&world.account_with_nodes().await, &[]);
-        let (control, control_nodes) = led::<2>(world, "control", 22).await;
-        let (leader, [a, _b, _c]) = led::<3>(world, "web", 22).await;
+        let (control, control_nodes) = led::<2>(world, "control", 24).await;
+        let (leader, [a, _b, _c]) = led::<3>(world, "web", 24).await;
         let lost_at = control_nodes[0].stop();
         for _ in 0..2 {
             a.beat(1).await;
