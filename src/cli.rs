@@ -249,10 +249,11 @@ fn run_cleanup(args: CleanupArgs) -> Result<(), String> {
         let server = KubeServer::new(client.clone(), limits.clone());
         let namespaces = if all_namespaces { command::namespaces(&client).await? } else { namespaces };
         for namespace in namespaces {
-            let print = |Removed { pod, key, value }: &Removed| {
+            let print = |Removed { pod, key, value, restored }: &Removed| {
                 let dry = if dry_run { " (dry run)" } else { "" };
+                let done = restored.as_ref().map_or("removed".into(), |restored| format!("replaced by {restored}"));
                 // The cleanup continues if the reader closes the pipe.
-                let _ = writeln!(io::stdout(), "{namespace}/{pod}: {key}={value} removed{dry}");
+                let _ = writeln!(io::stdout(), "{namespace}/{pod}: {key}={value} {done}{dry}");
             };
             let removed = command::clean_up_namespace(&server, &namespace, &limits.label_keys, dry_run, print).await;
             removed.map_err(|refusal| format!("failed to clean up the namespace {namespace}: {refusal}"))?;

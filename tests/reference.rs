@@ -40,7 +40,10 @@ fn every_reason_and_annotation_is_documented() {
     let on_leases =
         [names::HOLDER, names::TERM, names::UNFENCED, names::INCARNATION, names::CHECKSUM, names::CAUSE, names::REASON];
     let by_users = [names::CANDIDATE, names::PRIORITY, names::ALLOW_ADOPTION_BY];
-    for name in [&on_leases[..], &by_users, &[names::ELECTOR, names::CLAIM_PREFIX]].concat() {
+    for name in
+        [&on_leases[..], &by_users, &[names::ELECTOR, names::CLAIM_PREFIX, names::POD_DELETION_COST, names::DELETION_COSTS]]
+            .concat()
+    {
         assert!(annotations.contains(&format!("`{name}")), "{name}");
     }
 }

@@ -110,6 +110,14 @@ pub struct ElectionSpec {
     #[schemars(range(min = 20, max = 300), with = "i32")]
     pub node_heartbeat_timeout_seconds: Option<i32>,
 
+    /// Deletion cost of the leader's pod: the controller sets its annotation `controller.kubernetes.io/pod-deletion-cost` together
+    /// with the label, and restores the former value when the pod stops leading. A ReplicaSet that scales down then deletes
+    /// followers first. If several Elections set it on one pod, the highest counts. Without it the controller leaves the
+    /// annotation alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -2_147_483_647, max = 2_147_483_647), with = "i32")]
+    pub leader_deletion_cost: Option<i32>,
+
     /// Suspends elections: no new term begins, even when the leader fails. The controller completes a failover that has begun
     /// and still repairs labels. Default false.
     #[serde(default)]

@@ -45,6 +45,13 @@ pub const CANDIDATE: &str = "podium.dev/candidate";
 /// On a pod: an integer; the higher one is elected first. It preempts a healthy leader only with `spec.preemption`. Written by users.
 pub const PRIORITY: &str = "podium.dev/priority";
 
+/// On a pod: Kubernetes' own annotation. A ReplicaSet that scales down deletes pods with a lower cost first.
+pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// On a pod: the deletion cost that each Election demands, and the one that the pod had before:
+/// `<election>=<cost>,…; original=<cost>`. Written by the controller.
+pub const DELETION_COSTS: &str = "podium.dev/deletion-costs";
+
 /// On an Election: the term that a switchover ends. It acts while the Lease has that very term. Written by users.
 pub const SWITCHOVER_TERM: &str = "podium.dev/switchover-term";
 

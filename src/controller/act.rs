@@ -11,6 +11,7 @@ use super::observe::cached::CachedLease;
 use super::server::{ApiServer, Refusal, Write};
 use super::shared::{Shared, Target};
 use crate::api::{ElectionStatus, LeaderLabel, names};
+use crate::election::cost::DeletionCost;
 use crate::election::plan::{LabelChange, LeaseWrite, Plan, PodWrite, StatusWrite, Then};
 use crate::election::snapshot::Election;
 use crate::ids::Version;
@@ -49,7 +50,8 @@ pub async fn act<S: ApiServer>(
     plan: Plan,
     since: Instant,
 ) -> Result<Acted, Ended> {
-    let Plan { claim, lease: lease_write, fence, label, status, claim_next: _, follow: _, outranking: _, then } = plan;
+    let Plan { claim, lease: lease_write, fence, label, status, claim_next: _, follow: _, cost: _, outranking: _, then } =
+        plan;
     let namespace = &election.namespace;
     if let Some(claim) = claim {
         patch_pod(shared, election, claim).await?;
@@ -142,9 +144,9 @@ fn guard(PodWrite { pod, resource_version, .. }: &PodWrite) -> Version {
     Version { uid: pod.uid.clone(), resource_version: *resource_version }
 }
 
-/// Returns the metadata of a fence or a label: claim and label in one write.
+/// Returns the metadata of a fence or a label: claim, label and deletion cost in one write.
 fn metadata(election: &str, label: &LeaderLabel, write: &PodWrite) -> Value {
-    let PodWrite { pod: _, resource_version: _, label: change, term, is_repair: _ } = write;
+    let PodWrite { pod: _, resource_version: _, label: change, term, cost, is_repair: _ } = write;
     let term = term.map_or_else(|| names::CLAIMED.to_owned(), |term| term.to_string());
     let mut metadata = json!({ "annotations": { names::claim(election): term } });
     match change {
@@ -152,6 +154,9 @@ fn metadata(election: &str, label: &LeaderLabel, write: &PodWrite) -> Value {
         LabelChange::Follow => metadata["labels"] = json!({ &label.key: &label.follower_value }),
         LabelChange::Remove => metadata["labels"] = json!({ &label.key: null }),
         LabelChange::Keep => {}
+    }
+    for (name, value) in cost.iter().flat_map(DeletionCost::annotations) {
+        metadata["annotations"][name] = json!(value);
     }
     metadata
 }

@@ -80,11 +80,15 @@ fn pod(asked: &Value, shown: &CachedPod) -> Vec<String> {
         let what = format!("label {key}");
         part(what, value, shown.labels.get(&key))
     });
-    let claims = entries("annotations").filter_map(|(key, value)| {
-        let election = key.strip_prefix(names::CLAIM_PREFIX)?;
-        part(format!("annotation {key}"), value, shown.claims.get(election))
+    let cost = shown.cost.as_deref();
+    let annotations = entries("annotations").filter_map(|(key, value)| {
+        let shown = match key.strip_prefix(names::CLAIM_PREFIX) {
+            Some(election) => shown.claims.get(election),
+            None => cost.and_then(|cost| cost.annotations().into_iter().find(|(name, _)| *name == key)?.1),
+        };
+        part(format!("annotation {key}"), value, shown)
     });
-    labels.chain(claims).collect()
+    labels.chain(annotations).collect()
 }
 
 fn lease(asked: &Lease, shown: &CachedLease) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Contested labels, which others keep changing, and denied writes of follower labels, by Election.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem::discriminant;
 use std::sync::{Mutex, MutexGuard};
 
 use k8s_openapi::jiff::SignedDuration;
@@ -8,8 +9,7 @@ use tokio::time::Instant;
 
 use super::key::Key;
 use crate::election::plan::LabelChange;
-use crate::election::snapshot::CONTEST_TIMEOUT;
-use crate::election::snapshot::Contest;
+use crate::election::snapshot::{CONTEST_TIMEOUT, Contest, Refused};
 use crate::ids::Uid;
 use crate::sync;
 
@@ -29,7 +29,7 @@ struct Dispute {
     inherited: Option<Instant>,
     /// The contest is over, and the status still reports it.
     over: bool,
-    denied: Option<String>,
+    denied: Option<Refused>,
     /// The last change of each follower's label that was acknowledged.
     followers: HashMap<Uid, LabelChange>,
 }
@@ -40,7 +40,7 @@ impl Disputes {
     /// A controller that finds a reported contest, and repaired nothing itself, keeps it for the duration of a contest: otherwise
     /// two active controllers would overwrite each other's status. It never reports it again: only a controller that repairs
     /// observes a contest.
-    pub fn of(&self, key: &Key, reported: bool) -> (Option<Contest>, Option<String>) {
+    pub fn of(&self, key: &Key, reported: bool) -> (Option<Contest>, Option<Refused>) {
         let mut all = self.lock();
         if reported {
             all.entry(key.clone()).or_default();
@@ -63,15 +63,15 @@ impl Disputes {
         }
     }
 
-    /// Notes whether the API server denied follower writes. Returns whether that changed.
-    pub fn denied(&self, key: &Key, message: Option<String>) -> bool {
+    /// Notes whether the API server denied background writes. Returns whether that changed.
+    pub fn denied(&self, key: &Key, refused: Option<Refused>) -> bool {
         let mut all = self.lock();
-        if message.is_none() && !all.contains_key(key) {
+        if refused.is_none() && !all.contains_key(key) {
             return false;
         }
         let dispute = all.entry(key.clone()).or_default();
-        let changed = dispute.denied.is_some() != message.is_some();
-        dispute.denied = message;
+        let changed = dispute.denied.as_ref().map(discriminant) != refused.as_ref().map(discriminant);
+        dispute.denied = refused;
         changed
     }
 
@@ -185,9 +185,11 @@ mod tests {
     fn denied_follower_write_is_a_change_once() {
         let disputes = Disputes::default();
         assert!(!disputes.denied(&key("web"), None));
-        assert!(disputes.denied(&key("web"), Some("no".into())));
-        assert!(!disputes.denied(&key("web"), Some("no, again".into())));
-        assert_eq!(disputes.of(&key("web"), false).1.as_deref(), Some("no, again"));
+        let follower = |message: &str| Some(Refused::Follower(message.into()));
+        assert!(disputes.denied(&key("web"), follower("no")));
+        assert!(!disputes.denied(&key("web"), follower("no, again")));
+        assert_eq!(disputes.of(&key("web"), false).1, follower("no, again"));
+        assert!(disputes.denied(&key("web"), Some(Refused::Cost("no".into()))));
         assert!(disputes.denied(&key("web"), None));
     }
 }

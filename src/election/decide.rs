@@ -130,5 +130,5 @@ fn consult(why: &'static str) -> Plan {
 fn claim(pod: &Pod) -> PodWrite {
     let Pod { id, resource_version, .. } = pod;
     let (pod, resource_version) = (id.clone(), *resource_version);
-    PodWrite { pod, resource_version, label: LabelChange::Keep, term: None, is_repair: false }
+    PodWrite { pod, resource_version, label: LabelChange::Keep, term: None, cost: None, is_repair: false }
 }

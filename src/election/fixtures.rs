@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::cost::DeletionCost;
 use super::plan::{LabelChange, LeaseWrite, Outranking, Plan, PodWrite, StatusWrite, Then};
 use super::snapshot::{Election, NodeHeartbeat, Pod, PodState, Revision, Settings, Snapshot, SwitchoverRequest, Workload};
 use super::{decide, plan};
@@ -89,6 +90,7 @@ pub fn settings() -> Settings {
         spread: false,
         leave_draining_nodes: false,
         node_timeout: None,
+        leader_deletion_cost: None,
     }
 }
 
@@ -122,6 +124,7 @@ pub fn pod(name: &str) -> Pod {
         opted_out: false,
         score: 0,
         is_draining: false,
+        cost: DeletionCost::default(),
         node: None,
         created: at(400),
         revision: None,
@@ -269,7 +272,7 @@ impl PerfectServer {
     }
 
     fn carry_out(&mut self, plan: Plan, mut world: Snapshot) -> Snapshot {
-        let Plan { claim, lease, fence, label, status, claim_next, follow, outranking, then: _ } = plan;
+        let Plan { claim, lease, fence, label, status, claim_next, follow, cost, outranking, then: _ } = plan;
         if let Some(Outranking { leader: _, pods }) = outranking {
             world.outranking.retain(|pod, _| pods.contains(pod));
         }
@@ -281,7 +284,7 @@ impl PerfectServer {
             let before = world.lease.take();
             world.lease = Some(written(write, before, resource_version, &world.election.uid));
         }
-        for write in fence.into_iter().chain(label).chain(claim_next).chain(follow) {
+        for write in fence.into_iter().chain(label).chain(claim_next).chain(follow).chain(cost) {
             self.write(write, &mut world);
         }
         if let Some(StatusWrite { status, .. }) = status {
@@ -295,8 +298,12 @@ impl PerfectServer {
         let resource_version = self.next();
         let pod = world.pods.iter_mut().find(|pod| pod.id == write.pod).expect("a pod that exists");
         assert_eq!(pod.resource_version, write.resource_version, "guarded by the observed version");
-        assert!(write.term.is_some() || !pod.claimed, "a claim without a term lowers none");
+        assert!(write.term.is_some() || pod.term.is_none(), "a claim without a term lowers none");
         *pod = Pod { resource_version, claimed: true, term: write.term, ..pod.clone() };
+        if let Some(cost) = write.cost {
+            assert_ne!(cost, pod.cost, "a write changes something");
+            pod.cost = cost;
+        }
         match write.label {
             plan::LabelChange::Lead => pod.label = Some("true".into()),
             plan::LabelChange::Follow => pod.label = Some("false".into()),

@@ -11,9 +11,11 @@
 //! * [`ownership`]: whether this Election may write its Lease.
 //! * [`decide`](mod@decide): the decision.
 //! * [`project`]: which labels and claims a Lease requires.
+//! * [`cost`]: the deletion cost of the leader's pod.
 //! * [`plan`]: the output of a decision.
 
 pub mod candidate;
+pub mod cost;
 pub mod decide;
 pub mod order;
 pub mod ownership;

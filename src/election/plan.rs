@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::cost::DeletionCost;
 use crate::api::ElectionStatus;
 use crate::ids::{PodRef, ResourceVersion, Term, Uid, Version};
 use crate::lease::cause::Cause;
@@ -27,6 +28,9 @@ pub struct Plan {
     pub claim_next: Option<PodWrite>,
     /// Pods that get or lose the follower's value. In the background: neither a status nor a failover waits for them.
     pub follow: Vec<PodWrite>,
+    /// Pods of which only the deletion cost is to be corrected: the settings changed, or another client changed the annotations.
+    /// In the background.
+    pub cost: Vec<PodWrite>,
     /// The pods that outrank the leader now, to be given back with the time since they do. `None`: as before.
     pub outranking: Option<Outranking>,
     /// The next step after all of these writes.
@@ -80,7 +84,7 @@ impl Plan {
     /// Returns whether it has writes that neither a status nor a failover waits for. They are sent after the rest of the
     /// plan.
     pub fn has_background_writes(&self) -> bool {
-        self.claim_next.is_some() || !self.follow.is_empty()
+        self.claim_next.is_some() || !self.follow.is_empty() || !self.cost.is_empty()
     }
 
     /// Returns whether it has writes that come before its background writes. The status does not count.
@@ -98,8 +102,10 @@ pub struct PodWrite {
     pub resource_version: ResourceVersion,
     /// Change of the label.
     pub label: LabelChange,
-    /// The term in the claim. `None`: a claim without a term, on a pod that carries no claim.
+    /// The term in the claim. `None`: a claim without a term, on a pod whose claim has none.
     pub term: Option<Term>,
+    /// The deletion cost, if it changes.
+    pub cost: Option<DeletionCost>,
     /// The label was correct under this term before, and another client changed it.
     pub is_repair: bool,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::plan::{LabelChange, PodWrite};
 use super::snapshot::{Pod, PodState, Settings, Snapshot};
-use crate::ids::{ResourceVersion, Term, Uid};
+use crate::ids::{ResourceVersion, Uid};
 use crate::lease::record::Record;
 
 /// The writes that bring the pods to the state that the Lease requires.
@@ -16,6 +16,8 @@ pub struct Projection {
     pub label: Option<PodWrite>,
     /// Pods that get or lose the follower's value. No other write waits for them.
     pub follow: Vec<PodWrite>,
+    /// Pods of which only the deletion cost is to be corrected. No other write waits for them.
+    pub cost: Vec<PodWrite>,
     /// The holder carries the label with the Lease's term, or does so after `label` is written.
     pub labeled: bool,
     /// A former holder is neither observed nor known to be gone: no pod may be labeled before the server was read.
@@ -25,6 +27,8 @@ pub struct Projection {
 /// The state of the pods that a term requires.
 #[derive(Clone, Debug)]
 pub struct Required<'a> {
+    /// The Election's name.
+    pub election: &'a str,
     /// The Election's label and its other settings.
     pub settings: &'a Settings,
     /// The term in force.
@@ -39,8 +43,7 @@ pub struct Required<'a> {
 /// Compares the pods with what the term requires.
 pub fn project(snapshot: &Snapshot, required: &Required<'_>) -> Projection {
     let &Required { settings, record, revision, .. } = required;
-    let is_holder = |pod: &&Pod| record.holder.as_ref().is_some_and(|holder| holder.uid == pod.id.uid);
-    let (holders, others): (Vec<&Pod>, Vec<&Pod>) = snapshot.pods.iter().partition(is_holder);
+    let (holders, others): (Vec<&Pod>, Vec<&Pod>) = snapshot.pods.iter().partition(|pod| required.is_holder(pod));
     let (unfenced, fenced): (Vec<&Pod>, Vec<&Pod>) = others.iter().partition(|pod| required.must_fence(pod));
     let fence = unfenced.into_iter().map(|pod| required.restore(pod, required.unlabel(pod)));
     // Rule 6: a label under a higher term comes from a Lease that is not observed yet.
@@ -48,13 +51,17 @@ pub fn project(snapshot: &Snapshot, required: &Required<'_>) -> Projection {
         others.iter().any(|pod| pod.is_labeled(&settings.label) && pod.term_unless_forged(revision) > Some(record.term));
     let label = holders.first().filter(|_| !outdated).and_then(|pod| required.label(pod));
     let labeled = label.is_some() || holders.iter().any(|pod| required.is_labeled(pod));
-    let follow = fenced.into_iter().filter(|_| !outdated).filter_map(|pod| required.follow(pod));
+    let fenced = || fenced.iter().filter(|_| !outdated);
+    let follow = fenced().filter_map(|pod| required.follow(pod));
+    let led = holders.iter().filter(|pod| required.is_labeled(pod));
+    let cost = led.chain(fenced().filter(|pod| required.follow(pod).is_none())).filter_map(|pod| required.cost(pod));
     // The label is written only after every former holder was fenced. Where the holder carries it with this very term, absent
     // former holders were therefore accounted for.
     let seen: BTreeSet<&Uid> = snapshot.pods.iter().map(|pod| &pod.id.uid).collect();
     let unaccounted =
         label.is_some() && record.unfenced.iter().any(|uid| !seen.contains(uid) && !snapshot.gone.contains(uid));
-    Projection { fence: fence.collect(), label, follow: follow.collect(), labeled, unaccounted }
+    let (follow, cost) = (follow.collect(), cost.collect());
+    Projection { fence: fence.collect(), label, follow, cost, labeled, unaccounted }
 }
 
 impl Required<'_> {
@@ -118,8 +125,25 @@ impl Required<'_> {
     }
 
     fn write(&self, pod: &Pod, label: LabelChange) -> PodWrite {
-        let term: Term = self.record.term;
-        PodWrite { pod: pod.id.clone(), resource_version: pod.resource_version, label, term: Some(term), is_repair: false }
+        let (id, resource_version, term) = (pod.id.clone(), pod.resource_version, Some(self.record.term));
+        let cost = Some(pod.cost.demanding(self.election, self.demand(pod))).filter(|cost| *cost != pod.cost);
+        PodWrite { pod: id, resource_version, label, term, cost, is_repair: false }
+    }
+
+    fn is_holder(&self, pod: &Pod) -> bool {
+        self.record.holder.as_ref().is_some_and(|holder| holder.uid == pod.id.uid)
+    }
+
+    /// The deletion cost that this Election demands of the pod.
+    fn demand(&self, pod: &Pod) -> Option<i32> {
+        self.settings.leader_deletion_cost.filter(|_| self.is_holder(pod))
+    }
+
+    /// The write of the deletion cost alone. It changes neither the label nor the claim. A terminating pod is not worth it.
+    fn cost(&self, pod: &Pod) -> Option<PodWrite> {
+        let done = pod.cost.demands().get(self.election).copied() == self.demand(pod);
+        let is_due = pod.claimed && !done && pod.state != PodState::Terminating;
+        is_due.then(|| PodWrite { term: pod.term, ..self.write(pod, LabelChange::Keep) })
     }
 
     /// A repair if the pod has this term already: claim and label are one write, so another client changed the label since.

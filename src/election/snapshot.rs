@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::cost::DeletionCost;
 use crate::api::{ElectionStatus, LeaderLabel, Reason};
 use crate::hash::fnv;
 use crate::ids::{PodRef, ResourceVersion, Term, Uid};
@@ -24,13 +25,22 @@ pub struct Snapshot {
     pub read_after: Option<ResourceVersion>,
     /// Set while another client keeps changing the label and the controller keeps restoring it.
     pub contest: Option<Contest>,
-    /// The API server's response to a denied follower write, until one succeeds.
-    pub refused: Option<String>,
+    /// The API server's response to a denied background write, until one succeeds.
+    pub refused: Option<Refused>,
     /// The pods that outranked the holder at the last decisions, each with the time since then without interruption, on a
     /// monotonic clock. Another holder clears it.
     pub outranking: BTreeMap<Uid, SignedDuration>,
     /// Why the nodes cannot be observed that the settings ask for.
     pub unobserved: Option<String>,
+}
+
+/// A denied background write, with the API server's response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Of a follower's label, or of a claim in advance.
+    Follower(String),
+    /// Of a deletion cost alone.
+    Cost(String),
 }
 
 /// The minimum time between two repairs of a contested label.
@@ -103,6 +113,8 @@ pub struct Settings {
     pub leave_draining_nodes: bool,
     /// A pod is unreachable if its node was silent for this time.
     pub node_timeout: Option<SignedDuration>,
+    /// The deletion cost of the leader's pod.
+    pub leader_deletion_cost: Option<i32>,
 }
 
 /// The problem of an unusable spec: a condition's reason, and a message that names the field and the remedy.
@@ -148,6 +160,8 @@ pub struct Pod {
     pub score: i64,
     /// Its node drains, and the settings ask for it.
     pub is_draining: bool,
+    /// Its deletion cost, and what Elections demand of it.
+    pub cost: DeletionCost,
     /// The heartbeats of its node, if the settings ask for them and they are observed.
     pub node: Option<NodeHeartbeat>,
     /// `metadata.creationTimestamp`

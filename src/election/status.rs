@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::candidate::{Candidates, Ineligible};
 use super::plan::{Announcement, StatusWrite};
-use super::snapshot::{Pod, PodState, REPAIR_INTERVAL, Settings, Snapshot};
+use super::snapshot::{Pod, PodState, REPAIR_INTERVAL, Refused, Settings, Snapshot};
 use super::text::first_of;
 use crate::api::{DEGRADED, ElectionStatus, READY, Reason, STALLED, condition, whole_second};
 use crate::ids::{Term, Version};
@@ -244,13 +244,21 @@ fn attention(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> O
         );
         return Some(Attention::Degrades((Reason::LabelContested, message)));
     }
-    if let Some(denied) = &snapshot.refused {
-        let message = format!("The API server denies writes to followers: {denied}");
+    if let Some(refused) = &snapshot.refused {
+        let (reason, message) = match refused {
+            Refused::Follower(denied) => {
+                (Reason::FollowersNotLabeled, format!("The API server denies writes to followers: {denied}"))
+            }
+            Refused::Cost(denied) => (
+                Reason::RequestDenied,
+                format!("The API server denies the deletion cost of a pod (spec.leaderDeletionCost): {denied}"),
+            ),
+        };
         // The message may differ each time, and the status writes of two controllers would wake each other.
         let status = &snapshot.election.status;
-        let before = status.condition(DEGRADED).filter(|_| status.is(DEGRADED, Reason::FollowersNotLabeled));
+        let before = status.condition(DEGRADED).filter(|_| status.is(DEGRADED, reason));
         let message = before.map_or(message, |before| before.message.clone());
-        return Some(Attention::Degrades((Reason::FollowersNotLabeled, message)));
+        return Some(Attention::Degrades((reason, message)));
     }
     let unobserved = snapshot.unobserved.clone()?;
     Some(Attention::Degrades((Reason::RequestDenied, unobserved)))

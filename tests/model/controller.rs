@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use podium::api::{ElectionStatus, LeaderLabel};
+use podium::election::cost::DeletionCost;
 use podium::election::plan::{self, LabelChange, LeaseWrite, PodWrite};
 use podium::election::snapshot::{self, PodState, Settings};
 use podium::election::{Snapshot, decide};
@@ -165,6 +166,7 @@ impl Controller {
             opted_out: false,
             score: 0,
             is_draining: false,
+            cost: DeletionCost::default(),
             node: None,
             created: Timestamp::UNIX_EPOCH,
             revision: None,
@@ -202,8 +204,8 @@ impl Controller {
         // The background worker decides independently, at the earliest when no other write is left.
         let background = plan.claim_next.clone().filter(|_| !plan.has_foreground_writes()).map(|write| self.patch(write));
         self.background = background.or(self.background);
-        let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, outranking: _, then } = plan;
-        assert!(follow.is_empty(), "followers are not modelled");
+        let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, cost, outranking: _, then } = plan;
+        assert!(follow.is_empty() && cost.is_empty(), "neither followers nor deletion costs are modelled");
         let version = self.lease;
         let Election { uid, rev, term: before, .. } = self.election.expect("an Election that is decided about");
         let lease = lease.map(|write| match write {
@@ -362,6 +364,7 @@ fn settings(suspend: bool) -> Settings {
         spread: false,
         leave_draining_nodes: false,
         node_timeout: None,
+        leader_deletion_cost: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `podium cleanup`: removes Podium's labels from pods where no controller does.
+//! `podium cleanup`: removes Podium's labels from pods where no controller does, and restores their deletion costs.
 //!
 //! The terms stay, as in every cleanup: they are fences, deleted with their pods.
 
@@ -6,26 +6,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Client;
 use kube::api::{Api, ListParams};
-use serde_json::json;
 
+use super::without;
 use crate::api::{LeaderLabel, names};
 use crate::controller::answer;
 use crate::controller::limits::LabelKeys;
 use crate::controller::observe::cached::{CachedPod, Object, PodObject};
 use crate::controller::server::{ApiServer, Read, Refusal, Write};
+use crate::election::cost::DeletionCost;
 
 /// Maximum number of attempts on a pod that changes meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// A label that was on a pod.
+/// A label or an annotation that was on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
     /// The pod's name.
     pub pod: String,
-    /// The label's key.
+    /// The key.
     pub key: String,
     /// Its value.
     pub value: String,
+    /// The value that replaces it: a deletion cost is restored.
+    pub restored: Option<String>,
 }
 
 /// The namespaces in which pods carry a claim.
@@ -44,8 +47,8 @@ pub async fn namespaces(client: &Client) -> Result<BTreeSet<String>, String> {
     Ok(claimed.filter_map(|pod| pod.namespace).collect())
 }
 
-/// Removes the labels of all Elections, deleted or not, from the pods of the namespace, and reports each to `tell`.
-/// `dry_run`: only reports them. A controller that serves the namespace restores them.
+/// Removes the labels of all Elections, deleted or not, from the pods of the namespace, restores the deletion costs, and reports
+/// each to `tell`. `dry_run`: only reports them. A controller that serves the namespace writes them again.
 ///
 /// Of an existing Election, that is its own label; of a deleted or unreadable one, every label that `keys` allow and that
 /// Podium set last.
@@ -75,14 +78,16 @@ pub async fn clean_up_namespace<S: ApiServer>(
         for attempt in 1..=ATTEMPTS {
             let Object::Pod(pod) = &object else { break };
             let removed = leftovers(&name, pod, &labels, keys);
-            if removed.is_empty() {
+            let cost = pod.cost.as_deref().filter(|cost| cost.note.is_some()).map(DeletionCost::without_demands);
+            if removed.is_empty() && cost.is_none() {
                 break;
             }
-            let answer =
-                if dry_run { Ok(()) } else { answer::write(server, namespace, patch(&name, pod, &removed)).await.1 };
+            let keys = removed.iter().map(|removed| removed.key.clone()).collect();
+            let patch = Write::pod_patch(&name, &pod.version, without(keys, cost.as_ref()));
+            let answer = if dry_run { Ok(()) } else { answer::write(server, namespace, patch).await.1 };
             match answer {
                 Ok(()) => {
-                    removed.iter().for_each(&mut tell);
+                    removed.iter().chain(&restored(&name, pod.cost.as_deref(), cost.as_ref())).for_each(&mut tell);
                     break;
                 }
                 Err(Refusal::NotFound { named: true, .. }) => break,
@@ -112,10 +117,21 @@ fn leftovers(name: &str, pod: &CachedPod, elections: &BTreeMap<String, LeaderLab
         })
     };
     let left = pod.labels.iter().filter(is_left);
-    left.map(|(key, value)| Removed { pod: name.into(), key: key.to_owned(), value: value.to_owned() }).collect()
+    let removed =
+        |key: &str, value: &str| Removed { pod: name.into(), key: key.into(), value: value.into(), restored: None };
+    left.map(|(key, value)| removed(key, value)).collect()
 }
 
-fn patch(name: &str, pod: &CachedPod, removed: &[Removed]) -> Write {
-    let labels: serde_json::Map<_, _> = removed.iter().map(|removed| (removed.key.clone(), json!(null))).collect();
-    Write::pod_patch(name, &pod.version, json!({ "labels": labels }))
+/// Returns the annotations of the deletion cost that are removed or restored.
+fn restored(pod: &str, before: Option<&DeletionCost>, after: Option<&DeletionCost>) -> Vec<Removed> {
+    let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
+    let changes = before.annotations().into_iter().zip(after.annotations()).filter(|(before, after)| before != after);
+    let changes = changes.filter_map(|((key, before), (_, after))| Some((key, before?, after)));
+    let removed = |(key, value, restored): (&str, &str, Option<&str>)| Removed {
+        pod: pod.into(),
+        key: key.into(),
+        value: value.into(),
+        restored: restored.map(str::to_owned),
+    };
+    changes.map(removed).collect()
 }

@@ -1,4 +1,4 @@
-//! Cleanup of labels that deleted Elections left on pods. Rule 11 of the safety protocol.
+//! Cleanup of labels and deletion costs that deleted Elections left on pods. Rule 11 of the safety protocol.
 //!
 //! The cleanup removes the label and keeps the term, which is the fence. It requires that the API server itself reports this
 //! very Election as not found while it serves Elections at all; absence from a cache proves nothing. A label that another
@@ -8,7 +8,7 @@ pub mod command;
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
 use crate::controller::key::{Key, Kind};
@@ -16,6 +16,7 @@ use crate::controller::observe::leftovers::Leftover;
 use crate::controller::queue::Outcome;
 use crate::controller::server::{ApiServer, Read, Refusal, Write};
 use crate::controller::shared::{Shared, Target};
+use crate::election::cost::DeletionCost;
 
 /// Name of this work in the problem log.
 const WORK: &str = "cleanup";
@@ -57,13 +58,12 @@ async fn try_clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<(),
     }
     let leftovers = shared.world().leftovers(key, keys);
     let mut refused = None;
-    for Leftover { pod: name, version, labels, .. } in leftovers {
-        let labels: serde_json::Map<_, _> = labels.into_iter().map(|label| (label, json!(null))).collect();
-        let patch = Write::pod_patch(&name, &version, json!({ "labels": labels }));
+    for Leftover { pod: name, version, labels, cost, .. } in leftovers {
+        let patch = Write::pod_patch(&name, &version, without(labels, cost.as_ref()));
         let (kind, namespace, decided_on) = (Kind::Pods, key.namespace.clone(), Some(version));
         let target = Target { kind, namespace, name: name.clone(), decided_on };
         match shared.write(&target, patch).await {
-            Ok(()) => info!(election = %key, pod = name, "removed the label of a deleted Election"),
+            Ok(()) => info!(election = %key, pod = name, "removed the label or the deletion cost of a deleted Election"),
             // The pod changed or was deleted: read it again.
             Err(refusal @ (Refusal::Outdated(_) | Refusal::NotFound { named: true, .. })) => {
                 shared.read(&key.namespace, Read::Pod(name)).await?;
@@ -81,6 +81,18 @@ async fn try_clean_up<S: ApiServer>(shared: &Shared<S>, key: &Key) -> Result<(),
     }
     shared.world().cleaned_up(key, keys);
     Ok(())
+}
+
+/// Returns the metadata of a cleanup: without these labels, and with this deletion cost.
+fn without(labels: Vec<String>, cost: Option<&DeletionCost>) -> Value {
+    let mut metadata = json!({});
+    for label in labels {
+        metadata["labels"][label] = json!(null);
+    }
+    for (name, value) in cost.into_iter().flat_map(DeletionCost::annotations) {
+        metadata["annotations"][name] = json!(value);
+    }
+    metadata
 }
 
 /// Returns whether the server itself reports that this Election does not exist, while it serves the resource. It reads the

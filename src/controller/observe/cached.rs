@@ -18,6 +18,7 @@ use super::workload;
 use crate::api::{Election, ElectionStatus, Reason, names};
 use crate::controller::key::Kind;
 use crate::controller::limits::Limits;
+use crate::election::cost::DeletionCost;
 use crate::election::snapshot::{PodState, Problem, SwitchoverRequest, Workload};
 use crate::ids::{NotAnInteger, ResourceVersion, Version};
 use crate::lease::object;
@@ -138,6 +139,8 @@ pub struct CachedPod {
     pub opted_out: bool,
     /// `podium.dev/priority`
     pub priority: i64,
+    /// Its deletion cost, if it has one.
+    pub cost: Option<Box<DeletionCost>>,
     /// `spec.nodeName`
     pub node: Option<Box<str>>,
     /// `metadata.creationTimestamp`
@@ -157,6 +160,13 @@ pub struct CachedLease {
     pub object: Arc<LeaseObject>,
     /// First observation of this version.
     pub seen: Instant,
+}
+
+impl CachedPod {
+    /// The note of the Elections' deletion costs.
+    pub fn cost_note(&self) -> Option<&str> {
+        self.cost.as_ref()?.note.as_deref()
+    }
 }
 
 impl CachedLease {
@@ -280,6 +290,7 @@ pub fn pod(object: PodObject) -> Result<Named, NotAnInteger> {
         conditions: Conditions::reported(&conditions.collect()),
         opted_out: annotations.get(names::CANDIDATE).is_some_and(|value| value == "false"),
         priority: annotations.get(names::PRIORITY).and_then(|value| value.parse().ok()).unwrap_or(0),
+        cost: Some(DeletionCost::of(annotations)).filter(|cost| *cost != DeletionCost::default()).map(Box::new),
         node: spec.node_name,
         created: created(&metadata),
         workload,

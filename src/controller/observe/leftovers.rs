@@ -1,4 +1,4 @@
-//! Labels that deleted Elections left on the pods of a namespace: the input of the cleanup.
+//! Labels and deletion costs that deleted Elections left on the pods of a namespace: the input of the cleanup.
 //!
 //! A label is left over if Podium set it last, or if the pod carried it when the controller observed the deletion of its
 //! Election. A label that another client sets later belongs to that client, across restarts of the controller. A late write
@@ -11,6 +11,7 @@ use super::compact::Name;
 use super::namespace::{KnownPod, Namespace};
 use crate::api::LeaderLabel;
 use crate::controller::limits::LabelKeys;
+use crate::election::cost::DeletionCost;
 use crate::ids::{Uid, Version};
 
 /// An Election whose deletion was observed, until its label is removed.
@@ -22,15 +23,17 @@ pub(super) struct Retired {
     pods: BTreeSet<Uid>,
 }
 
-/// Labels to remove from a pod.
+/// What a deleted Election left on a pod.
 #[derive(Clone, Debug)]
 pub struct Leftover {
     /// The pod's name.
     pub pod: String,
     /// The pod's version with these labels.
     pub version: Version,
-    /// The labels' keys.
+    /// The keys of labels to remove.
     pub labels: Vec<String>,
+    /// The deletion cost without what the Election demanded, if it demanded one.
+    pub cost: Option<DeletionCost>,
     /// Elections with a claim on the pod that are not cached: the labels may be theirs.
     pub unknown: Vec<String>,
 }
@@ -40,12 +43,13 @@ fn is_of(label: &LeaderLabel, key: &str, value: &str) -> bool {
 }
 
 impl Namespace {
-    /// Returns the labels that a deleted Election left on the pods with its claim. If its deletion was observed, that is its
-    /// own label; otherwise, every label that Podium may write and has set last.
+    /// Returns what a deleted Election left on the pods with its claim: labels, and its demand of a deletion cost. If its
+    /// deletion was observed, the label is its own; otherwise, every label that Podium may write and has set last.
     pub fn leftovers(&self, election: &str, keys: &LabelKeys) -> Vec<Leftover> {
         let retired = self.retired.get(election);
         // Another Election of that name corrects its own values itself.
         let successor = self.elections.get(election).map(|seen| seen.value.parsed.as_ref());
+        let is_gone = successor.is_none();
         if !self.is_orphaned(election) || (retired.is_none() && successor.is_some_and(|parsed| parsed.is_err())) {
             return Vec::new();
         }
@@ -61,16 +65,19 @@ impl Namespace {
         // An Election that cannot be parsed may own any of the labels.
         let unreadable = |name: &str| self.elections.get(name).is_some_and(|seen| seen.value.parsed.is_err());
         pods.filter(|(_, known)| known.value.claims.get(election).is_some())
-            .filter(|(_, known)| !known.value.claims.keys().any(|name| name != election && unreadable(name)))
             .filter_map(|(name, known)| {
                 let pod = &known.value;
-                let is_left = |key, value| is_left(pod, key, value) && !self.is_owned(known, key, value);
+                let readable = !pod.claims.keys().any(|name| name != election && unreadable(name));
+                let is_left = |key, value| readable && is_left(pod, key, value) && !self.is_owned(known, key, value);
                 let left = pod.labels.iter().filter(|(key, value)| is_left(key, value));
                 let labels: Vec<String> = left.map(|(key, _)| key.to_owned()).collect();
                 let unknown = pod.claims.keys().filter(|name| *name != election && !self.elections.contains_key(*name));
                 let unknown = unknown.map(str::to_owned).collect();
+                // Another Election of that name demands what its own spec says, or gives the cost back itself.
+                let demand = pod.cost.as_ref().filter(|cost| is_gone && cost.demands().contains_key(election));
+                let cost = demand.map(|cost| cost.demanding(election, None));
                 let (pod, version) = (name.to_string(), pod.version.clone());
-                (!labels.is_empty()).then_some(Leftover { pod, version, labels, unknown })
+                (!labels.is_empty() || cost.is_some()).then_some(Leftover { pod, version, labels, cost, unknown })
             })
             .collect()
     }
@@ -141,15 +148,18 @@ impl Namespace {
         self.retired.insert(election.into(), Retired { uid, label, pods });
     }
 
-    /// Records the Elections that may have left a label on the pod: Podium set it, and no cached Election owns it there.
-    /// This detects a write that was in flight during the cleanup.
+    /// Records the Elections that may have left a label on the pod: Podium set it, and no cached Election owns it there. Also
+    /// those that left a demand of a deletion cost. This detects a write that was in flight during the cleanup.
     pub(super) fn suspect(&mut self, pod: &str) {
-        let Some(known) = self.pods.get(pod).filter(|known| !known.value.ours.is_empty()) else { return };
-        let mut ours = known.value.labels.iter().filter(|(key, _)| known.value.ours.contains(key));
-        if ours.any(|(key, value)| !self.is_owned(known, key, value)) {
-            let claims: Vec<Name> = known.value.claims.keys().map(Name::from).collect();
-            self.suspects.extend(claims);
-        }
+        let Some(known) = self.pods.get(pod) else { return };
+        let CachedPod { labels, ours, claims, cost, .. } = &known.value;
+        let mut ours = labels.iter().filter(|(key, _)| ours.contains(key));
+        let labeled = ours.any(|(key, value)| !self.is_owned(known, key, value));
+        let demands = cost.iter().flat_map(|cost| cost.demands().into_keys());
+        let demands: BTreeSet<&str> = demands.filter(|election| !self.elections.contains_key(*election)).collect();
+        let suspects = claims.keys().filter(|election| labeled || demands.contains(election));
+        let suspects: Vec<Name> = suspects.map(Name::from).collect();
+        self.suspects.extend(suspects);
     }
 
     /// Records that the pod lost the label of a deleted Election. A label that returns later is judged by its field manager

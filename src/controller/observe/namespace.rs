@@ -343,9 +343,10 @@ fn selects(election: &CachedElection, labels: &BTreeMap<String, String>) -> bool
     election.parsed.as_ref().is_ok_and(|parsed| parsed.selector.matches(labels))
 }
 
-/// Returns whether two versions of a pod are equal for every Election.
+/// Returns whether two versions of a pod are equal for every Election. A user's change of the deletion cost requires no write.
 fn same_pod(before: &CachedPod, after: &CachedPod) -> bool {
-    *before == CachedPod { version: before.version.clone(), ..after.clone() }
+    let (version, cost) = (before.version.clone(), before.cost.clone());
+    before.cost_note() == after.cost_note() && *before == CachedPod { version, cost, ..after.clone() }
 }
 
 /// Returns whether the cached version is at least as new as the arriving one. Objects compare by name, not by UID: a

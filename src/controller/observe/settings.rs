@@ -39,6 +39,7 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         tie_break,
         when_node_drains,
         node_heartbeat_timeout_seconds,
+        leader_deletion_cost,
         suspend,
     } = spec;
     let problem = |reason, message: String| Err(Problem { reason, message });
@@ -101,6 +102,7 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         spread: *tie_break == TieBreak::Spread,
         leave_draining_nodes: *when_node_drains == WhenNodeDrains::Switchover,
         node_timeout: node_heartbeat_timeout_seconds.map(seconds),
+        leader_deletion_cost: *leader_deletion_cost,
     };
     Ok(Parsed { settings, selector, preferences: weighted, anchors })
 }

@@ -127,6 +127,7 @@ fn seen_by(
         opted_out: pod.opted_out,
         score: pod.priority.saturating_add(parsed.map_or(0, |parsed| preference(parsed, pod))),
         is_draining: leaves_draining_nodes && node.is_some_and(|node| nodes.is_draining(node)),
+        cost: pod.cost.as_deref().cloned().unwrap_or_default(),
         node: node.filter(|_| asks_for_heartbeats).and_then(|node| nodes.heartbeat_of(node, Instant::now())),
         created: pod.created,
         revision: revision(pod),

@@ -110,3 +110,23 @@ async fn a_sweep_that_left_the_label_is_not_done() {
     assert_eq!(clean_up(&shared, &key("web")).await, Outcome::StrictBackoff);
     assert!(shared.world().orphaned().contains(&key("web")), "it is removed again");
 }
+
+#[tokio::test]
+async fn dropped_deletion_cost_is_no_success() {
+    let demanding = || {
+        switch().into_iter().skip(1).chain([election("web", 10, |object| object["spec"]["leaderDeletionCost"] = 7.into())])
+    };
+    let labelled = |cost: &'static str, note: &'static str| {
+        pod("b", 62, |object: &mut Value| {
+            ready(object);
+            object["metadata"]["labels"]["leader"] = "true".into();
+            object["metadata"]["annotations"] =
+                json!({ names::claim("web"): "40", names::POD_DELETION_COST: cost, names::DELETION_COSTS: note });
+        })
+    };
+    for (cost, note, success) in [("7", "web=7; original=", true), ("5", "web=7; original=", false), ("7", "", false)] {
+        let to_writes = answers([Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Ok(vec![labelled(cost, note)])]);
+        let (_, done) = run(&shared(Script { to_writes, ..Script::default() }, demanding())).await;
+        assert_eq!(done, success, "{cost} {note}");
+    }
+}

@@ -183,3 +183,24 @@ async fn a_failover_to_a_pod_does_not_wait_for_the_followers_label_on_it() {
     assert!(began.elapsed() < HANGS / 10, "{:?}", began.elapsed());
     following.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn changed_deletion_cost_is_written_in_the_background_and_a_denial_is_reported() {
+    let demanding = election("web", 10, |object| object["spec"]["leaderDeletionCost"] = 7.into());
+    let script = Script { to_writes: answers([Err(Refusal::Denied("no".into()))]), ..Script::default() };
+    let shared = shared(script, [demanding, lease("web", 40, "a", 30), leader("a")]);
+    let outcome = background::write(&shared, &key("web")).await;
+    assert_eq!(outcome, Outcome::Requeue(Instant::now() + Duration::from_secs(15)));
+    pass(&shared).await;
+    let writes = shared.server.writes.lock().unwrap().clone();
+    let [Write::PatchPod { patch: cost, .. }, Write::PatchStatus { patch, .. }, ..] = &writes[..] else {
+        panic!("{writes:#?}")
+    };
+    let annotations = json!({
+        names::claim("web"): "30", names::POD_DELETION_COST: "7", names::DELETION_COSTS: "web=7; original=",
+    });
+    assert_eq!((&cost["metadata"]["annotations"], cost["metadata"].get("labels")), (&annotations, None));
+    let conditions = &patch["status"]["conditions"];
+    assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&"True".into(), &"LeaderElected".into()));
+    assert_eq!((&conditions[1]["type"], &conditions[1]["reason"]), (&"Degraded".into(), &"RequestDenied".into()));
+}

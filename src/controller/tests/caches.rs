@@ -154,3 +154,18 @@ fn a_time_beyond_all_calendars_makes_a_lease_damaged_or_held_and_a_pod_not_unrea
     let clocks = Clocks::new(Arc::new(Timestamp::now));
     assert!(pod.conditions.get("Ready", clocks.now()).holds);
 }
+
+#[test]
+fn users_change_of_the_deletion_cost_causes_no_reconcile_and_the_controllers_note_does() {
+    let costs = |cost: &'static str, note: &'static str| {
+        move |object: &mut serde_json::Value| {
+            object["metadata"]["annotations"] =
+                serde_json::json!({ crate::api::names::POD_DELETION_COST: cost, crate::api::names::DELETION_COSTS: note });
+        }
+    };
+    let mut world = world([election("web", 10, |_| ()), pod("a", 20, costs("5", ""))]);
+    assert_eq!(names_of(apply(&mut world, pod("a", 21, costs("7", "")))), [""; 0]);
+    let (snapshot, _) = world.snapshot(&key("web"), Consulted::default()).unwrap();
+    assert_eq!(snapshot.pods[0].cost.cost.as_deref(), Some("7"), "and it is observed");
+    assert_eq!(names_of(apply(&mut world, pod("a", 22, costs("7", "web=9")))), ["web"]);
+}

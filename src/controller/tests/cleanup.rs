@@ -295,3 +295,44 @@ async fn a_change_of_the_spec_retires_nothing() {
     assert!(apply(&mut shared.world(), changed).orphaned.is_empty());
     assert!(shared.world().retired(&key("web")).is_none());
 }
+
+/// The pod `a` with the claim and the demand of `web`, after it had 5, and perhaps with the label.
+fn demanded(labelled: bool) -> Named {
+    pod("a", 41, |object| {
+        if labelled {
+            object["metadata"]["labels"]["leader"] = "true".into();
+            set_by(object, names::MANAGER, &["leader"]);
+        }
+        object["metadata"]["annotations"] = json!({
+            names::claim("web"): "20", names::POD_DELETION_COST: "100", names::DELETION_COSTS: "web=100; original=5",
+        });
+    })
+}
+
+#[tokio::test]
+async fn deletion_cost_of_a_deleted_election_is_given_back() {
+    for labelled in [false, true] {
+        let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
+        let shared = shared(script, [demanded(labelled)]);
+        assert!(shared.world().orphaned().contains(&key("web")));
+        clean_up(&shared, &key("web")).await;
+        let writes = shared.server.writes.lock().unwrap().clone();
+        let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("one write: {writes:#?}") };
+        let restored = json!({ names::POD_DELETION_COST: "5", names::DELETION_COSTS: null });
+        assert_eq!(patch["metadata"]["annotations"], restored, "the term stays");
+        assert_eq!(patch["metadata"].get("labels"), labelled.then_some(&json!({ "leader": null })));
+    }
+}
+
+#[tokio::test]
+async fn deletion_cost_of_an_existing_election_is_not_cleaned_up() {
+    let shared =
+        shared(Script { serves_elections: true, ..Script::default() }, [election("web", 10, |_| ()), demanded(false)]);
+    assert!(shared.world().orphaned().is_empty());
+    clean_up(&shared, &key("web")).await;
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 0);
+    delete(&mut shared.world(), election("web", 50, |_| ()));
+    apply(&mut shared.world(), election("web", 60, |object| object["metadata"]["uid"] = "again".into()));
+    clean_up(&shared, &key("web")).await;
+    assert_eq!(shared.server.writes.lock().unwrap().len(), 0, "the new Election demands what its own spec says");
+}

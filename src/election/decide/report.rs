@@ -29,7 +29,8 @@ impl<'a> Decision<'a> {
         });
         let followers = self.candidates.eligible.iter().copied().chain(young.map(|(pod, _)| *pod));
         let followers = followers.filter(|_| value.is_some()).map(|pod| &pod.id.uid).collect();
-        let projection = project(snapshot, &Required { settings, record, revision: lease.resource_version, followers });
+        let (election, revision) = (snapshot.election.name.as_str(), lease.resource_version);
+        let projection = project(snapshot, &Required { election, settings, record, revision, followers });
         if projection.unaccounted {
             return Plan {
                 fence: projection.fence,
@@ -37,7 +38,7 @@ impl<'a> Decision<'a> {
                 ..Plan::default()
             };
         }
-        let Projection { mut fence, mut label, mut follow, mut labeled, .. } = projection;
+        let Projection { mut fence, mut label, mut follow, cost, mut labeled, unaccounted: _ } = projection;
         follow.truncate(FOLLOWERS_AT_ONCE);
         let pause = self.snapshot.contest.filter(|contest| contest.repaired_ago < REPAIR_INTERVAL);
         if pause.is_some() {
@@ -48,9 +49,9 @@ impl<'a> Decision<'a> {
             follow.clear();
         }
         // Every other write to the pod claims it as well.
-        let written = |pod: &&Pod| fence.iter().chain(&follow).any(|write| write.pod == pod.id);
+        let written = |pod: &&Pod| fence.iter().chain(&follow).chain(&cost).any(|write| write.pod == pod.id);
         let claim_next = self.next_to_claim(record).filter(|pod| !pod.claimed && !written(pod)).map(claim);
-        Plan { fence, label, claim_next, follow, ..self.report(Some(current), labeled) }
+        Plan { fence, label, claim_next, follow, cost, ..self.report(Some(current), labeled) }
     }
 
     /// The pod that would be elected if the holder's pod went now: it decides neither the order nor who is reachable then.

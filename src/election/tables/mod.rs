@@ -3,6 +3,7 @@
 
 mod candidates;
 mod clock;
+mod cost;
 mod followers;
 mod handover;
 mod interplay;

@@ -103,6 +103,7 @@ async fn controller_token_can_change_only_podiums_own_metadata_of_pods() {
             ("pods/web-0", annotation("note", json!(null)), "not note"),
             ("pods/web-0", annotation("podium.dev/priority", json!("9")), "not podium.dev/priority"),
             ("pods/web-0", annotation("term.podium.development", json!("9")), "not term.podium.development"),
+            ("pods/web-0", annotation("podium.dev/deletion-costs-of", json!("9")), "not podium.dev/deletion-costs-of"),
             (
                 "pods/web-0",
                 json!({ "metadata": { "finalizers": ["example.com/x"] } }),
@@ -143,6 +144,7 @@ async fn controller_token_can_change_only_podiums_own_metadata_of_pods() {
             ("pods/web-0", label("leader", json!(null))),
             ("pods/web-0", annotation("term.podium.dev/web", json!("12"))),
             ("pods/web-0", annotation("controller.kubernetes.io/pod-deletion-cost", json!("5"))),
+            ("pods/web-0", annotation("podium.dev/deletion-costs", json!("web=5; original="))),
         ] {
             assert_taken(&body.to_string(), &world.dry_run(&client, path, body).await);
         }

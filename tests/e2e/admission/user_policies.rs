@@ -24,6 +24,7 @@ fn meddling() -> Vec<(&'static str, Value, &'static str)> {
         binding
     };
     let (key, term) = (label("leader", json!("true")), annotation("term.podium.dev/web", json!("1")));
+    let (note, restores) = ("podium.dev/deletion-costs", "it restores the deletion cost of former leaders");
     vec![
         ("pods/web-0", label("leader", json!(null)), set),
         ("pods/web-0", label("leader", json!("other")), set),
@@ -31,6 +32,10 @@ fn meddling() -> Vec<(&'static str, Value, &'static str)> {
         ("pods/web-0", annotation("term.podium.dev/web", json!(null)), fence),
         ("pods/web-1", term.clone(), fence),
         ("pods/web-1", annotation("term.podium.dev/other", json!("1")), fence),
+        ("pods/web-0", annotation(note, json!(null)), restores),
+        ("pods/web-0", annotation(note, json!("web=1; original=2")), restores),
+        ("pods/web-1", annotation(note, json!("web=1; original=2")), restores),
+        ("pods", new_pod(json!({ "annotations": { note: "web=1; original=2" } })), restores),
         ("pods/web-1/status", key.clone(), set),
         ("pods/web-1/status", term.clone(), fence),
         // Also together with the labels that make it a candidate.
@@ -53,6 +58,8 @@ fn own_business() -> Vec<(&'static str, Value)> {
     vec![
         ("pods/web-0", annotation("podium.dev/candidate", json!("false"))),
         ("pods/web-0", annotation("podium.dev/priority", json!("10"))),
+        ("pods/web-0", annotation("controller.kubernetes.io/pod-deletion-cost", json!("7"))),
+        ("pods/web-0", annotation("controller.kubernetes.io/pod-deletion-cost", json!(null))),
         ("pods/web-0", label("version", json!("2"))),
         ("pods/web-0/status", json!({ "status": { "message": "well" } })),
         // The pod leaves the selector with its label: the controller removes it.
@@ -67,7 +74,7 @@ fn own_business() -> Vec<(&'static str, Value)> {
 /// Two pods of an Election with a leader, one that is no candidate, and one without a node.
 async fn begun(world: &Scenario) {
     let _controller = world.controller();
-    world.led().await;
+    world.led_with(json!({ "leaderDeletionCost": 100 })).await;
     world.pod("stray", json!({ "labels": { "app": "stray", "leader": "x" } })).await;
     unbound(world).await;
 }

@@ -27,8 +27,8 @@ async fn cleanup_removes_the_labels_of_elections_and_nothing_else() {
         let mut controller = world.controller();
         let foreign = json!({ "labels": { "app": "db", "team.example/leader": "alice" } });
         world.pod("db-0", foreign).await;
-        let label = json!({ "label": { "key": "leader", "followerValue": "false" } });
-        let leader = world.led_with(label).await;
+        let fields = json!({ "label": { "key": "leader", "followerValue": "false" }, "leaderDeletionCost": 100 });
+        let leader = world.led_with(fields).await;
         world.pod("web-2", json!({ "labels": { "part": "gone" } })).await;
         let gone = json!({ "selector": { "matchLabels": { "part": "gone" } }, "label": { "key": "gone.example/leader" } });
         world.election_with("gone", gone).await;
@@ -39,7 +39,9 @@ async fn cleanup_removes_the_labels_of_elections_and_nothing_else() {
         let there = ["--namespaces", &world.namespace];
         let labels = ["web-0: leader=true", "web-1: leader=false", "web-2: gone.example/leader=true", "web-2: leader=false"];
         let dry = printed(&cleanup(world, &[&there[..], &["--dry-run"]].concat()));
-        assert!(labels.iter().all(|label| dry.contains(label)) && dry.lines().count() == 4, "{dry}");
+        let costs = ["pod-deletion-cost=100 removed (dry run)", "podium.dev/deletion-costs=web=100; original= removed"];
+        let lines = [&labels[..], &costs].concat();
+        assert!(lines.iter().all(|line| dry.contains(line)) && dry.lines().count() == 6, "{dry}");
         assert_eq!(world.leader("web").await, leader, "a dry run removes nothing");
 
         assert_eq!(printed(&cleanup(world, &there)), dry.replace(" (dry run)", ""));
@@ -47,6 +49,7 @@ async fn cleanup_removes_the_labels_of_elections_and_nothing_else() {
             let pod = world.unlabelled(name).await;
             assert!(!pod.labels().contains_key("gone.example/leader"));
             assert!(pod.annotations().contains_key("term.podium.dev/web"), "the term is the fence");
+            assert!(!pod.annotations().contains_key("controller.kubernetes.io/pod-deletion-cost"), "it had none");
         }
         let foreign = world.api::<Pod>().get("db-0").await.expect("the pod is there");
         assert!(foreign.labels().contains_key("team.example/leader"));

@@ -1,6 +1,7 @@
 //! Elections: initial leader, overlapping selectors, options, disruption budgets, deletion and re-creation.
 
 mod deletion;
+mod deletion_cost;
 mod disruption_budgets;
 mod initial;
 mod options;
