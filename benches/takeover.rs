@@ -53,19 +53,19 @@ async fn main() -> Result<()> {
             let sent = Instant::now();
             pair[active].process.signal(signal)?;
             let delete = async { Ok(pods.delete(&leader, &DeleteParams::default()).await?) };
-            let labelled = async {
+            let labeled = async {
                 let is_next = |pod: &Pod| pod.labels().contains_key("leader") && pod.name_any() != leader;
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(seen.first(is_next).await?.0)
             };
-            let (_, taken, labelled) = tokio::try_join!(delete, pair[1 - active].becomes_active(), labelled)?;
+            let (_, taken, labeled) = tokio::try_join!(delete, pair[1 - active].becomes_active(), labeled)?;
             if run > 0 {
                 actives.push(taken.saturating_duration_since(sent));
-                labels.push(labelled.saturating_duration_since(sent));
+                labels.push(labeled.saturating_duration_since(sent));
             }
             // The next standby.
             pair[active] = Replica::start(&cluster)?;
         }
-        for (what, times) in [("the other one is active", actives), ("the next leader is labelled", labels)] {
+        for (what, times) in [("the other one is active", actives), ("the next leader is labeled", labels)] {
             let spread = Spread::of(&times).ok_or("no runs")?;
             figures.add_times(format!("SIG{signal} until {what}"), spread);
             if what.ends_with("active") {
@@ -140,9 +140,9 @@ async fn wait_until_stable(cluster: &Cluster, pair: &[Replica; 2]) -> Result<(us
             let complete = all.len() == 3 && all.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
             let eligible = status.eligible_candidates == 3;
             // The status may still name a leader that is just gone.
-            let labelled = all.iter().find(|pod| pod.labels().contains_key("leader")).map(ResourceExt::name_any);
+            let labeled = all.iter().find(|pod| pod.labels().contains_key("leader")).map(ResourceExt::name_any);
             if let (true, true, Some(leader)) =
-                (complete, eligible, status.leader.filter(|leader| labelled.as_ref() == Some(leader)))
+                (complete, eligible, status.leader.filter(|leader| labeled.as_ref() == Some(leader)))
             {
                 match (pair[0].is_active().await, pair[1].is_active().await) {
                     (Some(true), Some(false)) => return Ok((0, leader)),

@@ -110,8 +110,8 @@ impl World {
         let is_next = |name: &str| !name.is_empty() && name != leader;
         let holder = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
         let (lease, _) = self.seen_lease.first(|lease| is_next(&holder(lease).unwrap_or_default())).await?;
-        let labelled = |pod: &Pod| pod.labels().contains_key("leader") && is_next(&pod.name_any());
-        let (label, _) = self.seen_pods.first(labelled).await?;
+        let labeled = |pod: &Pod| pod.labels().contains_key("leader") && is_next(&pod.name_any());
+        let (label, _) = self.seen_pods.first(labeled).await?;
         let only_next = |slice: &EndpointSlice| {
             let targets = targets(slice);
             !targets.is_empty() && targets.iter().all(|target| is_next(target))
@@ -133,7 +133,7 @@ impl World {
         while Instant::now() < deadline {
             let pods = self.pods.list(&Default::default()).await?.items;
             self.fill(pods.len()).await?;
-            if let [one] = labelled(&pods).as_slice()
+            if let [one] = labeled(&pods).as_slice()
                 && pods.len() == 3
                 && pods.iter().all(is_healthy)
                 && self.is_announced(one).await?
@@ -180,7 +180,7 @@ pub fn is_healthy(pod: &Pod) -> bool {
     ready && pod.metadata.deletion_timestamp.is_none()
 }
 
-fn labelled(pods: &[Pod]) -> Vec<String> {
+fn labeled(pods: &[Pod]) -> Vec<String> {
     pods.iter().filter(|pod| pod.labels().contains_key("leader")).map(ResourceExt::name_any).collect()
 }
 

@@ -32,8 +32,8 @@ impl Leaders {
         let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), namespace);
         tokio::spawn(async move {
             let config = watcher::Config::default().labels("leader=true");
-            let mut labelled = watcher(pods, config).default_backoff().applied_objects().boxed();
-            while let Some(pod) = labelled.next().await {
+            let mut labeled = watcher(pods, config).default_backoff().applied_objects().boxed();
+            while let Some(pod) = labeled.next().await {
                 let Ok(pod) = pod else { continue };
                 let id = (pod.namespace().unwrap_or_default(), pod.labels().get("app").cloned().unwrap_or_default());
                 if sender.send((Instant::now(), id, pod.name_any())).is_err() {
@@ -59,22 +59,22 @@ impl Leaders {
             }
         });
         let waiting = async {
-            let mut labelled: HashMap<Id, Instant> = HashMap::new();
-            while labelled.len() < leaders.len() {
+            let mut labeled: HashMap<Id, Instant> = HashMap::new();
+            while labeled.len() < leaders.len() {
                 let (at, id, pod) = self.0.recv().await.ok_or("the watch of the labels ended")?;
                 if leaders.get(&id).is_some_and(|former| *former != pod) {
-                    labelled.entry(id).or_insert(at);
+                    labeled.entry(id).or_insert(at);
                 }
             }
-            Result::Ok(labelled)
+            Result::Ok(labeled)
         };
         let both = async { futures::future::try_join(deleting, waiting).await };
-        let ((), labelled) = tokio::time::timeout(DEADLINE, both).await??;
+        let ((), labeled) = tokio::time::timeout(DEADLINE, both).await??;
         drop(acknowledged);
         let mut waited = Vec::new();
         while let Some((id, deleted)) = deletions.recv().await {
-            let labelled = labelled.get(&id).ok_or("an Election without a new leader")?;
-            waited.push(labelled.saturating_duration_since(deleted));
+            let labeled = labeled.get(&id).ok_or("an Election without a new leader")?;
+            waited.push(labeled.saturating_duration_since(deleted));
         }
         Ok(waited)
     }

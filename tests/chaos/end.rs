@@ -47,10 +47,10 @@ impl Now {
         let lease = self.leases.get(&watched.lease).ok_or("there is no Lease")?;
         let status = &election.data["status"];
         let mine = self.pods.iter().filter(|pod| group_of(&pod.name_any()) == group_of(&watched.election));
-        let labelled: Vec<&Pod> = mine.filter(|pod| pod.labels().get(&watched.key) == Some(&watched.value)).collect();
-        let names: Vec<String> = labelled.iter().map(|pod| pod.name_any()).collect();
-        let seen = || format!("labelled: {names:?}; Lease: {:?}; status: {status}", lease.annotations());
-        let [leader] = labelled[..] else { return Err(seen()) };
+        let labeled: Vec<&Pod> = mine.filter(|pod| pod.labels().get(&watched.key) == Some(&watched.value)).collect();
+        let names: Vec<String> = labeled.iter().map(|pod| pod.name_any()).collect();
+        let seen = || format!("labeled: {names:?}; Lease: {:?}; status: {status}", lease.annotations());
+        let [leader] = labeled[..] else { return Err(seen()) };
         let (name, uid) = (leader.name_any(), leader.uid().unwrap_or_default());
         let annotation = |key: &str| lease.annotations().get(key).map(String::as_str);
         let term = leader.annotations().get(&format!("term.podium.dev/{}", watched.election)).map(String::as_str);

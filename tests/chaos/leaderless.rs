@@ -18,7 +18,7 @@ pub fn longest(entries: &[Entry], watched: &Watched, begun: Instant) -> Duration
         } else {
             pods.remove(revision.uid.as_str());
         }
-        let lacks = !pods.is_empty() && pods.values().all(|labelled| !labelled);
+        let lacks = !pods.is_empty() && pods.values().all(|labeled| !labeled);
         let now = *at.max(&begun);
         longest = longest.max(since.map_or(Duration::ZERO, |since| now.duration_since(since)));
         since = lacks.then(|| since.unwrap_or(now));

@@ -164,7 +164,7 @@ impl Namespace {
 
     /// Records that the pod lost the label of a deleted Election. A label that returns later is judged by its field manager
     /// alone.
-    pub(super) fn note_unlabelled(&mut self, pod: &CachedPod) {
+    pub(super) fn note_unlabeled(&mut self, pod: &CachedPod) {
         for election in pod.claims.keys() {
             if let Some(retired) = self.retired.get_mut(election).filter(|retired| !has(pod, &retired.label)) {
                 retired.pods.remove(&pod.version.uid);

@@ -177,7 +177,7 @@ impl Namespace {
                 affected.extend(before.relations());
             }
         }
-        self.note_unlabelled(&pod);
+        self.note_unlabeled(&pod);
         let claimed = self.claims_of(name);
         self.unrelate(name);
         let name: Name = self.pods.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());

@@ -116,7 +116,7 @@ async fn dropped_deletion_cost_is_no_success() {
     let demanding = || {
         switch().into_iter().skip(1).chain([election("web", 10, |object| object["spec"]["leaderDeletionCost"] = 7.into())])
     };
-    let labelled = |cost: &'static str, note: &'static str| {
+    let labeled = |cost: &'static str, note: &'static str| {
         pod("b", 62, |object: &mut Value| {
             ready(object);
             object["metadata"]["labels"]["leader"] = "true".into();
@@ -125,7 +125,7 @@ async fn dropped_deletion_cost_is_no_success() {
         })
     };
     for (cost, note, success) in [("7", "web=7; original=", true), ("5", "web=7; original=", false), ("7", "", false)] {
-        let to_writes = answers([Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Ok(vec![labelled(cost, note)])]);
+        let to_writes = answers([Ok(Vec::new()), Ok(Vec::new()), Ok(Vec::new()), Ok(vec![labeled(cost, note)])]);
         let (_, done) = run(&shared(Script { to_writes, ..Script::default() }, demanding())).await;
         assert_eq!(done, success, "{cost} {note}");
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The pod `a` with the claim of `web` and the label, which this field manager set.
-fn labelled_by(manager: &str, revision: i64) -> Named {
+fn labeled_by(manager: &str, revision: i64) -> Named {
     pod("a", revision, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
         object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
@@ -12,7 +12,7 @@ fn labelled_by(manager: &str, revision: i64) -> Named {
 }
 
 /// The same without a field manager.
-fn labelled_by_nobody(revision: i64) -> Named {
+fn labeled_by_nobody(revision: i64) -> Named {
     pod("a", revision, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
         object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
@@ -20,12 +20,12 @@ fn labelled_by_nobody(revision: i64) -> Named {
 }
 
 /// The same pod without the label.
-fn unlabelled(revision: i64) -> Named {
+fn unlabeled(revision: i64) -> Named {
     pod("a", revision, |object| object["metadata"]["annotations"] = json!({ names::claim("web"): "20" }))
 }
 
 fn left_behind() -> Named {
-    labelled_by(names::MANAGER, 41)
+    labeled_by(names::MANAGER, 41)
 }
 
 async fn removed(answer: Result<Vec<Named>, Refusal>, serves_elections: bool) -> Vec<Write> {
@@ -98,7 +98,7 @@ async fn swept_beside_another(pod: Named) -> Vec<Write> {
 }
 
 /// A pod that `web` led under the key `leader`, with a user's label under another allowed key.
-fn led_and_labelled() -> Named {
+fn led_and_labeled() -> Named {
     pod("a", 41, |object| {
         object["metadata"]["labels"]["leader"] = "true".into();
         object["metadata"]["labels"]["team.example/leader"] = "alice".into();
@@ -110,11 +110,11 @@ fn led_and_labelled() -> Named {
 async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
     let script = Script {
         to_reads: answers([Err(absent(true))]),
-        to_writes: answers([Ok(vec![unlabelled(55)])]),
+        to_writes: answers([Ok(vec![unlabeled(55)])]),
         serves_elections: true,
         ..Script::default()
     };
-    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labeled()]);
     let changes = delete(&mut shared.world(), election("web", 50, |_| ()));
     assert_eq!(changes.orphaned.into_iter().collect::<Vec<_>>(), [key("web")]);
     assert_eq!(clean_up(&shared, &key("web")).await, Outcome::Done);
@@ -127,7 +127,7 @@ async fn of_an_election_that_was_seen_only_its_own_label_is_swept() {
         object["metadata"]["annotations"] = json!({ names::claim("web"): "20" });
     });
     let changes = apply(&mut shared.world(), by_hand);
-    assert!(changes.orphaned.is_empty(), "once: what is labelled afterwards is its user's");
+    assert!(changes.orphaned.is_empty(), "once: what is labeled afterwards is its user's");
     assert_eq!(clean_up(&shared, &key("web")).await, Outcome::Done);
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
 }
@@ -147,7 +147,7 @@ async fn made_again_with((label, value): (&str, &str)) {
         })
     };
     let script = Script { to_reads: answers([Ok(vec![again()])]), serves_elections: true, ..Script::default() };
-    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labeled()]);
     delete(&mut shared.world(), election("web", 50, |_| ()));
     let changes = apply(&mut shared.world(), again());
     assert!(changes.orphaned.contains(&key("web")) && changes.affected.contains(&key("web")));
@@ -161,7 +161,7 @@ async fn made_again_with((label, value): (&str, &str)) {
 async fn after_the_sweep<const N: usize>(pods: [Named; N]) -> Shared<Script> {
     let script = Script {
         to_reads: answers([Err(absent(true)), Err(absent(true))]),
-        to_writes: answers([Ok(vec![unlabelled(51)])]),
+        to_writes: answers([Ok(vec![unlabeled(51)])]),
         serves_elections: true,
         ..Script::default()
     };
@@ -173,12 +173,12 @@ async fn after_the_sweep<const N: usize>(pods: [Named; N]) -> Shared<Script> {
 
 #[tokio::test]
 async fn rule_11_a_label_that_somebody_sets_after_the_sweep_is_theirs() {
-    let shared = after_the_sweep([labelled_by(names::MANAGER, 41)]).await;
+    let shared = after_the_sweep([labeled_by(names::MANAGER, 41)]).await;
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     for revision in [52, 54] {
-        assert!(apply(&mut shared.world(), labelled_by("kubectl-label", revision)).orphaned.is_empty());
+        assert!(apply(&mut shared.world(), labeled_by("kubectl-label", revision)).orphaned.is_empty());
         clean_up(&shared, &key("web")).await;
-        apply(&mut shared.world(), unlabelled(revision + 1));
+        apply(&mut shared.world(), unlabeled(revision + 1));
     }
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1, "once");
 }
@@ -186,17 +186,17 @@ async fn rule_11_a_label_that_somebody_sets_after_the_sweep_is_theirs() {
 #[tokio::test]
 async fn rule_11_a_label_that_is_set_anew_before_the_sweep_is_theirs() {
     let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
-    let shared = shared(script, [election("web", 10, |_| ()), labelled_by(names::MANAGER, 41)]);
+    let shared = shared(script, [election("web", 10, |_| ()), labeled_by(names::MANAGER, 41)]);
     delete(&mut shared.world(), election("web", 50, |_| ()));
-    apply(&mut shared.world(), unlabelled(51));
-    apply(&mut shared.world(), labelled_by("kubectl-label", 52));
+    apply(&mut shared.world(), unlabeled(51));
+    apply(&mut shared.world(), labeled_by("kubectl-label", 52));
     clean_up(&shared, &key("web")).await;
     assert!(shared.server.writes.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn rule_11_a_restart_takes_no_label_that_podium_did_not_set() {
-    for by_somebody in [labelled_by("kubectl-label", 41), labelled_by_nobody(41)] {
+    for by_somebody in [labeled_by("kubectl-label", 41), labeled_by_nobody(41)] {
         let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
         let shared = shared(script, [by_somebody]);
         assert!(shared.world().orphaned().is_empty());
@@ -208,10 +208,10 @@ async fn rule_11_a_restart_takes_no_label_that_podium_did_not_set() {
 #[tokio::test]
 async fn rule_11_a_label_that_was_under_way_when_its_election_was_swept_goes_too() {
     // It arrives with the claim, or after it, from a controller that has not observed the deletion.
-    for before in [pod("a", 41, |_| ()), unlabelled(41)] {
+    for before in [pod("a", 41, |_| ()), unlabeled(41)] {
         let shared = after_the_sweep([before]).await;
-        assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labelled yet");
-        assert!(apply(&mut shared.world(), labelled_by(names::MANAGER, 52)).orphaned.contains(&key("web")));
+        assert!(shared.server.writes.lock().unwrap().is_empty(), "nobody is labeled yet");
+        assert!(apply(&mut shared.world(), labeled_by(names::MANAGER, 52)).orphaned.contains(&key("web")));
         clean_up(&shared, &key("web")).await;
         assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     }
@@ -225,11 +225,11 @@ async fn rule_11_a_late_label_of_a_former_election_goes_also_where_another_one_h
             object["spec"]["label"] = json!({ "key": "new.example/leader" });
         })
     };
-    let shared = after_the_sweep([unlabelled(41)]).await;
+    let shared = after_the_sweep([unlabeled(41)]).await;
     apply(&mut shared.world(), again());
-    assert!(apply(&mut shared.world(), labelled_by(names::MANAGER, 61)).orphaned.contains(&key("web")));
+    assert!(apply(&mut shared.world(), labeled_by(names::MANAGER, 61)).orphaned.contains(&key("web")));
     *shared.server.to_reads.lock().unwrap() = [Ok(vec![again()])].into();
-    *shared.server.to_writes.lock().unwrap() = [Ok(vec![unlabelled(65)])].into();
+    *shared.server.to_writes.lock().unwrap() = [Ok(vec![unlabeled(65)])].into();
     clean_up(&shared, &key("web")).await;
     assert_eq!(shared.server.writes.lock().unwrap().len(), 1);
     let own = pod("a", 71, |object| {
@@ -278,7 +278,7 @@ async fn rule_11_an_election_whose_spec_became_unusable_keeps_the_leader_that_it
         })
     };
     let script = Script { to_reads: answers([Ok(vec![broken()])]), serves_elections: true, ..Script::default() };
-    let shared = shared(script, [election("web", 10, |_| ()), led_and_labelled()]);
+    let shared = shared(script, [election("web", 10, |_| ()), led_and_labeled()]);
     apply(&mut shared.world(), broken());
     clean_up(&shared, &key("web")).await;
     assert_eq!(*shared.server.reads.lock().unwrap(), [Read::Election("web".into())]);
@@ -287,7 +287,7 @@ async fn rule_11_an_election_whose_spec_became_unusable_keeps_the_leader_that_it
 
 #[tokio::test]
 async fn a_change_of_the_spec_retires_nothing() {
-    let shared = shared(Script::default(), [election("web", 10, |_| ()), led_and_labelled()]);
+    let shared = shared(Script::default(), [election("web", 10, |_| ()), led_and_labeled()]);
     let changed = election("web", 20, |object| {
         object["metadata"]["generation"] = 2.into();
         object["spec"]["minReadySeconds"] = 5.into();
@@ -297,9 +297,9 @@ async fn a_change_of_the_spec_retires_nothing() {
 }
 
 /// The pod `a` with the claim and the demand of `web`, after it had 5, and perhaps with the label.
-fn demanded(labelled: bool) -> Named {
+fn demanded(labeled: bool) -> Named {
     pod("a", 41, |object| {
-        if labelled {
+        if labeled {
             object["metadata"]["labels"]["leader"] = "true".into();
             set_by(object, names::MANAGER, &["leader"]);
         }
@@ -311,16 +311,16 @@ fn demanded(labelled: bool) -> Named {
 
 #[tokio::test]
 async fn deletion_cost_of_a_deleted_election_is_given_back() {
-    for labelled in [false, true] {
+    for labeled in [false, true] {
         let script = Script { to_reads: answers([Err(absent(true))]), serves_elections: true, ..Script::default() };
-        let shared = shared(script, [demanded(labelled)]);
+        let shared = shared(script, [demanded(labeled)]);
         assert!(shared.world().orphaned().contains(&key("web")));
         clean_up(&shared, &key("web")).await;
         let writes = shared.server.writes.lock().unwrap().clone();
         let [Write::PatchPod { patch, .. }] = &writes[..] else { panic!("one write: {writes:#?}") };
         let restored = json!({ names::POD_DELETION_COST: "5", names::DELETION_COSTS: null });
         assert_eq!(patch["metadata"]["annotations"], restored, "the term stays");
-        assert_eq!(patch["metadata"].get("labels"), labelled.then_some(&json!({ "leader": null })));
+        assert_eq!(patch["metadata"].get("labels"), labeled.then_some(&json!({ "leader": null })));
     }
 }
 

@@ -46,7 +46,7 @@ async fn names_and_labels_at_their_limits_are_served() {
         let second = world.leader_is(&election, &names[1]).await;
         assert!(second.term > first.term);
         world.delete_election(&election).await;
-        world.nobody_labelled(&key).await;
+        world.nobody_labeled(&key).await;
     })
     .await;
 }

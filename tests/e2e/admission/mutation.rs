@@ -70,7 +70,7 @@ impl<'a> Mutation<'a> {
     }
 }
 
-async fn labelled(world: &Scenario) -> Vec<String> {
+async fn labeled(world: &Scenario) -> Vec<String> {
     let pods = world.api::<Pod>().list(&ListParams::default().labels("leader=true")).await.expect("a list");
     pods.into_iter().map(|pod| pod.name_any()).collect()
 }
@@ -96,10 +96,10 @@ async fn no_second_pod_is_labeled_while_a_policy_restores_the_former_label() {
         let message = world.condition("web", "Stalled", "True", "RequestDenied").await;
         assert!(message.contains("label leader is true instead of absent"), "{message}");
         world.condition("web", "Ready", "False", "RequestDenied").await;
-        assert_eq!(labelled(world).await, std::slice::from_ref(&former.name));
+        assert_eq!(labeled(world).await, std::slice::from_ref(&former.name));
         policy.remove().await;
         let next = world.leader_after("web", &former).await;
-        assert_eq!(labelled(world).await, [next.name]);
+        assert_eq!(labeled(world).await, [next.name]);
         world.recovered("web").await;
     })
     .await;
@@ -115,9 +115,9 @@ async fn an_election_is_not_ready_while_a_policy_drops_the_leaders_label() {
         let _controller = world.controller();
         world.pods(["web-0", "web-1"]).await;
         world.pod("probe", json!({ "labels": { "app": "probe" } })).await;
-        let labelled = "'leader' in object.metadata.?labels.orValue({})";
+        let labeled = "'leader' in object.metadata.?labels.orValue({})";
         let drop = "[JSONPatch{op: 'remove', path: '/metadata/labels/leader'}]";
-        let policy = Mutation::apply(world, ("", "pods"), labelled, drop).await;
+        let policy = Mutation::apply(world, ("", "pods"), labeled, drop).await;
         policy.in_force([json!(null), json!("probe")], None).await;
         world.election("web").await;
         let message = world.condition("web", "Stalled", "True", "RequestDenied").await;

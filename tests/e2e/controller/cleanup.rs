@@ -46,7 +46,7 @@ async fn cleanup_removes_the_labels_of_elections_and_nothing_else() {
 
         assert_eq!(printed(&cleanup(world, &there)), dry.replace(" (dry run)", ""));
         for name in ["web-0", "web-1", "web-2"] {
-            let pod = world.unlabelled(name).await;
+            let pod = world.unlabeled(name).await;
             assert!(!pod.labels().contains_key("gone.example/leader"));
             assert!(pod.annotations().contains_key("term.podium.dev/web"), "the term is the fence");
             assert!(!pod.annotations().contains_key("controller.kubernetes.io/pod-deletion-cost"), "it had none");

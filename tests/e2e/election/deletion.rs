@@ -35,11 +35,11 @@ async fn terminating_election_is_left_unchanged_until_it_is_gone() {
         set_finalizers::<Election>(world, "web", json!([HELD])).await;
         world.delete_election("web").await;
         world.serve_another("another").await;
-        let labelled = async || {
+        let labeled = async || {
             let pods = world.api::<Pod>().list(&ListParams::default().labels("app=web,leader=true")).await;
             pods.expect("pods can be listed").iter().map(ResourceExt::name_any).collect::<Vec<_>>()
         };
-        assert_eq!(labelled().await, ["web-0"], "it leads until the Election is gone");
+        assert_eq!(labeled().await, ["web-0"], "it leads until the Election is gone");
 
         // No new term: a Kubernetes workload does not replace an object that is being deleted, either.
         let before = world.api::<Lease>().get("web").await.expect("the Lease is there");
@@ -48,7 +48,7 @@ async fn terminating_election_is_left_unchanged_until_it_is_gone() {
         world.serve_another("third").await;
         let after = world.api::<Lease>().get("web").await.expect("the Lease is there");
         assert_eq!(after.resource_version(), before.resource_version());
-        assert_eq!(labelled().await, ["web-0"]);
+        assert_eq!(labeled().await, ["web-0"]);
 
         set_finalizers::<Election>(world, "web", json!(null)).await;
         world.lease_is_gone("web").await;
@@ -73,7 +73,7 @@ async fn recreated_election_has_a_higher_term_for_every_propagation_policy() {
             let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
             let how = DeleteParams { propagation_policy: Some(policy.clone()), ..DeleteParams::default() };
             world.api::<Election>().delete("web", &how).await.expect("the Election is deleted");
-            let pods = world.nobody_labelled("leader").await;
+            let pods = world.nobody_labeled("leader").await;
             let claim = pods.iter().find(|pod| pod.uid().as_ref() == Some(&former.uid)).map(|pod| pod.annotations().clone());
             let claim = claim.and_then(|annotations| annotations.get("term.podium.dev/web").cloned());
             assert_eq!(claim, Some(former.term.to_string()), "the term is the fence");
@@ -104,7 +104,7 @@ async fn terminating_lease_serves_until_it_is_gone() {
             lease.metadata.deletion_timestamp.map(drop).ok_or_else(|| "it is not".into())
         })
         .await;
-        world.nobody_labelled("leader").await;
+        world.nobody_labeled("leader").await;
         let writes = world.writes().await;
         world.election("web").await;
         let second = world.leader_after("web", &first).await;
@@ -162,7 +162,7 @@ async fn a_lease_restored_with_a_former_owner_gives_way_to_a_higher_term() {
         let saved = backup(&world.api::<Lease>().get("web").await.expect("the Lease is there"));
         world.delete_election("web").await;
         world.lease_is_gone("web").await;
-        world.nobody_labelled("leader").await;
+        world.nobody_labeled("leader").await;
         // Its owner is gone, so the garbage collector may delete it at any time.
         let restored = world.api::<Lease>().create(&PostParams::default(), &saved).await.expect("the Lease is restored");
         world.forged(&restored);
@@ -227,7 +227,7 @@ async fn remove_and_install_the_resource(world: &Scenario) {
     })
     .await;
     world.cluster.install(custom_resource_definition()).await;
-    world.nobody_labelled("leader").await;
+    world.nobody_labeled("leader").await;
 }
 
 #[tokio::test]

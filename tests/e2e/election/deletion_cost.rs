@@ -131,13 +131,13 @@ async fn highest_cost_of_several_elections_counts_and_a_deleted_election_gives_i
         costs(world, "web-0", Some("200"), true).await;
         world.delete_election("other").await;
         costs(world, "web-0", Some("100"), true).await;
-        world.nobody_labelled("other.example/leader").await;
+        world.nobody_labeled("other.example/leader").await;
         // The last one is deleted while no controller runs.
         controller.kill();
         world.delete_election("web").await;
         let _controller = world.controller();
         costs(world, "web-0", Some("5"), false).await;
-        world.nobody_labelled("leader").await;
+        world.nobody_labeled("leader").await;
     })
     .await;
 }

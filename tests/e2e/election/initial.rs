@@ -45,9 +45,9 @@ async fn a_pod_leads_only_after_it_has_been_ready_for_min_ready_seconds() {
         let leader = world.leader("web").await;
         // Both times have a resolution of one second, by the server and the kubelet.
         let elected = last_write(&world.api::<Lease>().get("web").await.expect("the Lease is there"));
-        let labelled = last_write(&world.api::<Pod>().get(&leader.name).await.expect("the pod is there"));
+        let labeled = last_write(&world.api::<Pod>().get(&leader.name).await.expect("the pod is there"));
         let due = transition(&pod, "Ready") + SignedDuration::from_secs(3);
-        assert!(elected >= due && labelled >= due, "due {due}, elected {elected}, labelled {labelled}");
+        assert!(elected >= due && labeled >= due, "due {due}, elected {elected}, labeled {labeled}");
     })
     .await;
 }

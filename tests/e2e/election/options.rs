@@ -92,7 +92,7 @@ async fn a_suspended_election_repairs_labels_and_begins_no_term() {
         world.condition("web", "Ready", "False", "Suspended").await;
         let lease = world.api::<Lease>().get("web").await.expect("the Lease is there");
         assert_eq!(lease.annotations().get("podium.dev/term"), Some(&first.term.to_string()));
-        eventually("nobody is labelled", async || {
+        eventually("nobody is labeled", async || {
             let pod = world.api::<Pod>().get("web-1").await.map_err(|error| error.to_string())?;
             if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(()) }
         })

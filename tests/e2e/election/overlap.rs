@@ -120,7 +120,7 @@ async fn two_hundred_elections_with_one_key_take_over_one_after_another() {
         // The deleted Election's may be re-created and deleted until the controller observes the deletion.
         assert!(writes.most("Lease").1 <= 3, "{:?}", writes.most("Lease"));
         assert!(writes.all("Lease") <= 5, "the deleted one's and the winner's: {:?}", writes.counts());
-        assert!(writes.all("Pod") <= 8, "removed, labelled and fenced: {:?}", writes.counts());
+        assert!(writes.all("Pod") <= 8, "removed, labeled and fenced: {:?}", writes.counts());
     })
     .await;
 }

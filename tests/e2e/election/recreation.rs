@@ -64,7 +64,7 @@ async fn label_set_by_a_user_after_the_deletion_survives_a_restart() {
         world.election("web").await;
         world.leader("web").await;
         delete_election(world, "web").await;
-        world.nobody_labelled("leader").await;
+        world.nobody_labeled("leader").await;
         let by_hand = json!({ "labels": { "leader": "true", "team.example/leader": "alice" } });
         world.forge_pod("web-0", by_hand).await;
         world.serve_another("another").await;

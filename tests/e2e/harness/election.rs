@@ -102,10 +102,10 @@ impl Scenario {
     /// Waits for a vacancy: no label, no holder, and the status is not Ready. Returns the status.
     pub async fn vacancy(&self, election: &str) -> ElectionStatus {
         eventually(&format!("{election}: nobody leads"), async || {
-            let (status, labelled, holder) = self.gather(election).await?;
+            let (status, labeled, holder) = self.gather(election).await?;
             let ready = status.condition("Ready").is_some_and(|condition| condition.status == "False");
-            let vacant = status.leader.is_none() && labelled.is_empty() && holder.is_none() && ready;
-            vacant.then(|| status.clone()).ok_or_else(|| format!("{status:?}, labelled: {labelled:?}, holder: {holder:?}"))
+            let vacant = status.leader.is_none() && labeled.is_empty() && holder.is_none() && ready;
+            vacant.then(|| status.clone()).ok_or_else(|| format!("{status:?}, labeled: {labeled:?}, holder: {holder:?}"))
         })
         .await
     }
@@ -168,12 +168,12 @@ impl Scenario {
     }
 
     /// Waits until no pod has this label key. Returns the pods.
-    pub async fn nobody_labelled(&self, key: &str) -> Vec<Pod> {
+    pub async fn nobody_labeled(&self, key: &str) -> Vec<Pod> {
         eventually(&format!("nobody carries the label {key}"), async || {
             let pods = self.api::<Pod>().list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
-            let labelled: Vec<_> =
+            let labeled: Vec<_> =
                 pods.iter().filter(|pod| pod.labels().contains_key(key)).map(ResourceExt::name_any).collect();
-            if labelled.is_empty() { Ok(pods) } else { Err(format!("{labelled:?}")) }
+            if labeled.is_empty() { Ok(pods) } else { Err(format!("{labeled:?}")) }
         })
         .await
     }
@@ -214,14 +214,14 @@ impl Scenario {
     }
 
     async fn look(&self, election: &str) -> Result<Leader, String> {
-        let (status, labelled, holder) = self.gather(election).await?;
-        let seen = || format!("{status:?}, labelled: {labelled:?}, holder: {holder:?}");
+        let (status, labeled, holder) = self.gather(election).await?;
+        let seen = || format!("{status:?}, labeled: {labeled:?}, holder: {holder:?}");
         let (Some(name), Some(uid), Some(term)) = (&status.leader, &status.leader_uid, status.term) else {
             return Err(seen());
         };
         let ready = status.condition("Ready").is_some_and(|condition| condition.status == "True");
         let expected = (format!("{name}/{uid}"), term.to_string());
-        if !ready || labelled != [expected.clone()] || holder != Some(expected) {
+        if !ready || labeled != [expected.clone()] || holder != Some(expected) {
             return Err(seen());
         }
         let (name, uid, transitions) = (name.clone(), uid.clone(), status.leader_transitions);
@@ -236,11 +236,11 @@ impl Scenario {
         let text = |error: kube::Error| error.to_string();
         let object = self.api::<Election>().get(election).await.map_err(text)?;
         let label = format!("{}={}", object.spec.label.key, object.spec.label.value);
-        let labelled = self.api::<Pod>().list_metadata(&ListParams::default().labels(&label)).await.map_err(text)?;
+        let labeled = self.api::<Pod>().list_metadata(&ListParams::default().labels(&label)).await.map_err(text)?;
         // Other Elections may use the label for their own pods.
         let is_others =
             |claim: &str| claim.starts_with("term.podium.dev/") && claim != format!("term.podium.dev/{election}");
-        let labelled = labelled.items.iter().filter_map(|pod| {
+        let labeled = labeled.items.iter().filter_map(|pod| {
             let claim = pod.annotations().get(&format!("term.podium.dev/{election}")).cloned();
             let elsewhere = claim.is_none() && pod.annotations().keys().any(|key| is_others(key));
             (!elsewhere)
@@ -251,6 +251,6 @@ impl Scenario {
         let annotations = lease.map(|lease| lease.annotations().clone()).unwrap_or_default();
         let part = |name: &str| annotations.get(name).cloned();
         let holder = part("podium.dev/holder").zip(part("podium.dev/term"));
-        Ok((self.status(election).await?, labelled.collect(), holder))
+        Ok((self.status(election).await?, labeled.collect(), holder))
     }
 }

@@ -58,8 +58,8 @@ impl Scenario {
     }
 
     /// Waits until the pod has no label `leader`.
-    pub async fn unlabelled(&self, name: &str) -> Pod {
-        eventually(&format!("{name} is not labelled"), async || {
+    pub async fn unlabeled(&self, name: &str) -> Pod {
+        eventually(&format!("{name} is not labeled"), async || {
             let pod = self.api::<Pod>().get(name).await.map_err(|error| error.to_string())?;
             if pod.labels().contains_key("leader") { Err(format!("{:?}", pod.labels())) } else { Ok(pod) }
         })

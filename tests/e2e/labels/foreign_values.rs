@@ -115,9 +115,9 @@ async fn a_template_with_the_leaders_label_makes_no_leaders() {
         set_template_labels(world, json!({ "leader": "true" })).await;
         let second = world.leader_after("web", &first).await;
         assert_ne!(second.uid, first.uid);
-        let labelled = world.api::<Pod>().list(&kube::api::ListParams::default().labels("app=web,leader=true")).await;
-        let labelled: Vec<_> = labelled.expect("pods can be listed").iter().map(ResourceExt::name_any).collect();
-        assert_eq!(labelled, [second.name]);
+        let labeled = world.api::<Pod>().list(&kube::api::ListParams::default().labels("app=web,leader=true")).await;
+        let labeled: Vec<_> = labeled.expect("pods can be listed").iter().map(ResourceExt::name_any).collect();
+        assert_eq!(labeled, [second.name]);
     })
     .await;
 }

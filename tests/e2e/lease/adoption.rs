@@ -71,7 +71,7 @@ async fn client_go_holder_is_kept_until_it_releases_and_can_reacquire() {
         elector.says(HELD, 1).await;
         world.api::<Election>().delete("web", &<_>::default()).await.expect("the Election is deleted");
         elector.leads().await;
-        world.unlabelled("web-0").await;
+        world.unlabeled("web-0").await;
     })
     .await;
 }

@@ -15,7 +15,7 @@ use crate::harness::{Leader, Scenario};
 async fn make_again(world: &Scenario) {
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     world.api::<Election>().delete("web", &orphan).await.expect("the Election is deleted");
-    world.nobody_labelled("leader").await;
+    world.nobody_labeled("leader").await;
     world.election("web").await;
 }
 

@@ -221,7 +221,7 @@ async fn labels_of_a_deleted_election_stay_until_the_crd_can_be_read() {
         binding["subjects"][0]["namespace"] = json!(world.namespace);
         world.cluster.apply(role).await;
         world.cluster.apply(binding).await;
-        world.unlabelled(&leader.name).await;
+        world.unlabeled(&leader.name).await;
         let (client, how) = (&world.cluster.client, DeleteParams::default());
         Api::<ClusterRoleBinding>::all(client.clone()).delete(&name, &how).await.expect("the binding is deleted");
         Api::<ClusterRole>::all(client.clone()).delete(&name, &how).await.expect("the role is deleted");

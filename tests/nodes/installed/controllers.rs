@@ -127,11 +127,11 @@ async fn churn(world: &World, name: &str, stop: watch::Receiver<bool>) -> Vec<To
 
 /// Waits until another pod is labeled.
 async fn leader_but(world: &World, name: &str, former: &str) -> String {
-    let labelled = kube::api::ListParams::default().labels(&format!("app={name},leader=true"));
+    let labeled = kube::api::ListParams::default().labels(&format!("app={name},leader=true"));
     eventually_within(Duration::from_secs(90), "the next one leads", async || {
-        let pods = world.api::<Pod>().list_metadata(&labelled).await.map_err(|error| error.to_string())?;
+        let pods = world.api::<Pod>().list_metadata(&labeled).await.map_err(|error| error.to_string())?;
         let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
-        assert!(names.len() <= 1, "{names:?} are labelled at once");
+        assert!(names.len() <= 1, "{names:?} are labeled at once");
         names.into_iter().find(|name| name != former).ok_or_else(|| format!("{former} leads, or nobody"))
     })
     .await

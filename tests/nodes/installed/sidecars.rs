@@ -36,12 +36,12 @@ async fn every_sidecar_names_the_leader_that_the_controller_elected() {
         }
         world.api::<Pod>().delete(&first, &DeleteParams::default()).await.expect("it is deleted");
         let second = leads.leader("another", |pod| pod != first).await;
-        let labelled = leads.all().last().expect("a leader").since;
+        let labeled = leads.all().last().expect("a leader").since;
         let named = Ok(format!("{{\"name\":\"{second}\"}}"));
         for client in &clients {
             let answers = client.lately(20, &format!("name {second}"), |answer| answer.from == named).await;
             let first = answers.iter().find(|answer| answer.from == named).expect("there are 20");
-            println!("FIGURE sidecar: it names the new leader {:.0} ms after the label", first.known - labelled);
+            println!("FIGURE sidecar: it names the new leader {:.0} ms after the label", first.known - labeled);
         }
         agree(world, &second).await;
     })

@@ -28,29 +28,29 @@ impl Goal {
     /// # Errors
     /// The actual state.
     pub fn check(&self, view: &View) -> Result<i64, String> {
-        let labelled: Vec<_> =
+        let labeled: Vec<_> =
             view.pods.values().filter(|pod| pod.labels.get("leader").is_some_and(|value| value == "true")).collect();
         let lease = view.leases.get("web");
         let annotation = |name: &str| lease.and_then(|lease| lease.annotations.get(name)).cloned();
         let (holder, lease_term) = (annotation("podium.dev/holder"), annotation("podium.dev/term"));
-        let names: Vec<_> = labelled.iter().map(|pod| &pod.name).collect();
+        let names: Vec<_> = labeled.iter().map(|pod| &pod.name).collect();
         let election = view.elections.get("web");
-        let seen = || format!("labelled: {names:?}, Lease: {holder:?} {lease_term:?}, Election: {election:?}");
+        let seen = || format!("labeled: {names:?}, Lease: {holder:?} {lease_term:?}, Election: {election:?}");
         let status = |ready: &str| {
             let is_ready = |seen: &&Seen| seen.status.condition("Ready").is_some_and(|condition| condition.status == ready);
             election.filter(|seen| seen.current).filter(is_ready).map(|seen| &seen.status).ok_or_else(seen)
         };
         match self {
-            Self::NoLabel => labelled.is_empty().then_some(0).ok_or_else(seen),
+            Self::NoLabel => labeled.is_empty().then_some(0).ok_or_else(seen),
             Self::Vacancy(above) => {
                 let status = status("False")?;
                 let term = status.term.filter(|term| term > above).ok_or_else(seen)?;
-                let vacant = labelled.is_empty() && holder.is_none() && status.leader.is_none();
+                let vacant = labeled.is_empty() && holder.is_none() && status.leader.is_none();
                 (vacant && lease_term == Some(term.to_string())).then_some(term).ok_or_else(seen)
             }
             Self::Leader(name, wanted) => {
                 let status = status("True")?;
-                let [leader] = labelled[..] else { return Err(seen()) };
+                let [leader] = labeled[..] else { return Err(seen()) };
                 let term = status.term.ok_or_else(seen)?;
                 let in_time = match wanted {
                     Term::Above(former) => term > *former,

@@ -19,7 +19,7 @@ pub fn judge(view: &View, forged: &BTreeSet<i64>) -> (usize, Vec<String>) {
     history.sort_by_key(|revision| revision.version);
     let mut found = violations(&history, &[watched], forged);
     // In the order of all kinds: a status is judged by what precedes it.
-    let (mut named, mut labelled) = (BTreeSet::new(), BTreeSet::new());
+    let (mut named, mut labeled) = (BTreeSet::new(), BTreeSet::new());
     let mut events = history.iter().peekable();
     let mut statuses: Vec<&Seen> = view.statuses.iter().collect();
     statuses.sort_by_key(|seen| seen.version);
@@ -31,7 +31,7 @@ pub fn judge(view: &View, forged: &BTreeSet<i64>) -> (usize, Vec<String>) {
                 Kind::Lease => named.extend(annotation("podium.dev/holder").zip(annotation("podium.dev/term"))),
                 Kind::Pod if revision.labels.contains_key("leader") => {
                     let pod = format!("{}/{}", revision.name, revision.uid);
-                    labelled.extend(annotation("term.podium.dev/web").map(|term| (pod, term)));
+                    labeled.extend(annotation("term.podium.dev/web").map(|term| (pod, term)));
                 }
                 Kind::Pod => {}
             }
@@ -43,7 +43,7 @@ pub fn judge(view: &View, forged: &BTreeSet<i64>) -> (usize, Vec<String>) {
         }
         if let (Some(leader), Some(uid)) = (&seen.status.leader, &seen.status.leader_uid) {
             let leader = (format!("{leader}/{uid}"), term.to_string());
-            for (known, what) in [(&named, "the Lease named it"), (&labelled, "it was labelled")] {
+            for (known, what) in [(&named, "the Lease named it"), (&labeled, "it was labeled")] {
                 if !known.contains(&leader) {
                     found.push(format!("revision {}: the status names {leader:?} before {what}", seen.version));
                 }

@@ -83,7 +83,7 @@ type Terms = BTreeMap<i64, String>;
 #[derive(Clone, Debug, Default)]
 struct Stand {
     name: String,
-    labelled: bool,
+    labeled: bool,
     label_is_forged: bool,
     claim: Option<String>,
     claim_is_forged: bool,
@@ -137,7 +137,7 @@ impl Fold {
         let before = self.pods.remove(&revision.uid).unwrap_or_else(|| vec![Stand::default(); self.elections.len()]);
         let read = self.elections.iter().map(|(watched, _)| Stand {
             name: revision.name.clone(),
-            labelled: revision.labels.get(&watched.key) == Some(&watched.value),
+            labeled: revision.labels.get(&watched.key) == Some(&watched.value),
             claim: revision.annotations.get(&format!("term.podium.dev/{}", watched.election)).cloned(),
             ..Stand::default()
         });
@@ -148,11 +148,11 @@ impl Fold {
             now.follow(before, named[election], (forged, revision.altered));
             // A new claim makes it lead again, unless it is for another label: the former one awaits cleanup.
             let renewed = now.claim != before.claim && !self.has_other_label(election);
-            let gained = now.labelled && (!before.labelled || renewed);
+            let gained = now.labeled && (!before.labeled || renewed);
             let justified =
                 now.label_is_forged || forged || revision.altered || self.same_label(election).any(|other| named[other]);
             if gained && !justified {
-                let what = format!("{} is labelled with term {:?}, with which no Lease named it", now.name, now.claim);
+                let what = format!("{} is labeled with term {:?}, with which no Lease named it", now.name, now.claim);
                 self.violation(revision, what);
             }
             if !forged && !revision.altered && lowered(before, now) {
@@ -199,14 +199,14 @@ impl Stand {
     fn follow(&mut self, before: &Self, named: bool, (forged, altered): (bool, bool)) {
         let same_claim = self.claim == before.claim;
         if forged {
-            self.label_is_forged = self.labelled && (before.label_is_forged || !before.labelled);
+            self.label_is_forged = self.labeled && (before.label_is_forged || !before.labeled);
             self.claim_is_forged = before.claim_is_forged || !same_claim;
         } else {
-            self.label_is_forged = self.labelled && before.label_is_forged && !named;
+            self.label_is_forged = self.labeled && before.label_is_forged && !named;
             self.claim_is_forged = before.claim_is_forged && same_claim || altered;
         }
         let led = (before.leads || altered) && self.claim_is_forged;
-        self.leads = self.labelled && !self.label_is_forged && (named || led);
+        self.leads = self.labeled && !self.label_is_forged && (named || led);
     }
 }
 
