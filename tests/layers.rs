@@ -15,6 +15,7 @@ const CONTROLLER: &[&str] = &[
     "coalesced",
     "problem_log",
     "disputes",
+    "outranking",
     "observe",
     "server",
     "kube_server",

@@ -23,6 +23,7 @@ pub mod monitor;
 pub mod nodes;
 pub mod observe;
 pub mod options;
+pub mod outranking;
 pub mod problem_log;
 pub mod queue;
 pub mod reconcile;

@@ -1,11 +1,11 @@
 //! Reconcile of one Election: snapshot, decide, act, until there is nothing left to do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, debug_span, field, info, warn};
 
@@ -14,16 +14,17 @@ use super::key::Key;
 use super::key::Kind;
 use super::monitor::outcome;
 use super::observe::snapshot::Consulted;
+use super::outranking::OutrankingPods;
 use super::queue::Outcome;
 use super::server::{ApiServer, Read, Refusal};
 use super::shared::{Shared, Target};
 use super::slots::Slot;
 use crate::api::{ElectionStatus, Reason};
-use crate::election::plan::{Outranking, Plan, Then};
+use crate::election::plan::{Plan, Then};
 use crate::election::snapshot::Snapshot;
 use crate::election::{decide, status};
 use crate::hash::fnv;
-use crate::ids::{ResourceVersion, Uid};
+use crate::ids::ResourceVersion;
 use crate::lease::record::Content;
 use crate::sync::lock;
 
@@ -42,8 +43,8 @@ pub struct Reconciler {
     counts_due: Mutex<HashMap<Key, Instant>>,
     /// [`essence`] of the last written status. Only equality matters, and there may be many Elections.
     written: Mutex<HashMap<Key, u64>>,
-    /// The pods that outrank the leader, each with the first decision that found it so. It begins anew with this replica's turn.
-    outranking: Mutex<HashMap<Key, (Uid, BTreeMap<Uid, Instant>)>>,
+    /// The pods that outrank leaders. Empty when this replica becomes active.
+    outranking: OutrankingPods,
     /// Target of the last write without an acknowledgment, until the object is read.
     unread: Mutex<HashMap<Key, Target>>,
 }
@@ -84,7 +85,7 @@ impl Reconciler {
         for _ in 0..DECISIONS {
             let Some((mut snapshot, lease)) = shared.snapshot(key, consulted) else {
                 self.counts().remove(key);
-                lock(&self.outranking).remove(key);
+                self.outranking.forget(key);
                 lock(&self.written).remove(key);
                 shared.disputes.forget(key);
                 lock(&self.unread).remove(key);
@@ -94,9 +95,9 @@ impl Reconciler {
             if let Some(Content::Term(record)) = snapshot.lease.as_ref().map(|lease| &lease.content) {
                 Span::current().record("term", record.term.number());
             }
-            snapshot.outranking = self.outranking(key, &snapshot);
+            snapshot.outranking = self.outranking.times(key, &snapshot, Instant::now());
             let mut plan = decide(&snapshot, (shared.clock)());
-            self.note_outranking(key, &plan);
+            self.outranking.note(key, &plan, Instant::now());
             let counts_due = self.postpone_counts(key, &mut plan);
             // Another controller wrote another status, and the cache of one of the two is stale. Without a read they would overwrite
             // each other until its watch recovers.
@@ -135,28 +136,6 @@ impl Reconciler {
         }
         debug!(election = %key, "objects kept changing during the reconcile, requeueing");
         Ok(Outcome::Backoff)
-    }
-
-    /// Returns since when pods outrank the present leader.
-    fn outranking(&self, key: &Key, snapshot: &Snapshot) -> BTreeMap<Uid, SignedDuration> {
-        let Some(Content::Term(record)) = snapshot.lease.as_ref().map(|lease| &lease.content) else {
-            return BTreeMap::new();
-        };
-        let all = lock(&self.outranking);
-        let known = all.get(key).filter(|(leader, _)| record.holder.as_ref().is_some_and(|holder| holder.uid == *leader));
-        let age = |since: &Instant| SignedDuration::try_from(since.elapsed()).unwrap_or_default();
-        known.into_iter().flat_map(|(_, since)| since.iter().map(|(pod, since)| (pod.clone(), age(since)))).collect()
-    }
-
-    /// Notes which pods outrank the leader, and keeps since when.
-    fn note_outranking(&self, key: &Key, plan: &Plan) {
-        let Some(Outranking { leader, pods }) = &plan.outranking else { return };
-        let mut all = lock(&self.outranking);
-        let before = all.remove(key).filter(|(before, _)| before == leader).map(|(_, since)| since).unwrap_or_default();
-        let since = |pod: &Uid| before.get(pod).copied().unwrap_or_else(Instant::now);
-        if !pods.is_empty() {
-            all.insert(key.clone(), (leader.clone(), pods.iter().map(|pod| (pod.clone(), since(pod))).collect()));
-        }
     }
 
     /// Removes a status that may wait from the plan, and returns when it is due.

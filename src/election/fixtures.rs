@@ -271,9 +271,10 @@ impl PerfectServer {
         panic!("no rest after 20 decisions: {:#?}", world.plan());
     }
 
-    fn carry_out(&mut self, plan: Plan, mut world: Snapshot) -> Snapshot {
+    /// Executes a plan.
+    pub fn carry_out(&mut self, plan: Plan, mut world: Snapshot) -> Snapshot {
         let Plan { claim, lease, fence, label, status, claim_next, follow, cost, outranking, then: _ } = plan;
-        if let Some(Outranking { leader: _, pods }) = outranking {
+        if let Some(Outranking { term: _, pods }) = outranking {
             world.outranking.retain(|pod, _| pods.contains(pod));
         }
         if let Some(write) = claim {

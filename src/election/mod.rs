@@ -30,7 +30,7 @@ pub use plan::Plan;
 pub use snapshot::Snapshot;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub struct Plan {
     /// Pods of which only the deletion cost is to be corrected: the settings changed, or another client changed the annotations.
     /// In the background.
     pub cost: Vec<PodWrite>,
-    /// The pods that outrank the leader now, to be given back with the time since they do. `None`: as before.
+    /// The pods that outrank the leader now, to be given back with the time since they do. `None`: they were not compared.
     pub outranking: Option<Outranking>,
     /// The next step after all of these writes.
     pub then: Then,
@@ -40,8 +40,8 @@ pub struct Plan {
 /// Eligible pods with a higher score than the leader, where `spec.preemption` lets them replace it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outranking {
-    /// The leader.
-    pub leader: Uid,
+    /// The leader's term.
+    pub term: Term,
     /// The pods.
     pub pods: BTreeSet<Uid>,
 }
@@ -85,6 +85,11 @@ impl Plan {
     /// plan.
     pub fn has_background_writes(&self) -> bool {
         self.claim_next.is_some() || !self.follow.is_empty() || !self.cost.is_empty()
+    }
+
+    /// Returns whether it only prepares another decision: it reads or claims, or begins a term.
+    pub fn precedes_a_decision(&self) -> bool {
+        self.claim.is_some() || self.lease.is_some() || matches!(self.then, Then::DecideAgain | Then::Consult(_))
     }
 
     /// Returns whether it has writes that come before its background writes. The status does not count.

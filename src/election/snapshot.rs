@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// The API server's response to a denied background write, until one succeeds.
     pub refused: Option<Refused>,
     /// The pods that outranked the holder at the last decisions, each with the time since then without interruption, on a
-    /// monotonic clock. Another holder clears it.
+    /// monotonic clock. Another term clears it.
     pub outranking: BTreeMap<Uid, SignedDuration>,
     /// Why the nodes cannot be observed that the settings ask for.
     pub unobserved: Option<String>,

@@ -12,6 +12,7 @@ mod forgets;
 mod halts;
 mod namespaces;
 mod nodes;
+mod preemption;
 
 use std::sync::Arc;
 

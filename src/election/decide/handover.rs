@@ -2,8 +2,6 @@
 //!
 //! They only choose another next holder. Rules 4 to 8 carry out the change like any other, so it breaks before it makes.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::jiff::SignedDuration;
 
 use super::Decision;
@@ -118,11 +116,12 @@ impl<'a> Decision<'a> {
         self.settings.preempt_after.unwrap_or(SignedDuration::MAX).saturating_sub(known.min(pod.unchanged_for))
     }
 
-    /// The pods that outrank the leader now, for the next decision.
-    pub(super) fn outranking(&self) -> Option<Outranking> {
-        let (_, leader) = self.steady_leader().filter(|_| self.settings.preempt_after.is_some())?;
-        let pods: BTreeSet<_> = self.outranking_pods(leader).map(|pod| pod.id.uid.clone()).collect();
-        Some(Outranking { leader: leader.id.uid.clone(), pods })
+    /// The pods that outrank the leader now, for the next decision. None does while the leader could not stay.
+    pub(super) fn outranking(&self, record: &Record) -> Option<Outranking> {
+        self.settings.preempt_after?;
+        let leader = self.steady_leader().map(|(_, leader)| leader);
+        let pods = leader.into_iter().flat_map(|leader| self.outranking_pods(leader)).map(|pod| pod.id.uid.clone());
+        Some(Outranking { term: record.term, pods: pods.collect() })
     }
 
     /// The time until the first preemption, if no pod loses its rank before.

@@ -17,7 +17,7 @@ impl<'a> Decision<'a> {
     pub(super) fn keep(&self, record: &Record) -> Plan {
         let Lease { acquired, transitions, .. } = *self.lease;
         let current = CurrentTerm { record, acquired, transitions: transitions.unwrap_or(0) };
-        Plan { outranking: self.outranking(), ..self.pod_writes(record, current) }
+        Plan { outranking: self.outranking(record), ..self.pod_writes(record, current) }
     }
 
     pub(super) fn pod_writes(&self, record: &Record, current: CurrentTerm<'_>) -> Plan {
