@@ -239,7 +239,7 @@ proptest! {
     fn no_write_lowers_a_term_that_is_not_proven_forged(world in any_tuned_world()) {
         let plan = world.plan();
         let revision = world.lease.as_ref().map_or(revision(1), |lease| lease.resource_version);
-        for write in plan.fence.iter().chain(&plan.claim).chain(&plan.label).chain(&plan.claim_next).chain(&plan.follow) {
+        for write in plan.fence.iter().chain(&plan.claim).chain(&plan.label).chain(&plan.claim_next).chain(&plan.follow).chain(&plan.cost) {
             let own = world.pod(&write.pod.uid).unwrap().term_unless_forged(revision);
             prop_assert!(own <= write.term);
         }
@@ -283,7 +283,12 @@ proptest! {
         let settings = rest.election.settings.as_ref().unwrap();
         let Content::Term(record) = &rest.lease.as_ref().unwrap().content else { return Ok(()) };
         let Some(holder) = record.holder.clone().filter(|_| !settings.suspend && !is_stalled(&rest)) else { return Ok(()) };
-        let gone = rest.clone().with(|world| world.pods.retain(|pod| pod.id != holder)).consulted();
+        let gone = rest.clone().with(|world| {
+            world.pods.retain(|pod| pod.id != holder);
+            // A request that names the next term would end that one as well.
+            world.election.switchover = SwitchoverRequest::default();
+        });
+        let gone = gone.consulted();
         let (after, _) = server.run(gone);
         prop_assert_eq!(&status.next_leader, &after.election.status.leader);
     }
