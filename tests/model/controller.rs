@@ -67,6 +67,8 @@ impl Controller {
             gone: 0,
             consulted: Consulted::default(),
             doing: Doing::Decide,
+            draining: 0,
+            outranking: None,
             background: None,
         }
     }
@@ -123,6 +125,7 @@ impl Controller {
             mutation.before(self, &mut snapshot);
         }
         let mut plan = decide(&snapshot, now());
+        self.note_outranking(&plan);
         if mutation == Some(Mutation::CreateWithHolder) && plan.lease == Some(LeaseWrite::Create) {
             plan = self.create_with_holder(snapshot, latest);
             return Some((self.translate(plan, true), latest));
@@ -132,6 +135,25 @@ impl Controller {
             mutation.after(self, &mut plan);
         }
         Some((plan, self.lease.map_or(0, |lease| lease.rev)))
+    }
+
+    /// Notes the pods that outrank the leader, as the memory of the controller does. Their delay elapses at any time.
+    fn note_outranking(&mut self, plan: &plan::Plan) {
+        let Some(plan::Outranking { term, pods }) = &plan.outranking else {
+            self.outranking = self.outranking.filter(|_| plan.precedes_a_decision());
+            return;
+        };
+        let (term, pods) = (rev_of(*term), pods.iter().map(|uid| one(number(uid))).fold(0, |all, one| all | one));
+        let due = self.outranking.filter(|before| before.term == term).map_or(0, |before| before.due & pods);
+        self.outranking = (pods != 0).then_some(Outranking { term, pods, due });
+    }
+
+    /// The times since when pods outrank the leader of the cached Lease: all of the delay, or nothing.
+    fn outranking(&self) -> BTreeMap<CoreUid, SignedDuration> {
+        let Some(Lease { content: Content::Term(record), .. }) = self.lease else { return BTreeMap::new() };
+        let known = self.outranking.filter(|known| known.term == record.term);
+        let due = known.map_or(0, |known| known.due);
+        core_uids(due).into_iter().map(|uid| (uid, SignedDuration::MAX)).collect()
     }
 
     fn create_with_holder(&self, mut snapshot: Snapshot, latest: Rev) -> plan::Plan {
@@ -161,11 +183,11 @@ impl Controller {
             rival: None,
             state: PodState::Running,
             ready: pod.ready,
-            unchanged_for: SignedDuration::ZERO,
+            unchanged_for: SignedDuration::MAX,
             transitioned: None,
             opted_out: false,
-            score: 0,
-            is_draining: false,
+            score: pod.preferred.into(),
+            is_draining: drains(self.draining, pod),
             cost: DeletionCost::default(),
             node: None,
             created: Timestamp::UNIX_EPOCH,
@@ -186,14 +208,17 @@ impl Controller {
                 verified: verified(NAMES, election.rev),
                 settings: Ok(settings(election.suspend)),
                 status: VALUES.status[usize::from(election.term)].clone(),
-                switchover: snapshot::SwitchoverRequest::default(),
+                switchover: snapshot::SwitchoverRequest {
+                    term: (election.request != 0).then(|| election.request.to_string()),
+                    to: election.to.map(|to| name_text(Uid::try_from(to).expect("few pods")).to_owned()),
+                },
             },
             lease,
             pods: pods.collect(),
             gone: (0..16).filter(|uid| has(self.gone, *uid)).map(uid).collect(),
             contest: None,
             refused: None,
-            outranking: BTreeMap::new(),
+            outranking: self.outranking(),
             unobserved: None,
             read_after: (self.consulted.read_after != 0).then(|| revision(self.consulted.read_after)),
         })
@@ -207,7 +232,7 @@ impl Controller {
         let plan::Plan { claim, lease, fence, label, status, claim_next: _, follow, cost, outranking: _, then } = plan;
         assert!(follow.is_empty() && cost.is_empty(), "neither followers nor deletion costs are modelled");
         let version = self.lease;
-        let Election { uid, rev, term: before, .. } = self.election.expect("an Election that is decided about");
+        let Election { uid, rev, term: before, request, .. } = self.election.expect("an Election that is decided about");
         let lease = lease.map(|write| match write {
             LeaseWrite::Create => Write::Create(uid, Content::Blank(0)),
             LeaseWrite::Blank(..) => {
@@ -215,11 +240,12 @@ impl Controller {
                 Write::Put(version, uid, Content::Blank(version.named()))
             }
             LeaseWrite::Elect { record, .. } => {
-                let record::Record { holder, term, unfenced, .. } = record;
+                let record::Record { holder, term, unfenced, cause, .. } = record;
                 let content = Content::Term(Record {
                     holder: holder.map(|pod| self.known(&pod)),
                     term: rev_of(term),
                     unfenced: unfenced.iter().map(|uid| one(number(uid))).fold(0, |all, one| all | one),
+                    request: if cause == Cause::Switchover { request } else { 0 },
                 });
                 match version.filter(|_| !creates) {
                     Some(version) => Write::Put(version, uid, content),
@@ -321,7 +347,7 @@ fn core_lease(lease: Lease, expired: bool) -> record::Lease {
     let content = match lease.content {
         Content::Blank(_) => record::Content::Blank,
         Content::Damaged(_) | Content::Campaign(_) => record::Content::Damaged("an edit"),
-        Content::Term(Record { holder, term: number, unfenced }) => record::Content::Term(record::Record {
+        Content::Term(Record { holder, term: number, unfenced, request: _ }) => record::Content::Term(record::Record {
             holder: holder.map(|uid| PodRef { name: name_text(uid).into(), uid: VALUES.uids[usize::from(uid)].clone() }),
             term: term(number),
             unfenced: core_uids(unfenced),
@@ -360,9 +386,9 @@ fn settings(suspend: bool) -> Settings {
         retain: false,
         failover_delay: SignedDuration::ZERO,
         suspend,
-        preempt_after: None,
+        preempt_after: Some(SignedDuration::from_secs(300)),
         spread: false,
-        leave_draining_nodes: false,
+        leave_draining_nodes: true,
         node_timeout: None,
         leader_deletion_cost: None,
     }

@@ -1,6 +1,5 @@
-//! The explorations, and the rules that are removed.
+//! The explorations.
 
-use crate::mutation::Mutation;
 use crate::protocol::{Begin, Protocol};
 use crate::world::{ALL, Budget, Content, Record, Selector, Uids};
 
@@ -14,22 +13,8 @@ pub struct Exploration {
     pub without: &'static [&'static str],
 }
 
-/// A rule that is removed from a world.
-pub struct Removal {
-    pub rule: Mutation,
-    pub protocol: fn() -> Protocol,
-    pub verdict: Verdict,
-}
-
-pub enum Verdict {
-    /// A guarantee breaks after this many steps.
-    Breaks(usize),
-    /// Another rule keeps the guarantee.
-    Unnoticed(&'static str),
-}
-
 /// Nothing happens without a controller.
-const QUIET: Budget = Budget {
+pub const QUIET: Budget = Budget {
     delete_lease: 0,
     edit_lease: 0,
     delete_pod: 0,
@@ -46,25 +31,28 @@ const QUIET: Budget = Budget {
     edit_selector: 0,
     move_pod: 0,
     lie: 0,
+    request: 0,
+    drain: 0,
+    prefer: 0,
     elect: 2,
 };
 
-fn protocol(lease: Option<Content>, led: bool, budget: Budget) -> Protocol {
+pub fn protocol(lease: Option<Content>, led: bool, budget: Budget) -> Protocol {
     let begin = Begin { lease, pods: 2, led, claimed: 0, stale: None };
     Protocol { controllers: 2, begin, budget, status: false, removed: None, liveness: true, selectors: &[] }
 }
 
-fn fresh(budget: Budget) -> Protocol {
+pub fn fresh(budget: Budget) -> Protocol {
     protocol(None, false, budget)
 }
 
 /// Pod a leads, and pod b is claimed ahead.
-fn led(budget: Budget) -> Protocol {
+pub fn led(budget: Budget) -> Protocol {
     claimed(protocol(Some(Content::Term(FIRST)), true, budget))
 }
 
 /// Pod a was elected and is not labeled yet.
-fn elected(budget: Budget) -> Protocol {
+pub fn elected(budget: Budget) -> Protocol {
     claimed(protocol(Some(Content::Term(FIRST)), false, budget))
 }
 
@@ -85,16 +73,16 @@ fn campaign(budget: Budget) -> Protocol {
 }
 
 /// The selector that matches all pods but pod a.
-const NOT_A: Selector = ALL & !1;
+pub const NOT_A: Selector = ALL & !1;
 
-const FIRST: Record = Record { holder: Some(0), term: 3, unfenced: 0 };
+pub const FIRST: Record = Record { holder: Some(0), term: 3, unfenced: 0, request: 0 };
 
 /// For worlds with one controller.
 const RACED: &str = "sometimes two controllers would replace the same Lease";
 
 const REPLACED: &str = "somewhere a former holder is fenced and another pod leads";
 
-pub const EXPLORATIONS: [Exploration; 18] = [
+pub const EXPLORATIONS: [Exploration; 24] = [
     Exploration {
         name: "first election, Lease deleted",
         protocol: || fresh(Budget { delete_lease: 1, ..QUIET }),
@@ -198,6 +186,42 @@ pub const EXPLORATIONS: [Exploration; 18] = [
         states: 10_662,
         without: &[],
     },
+    Exploration {
+        name: "switchover requested, readiness",
+        protocol: || led(Budget { request: 1, flip: 1, elect: 3, ..QUIET }),
+        states: 63_616,
+        without: &[],
+    },
+    Exploration {
+        name: "switchover requested, answers lost and late",
+        protocol: || led(Budget { request: 1, lose_answer: 1, delay: 1, ..QUIET }),
+        states: 7_607,
+        without: &[],
+    },
+    Exploration {
+        name: "switchover requested, Lease deleted, answers late",
+        protocol: || alone(Budget { request: 1, delete_lease: 1, ..QUIET }),
+        states: 9_066,
+        without: &[RACED],
+    },
+    Exploration {
+        name: "nodes drain, readiness",
+        protocol: || led(Budget { drain: 2, flip: 1, ..QUIET }),
+        states: 114_517,
+        without: &[],
+    },
+    Exploration {
+        name: "priorities change",
+        protocol: || led(Budget { prefer: 2, elect: 3, ..QUIET }),
+        states: 8_864,
+        without: &[],
+    },
+    Exploration {
+        name: "switchover, drain and priority, answers late",
+        protocol: || Protocol { controllers: 1, ..led(Budget { request: 1, drain: 1, prefer: 1, delay: 1, ..QUIET }) },
+        states: 49_499,
+        without: &[RACED],
+    },
 ];
 
 /// Further explorations of `make model`.
@@ -259,114 +283,5 @@ pub const LARGE: [Exploration; 7] = [
         protocol: || Protocol { liveness: false, ..campaign(Budget { renew: 1, delete_pod: 1, create_pod: 1, ..QUIET }) },
         states: 439_288,
         without: &[],
-    },
-];
-
-fn flips(count: u8, elect: u8) -> Budget {
-    Budget { flip: count, elect, ..QUIET }
-}
-
-pub const REMOVALS: [Removal; 25] = [
-    Removal { rule: Mutation::NoFence, protocol: || led(flips(1, 2)), verdict: Verdict::Breaks(9) },
-    Removal { rule: Mutation::FenceOnlyLabelled, protocol: || elected(flips(2, 2)), verdict: Verdict::Breaks(9) },
-    Removal { rule: Mutation::FenceWithoutTerm, protocol: || led(flips(2, 3)), verdict: Verdict::Breaks(11) },
-    Removal { rule: Mutation::LabelAnyVersion, protocol: || elected(flips(1, 2)), verdict: Verdict::Breaks(11) },
-    Removal { rule: Mutation::FenceAnyVersion, protocol: || led(flips(2, 3)), verdict: Verdict::Breaks(11) },
-    Removal { rule: Mutation::LabelBelowOwnTerm, protocol: || led(flips(2, 3)), verdict: Verdict::Breaks(10) },
-    Removal {
-        rule: Mutation::ForgetUnfenced,
-        protocol: || {
-            let mut three = elected(flips(3, 2));
-            three.begin.pods = 3;
-            three
-        },
-        verdict: Verdict::Breaks(19),
-    },
-    Removal {
-        rule: Mutation::AbsentIsFenced,
-        protocol: || led(Budget { delete_pod: 1, create_pod: 1, flip: 1, elect: 3, ..QUIET }),
-        verdict: Verdict::Breaks(13),
-    },
-    Removal {
-        rule: Mutation::AbsentIsDropped,
-        protocol: || {
-            let unfenced = Record { holder: Some(1), term: 3, unfenced: 1 };
-            let mut world = protocol(Some(Content::Term(unfenced)), false, QUIET);
-            world.begin.pods = 3;
-            world.begin.stale = Some(Record { term: 2, ..FIRST });
-            world
-        },
-        verdict: Verdict::Unnoticed(
-            "a controller that has not seen a former holder has not seen the holder's label either, and asks the server before it deposes it; kept as a cheap defence",
-        ),
-    },
-    Removal { rule: Mutation::ListOnlyLabelled, protocol: || elected(flips(2, 2)), verdict: Verdict::Breaks(12) },
-    Removal {
-        rule: Mutation::NamesForUids,
-        protocol: || led(Budget { delete_pod: 1, create_pod: 1, ..QUIET }),
-        verdict: Verdict::Breaks(13),
-    },
-    Removal { rule: Mutation::LabelBeforeSwap, protocol: || led(flips(1, 2)), verdict: Verdict::Breaks(6) },
-    Removal { rule: Mutation::PutAnyVersion, protocol: || fresh(flips(1, 3)), verdict: Verdict::Breaks(18) },
-    Removal {
-        rule: Mutation::PutWithoutUid,
-        protocol: || led(Budget { delete_lease: 1, flip: 2, elect: 3, ..QUIET }),
-        verdict: Verdict::Breaks(9),
-    },
-    Removal {
-        rule: Mutation::FillWithoutList,
-        protocol: || elected(Budget { delete_lease: 1, flip: 2, ..QUIET }),
-        verdict: Verdict::Breaks(15),
-    },
-    Removal {
-        rule: Mutation::FillFromCache,
-        protocol: || led(Budget { delete_lease: 1, delete_pod: 1, create_pod: 1, ..QUIET }),
-        verdict: Verdict::Breaks(16),
-    },
-    Removal {
-        rule: Mutation::CreateWithHolder,
-        protocol: || fresh(Budget { delete_lease: 1, flip: 1, elect: 3, ..QUIET }),
-        verdict: Verdict::Breaks(9),
-    },
-    Removal {
-        rule: Mutation::CountTerms,
-        protocol: || led(Budget { delete_lease: 1, elect: 3, ..QUIET }),
-        verdict: Verdict::Breaks(14),
-    },
-    Removal {
-        rule: Mutation::SweepTerm,
-        protocol: || led(Budget { flip: 2, unlabel: 1, ..QUIET }),
-        verdict: Verdict::Breaks(11),
-    },
-    Removal { rule: Mutation::FenceHigherTerm, protocol: || led(flips(3, 3)), verdict: Verdict::Breaks(15) },
-    Removal {
-        rule: Mutation::PatchWithoutUid,
-        protocol: || led(Budget { delete_pod: 1, create_pod: 1, flip: 1, ..QUIET }),
-        verdict: Verdict::Unnoticed(
-            "no two pods ever have the same resourceVersion, so that it alone tells them apart; kept as a cheap defence",
-        ),
-    },
-    Removal {
-        rule: Mutation::ElectUnclaimed,
-        protocol: || {
-            let budget = Budget { edit_selector: 1, delete_lease: 1, delay: 1, elect: 3, ..QUIET };
-            Protocol { controllers: 1, selectors: &[NOT_A], ..protocol(Some(Content::Blank(0)), false, budget) }
-        },
-        verdict: Verdict::Breaks(22),
-    },
-    Removal {
-        rule: Mutation::ClaimAnyVersion,
-        protocol: || protocol(Some(Content::Term(FIRST)), true, flips(1, 2)),
-        verdict: Verdict::Breaks(11),
-    },
-    Removal {
-        rule: Mutation::TrustAnswers,
-        protocol: || led(Budget { lie: 1, flip: 1, ..QUIET }),
-        verdict: Verdict::Breaks(10),
-    },
-    Removal {
-        rule: Mutation::NoChecksum,
-        protocol: || led(Budget { lie: 1, flip: 1, ..QUIET }),
-        verdict: Verdict::Breaks(6),
     },
 ];

@@ -1,4 +1,5 @@
-//! Liveness: from any state, the remaining steps, without faults, must lead to a leader if a pod is eligible.
+//! Liveness: from any state, the remaining steps, without faults, must lead to a leader if a pod is eligible. Then no planned
+//! change of the leader is due: a request, a drain and a higher priority were carried out, and led to no further changes.
 //!
 //! Their order must not matter. Each state gets one of several schedules, by its hash.
 
@@ -48,6 +49,7 @@ impl Protocol {
     /// Returns whether it does in this schedule. `tell` receives every step.
     pub fn settles_by(&self, world: &World, schedule: Schedule, tell: &mut dyn FnMut(&World, Action)) -> bool {
         let mut world = world.clone();
+        // No world needs as many elections: the leader keeps changing.
         world.left = Budget { elect: 9, ..Budget::default() };
         if matches!(schedule, Schedule::Alone | Schedule::AloneLate) {
             world.controllers.truncate(1);
@@ -68,7 +70,7 @@ impl Protocol {
             }
             let before = world.clone();
             let Some(step) = steps.into_iter().find(|step| self.goes_on(&mut world, *step)) else {
-                return self.is_right(&world);
+                return world.left.elect > 0 && self.is_right(&world);
             };
             tell(&before, step);
             world.renumber();
@@ -122,7 +124,7 @@ impl Protocol {
             _ if incarnation != election.uid => false,
             Content::Term(Record { holder: Some(holder), term, .. }) => {
                 let right = |pod: &Pod| pod.uid == holder && pod.term == term && pod.ready && election.matches(pod);
-                labeled.iter().all(right) && labeled.len() == 1
+                labeled.iter().all(right) && labeled.len() == 1 && !is_handover_due(world, &election, &labeled[0], term)
             }
             Content::Term(Record { holder: None, .. }) | Content::Blank(_) => {
                 labeled.is_empty() && !candidates().any(|pod| pod.ready)
@@ -130,4 +132,17 @@ impl Protocol {
             Content::Damaged(_) => false,
         }
     }
+}
+
+/// Returns whether a planned change of this leader is due, with all delays elapsed.
+fn is_handover_due(world: &World, election: &Election, leader: &Pod, term: Rev) -> bool {
+    let is_other = |pod: &&Pod| pod.uid != leader.uid && pod.ready && election.matches(pod);
+    let others = || world.pods.iter().flatten().filter(is_other);
+    let elsewhere = || others().filter(|pod| !drains(world.draining, pod));
+    let is_target = |pod: &Pod| election.to.is_none_or(|to| to == name(pod.uid));
+    let leaves = drains(world.draining, leader);
+    let requested = election.request == term && if leaves { others().any(is_target) } else { elsewhere().any(is_target) };
+    let drained = leaves && elsewhere().next().is_some();
+    let outranked = elsewhere().any(|pod| pod.preferred && !leader.preferred);
+    requested || drained || outranked
 }

@@ -58,6 +58,18 @@ pub enum Mutation {
     ClaimAnyVersion,
     /// A Lease is trusted regardless of its checksum.
     NoChecksum,
+    /// A switchover is carried out if its term is not above that of the Lease.
+    RequestAtOrBelow,
+    /// The next leader is labeled before the former one is fenced.
+    LabelBeforeFence,
+    /// A leader on a draining node hands over to a pod on another draining node.
+    DrainToDraining,
+    /// Pods on draining nodes are ineligible.
+    DrainIsIneligible,
+    /// A pod with the leader's priority preempts it.
+    PreemptAtEqualScore,
+    /// A pod on a draining node preempts the leader.
+    PreemptFromDraining,
     /// A write with a successful response counts as applied, regardless of the returned object.
     TrustAnswers,
 }
@@ -94,10 +106,38 @@ impl Mutation {
                 }
             }
             (Self::ElectUnclaimed, _) => snapshot.pods.iter_mut().for_each(|pod| pod.claimed = true),
+            (Self::RequestAtOrBelow, Some(record::Content::Term(record))) => {
+                let request = &mut snapshot.election.switchover.term;
+                let requested = request.as_deref().and_then(Term::parse);
+                if requested.is_some_and(|requested| requested <= record.term) {
+                    *request = Some(record.term.number().to_string());
+                }
+            }
+            (Self::DrainIsIneligible, _) => snapshot.pods.iter_mut().for_each(|pod| pod.ready &= !pod.is_draining),
+            (
+                Self::DrainToDraining | Self::PreemptFromDraining | Self::PreemptAtEqualScore,
+                Some(record::Content::Term(record)),
+            ) => {
+                self.compare_wrongly(&record, &mut snapshot.pods);
+            }
             (Self::FillFromCache, _) => snapshot.read_after = snapshot.lease.as_ref().map(|lease| lease.resource_version),
             _ => {}
         }
         let _ = controller;
+    }
+
+    /// Changes how pods compare with the leader.
+    fn compare_wrongly(self, record: &record::Record, pods: &mut [podium::election::snapshot::Pod]) {
+        let leads = |pod: &podium::election::snapshot::Pod| record.holder.as_ref() == Some(&pod.id);
+        let drains = pods.iter().any(|pod| leads(pod) && pod.is_draining);
+        for pod in pods {
+            match self {
+                Self::DrainToDraining if drains => pod.is_draining = leads(pod),
+                Self::PreemptFromDraining if !drains => pod.is_draining = false,
+                Self::PreemptAtEqualScore if leads(pod) => pod.score -= 1,
+                _ => {}
+            }
+        }
     }
 
     /// Changes the decision.

@@ -1,5 +1,7 @@
 //! Revisions, renumbered after every step: only their order matters.
 
+use std::collections::BTreeSet;
+
 use crate::world::*;
 
 impl World {
@@ -14,6 +16,7 @@ impl World {
     pub fn renumber(&mut self) {
         let mut seen = [false; 256];
         self.forget_terms();
+        self.forget_requests();
         self.each_revision(&mut |rev| seen[usize::from(*rev)] = true);
         let mut numbers = [0; 256];
         let mut next = 0;
@@ -53,6 +56,25 @@ impl World {
         self.named.retain(|term, _| alive[usize::from(*term)]);
     }
 
+    /// Forgets carried out requests that no controller can carry out again.
+    fn forget_requests(&mut self) {
+        if self.acted.is_empty() {
+            return;
+        }
+        let mut alive = BTreeSet::new();
+        let elections = self.controllers.iter().map(|controller| &controller.election).chain([&self.election]);
+        alive.extend(elections.flatten().map(|election| election.request));
+        let doing = self.controllers.iter().filter_map(|controller| match &controller.doing {
+            Doing::Act(plan) => plan.lease.as_ref(),
+            _ => None,
+        });
+        alive.extend(doing.chain(&self.late).filter_map(|write| match write {
+            Write::Put(_, _, Content::Term(record)) => Some(record.request),
+            _ => None,
+        }));
+        self.acted.retain(|request| alive.contains(request));
+    }
+
     fn each_revision(&mut self, visit: &mut impl FnMut(&mut Rev)) {
         fn lease(lease: &mut Lease, visit: &mut impl FnMut(&mut Rev)) {
             visit(&mut lease.uid);
@@ -63,6 +85,7 @@ impl World {
         fn content(content: &mut Content, visit: &mut impl FnMut(&mut Rev)) {
             if let Content::Term(record) = content {
                 visit(&mut record.term);
+                visit(&mut record.request);
             }
         }
         fn pods(pods: &mut Pods, visit: &mut impl FnMut(&mut Rev)) {
@@ -75,6 +98,7 @@ impl World {
             visit(&mut election.uid);
             visit(&mut election.rev);
             visit(&mut election.term);
+            visit(&mut election.request);
         }
         fn patch(patch: &mut Patch, visit: &mut impl FnMut(&mut Rev)) {
             visit(&mut patch.rev);
@@ -114,6 +138,7 @@ impl World {
                 patches.for_each(|object| patch(object, visit));
             }
             controller.background.iter_mut().for_each(|object| patch(object, visit));
+            controller.outranking.iter_mut().for_each(|outranking| visit(&mut outranking.term));
         }
         self.late.iter_mut().for_each(|object| write(object, visit));
         let named = std::mem::take(&mut self.named);
@@ -122,6 +147,12 @@ impl World {
             (term, holder)
         };
         self.named = named.into_iter().map(visited).collect();
+        let acted = std::mem::take(&mut self.acted);
+        let visited = |mut request| {
+            visit(&mut request);
+            request
+        };
+        self.acted = acted.into_iter().map(visited).collect();
         visit(&mut self.highest);
     }
 }

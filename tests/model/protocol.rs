@@ -1,5 +1,7 @@
 //! The steps of the modeled world, and its invariants.
 
+use std::collections::BTreeSet;
+
 use stateright::{Model, Property};
 
 use crate::mutation::Mutation;
@@ -54,10 +56,26 @@ pub enum Action {
     CreateElection(Selector),
     EditSelector(Selector),
     MovePod(usize),
+    /// A user requests a switchover: which term is to end, and the name of the next leader.
+    Request(Asked, Option<usize>),
+    /// The node of this pod begins or ceases to drain.
+    Drain(usize),
+    /// The priority of this pod is raised, or lowered again.
+    Prefer(usize),
     /// Garbage collection: the Lease's Election is gone.
     CollectLease,
     /// The server receives the late write of this number.
     Deliver(usize),
+}
+
+/// The term of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// One before the present one.
+    Past,
+    Present,
+    /// The one that begins when the Lease is replaced.
+    Next,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +83,9 @@ pub enum Step {
     SeeLease,
     SeePods,
     SeeElection,
+    SeeNodes,
+    /// This pod has outranked the leader for the delay.
+    Elapse(Uid),
     /// The controller has observed this version of a campaigner's Lease for the lease duration.
     Expire,
     Decide,
@@ -97,7 +118,10 @@ pub enum Fate {
 }
 
 /// A new pod.
-const NEW_POD: Pod = Pod { uid: 0, rev: 0, ready: true, label: false, claimed: false, term: 0, moved: false };
+const NEW_POD: Pod =
+    Pod { uid: 0, rev: 0, ready: true, label: false, claimed: false, term: 0, moved: false, preferred: false };
+
+const NEW_ELECTION: Election = Election { uid: 1, rev: 1, term: 0, suspend: false, selector: ALL, request: 0, to: None };
 
 impl Protocol {
     fn first_lease(&self) -> Option<Lease> {
@@ -159,7 +183,7 @@ impl Protocol {
                 world.election = None;
             }
             Action::CreateElection(selector) => {
-                world.election = Some(Election { uid: next, rev: next, term: 0, suspend: false, selector });
+                world.election = Some(Election { uid: next, rev: next, selector, ..NEW_ELECTION });
             }
             Action::EditSelector(selector) => {
                 left.edit_selector -= 1;
@@ -168,6 +192,24 @@ impl Protocol {
             Action::MovePod(index) => {
                 left.move_pod -= 1;
                 world.pods[index] = world.pods[index].map(|pod| Pod { rev: next, moved: !pod.moved, ..pod });
+            }
+            Action::Request(asked, to) => {
+                left.request -= 1;
+                let Some(lease) = world.lease else { return };
+                let request = match (asked, lease.content) {
+                    (Asked::Past, _) => lease.uid,
+                    (Asked::Present, Content::Term(record)) => record.term,
+                    (Asked::Present | Asked::Next, _) => lease.rev,
+                };
+                world.election = world.election.map(|election| Election { rev: next, request, to, ..election });
+            }
+            Action::Drain(index) => {
+                left.drain -= 1;
+                world.draining ^= 1 << index;
+            }
+            Action::Prefer(index) => {
+                left.prefer -= 1;
+                world.pods[index] = world.pods[index].map(|pod| Pod { rev: next, preferred: !pod.preferred, ..pod });
             }
             Action::CollectLease => world.lease = None,
             Action::Deliver(index) => {
@@ -203,7 +245,7 @@ impl Model for Protocol {
                 (pod.label, pod.claimed, pod.term) = (true, true, record.term);
             }
         }
-        let election = Some(Election { uid: 1, rev: 1, term: 0, suspend: false, selector: ALL });
+        let election = Some(NEW_ELECTION);
         let mut controllers = vec![Controller::started(lease, election, pods); self.controllers];
         if let Some(earlier) = self.begin.stale {
             named.insert(earlier.term, earlier.holder);
@@ -212,8 +254,9 @@ impl Model for Protocol {
             controllers[1].pods[1] = pods[1].map(|pod| Pod { rev: 1, ready: false, ..pod });
         }
         let born = pods.map(|pod| u8::from(pod.is_some()));
-        let late = Vec::new();
-        vec![World { lease, election, pods, born, controllers, late, left: self.budget, named, highest, broken: None }]
+        let (late, acted, left) = (Vec::new(), BTreeSet::new(), self.budget);
+        let (draining, broken) = (0, None);
+        vec![World { lease, election, pods, draining, born, controllers, late, left, named, acted, highest, broken }]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -235,6 +278,8 @@ impl Model for Protocol {
                     let swept = self.removed == Some(Mutation::SweepTerm) && pod.term > 0;
                     actions.extend((left.unlabel > 0 && (pod.label || swept)).then_some(Action::Unlabel(index)));
                     actions.extend((left.move_pod > 0).then_some(Action::MovePod(index)));
+                    actions.extend((left.prefer > 0).then_some(Action::Prefer(index)));
+                    actions.extend((left.drain > 0).then_some(Action::Drain(index)));
                 }
                 None => actions.extend((left.create_pod > 0 && index < self.begin.pods).then_some(Action::CreatePod(index))),
             }
@@ -253,6 +298,10 @@ impl Model for Protocol {
         };
         actions.extend((left.wipe_status > 0 && election.term > 0).then_some(Action::WipeStatus));
         actions.extend((left.suspend > 0).then_some(Action::Suspend));
+        if left.request > 0 && world.lease.is_some() {
+            let asked = [Asked::Past, Asked::Present, Asked::Next].into_iter();
+            actions.extend(asked.flat_map(|asked| [None, Some(1)].map(|to| Action::Request(asked, to))));
+        }
         actions.extend((left.delete_election > 0).then_some(Action::DeleteElection));
         let others = self.selectors.iter().filter(|selector| **selector != election.selector);
         actions.extend(others.filter(|_| left.edit_selector > 0).map(|selector| Action::EditSelector(*selector)));

@@ -43,8 +43,9 @@ impl World {
     }
 
     fn put(&mut self, lease: Lease) -> Answer {
-        self.lease = Some(lease);
         self.begin(lease);
+        let lease = Lease { content: lease.content.stored(), ..lease };
+        self.lease = Some(lease);
         Answer::Lease(lease)
     }
 
@@ -57,6 +58,9 @@ impl World {
             self.broken = self.broken.or(Some(Broken::TermWentBack));
         }
         self.highest = self.highest.max(record.term);
+        if record.request != 0 && !self.acted.insert(record.request) {
+            self.broken = self.broken.or(Some(Broken::RequestActedTwice));
+        }
     }
 
     fn patch(&mut self, patch: Patch, next: Rev, guards: Guards, lie: Option<Lie>) -> Answer {
@@ -104,7 +108,7 @@ impl Answer {
     pub fn shows(&self, write: &Write, guards: Guards) -> bool {
         match (*self, *write) {
             (Self::Lease(lease), Write::Create(incarnation, content) | Write::Put(_, incarnation, content)) => {
-                (lease.incarnation, lease.content) == (incarnation, content)
+                (lease.incarnation, lease.content) == (incarnation, content.stored())
             }
             (Self::Pod(pod), Write::Pod(Patch { term, label, .. })) => {
                 let claim = (pod.claimed && pod.term == term) || !guards.fence_term;

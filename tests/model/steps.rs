@@ -17,6 +17,12 @@ impl Protocol {
         if me.election != world.election {
             steps.push(Step::SeeElection);
         }
+        if me.draining != world.draining {
+            steps.push(Step::SeeNodes);
+        }
+        if let Some(Outranking { pods, due, .. }) = me.outranking {
+            steps.extend((0..16).filter(|uid| has(pods & !due, *uid)).map(Step::Elapse));
+        }
         if matches!(me.lease, Some(Lease { content: Content::Campaign(_), .. })) && !me.expired {
             steps.push(Step::Expire);
         }
@@ -57,6 +63,8 @@ impl Protocol {
             vec![What::Claim]
         } else if plan.lease.is_some() {
             vec![What::Lease]
+        } else if self.removed == Some(Mutation::LabelBeforeFence) && plan.label.is_some() {
+            vec![What::Label]
         } else if !plan.fence.is_empty() {
             (0..plan.fence.len()).map(What::Fence).collect()
         } else if plan.label.is_some() {
@@ -77,9 +85,14 @@ impl Protocol {
             Step::Expire => me.expired = true,
             Step::SeePods => me.see_pods(&server.pods),
             Step::SeeElection => me.see_election(server.election),
+            Step::SeeNodes => me.draining = server.draining,
+            Step::Elapse(uid) => me.outranking.iter_mut().for_each(|outranking| outranking.due |= one(uid)),
             Step::Crash => {
                 world.left.crash -= 1;
-                *me = Controller::started(server.lease, server.election, server.pods);
+                *me = Controller {
+                    draining: server.draining,
+                    ..Controller::started(server.lease, server.election, server.pods)
+                };
             }
             Step::ListPods => {
                 me.list(&server.pods);
@@ -107,7 +120,7 @@ impl Protocol {
     fn decide(&self, world: &mut World, number: usize, latest: Rev) -> Option<()> {
         let elections = world.left.elect;
         let me = &mut world.controllers[number];
-        let background = me.background;
+        let (background, outranking) = (me.background, me.outranking);
         let Some((mut plan, known)) = me.decide(latest, self.removed) else {
             // Without an Election, the reconcile ends.
             let consulted = std::mem::take(&mut me.consulted);
@@ -122,7 +135,7 @@ impl Protocol {
         }
         if self.next_writes(&plan).is_empty() {
             let idle = plan.then == Then::Rest && me.consulted == Consulted::default();
-            let rests = idle && me.background == background;
+            let rests = idle && me.background == background && me.outranking == outranking;
             me.conclude(plan.then, known);
             return (!rests).then_some(());
         }

@@ -1,7 +1,7 @@
 //! Descriptions of actions and worlds.
 
 use crate::controller::name_text;
-use crate::protocol::{Action, Fate, Step, What};
+use crate::protocol::{Action, Asked, Fate, Step, What};
 use crate::world::*;
 
 /// Describes an action.
@@ -13,6 +13,8 @@ pub fn words(action: Action) -> String {
                 Step::SeeLease => "its watch shows it the Lease".to_owned(),
                 Step::SeePods => "its watch shows it the pods".into(),
                 Step::SeeElection => "its watch shows it the Election".into(),
+                Step::SeeNodes => "its watch shows it the nodes".into(),
+                Step::Elapse(uid) => format!("pod {} has outranked the leader for the delay", name_text(uid)),
                 Step::Expire => "has seen that version of the Lease until it expired".into(),
                 Step::Decide => "decides".into(),
                 Step::ListPods => "lists the pods".into(),
@@ -53,6 +55,17 @@ pub fn words(action: Action) -> String {
         Action::MovePod(index) => {
             format!("the labels of pod {} are edited: it is moved out of the selector, or back", pod(index))
         }
+        Action::Request(asked, to) => {
+            let term = match asked {
+                Asked::Past => "a past",
+                Asked::Present => "the present",
+                Asked::Next => "the next",
+            };
+            let to = to.map_or_else(String::new, |to| format!(" to pod {}", pod(to)));
+            format!("a user requests a switchover{to}, to end {term} term")
+        }
+        Action::Drain(index) => format!("the node of pod {} begins or ceases to drain", pod(index)),
+        Action::Prefer(index) => format!("the priority of pod {} is raised or lowered", pod(index)),
         Action::CollectLease => "the Lease of the former Election is garbage-collected".into(),
         Action::Deliver(index) => format!("the server gets the late write number {index}"),
     }
@@ -82,11 +95,13 @@ pub fn look(world: &World) -> String {
         text += &if pod.claimed { format!(":{}", pod.term) } else { String::new() };
         text += if pod.label { " LABELED" } else { "" };
         text += if pod.ready { "" } else { " unready" };
+        text += if pod.preferred { " preferred" } else { "" };
+        text += if drains(world.draining, pod) { " draining" } else { "" };
         text += if world.election.is_none_or(|election| election.matches(pod)) { "" } else { " unmatched" };
         text
     });
     let lease = world.lease.map_or("no Lease".into(), |lease| match lease.content {
-        Content::Term(Record { holder, term, unfenced }) => {
+        Content::Term(Record { holder, term, unfenced, request: _ }) => {
             let holder =
                 holder.map_or("nobody".to_owned(), |uid| format!("{}#{}", name_text(uid), usize::from(uid) / NAMES));
             let unfenced: Vec<_> = (0..16).filter(|uid| has(unfenced, *uid)).map(name_text).collect();
@@ -94,6 +109,9 @@ pub fn look(world: &World) -> String {
         }
         other => format!("Lease@{} {other:?}", lease.rev),
     });
-    let election = world.election.map_or("no Election; ".to_owned(), |election| format!("Election#{}; ", election.uid));
+    let election = world.election.map_or("no Election; ".to_owned(), |election| match election.request {
+        0 => format!("Election#{}; ", election.uid),
+        request => format!("Election#{} (end term {request}); ", election.uid),
+    });
     format!("{election}{lease}; {}", pods.collect::<Vec<_>>().join(", "))
 }

@@ -5,7 +5,7 @@
 //! it replaces. Only their order matters, so they are renumbered after each step ([`World::renumber`]). Worlds that differ
 //! only in elapsed revisions are one state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Maximum number of pod names; two or three are used.
 pub const NAMES: usize = 3;
@@ -39,6 +39,8 @@ pub struct Record {
     pub holder: Option<Uid>,
     pub term: Rev,
     pub unfenced: Uids,
+    /// In a write: the requested switchover that it carries out, by its term. 0: none.
+    pub request: Rev,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +62,16 @@ pub struct Lease {
     /// UID of the Election that it was written for. 0: none.
     pub incarnation: Rev,
     pub content: Content,
+}
+
+impl Content {
+    /// The part that the Lease stores.
+    pub fn stored(self) -> Self {
+        match self {
+            Self::Term(record) => Self::Term(Record { request: 0, ..record }),
+            other => other,
+        }
+    }
 }
 
 impl Lease {
@@ -86,6 +98,8 @@ pub struct Pod {
     pub term: Rev,
     /// Its other labels were edited, so that no selector matches it.
     pub moved: bool,
+    /// Its priority was raised.
+    pub preferred: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +112,10 @@ pub struct Election {
     pub suspend: bool,
     /// The names that it matches.
     pub selector: Selector,
+    /// The term in its annotation that requests a switchover. 0: none.
+    pub request: Rev,
+    /// The name in the annotation that names the next leader.
+    pub to: Option<usize>,
 }
 
 /// A set of names.
@@ -119,6 +137,24 @@ impl Election {
 }
 
 pub type Pods = [Option<Pod>; NAMES];
+
+/// A set of nodes that drain. Each pod name has a node of its own.
+pub type Draining = u8;
+
+/// Returns whether the pod's node drains.
+pub fn drains(draining: Draining, pod: &Pod) -> bool {
+    draining & (1 << name(pod.uid)) != 0
+}
+
+/// The pods that outranked the leader at the last decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Outranking {
+    /// The leader's term.
+    pub term: Rev,
+    pub pods: Uids,
+    /// Those that have done so for the delay.
+    pub due: Uids,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Patch {
@@ -238,6 +274,9 @@ pub struct Controller {
     pub gone: Uids,
     pub consulted: Consulted,
     pub doing: Doing,
+    /// The cached nodes.
+    pub draining: Draining,
+    pub outranking: Option<Outranking>,
     /// The background write: the claim on the next in line.
     pub background: Option<Patch>,
 }
@@ -269,6 +308,12 @@ pub struct Budget {
     pub move_pod: u8,
     /// The server responds with success, but changes a part of the write.
     pub lie: u8,
+    /// A user requests a switchover.
+    pub request: u8,
+    /// A node begins or ceases to drain.
+    pub drain: u8,
+    /// The priority of a pod changes.
+    pub prefer: u8,
     /// Bounds the highest term: new elections.
     pub elect: u8,
 }
@@ -280,6 +325,8 @@ pub enum Broken {
     SharedTerm,
     TermWentBack,
     PodTermLowered,
+    /// Two changes of leader carried out the same request.
+    RequestActedTwice,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -287,6 +334,7 @@ pub struct World {
     pub lease: Option<Lease>,
     pub election: Option<Election>,
     pub pods: Pods,
+    pub draining: Draining,
     /// Number of pods of each name so far.
     pub born: [u8; NAMES],
     pub controllers: Vec<Controller>,
@@ -295,6 +343,8 @@ pub struct World {
     pub left: Budget,
     /// Every term and its holder, as long as a write may still use it.
     pub named: BTreeMap<Rev, Option<Uid>>,
+    /// The requests that a change of leader carried out, as long as a controller may still know one.
+    pub acted: BTreeSet<Rev>,
     pub highest: Rev,
     pub broken: Option<Broken>,
 }
