@@ -15,8 +15,6 @@ mod general;
 mod network;
 mod policies;
 mod schedule;
-mod steering;
-mod steering_verdict;
 mod tests;
 mod user;
 mod verdict;
