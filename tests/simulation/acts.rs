@@ -10,6 +10,7 @@ use crate::controller::Controller;
 use crate::directed::Directed;
 use crate::policies;
 use crate::schedule::Actor;
+use crate::steering;
 use crate::workload;
 
 /// Caller in the history.
@@ -39,6 +40,8 @@ pub enum Focus {
     Selectors,
     /// Mutating admission.
     Admission,
+    /// Switchovers, priorities and preferences, and nodes that drain.
+    Steering,
 }
 
 /// An event.
@@ -84,10 +87,18 @@ enum Act {
     Admit,
     /// An API server's watch cache of one kind stalls or resumes.
     Stall,
+    /// A switchover is requested.
+    Switchover,
+    /// Preferences, preemption, tie-break or the policy for drains change.
+    Tune,
+    /// The priority of a pod changes.
+    Prioritize,
+    /// A node begins or ceases to drain.
+    Drain,
 }
 
 impl Focus {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Readiness,
         Self::Recreation,
         Self::LostLease,
@@ -95,6 +106,7 @@ impl Focus {
         Self::Relists,
         Self::Selectors,
         Self::Admission,
+        Self::Steering,
     ];
 
     /// Weights of the events.
@@ -153,6 +165,20 @@ impl Focus {
                 (Pause, 2),
                 (Kill, 1),
             ],
+            Self::Steering => &[
+                (Switchover, 6),
+                (Tune, 2),
+                (Prioritize, 4),
+                (Drain, 4),
+                (FlipLeader, 2),
+                (Flip, 2),
+                (Recreate, 1),
+                (DeleteLease, 1),
+                (Suspend, 1),
+                (Pause, 3),
+                (Kill, 1),
+                (Stall, 2),
+            ],
         }
     }
 
@@ -165,7 +191,9 @@ impl Focus {
 impl Act {
     fn by(self) -> Actor {
         match self {
-            Self::FlipLeader | Self::Flip | Self::Recreate | Self::Delete | Self::Note => Actor::Workload,
+            Self::FlipLeader | Self::Flip | Self::Recreate | Self::Delete | Self::Note | Self::Prioritize | Self::Drain => {
+                Actor::Workload
+            }
             Self::Unlabel
             | Self::Leave
             | Self::DeleteLease
@@ -176,6 +204,8 @@ impl Act {
             | Self::ReselectAnew
             | Self::Replace
             | Self::LeaveHolder
+            | Self::Switchover
+            | Self::Tune
             | Self::Admit => Actor::People,
             Self::Kill | Self::Pause | Self::Drop | Self::Compact | Self::Stall => Actor::Fate,
         }
@@ -188,11 +218,14 @@ impl Directed {
     }
 
     fn create_selecting(&self, cluster: &Cluster, selector: &Value) {
-        let spec = json!({
+        let mut spec = json!({
             "selector": selector,
             "label": { "key": KEY, "value": "true", "followerValue": self.followers.then_some("false") },
             "whenNoneEligible": if self.hold { "Retain" } else { "Release" },
         });
+        for (field, value) in self.settings.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
         cluster.ask(WHO, "POST", (Elections, ELECTION), json!({ "metadata": { "name": ELECTION }, "spec": spec }));
         let election = ELECTION.to_owned();
         let watched = Watched { lease: election.clone(), election, key: KEY.into(), value: "true".into() };
@@ -251,6 +284,8 @@ impl Directed {
             }
             Act::Reselect => return reselect(cluster, random),
             Act::Admit => return policies::come_or_go(cluster, random),
+            Act::Switchover => return steering::request_switchover(cluster, WHO, ELECTION, random),
+            Act::Tune => return steering::tune(cluster, WHO, ELECTION, random),
             Act::ReselectAnew => {
                 reselect(cluster, random);
                 cluster.ask(WHO, "DELETE", (Leases, ELECTION), Value::Null);
@@ -321,11 +356,11 @@ pub fn create_pod(cluster: &Cluster, name: &str, random: &mut Random) {
     // Usually the re-created pod has a higher priority than the others.
     let priority = random.pick(&["0", "1", "2", "3"]).copied().unwrap_or_default();
     let others = (0..PODS).map(pod_name).filter(|other| other != name);
-    let mut labels = json!({ "app": "web" });
+    let mut labels = json!({ "app": "web", "zone": steering::zone(random) });
     others.for_each(|other| labels[format!("not-{other}")] = "yes".into());
     let body = json!({
         "metadata": { "name": name, "labels": labels, "annotations": { "podium.dev/priority": priority } },
-        "spec": { "nodeName": "node", "terminationGracePeriodSeconds": 5 },
+        "spec": { "nodeName": steering::node(random), "terminationGracePeriodSeconds": 5 },
     });
     if cluster.ask(WHO, "POST", (Pods, name), body).is_some() && random.permille(850) {
         workload::run_it(cluster, name, random.permille(900));
@@ -333,6 +368,9 @@ pub fn create_pod(cluster: &Cluster, name: &str, random: &mut Random) {
 }
 
 fn change_pods(act: Act, name: &str, cluster: &Cluster, random: &mut Random) {
+    if act == Act::Drain {
+        return steering::drain(cluster, WHO, random);
+    }
     let led = match act {
         Act::FlipLeader if random.permille(500) => leader(cluster),
         Act::FlipLeader => holder(cluster),
@@ -350,6 +388,7 @@ fn change_pods(act: Act, name: &str, cluster: &Cluster, random: &mut Random) {
             cluster.ask(WHO, "DELETE", (Pods, &name), json!({ "gracePeriodSeconds": 0 }));
             create_pod(cluster, &name, random);
         }
+        Act::Prioritize => steering::prioritize(cluster, WHO, &name, random),
         Act::Delete => drop(cluster.ask(WHO, "DELETE", (Pods, &name), Value::Null)),
         Act::Note => {
             let note = json!({ "metadata": { "annotations": { "example.com/note": random.between(0, 999).to_string() } } });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use podium_test_support::random::Random;
 use podium_test_support::server::Resource;
-use podium_test_support::server::Resource::{Elections, Leases, Pods};
+use podium_test_support::server::Resource::{Elections, Leases, Nodes, Pods};
 
 /// Number of API servers.
 const SERVERS: u64 = 3;
@@ -30,7 +30,7 @@ impl Caches {
 
     /// Stalls or resumes a cache. Returns a description.
     pub fn stop_or_go_on(&mut self, random: &mut Random, revision: i64) -> String {
-        let resource = random.pick(&[Pods, Leases, Elections]).copied().unwrap_or(Pods);
+        let resource = random.pick(&[Pods, Leases, Elections, Nodes]).copied().unwrap_or(Pods);
         let server = Self::pick(random);
         let stands = self.still.remove(&(server, resource)).is_none();
         if stands {

@@ -198,6 +198,7 @@ pub fn describe(revision: &podium_test_support::server::Revision) -> String {
         Resource::Leases => drop(write!(text, " {}", object["spec"])),
         Resource::Elections => drop(write!(text, " {} {}", object["spec"], object["status"])),
         Resource::Events => drop(write!(text, " {}", object["note"])),
+        Resource::Nodes => drop(write!(text, " {}", object["spec"])),
         Resource::Definitions => {}
     }
     text

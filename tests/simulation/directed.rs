@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use podium_test_support::random::Random;
-use podium_test_support::server::Resource::{Elections, Leases, Pods};
+use podium_test_support::server::Resource::{Elections, Leases, Nodes, Pods};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::acts::{self, Focus};
@@ -14,6 +15,7 @@ use crate::cluster::Cluster;
 use crate::controller::Controller;
 use crate::policies;
 use crate::schedule::{Actor, Lane, Schedule};
+use crate::steering;
 use crate::world::STORM;
 
 /// Parameters of a directed world.
@@ -40,6 +42,8 @@ pub struct Directed {
     pub hold: bool,
     /// Followers have a label, too.
     pub followers: bool,
+    /// Further settings of the Election.
+    pub settings: Value,
 }
 
 impl Directed {
@@ -61,6 +65,7 @@ impl Directed {
             bursts: random.pick(&[0, 100, 400]).copied().unwrap_or(0),
             hold: random.permille(100),
             followers: random.permille(300),
+            settings: if focus == Focus::Steering { steering::settings(random) } else { Value::Null },
         }
     }
 
@@ -121,7 +126,7 @@ impl Directed {
         let mut still = BTreeSet::new();
         for _ in 0..count {
             let way = random.pick(&ways).copied().unwrap_or(Lane::Events);
-            let resource = random.pick(&[Pods, Pods, Leases, Leases, Elections]).copied().unwrap_or(Leases);
+            let resource = random.pick(&[Pods, Pods, Leases, Leases, Elections, Nodes]).copied().unwrap_or(Leases);
             still.extend(numbers.clone().map(|number| way(number, resource)));
         }
         // If selectors change, a delayed write to a pod matters most.

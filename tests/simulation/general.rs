@@ -77,6 +77,7 @@ impl General {
                 leases: some(600, 400),
                 specs: some(500, 300),
                 forges: some(500, 300),
+                steers: some(500, 500),
                 pause: 100 + some(1000, 4_000),
             },
         }
@@ -84,7 +85,7 @@ impl General {
 
     /// The same without faults: pods are only created, changed and deleted.
     pub fn fair(self) -> Self {
-        let people = People { leases: 0, specs: 0, forges: 0, overlap: false, ..self.people };
+        let people = People { leases: 0, specs: 0, forges: 0, steers: 0, overlap: false, ..self.people };
         Self { stops: 0, kills: 0, cuts: 0, jumps: 0, compactions: 0, stalls: 0, people, ..self }
     }
 

@@ -15,6 +15,8 @@ mod general;
 mod network;
 mod policies;
 mod schedule;
+mod steering;
+mod steering_verdict;
 mod tests;
 mod user;
 mod verdict;

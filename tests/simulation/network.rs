@@ -272,7 +272,7 @@ impl Link {
                 self.wait_while_cut().await;
                 if falls_silent.is_some_and(|at| at <= Instant::now()) {
                     self.cluster.log(&self.name, format_args!("a watch fell silent before revision {}", revision.number));
-                    return to.closed().await;
+                    return hang(&to).await;
                 }
                 if over() {
                     break;
@@ -288,7 +288,7 @@ impl Link {
                 return;
             }
             if falls_silent.is_some_and(|at| at <= Instant::now()) {
-                return to.closed().await;
+                return hang(&to).await;
             }
             if over() {
                 if with_error {
@@ -347,6 +347,13 @@ impl Link {
 /// Sends one event. Returns whether the client still reads.
 fn send(to: &mpsc::UnboundedSender<Chunk>, event: &Value) -> bool {
     to.send(Ok(format!("{event}\n").into())).is_ok()
+}
+
+/// Delivers nothing until the client gives up.
+async fn hang(to: &mpsc::UnboundedSender<Chunk>) {
+    if timeout(SILENCE, to.closed()).await.is_err() {
+        let _ = to.send(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was read for too long")));
+    }
 }
 
 fn failure(code: u16) -> Answer {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, lock};
+use crate::steering;
 
 /// Caller in the history.
 const WHO: &str = "user";
@@ -29,6 +30,8 @@ pub struct People {
     pub specs: u64,
     /// Removed or forged labels and terms.
     pub forges: u64,
+    /// Switchovers, and changes of preferences and preemption.
+    pub steers: u64,
     /// Maximum pause between two actions, in milliseconds.
     pub pause: u64,
 }
@@ -51,6 +54,13 @@ pub async fn run(cluster: Arc<Cluster>, people: People, mut random: Random, calm
         }
         if random.permille(people.specs) {
             touch_election(&cluster, name, &election, &mut random);
+        }
+        if random.permille(people.steers) {
+            match random.between(0, 10) {
+                0..=5 => steering::request_switchover(&cluster, WHO, name, &mut random),
+                6 | 7 => steering::tune(&cluster, WHO, name, &mut random),
+                _ => steering::drain(&cluster, WHO, &mut random),
+            }
         }
         if random.permille(people.forges) {
             touch_pods(&cluster, &election, &mut random);
@@ -86,6 +96,9 @@ fn create(cluster: &Cluster, people: &People, index: usize, random: &mut Random)
         "failoverDelaySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },
         "minReadySeconds": if random.permille(200) { random.between(1, 8) } else { 0 },
     });
+    if people.steers > 0 {
+        spec.as_object_mut().into_iter().for_each(|spec| spec.extend(steered(random)));
+    }
     if index == 2 {
         spec["leaseName"] = format!("{name}-lease").into();
     }
@@ -99,6 +112,10 @@ fn create(cluster: &Cluster, people: &People, index: usize, random: &mut Random)
             notes.watched.push(watched);
         }
     }
+}
+
+fn steered(random: &mut Random) -> serde_json::Map<String, Value> {
+    steering::settings(random).as_object().cloned().unwrap_or_default()
 }
 
 fn touch_lease(cluster: &Cluster, name: &str, random: &mut Random) {

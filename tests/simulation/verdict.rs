@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use podium_test_support::checker::{self, Kind, violations};
-use podium_test_support::server::Resource::{Elections, Leases, Pods};
+use podium_test_support::server::Resource::{Elections, Leases, Nodes, Pods};
 use podium_test_support::server::{Resource, Revision, Verb};
 use serde_json::Value;
 
@@ -47,9 +47,17 @@ pub fn broken(cluster: &Cluster) -> Vec<String> {
 /// Deviations from the expected state at rest.
 pub fn unrest(cluster: &Cluster) -> Vec<String> {
     let (elections, leases, pods) = (cluster.all(Elections), cluster.all(Leases), cluster.all(Pods));
+    let nodes = cluster.all(Nodes);
     let mut found = Vec::new();
     for (name, election) in elections.iter().filter(|(_, election)| !election["metadata"]["deletionTimestamp"].is_string()) {
-        let end = End { name, election, lease: leases.get(&lease_name(election)), pods: &pods, elections: &elections };
+        let end = End {
+            name,
+            election,
+            lease: leases.get(&lease_name(election)),
+            pods: &pods,
+            nodes: &nodes,
+            elections: &elections,
+        };
         if let Err(what) = end.judge() {
             found.push(format!("{name} does not come to rest: {what}"));
         }
@@ -127,11 +135,12 @@ pub fn leftovers(cluster: &Cluster) -> Vec<String> {
 }
 
 /// The final state of an Election.
-struct End<'a> {
+pub struct End<'a> {
     name: &'a str,
-    election: &'a Value,
+    pub election: &'a Value,
     lease: Option<&'a Value>,
-    pods: &'a BTreeMap<String, Value>,
+    pub pods: &'a BTreeMap<String, Value>,
+    pub nodes: &'a BTreeMap<String, Value>,
     elections: &'a BTreeMap<String, Value>,
 }
 
@@ -147,7 +156,7 @@ impl End<'_> {
         // minute after the last change, and has no consequences.
         for kind in ["Stalled", "Degraded"] {
             let reason = &self.reason(kind);
-            if self.condition(kind) == "True" && reason != "LabelContested" {
+            if self.condition(kind) == "True" && !["LabelContested", "SwitchoverPending"].contains(&reason.as_str()) {
                 let known = ["LabelConflict", "OverlappingElections"].contains(&reason.as_str());
                 return known.then_some(()).ok_or_else(|| format!("it is {kind}: {status}"));
             }
@@ -172,11 +181,21 @@ impl End<'_> {
                 && self.condition("Ready") == "True";
             let held = self.election["spec"]["whenNoneEligible"] == "Retain" && eligible.is_empty();
             let fits = eligible.contains(&leader) || held && self.matches(pod) && pod["status"]["phase"] == "Running";
-            return (agreed && fits).then_some(()).ok_or_else(seen);
+            (agreed && fits).then_some(()).ok_or_else(seen)?;
+            return self.judge_steering(leader, &eligible);
         }
         // A vacancy: the Lease has no holder, or was never filled.
         let vacant = labelled.is_empty() && eligible.is_empty() && holder.is_none() && status["leader"].is_null();
         vacant.then_some(()).ok_or_else(seen)
+    }
+
+    /// Returns whether another Election with the same label key matches one of the pods.
+    pub fn overlaps(&self) -> bool {
+        let key = self.label().0;
+        let others = self.elections.iter().filter(|(other, _)| **other != self.name);
+        let rivals: Vec<&Value> =
+            others.map(|(_, other)| other).filter(|other| other["spec"]["label"]["key"] == key).collect();
+        self.pods.values().any(|pod| self.matches(pod) && rivals.iter().any(|rival| matches(rival, pod)))
     }
 
     /// Every eligible pod except the leader has the follower label, and no other pod has it.
@@ -198,7 +217,7 @@ impl End<'_> {
         Ok(())
     }
 
-    fn annotation(&self, name: &str) -> Option<String> {
+    pub fn annotation(&self, name: &str) -> Option<String> {
         self.lease?["metadata"]["annotations"][name].as_str().map(str::to_owned)
     }
 
@@ -206,11 +225,11 @@ impl End<'_> {
         condition(self.election, kind)
     }
 
-    fn condition(&self, kind: &str) -> &str {
+    pub fn condition(&self, kind: &str) -> &str {
         self.find(kind)["status"].as_str().unwrap_or_default()
     }
 
-    fn reason(&self, kind: &str) -> String {
+    pub fn reason(&self, kind: &str) -> String {
         self.find(kind)["reason"].as_str().unwrap_or_default().to_owned()
     }
 
@@ -260,6 +279,11 @@ fn condition<'a>(election: &'a Value, kind: &str) -> &'a Value {
 
 /// Returns whether the selector matches the pod. Users here use only `matchLabels`.
 fn matches(election: &Value, pod: &Value) -> bool {
-    let wanted = election["spec"]["selector"]["matchLabels"].as_object();
+    selects(&election["spec"]["selector"], pod)
+}
+
+/// Returns whether this selector matches the pod.
+pub fn selects(selector: &Value, pod: &Value) -> bool {
+    let wanted = selector["matchLabels"].as_object();
     wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value))
 }

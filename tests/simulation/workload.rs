@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
+use crate::steering;
 
 /// Caller in the history.
 const WHO: &str = "workload";
@@ -87,7 +88,9 @@ fn live(cluster: &Cluster, workload: &Workload, name: &str, pod: &Value, random:
         let candidate = if random.permille(500) { json!("false") } else { Value::Null };
         annotate(cluster, name, &json!({ "podium.dev/candidate": candidate }));
     } else if random.permille(2 * RARE) {
-        annotate(cluster, name, &json!({ "podium.dev/priority": random.between(0, 3).to_string() }));
+        steering::prioritize(cluster, WHO, name, random);
+    } else if random.permille(2 * RARE) {
+        steering::drain(cluster, WHO, random);
     } else if random.permille(2 * RARE) {
         let app = random.pick(&["web", "web", "db", "none"]).copied().unwrap_or_default();
         cluster.ask(WHO, "PATCH", (Pods, name), json!({ "metadata": { "labels": { "app": app } } }));
@@ -101,8 +104,8 @@ fn create(cluster: &Cluster, name: &str, random: &mut Random) {
     let app = random.pick(&["web", "web", "web", "db"]).copied().unwrap_or_default();
     let hash = if random.permille(500) { "old" } else { "new" };
     let body = json!({
-        "metadata": { "name": name, "labels": { "app": app, "pod-template-hash": hash } },
-        "spec": { "nodeName": "node", "terminationGracePeriodSeconds": random.between(1, 30) },
+        "metadata": { "name": name, "labels": { "app": app, "pod-template-hash": hash, "zone": steering::zone(random) } },
+        "spec": { "nodeName": steering::node(random), "terminationGracePeriodSeconds": random.between(1, 30) },
     });
     cluster.ask(WHO, "POST", (Pods, name), body);
 }

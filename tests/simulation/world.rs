@@ -17,6 +17,8 @@ use crate::directed::Directed;
 use crate::general::{self, General};
 use crate::network::{Link, Weather};
 use crate::schedule::Schedule;
+use crate::steering;
+use crate::steering_verdict::unrequested;
 use crate::verdict::{broken, contested, inactive, leftovers, unconfirmed, unrest};
 
 /// More requests than a world of this size needs.
@@ -109,6 +111,7 @@ impl Plan {
             Arc::new(Cluster::new(Server::new(i64::try_from(random.between(1000, 100_000)).unwrap_or(1000), page)));
         cluster.log("world", format_args!("{self:?}"));
         cluster.install();
+        steering::create_nodes(&cluster);
         let calm = Arc::new(AtomicBool::new(false));
         let is_calm = {
             let calm = calm.clone();
@@ -190,6 +193,7 @@ impl Plan {
             found.extend(inactive(cluster, settled));
         }
         found.extend(unconfirmed(cluster));
+        found.extend(unrequested(cluster));
         found.extend(broken(cluster));
         Outcome { history: cluster.history(), broken: found, revisions: history.len() }
     }

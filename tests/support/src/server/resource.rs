@@ -11,12 +11,14 @@ pub enum Resource {
     Elections,
     /// `events` of `events.k8s.io`
     Events,
+    /// `nodes`
+    Nodes,
     /// `customresourcedefinitions`
     Definitions,
 }
 
 impl Resource {
-    const ALL: [Self; 5] = [Self::Pods, Self::Leases, Self::Elections, Self::Events, Self::Definitions];
+    const ALL: [Self; 6] = [Self::Pods, Self::Leases, Self::Elections, Self::Events, Self::Nodes, Self::Definitions];
 
     /// API group, version, plural and kind.
     pub fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
@@ -25,6 +27,7 @@ impl Resource {
             Self::Leases => ("coordination.k8s.io", "v1", "leases", "Lease"),
             Self::Elections => ("podium.dev", "v1beta1", "elections", "Election"),
             Self::Events => ("events.k8s.io", "v1", "events", "Event"),
+            Self::Nodes => ("", "v1", "nodes", "Node"),
             Self::Definitions => ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
         }
     }
@@ -35,9 +38,10 @@ impl Resource {
         if group.is_empty() { version.into() } else { format!("{group}/{version}") }
     }
 
-    /// The path of one object, or of all.
+    /// The path of one object, or of all. The namespace does not count for objects of the whole cluster.
     pub fn path(self, namespace: &str, name: Option<&str>) -> String {
         let (group, version, plural, _) = self.names();
+        let namespace = if matches!(self, Self::Nodes | Self::Definitions) { "" } else { namespace };
         let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
         let namespace = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
         let name = name.map_or_else(String::new, |name| format!("/{name}"));
