@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Pause after a watch failed.
 const RETRY: Duration = Duration::from_secs(3);
 
+/// The least time between two lists because of a doubt.
+const LEAST_LIST: Duration = Duration::from_secs(5);
+
 type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 /// One of the two watches.
@@ -37,6 +40,7 @@ struct Observed<K> {
     watch: NodeWatch,
     api: Api<K>,
     events: Option<Events<K>>,
+    started: Instant,
     retry_at: Instant,
 }
 
@@ -45,7 +49,7 @@ where
     K::DynamicType: Default,
 {
     fn new(watch: NodeWatch, api: Api<K>) -> Self {
-        Self { watch, api, events: None, retry_at: Instant::now() }
+        Self { watch, api, events: None, started: Instant::now(), retry_at: Instant::now() }
     }
 
     /// Starts the watch while an Election asks for it, and stops it otherwise.
@@ -58,7 +62,17 @@ where
         }
         if is_wanted && self.events.is_none() && self.retry_at <= Instant::now() {
             debug!("watching {}", what(self.watch));
+            self.started = Instant::now();
             self.events = Some(watcher(self.api.clone(), watcher::Config::default().timeout(WATCH_SECONDS)).boxed());
+        }
+    }
+
+    /// Lists anew what is in doubt: a watch may be silent for a while, and two controllers that observe different nodes would
+    /// change the leader or the status in turn.
+    fn follow_doubt<S: ApiServer>(&mut self, shared: &Shared<S>) {
+        if self.started.elapsed() >= LEAST_LIST && shared.world().nodes.take_doubt() {
+            debug!("another controller observes other {}, listing them", what(self.watch));
+            self.events = None;
         }
     }
 
@@ -132,6 +146,7 @@ pub async fn observe<S: ApiServer>(shared: Arc<Shared<S>>, client: Client) {
                 shared.world().nodes.heartbeat(event, Instant::now());
             }
             _ = ticks.tick() => {
+                nodes.follow_doubt(&shared);
                 nodes.follow_demand(&shared);
                 heartbeats.follow_demand(&shared);
                 let affected = {

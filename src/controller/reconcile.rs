@@ -20,11 +20,12 @@ use super::server::{ApiServer, Read, Refusal};
 use super::shared::{Shared, Target};
 use super::slots::Slot;
 use crate::api::{ElectionStatus, Reason};
-use crate::election::plan::{Plan, Then};
+use crate::election::plan::{LeaseWrite, Plan, Then};
 use crate::election::snapshot::Snapshot;
 use crate::election::{decide, status};
 use crate::hash::fnv;
 use crate::ids::ResourceVersion;
+use crate::lease::cause::Cause;
 use crate::lease::record::Content;
 use crate::sync::lock;
 
@@ -103,9 +104,13 @@ impl Reconciler {
             // each other until its watch recovers.
             if !consulted_overwritten && self.is_overwritten(key, &plan) {
                 consulted_overwritten = true;
+                shared.world().nodes.doubt(key);
                 debug!(election = %key, "the status was overwritten: reading from the server");
                 consulted = consult(shared, key, &snapshot, &mut slot).await?;
                 continue;
+            }
+            if has_drained_twice(&snapshot, &plan) {
+                shared.world().nodes.doubt(key);
             }
             let in_background = plan.has_background_writes();
             shared.monitor.metrics.planned(key, &snapshot.election.status, &plan, since);
@@ -229,6 +234,18 @@ impl Reconciler {
     }
 }
 
+/// Returns whether the leader is replaced because its node drains, and its predecessor was, too. Another controller with other
+/// nodes may be replacing it in turn.
+fn has_drained_twice(snapshot: &Snapshot, plan: &Plan) -> bool {
+    let before = snapshot.lease.as_ref().map(|lease| &lease.content);
+    match (before, &plan.lease) {
+        (Some(Content::Term(before)), Some(LeaseWrite::Elect { record, .. })) => {
+            (before.cause, record.cause) == (Cause::NodeDraining, Cause::NodeDraining)
+        }
+        _ => false,
+    }
+}
+
 /// Returns the outcome for metrics.
 fn label(result: &Result<Outcome, Refusal>) -> &'static str {
     match result {
@@ -283,4 +300,26 @@ fn failed<S: ApiServer>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Out
         }
     }
     refusal.outcome()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::fixtures::{held_by, pod, world};
+
+    #[test]
+    fn two_drains_in_a_row_put_the_nodes_in_doubt() {
+        let drained = |cause, is_draining| {
+            let world = world(held_by("a", 90, [])).pods([pod("a").labeled().term(90), pod("b")]).with(|world| {
+                world.pods[0].is_draining = is_draining;
+                world.pods[0].ready = is_draining;
+                let Content::Term(record) = &mut world.lease.as_mut().unwrap().content else { panic!("a term") };
+                record.cause = cause;
+            });
+            has_drained_twice(&world, &world.plan())
+        };
+        assert!(drained(Cause::NodeDraining, true));
+        assert!(!drained(Cause::Gone, true));
+        assert!(!drained(Cause::NodeDraining, false), "the leader is not Ready");
+    }
 }

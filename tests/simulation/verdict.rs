@@ -200,6 +200,10 @@ impl End<'_> {
 
     /// Every eligible pod except the leader has the follower label, and no other pod has it.
     fn judge_followers(&self, value: &str) -> Result<(), String> {
+        // A lost Lease is filled only when a pod is eligible, and only a term writes to followers.
+        if self.annotation("podium.dev/term").is_none() {
+            return Ok(());
+        }
         let key = self.label().0;
         let holder = self.annotation("podium.dev/holder").unwrap_or_default();
         for (name, pod) in self.pods {

@@ -80,6 +80,8 @@ pub struct Nodes {
     listed: BTreeMap<NodeWatch, BTreeSet<String>>,
     asking: BTreeMap<NodeWatch, BTreeSet<Key>>,
     problems: BTreeMap<NodeWatch, String>,
+    /// Another controller seems to observe other nodes, so that one of the two has old ones.
+    in_doubt: bool,
 }
 
 impl Nodes {
@@ -102,6 +104,17 @@ impl Nodes {
     /// The Elections that ask for this.
     pub fn asking(&self, watch: NodeWatch) -> impl Iterator<Item = &Key> {
         self.asking.get(&watch).into_iter().flatten()
+    }
+
+    /// Notes that another controller seems to observe other nodes, if this Election depends on them.
+    pub fn doubt(&mut self, key: &Key) {
+        let depends = self.asking(NodeWatch::Drains).any(|asking| asking == key);
+        self.in_doubt |= depends;
+    }
+
+    /// Returns whether the nodes are in doubt, and ends the doubt.
+    pub fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.in_doubt)
     }
 
     /// Forgets what was observed: nobody asks for it any more.

@@ -1,6 +1,7 @@
 //! Two controllers, one of them with stale pods.
 
 use super::*;
+use crate::controller::observe::nodes::NodeWatch;
 
 fn leader(revision: i64) -> Named {
     pod("b", revision, |object| {
@@ -23,10 +24,13 @@ async fn a_status_that_somebody_replaced_is_written_again_only_after_a_look_at_t
     others["conditions"][0]["reason"] = "LeaderRetained".into();
     apply(&mut shared.world(), election("web", 60, |object| object["status"] = others));
     *shared.server.to_reads.lock().unwrap() = [Ok(vec![pod("b", 70, |_| ())])].into();
+    shared.world().nodes.ask(&key("web"), [NodeWatch::Drains]);
+    assert!(!shared.world().nodes.take_doubt());
     reconciler.reconcile(&shared, &key("web"), Instant::now(), Slot::unlimited()).await;
     assert_eq!(shared.server.reads.lock().unwrap()[0], Read::Pods);
     let (snapshot, _) = shared.world().snapshot(&key("web"), Consulted::default()).unwrap();
     assert!(!snapshot.pods[0].ready, "it was we who looked at an old pod");
+    assert!(shared.world().nodes.take_doubt(), "or at old nodes");
 }
 
 #[tokio::test(start_paused = true)]

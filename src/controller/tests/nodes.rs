@@ -51,6 +51,19 @@ fn of(names: &[&str]) -> BTreeSet<Key> {
 
 // ---- Draining nodes ----
 
+#[test]
+fn nodes_are_in_doubt_only_for_an_election_that_asks_and_until_they_are_listed() {
+    let mut world = led(|_| ());
+    world.nodes.doubt(&key("db"));
+    assert!(!world.nodes.take_doubt());
+    world.nodes.doubt(&key("web"));
+    assert!(world.nodes.take_doubt());
+    assert!(!world.nodes.take_doubt());
+    world.nodes.ask(&key("web"), [NodeWatch::Heartbeats]);
+    world.nodes.doubt(&key("web"));
+    assert!(!world.nodes.take_doubt(), "heartbeats are no reason for a list of nodes");
+}
+
 fn node(name: &str, spec: &Value) -> NodeObject {
     serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap()
 }
