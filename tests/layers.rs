@@ -30,6 +30,7 @@ const CONTROLLER: &[&str] = &[
     "reconcile",
     "watch",
     "nodes",
+    "followed",
     "workers",
     "http",
 ];

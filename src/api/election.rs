@@ -36,7 +36,19 @@ use super::{LabelSelector, Reason};
         .field_path(".spec.label"),
     validation = Rule::new("(has(self.spec.leaseName) ? self.spec.leaseName : self.metadata.name) == (has(oldSelf.spec.leaseName) ? oldSelf.spec.leaseName : oldSelf.metadata.name)")
         .message("spec.leaseName is immutable, because the Lease holds the term: delete the Election and create one with the new name")
-        .field_path(".spec.leaseName")
+        .field_path(".spec.leaseName"),
+    validation = Rule::new("has(self.spec.leaderFrom) == has(oldSelf.spec.leaderFrom) && (!has(self.spec.leaderFrom) || self.spec.leaderFrom == oldSelf.spec.leaderFrom)")
+        .message("spec.leaderFrom is immutable, also whether it is set: delete the Election and create another one")
+        .field_path(".spec.leaderFrom"),
+    validation = Rule::new("!has(self.spec.leaderFrom) || self.spec.leaderFrom.lease.name != (has(self.spec.leaseName) ? self.spec.leaseName : self.metadata.name)")
+        .message("spec.leaderFrom.lease.name must be the Lease of another elector, and spec.leaseName (default: the Election's name) the Election's own: set spec.leaseName to an unused name")
+        .field_path(".spec.leaderFrom.lease.name"),
+    validation = Rule::new("!has(self.spec.leaderFrom) || !has(self.spec.preferences) || size(self.spec.preferences) == 0")
+        .message("spec.preferences must be empty with spec.leaderFrom, because the Lease decides who leads: remove one of them")
+        .field_path(".spec.preferences"),
+    validation = Rule::new("!has(self.spec.leaderFrom) || !has(self.spec.preemption) || self.spec.preemption.policy == 'Never'")
+        .message("spec.preemption.policy must be Never with spec.leaderFrom, because the Lease decides who leads: remove one of them")
+        .field_path(".spec.preemption.policy")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ElectionSpec {
@@ -118,6 +130,14 @@ pub struct ElectionSpec {
     #[schemars(range(min = -2_147_483_647, max = 2_147_483_647), with = "i32")]
     pub leader_deletion_cost: Option<i32>,
 
+    /// Takes the leader from a Lease on which others elect, such as the replicas of an operator: the leader is the matching pod that
+    /// this Lease names. The controller only reads it. Readiness does not apply to the leader. `preferences` and `preemption` must
+    /// not be set. `failoverDelaySeconds`, `tieBreak`, `whenNodeDrains`, `nodeHeartbeatTimeoutSeconds` and switchover annotations
+    /// have no effect. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LeaderFrom")]
+    pub leader_from: Option<LeaderFrom>,
+
     /// Suspends elections: no new term begins, even when the leader fails. The controller completes a failover that has begun
     /// and still repairs labels. Default false.
     #[serde(default)]
@@ -198,6 +218,41 @@ pub enum WhenNodeDrains {
     Ignore,
     /// It hands over while it is healthy.
     Switchover,
+}
+
+/// The elector that decides who leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaderFrom {
+    /// The Lease that names the leader.
+    pub lease: FollowedLease,
+}
+
+/// A Lease on which others elect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowedLease {
+    /// Name of the Lease, in the Election's namespace. Not that of an Election.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = DNS_NAME)
+    )]
+    pub name: String,
+    /// What the Lease's `holderIdentity` is. PodName: the name of the leader's pod, alone or followed by `_` and any text, or its
+    /// UID. NodeName: the name of its node, alone or followed by `_` and any text, as of pods in the host's network. Default
+    /// PodName.
+    #[serde(default)]
+    pub holder: HolderForm,
+}
+
+/// What the `holderIdentity` of a followed Lease is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum HolderForm {
+    /// The pod's name, alone or followed by `_` and any text, or its UID.
+    #[default]
+    PodName,
+    /// The name of the pod's node, alone or followed by `_` and any text.
+    NodeName,
 }
 
 fn ready() -> String {

@@ -11,8 +11,8 @@ mod selector;
 pub(crate) use conditions::whole_second;
 pub use conditions::{DEGRADED, READY, Reason, STALLED, condition};
 pub use election::{
-    Election, ElectionSpec, ElectionStatus, LeaderLabel, Preemption, PreemptionPolicy, Preference, TieBreak, WhenNodeDrains,
-    WhenNoneEligible,
+    Election, ElectionSpec, ElectionStatus, FollowedLease, HolderForm, LeaderFrom, LeaderLabel, Preemption,
+    PreemptionPolicy, Preference, TieBreak, WhenNodeDrains, WhenNoneEligible,
 };
 pub use schema::custom_resource_definition;
 pub use selector::{LabelSelector, Operator, Requirement};

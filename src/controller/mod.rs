@@ -14,6 +14,7 @@ pub mod background;
 pub mod cleanup;
 pub mod coalesced;
 pub mod disputes;
+pub mod followed;
 pub mod http;
 pub mod identity;
 pub mod key;
@@ -122,6 +123,7 @@ async fn run_monitored<S: ApiServer>(
     let (synced, mut served) = channel::channel(false);
     let mut watches = start_watches(&client, &shared, &scope, synced);
     watches.spawn(shared.server.around(nodes::observe(shared.clone(), client.clone())));
+    watches.spawn(shared.server.around(followed::expire(shared.clone())));
     let mut activity = replica.activity.clone();
     let stop = async {
         stop.await;

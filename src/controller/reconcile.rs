@@ -132,6 +132,10 @@ impl Reconciler {
                     debug!(election = %key, why, "reading from the server");
                     consulted = consult(shared, key, &snapshot, &mut slot).await?;
                 }
+                Then::ReadFollowedLease(why) => {
+                    debug!(election = %key, why, "reading the followed Lease from the server");
+                    consulted.followed_at = read_followed_lease(shared, key, &snapshot).await?;
+                }
                 Then::AwaitChange => return Ok(counts_due.map_or(Outcome::Done, Outcome::Requeue)),
                 Then::RequeueAfter(wait) => {
                     let at = Instant::now() + Duration::try_from(wait).unwrap_or_default();
@@ -268,7 +272,8 @@ fn essence(status: &ElectionStatus) -> u64 {
 }
 
 /// Reads pods, Election and Lease from the server, in this order, as rule 3 requires of a blank Lease and rule 6 of an absent
-/// pod. It also tells a forged term from an old Lease.
+/// pod. It also tells a forged term from an old Lease. The followed Lease comes last: whoever wrote the Election's Lease may have
+/// read a later version of it.
 async fn consult<S: ApiServer>(
     shared: &Shared<S>,
     key: &Key,
@@ -284,7 +289,18 @@ async fn consult<S: ApiServer>(
     if let Ok(settings) = &snapshot.election.settings {
         shared.read(&key.namespace, Read::Lease(settings.lease_name.clone())).await?;
     }
-    Ok(Consulted { read_after, verified_at })
+    let followed_at = read_followed_lease(shared, key, snapshot).await?;
+    Ok(Consulted { read_after, verified_at, followed_at })
+}
+
+/// Reads the followed Lease from the server, if there is one. Returns the number of cache changes before.
+async fn read_followed_lease<S: ApiServer>(shared: &Shared<S>, key: &Key, snapshot: &Snapshot) -> Result<u64, Refusal> {
+    let from = snapshot.election.settings.as_ref().ok().and_then(|settings| settings.leader_from.as_ref());
+    let Some(from) = from else { return Ok(0) };
+    let (followed_at, asked) = (shared.world().now(), Instant::now());
+    shared.read(&key.namespace, Read::Lease(from.lease.clone())).await?;
+    shared.world().followed.confirm(&key.namespace, &from.lease, asked);
+    Ok(followed_at)
 }
 
 fn failed<S: ApiServer>(shared: &Shared<S>, key: &Key, refusal: &Refusal) -> Outcome {

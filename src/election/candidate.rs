@@ -4,6 +4,7 @@ use std::fmt;
 
 use k8s_openapi::jiff::SignedDuration;
 
+use super::followed::Named;
 use super::snapshot::{LEAST_SILENCE, Pod, PodState, Settings};
 use crate::ids::Uid;
 use crate::lease::cause::Cause;
@@ -33,6 +34,8 @@ pub enum Ineligible {
     ReadyTooShort(SignedDuration),
     /// Its node is silent, while that of another candidate renews.
     NodeUnreachable,
+    /// The followed Lease does not name it.
+    NotNamed,
 }
 
 impl fmt::Display for Ineligible {
@@ -49,6 +52,7 @@ impl fmt::Display for Ineligible {
             Self::NotReady => f.write_str("is not Ready"),
             Self::ReadyTooShort(_) => f.write_str("has not been Ready for spec.minReadySeconds"),
             Self::NodeUnreachable => f.write_str("is on a node without heartbeats"),
+            Self::NotNamed => f.write_str("is not named by the Lease of spec.leaderFrom"),
         }
     }
 }
@@ -71,6 +75,38 @@ pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool) -> Result<(), I
         PodState::Pending => return Err(Ineligible::Pending),
         PodState::Running => {}
     }
+    free(pod, settings)?;
+    if !pod.ready {
+        return Err(Ineligible::NotReady);
+    }
+    let left = settings.min_ready.saturating_sub(pod.unchanged_for);
+    if incumbent || !left.is_positive() { Ok(()) } else { Err(Ineligible::ReadyTooShort(left)) }
+}
+
+/// Checks whether the pod that a followed Lease names may be labeled. Its elector knows best: it leads already, also while it is
+/// not Ready or terminates.
+fn may_lead(pod: &Pod, settings: &Settings) -> Result<(), Ineligible> {
+    match pod.state {
+        _ if !pod.matches => Err(Ineligible::NotSelected),
+        PodState::Failed => Err(Ineligible::Failed),
+        PodState::Succeeded => Err(Ineligible::Succeeded),
+        PodState::Terminating | PodState::Pending | PodState::Running => free(pod, settings),
+    }
+}
+
+/// Checks whether a pod that the followed Lease does not name would be eligible otherwise. Of the incumbent, whether it could
+/// remain the leader.
+fn standby(pod: &Pod, settings: &Settings, incumbent: bool) -> Ineligible {
+    let otherwise = match pod.state {
+        PodState::Terminating => Err(Ineligible::Terminating),
+        _ if incumbent => may_lead(pod, settings),
+        _ => eligible(pod, settings, false),
+    };
+    otherwise.err().unwrap_or(Ineligible::NotNamed)
+}
+
+/// Checks whether users, other Elections and other clients leave the pod to this Election.
+fn free(pod: &Pod, settings: &Settings) -> Result<(), Ineligible> {
     if pod.opted_out {
         return Err(Ineligible::OptedOut);
     }
@@ -80,11 +116,7 @@ pub fn eligible(pod: &Pod, settings: &Settings, incumbent: bool) -> Result<(), I
     if let Some(value) = pod.label.as_ref().filter(|value| !settings.label.owns(value)) {
         return Err(Ineligible::ForeignLabel(value.clone()));
     }
-    if !pod.ready {
-        return Err(Ineligible::NotReady);
-    }
-    let left = settings.min_ready.saturating_sub(pod.unchanged_for);
-    if incumbent || !left.is_positive() { Ok(()) } else { Err(Ineligible::ReadyTooShort(left)) }
+    Ok(())
 }
 
 /// Pods by eligibility.
@@ -97,11 +129,22 @@ pub struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// Checks which of these pods are eligible.
-    pub fn of(pods: impl Iterator<Item = &'a Pod>, settings: &Settings, incumbent: Option<&Uid>) -> Self {
+    /// Checks which of these pods are eligible. `named`: whom the followed Lease names, if the Election follows one.
+    pub fn of(
+        pods: impl Iterator<Item = &'a Pod>,
+        settings: &Settings,
+        incumbent: Option<&Uid>,
+        named: Option<&Named<'_>>,
+    ) -> Self {
         let mut candidates = Self::default();
         for pod in pods {
-            match eligible(pod, settings, incumbent == Some(&pod.id.uid)) {
+            let is_incumbent = incumbent == Some(&pod.id.uid);
+            let checked = match named {
+                None => eligible(pod, settings, is_incumbent),
+                Some(Named::Pod(named)) if named.id == pod.id => may_lead(pod, settings),
+                Some(_) => Err(standby(pod, settings, is_incumbent)),
+            };
+            match checked {
                 Ok(()) => candidates.eligible.push(pod),
                 Err(why) => candidates.ineligible.push((pod, why)),
             }
@@ -141,6 +184,7 @@ impl From<&Ineligible> for Cause {
             Ineligible::ForeignLabel(_) => Self::LabelConflict,
             Ineligible::NotReady | Ineligible::ReadyTooShort(_) => Self::NotReady,
             Ineligible::NodeUnreachable => Self::NodeUnreachable,
+            Ineligible::NotNamed => Self::HolderChanged,
         }
     }
 }

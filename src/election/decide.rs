@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use handover::Handover;
 
 use super::candidate::Candidates;
+use super::followed::Named;
 use super::order::Order;
 use super::ownership::Ownership;
 use super::plan::{LabelChange, LeaseWrite, Plan, PodWrite, Then};
@@ -38,6 +39,14 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
         let message = format!("spec.selector must match at most {MOST_PODS} pods and matches {matching}: narrow it");
         return stalled(snapshot, Some(settings), Reason::TooManyPods, message, now);
     }
+    let followed = snapshot.followed_by(settings);
+    if let Some((from, owner)) = followed.and_then(|(from, lease)| Some((from, lease.election()?))) {
+        let message = format!(
+            "Lease {} belongs to Election {owner}: create the Election with a spec.leaderFrom.lease.name on which others elect",
+            from.lease
+        );
+        return stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now);
+    }
     let Some(lease) = &snapshot.lease else {
         return Plan { lease: Some(LeaseWrite::Create), then: Then::DecideAgain, ..Plan::default() };
     };
@@ -45,6 +54,9 @@ pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Plan {
     if let Ownership::Foreign { message, left } = ownership {
         let then = left.map_or(Then::AwaitChange, Then::RequeueAfter);
         return Plan { then, ..stalled(snapshot, Some(settings), Reason::LeaseConflict, message, now) };
+    }
+    if let Some(why) = followed.and_then(|(_, lease)| lease.unconfirmed()).filter(|_| !settings.suspend) {
+        return Plan { then: Then::ReadFollowedLease(why), ..Plan::default() };
     }
     let decision = Decision::new(snapshot, settings, lease, &ownership, now);
     if decision.status_may_be_newer() {
@@ -80,6 +92,8 @@ struct Decision<'a> {
     holder_stays: bool,
     /// The UID of the leader that the Lease names. Where the Lease lost it: of the pod that still carries the label.
     incumbent: Option<Uid>,
+    /// Whom the followed Lease names, if the Election follows one.
+    named: Option<Named<'a>>,
     candidates: Candidates<'a>,
     order: Order<'a>,
     /// The planned change of leader that is due.
@@ -104,12 +118,15 @@ impl<'a> Decision<'a> {
                     .map(|pod| pod.id.uid.clone())
             }
         };
-        let candidates = Candidates::of(snapshot.pods.iter(), settings, incumbent.as_ref());
+        let named =
+            snapshot.followed_by(settings).map(|(from, followed)| followed.named(from, snapshot, incumbent.as_ref()));
+        let candidates = Candidates::of(snapshot.pods.iter(), settings, incumbent.as_ref(), named.as_ref());
         let order = Order::of(snapshot.pods.iter(), settings, &snapshot.election.uid);
         let adopts = matches!(ownership, Ownership::Adoptable { .. });
         let holder_stays = matches!(ownership, Ownership::Adoptable { holder: Some(_) });
+        let handover = None;
         let decision =
-            Self { snapshot, settings, lease, now, adopts, holder_stays, incumbent, candidates, order, handover: None };
+            Self { snapshot, settings, lease, now, adopts, holder_stays, incumbent, named, candidates, order, handover };
         Self { handover: decision.handover_due(), ..decision }
     }
 

@@ -8,9 +8,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::cost::DeletionCost;
 use super::plan::{LabelChange, LeaseWrite, Outranking, Plan, PodWrite, StatusWrite, Then};
-use super::snapshot::{Election, NodeHeartbeat, Pod, PodState, Revision, Settings, Snapshot, SwitchoverRequest, Workload};
+use super::snapshot::{
+    Election, FollowedLease, LeaderFrom, NodeHeartbeat, Pod, PodState, Revision, Settings, Snapshot, SwitchoverRequest,
+    Workload,
+};
 use super::{decide, plan};
-use crate::api::{ElectionStatus, LeaderLabel};
+use crate::api::{ElectionStatus, HolderForm, LeaderLabel};
 use crate::ids::{PodRef, ResourceVersion, Term, Uid};
 use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Lease, Record};
@@ -74,6 +77,7 @@ pub fn world(content: Content) -> Snapshot {
         refused: None,
         outranking: BTreeMap::new(),
         unobserved: None,
+        followed: None,
     }
 }
 
@@ -91,6 +95,7 @@ pub fn settings() -> Settings {
         leave_draining_nodes: false,
         node_timeout: None,
         leader_deletion_cost: None,
+        leader_from: None,
     }
 }
 
@@ -126,6 +131,7 @@ pub fn pod(name: &str) -> Pod {
         is_draining: false,
         cost: DeletionCost::default(),
         node: None,
+        node_name: None,
         created: at(400),
         revision: None,
     }
@@ -180,6 +186,37 @@ impl Pod {
     }
 }
 
+/// The Lease `lock` at this revision, with this holder (`""`: none) and a duration of 15 s, observed just now.
+pub fn lock(holder: &str, number: i64) -> FollowedLease {
+    let Snapshot { lease, .. } = world(Content::Blank);
+    FollowedLease {
+        lease: lease.map(|lease| Lease {
+            resource_version: revision(number),
+            owner: None,
+            incarnation: None,
+            holder_identity: Some(holder.to_owned()).filter(|holder| !holder.is_empty()),
+            renewed: true,
+            duration_seconds: Some(15),
+            ..lease
+        }),
+        exists: true,
+        ..FollowedLease::UNOBSERVED
+    }
+}
+
+impl FollowedLease {
+    /// It has been unchanged for so many seconds, and was last read after so many.
+    pub fn unchanged_for(self, seconds: i64, confirmed: i64) -> Self {
+        let (unchanged_for, confirmed_for) = (SignedDuration::from_secs(seconds), SignedDuration::from_secs(confirmed));
+        Self { unchanged_for, confirmed_for, ..self }
+    }
+
+    /// It was deleted.
+    pub fn deleted(self) -> Self {
+        Self { exists: false, ..self }
+    }
+}
+
 /// Decide again after these seconds.
 pub fn requeue_after(seconds: i64) -> Then {
     Then::RequeueAfter(SignedDuration::from_secs(seconds))
@@ -201,6 +238,12 @@ impl Snapshot {
         self
     }
 
+    /// Takes the leader from this Lease, whose holder is the name of a pod.
+    pub fn following(self, lease: FollowedLease) -> Self {
+        let from = LeaderFrom { lease: "lock".into(), holder: HolderForm::PodName, without_effect: Vec::new() };
+        self.settings(|settings| settings.leader_from = Some(from)).with(|world| world.followed = Some(lease))
+    }
+
     /// Requests a switchover by annotation.
     pub fn switchover(mut self, term: &str, to: Option<&str>) -> Self {
         self.election.switchover = SwitchoverRequest { term: Some(term.into()), to: to.map(str::to_owned) };
@@ -211,12 +254,22 @@ impl Snapshot {
     pub fn consulted(mut self) -> Self {
         self.read_after = self.lease.as_ref().map(|lease| lease.resource_version);
         self.election.verified = true;
+        if self.followed.is_some() {
+            self = self.followed_lease_read();
+        }
         let mut former = BTreeSet::new();
         if let Some(Lease { content: Content::Term(record), .. }) = &self.lease {
             former.extend(record.unfenced.iter().chain(record.holder.iter().map(|holder| &holder.uid)).cloned());
         }
         self.gone.extend(former.into_iter().filter(|uid| self.pods.iter().all(|pod| pod.id.uid != *uid)));
         self.pods.iter_mut().for_each(|pod| pod.verified = true);
+        self
+    }
+
+    /// The snapshot after reading the followed Lease from the server, where it did not change.
+    pub fn followed_lease_read(mut self) -> Self {
+        let followed = self.followed.as_mut().unwrap();
+        (followed.confirmed_for, followed.verified) = (followed.unchanged_for, true);
         self
     }
 
@@ -265,6 +318,7 @@ impl PerfectServer {
             match then {
                 Then::AwaitChange | Then::RequeueAfter(_) if idle => return (world, decisions),
                 Then::Consult(_) => world = world.consulted(),
+                Then::ReadFollowedLease(_) => world = world.followed_lease_read(),
                 Then::AwaitChange | Then::RequeueAfter(_) | Then::DecideAgain => {}
             }
         }

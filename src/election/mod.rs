@@ -6,6 +6,7 @@
 //! Read in this order:
 //! * [`ids`](crate::ids): terms, revisions and UIDs.
 //! * [`snapshot`]: the input of a decision.
+//! * [`followed`]: whom a Lease names on which others elect.
 //! * [`candidate`]: which pods are eligible.
 //! * [`order`]: which eligible pod is elected first.
 //! * [`ownership`]: whether this Election may write its Lease.
@@ -17,6 +18,7 @@
 pub mod candidate;
 pub mod cost;
 pub mod decide;
+pub mod followed;
 pub mod order;
 pub mod ownership;
 pub mod plan;

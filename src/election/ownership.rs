@@ -56,7 +56,8 @@ impl<'a> Ownership<'a> {
             ));
         }
         // A sidecar whose Lease was adopted becomes a follower by itself, so no expiry is needed if its pod stays leader.
-        let holder = holder.filter(|pod| lease.by_sidecars && eligible(pod, settings, true).is_ok());
+        let holder = holder
+            .filter(|pod| lease.by_sidecars && settings.leader_from.is_none() && eligible(pod, settings, true).is_ok());
         match campaigner {
             Some((campaigner, left)) if holder.is_none() => Self::Foreign {
                 message: format!(

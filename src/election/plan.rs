@@ -58,6 +58,8 @@ pub enum Then {
     DecideAgain,
     /// The caches do not suffice, for this reason: read pods, Election and Lease from the server, in this order, and decide again.
     Consult(&'static str),
+    /// The cached version of the followed Lease does not suffice, for this reason: read it from the server, and decide again.
+    ReadFollowedLease(&'static str),
 }
 
 /// A write to the Lease.
@@ -89,7 +91,9 @@ impl Plan {
 
     /// Returns whether it only prepares another decision: it reads or claims, or begins a term.
     pub fn precedes_a_decision(&self) -> bool {
-        self.claim.is_some() || self.lease.is_some() || matches!(self.then, Then::DecideAgain | Then::Consult(_))
+        self.claim.is_some()
+            || self.lease.is_some()
+            || matches!(self.then, Then::DecideAgain | Then::Consult(_) | Then::ReadFollowedLease(_))
     }
 
     /// Returns whether it has writes that come before its background writes. The status does not count.

@@ -3,11 +3,12 @@
 use k8s_openapi::jiff::SignedDuration;
 use proptest::prelude::*;
 
-use super::candidate::Candidates;
+use super::candidate::{Candidates, Ineligible};
 use super::fixtures::*;
+use super::followed::Named;
 use super::order::Order;
 use super::plan::LeaseWrite;
-use super::snapshot::{NodeHeartbeat, Pod, PodState, Snapshot, SwitchoverRequest};
+use super::snapshot::{FollowedLease, NodeHeartbeat, Pod, PodState, Snapshot, SwitchoverRequest};
 use crate::ids::Term;
 use crate::lease::cause::Cause;
 use crate::lease::record::{Content, Record};
@@ -126,15 +127,38 @@ fn steered(world: impl Strategy<Value = Snapshot>) -> impl Strategy<Value = Snap
     )
 }
 
+/// A Lease on which others elect, if the Election follows one.
+fn any_followed() -> impl Strategy<Value = Option<FollowedLease>> {
+    let holder = prop_oneof![Just(""), Just("a"), Just("b_1"), Just("c-uid"), Just("absent")];
+    let times = (0..40_i64, 0..40_i64);
+    let lease = (holder, 60..140_i64, any::<bool>(), times, any::<bool>());
+    let lease = lease.prop_map(|(holder, number, exists, (unchanged, confirmed), observed)| {
+        let lease = lock(holder, number).unchanged_for(unchanged, confirmed.min(unchanged));
+        FollowedLease { exists: exists && observed, lease: lease.lease.clone().filter(|_| observed), ..lease }
+    });
+    prop_oneof![2 => Just(None), 1 => lease.prop_map(Some)]
+}
+
 /// The same with the optional fields. The tables check what they do, these properties that they break nothing.
 fn any_tuned_world() -> impl Strategy<Value = Snapshot> {
     let follower = prop_oneof![Just(None), Just(Some("false".to_owned()))];
-    (steered(any_world()), any::<bool>(), 0..60_i64, any::<bool>(), follower).prop_map(
-        |(world, hold, delay, suspend, follower)| {
+    (steered(any_world()), any_followed(), (any::<bool>(), 0..60_i64, any::<bool>(), follower)).prop_map(
+        |(world, followed, (hold, delay, suspend, follower))| {
+            let (follows, delay) = (followed.is_some(), if followed.is_some() { 0 } else { delay });
+            let world = match followed {
+                Some(lease) => world.following(lease),
+                None => world,
+            };
             world.with(|world| {
                 let settings = world.election.settings.as_mut().unwrap();
                 settings.label.follower_value = follower;
                 settings.failover_delay = SignedDuration::from_secs(delay);
+                if follows {
+                    // As the controller reads such a spec.
+                    (settings.preempt_after, settings.node_timeout) = (None, None);
+                    (settings.spread, settings.leave_draining_nodes) = (false, false);
+                    world.pods.iter_mut().for_each(|pod| pod.is_draining = false);
+                }
                 (settings.retain, settings.suspend) = (hold, suspend);
             })
         },
@@ -224,12 +248,14 @@ proptest! {
             return Ok(()); // A pod that is labeled with a higher term blocks all labels until a new term may begin.
         }
         let incumbent = record.holder.as_ref().map(|holder| &holder.uid);
-        let candidates = Candidates::of(rest.pods.iter(), settings, incumbent);
+        let named = rest.followed_by(settings).map(|(from, followed)| followed.named(from, &rest, incumbent));
+        let candidates = Candidates::of(rest.pods.iter(), settings, incumbent, named.as_ref());
         let followers = rest.pods.iter().filter(|pod| pod.rival.is_none() && pod.state != PodState::Terminating);
         // No write overrides a higher term.
         let writable = |pod: &&Pod| pod.term_unless_forged(lease.resource_version) <= Some(record.term);
         for pod in followers.filter(writable).filter(|pod| record.holder.as_ref() != Some(&pod.id)) {
-            let follows = candidates.eligible.iter().any(|eligible| eligible.id == pod.id);
+            let standby = candidates.ineligible.iter().filter(|(_, why)| *why == Ineligible::NotNamed).map(|(pod, _)| *pod);
+            let follows = candidates.eligible.iter().copied().chain(standby).any(|eligible| eligible.id == pod.id);
             prop_assert_eq!(follows, pod.label.as_ref() == Some(value), "{:?}", pod);
         }
     }
@@ -274,6 +300,27 @@ proptest! {
         prop_assert_eq!(pods.iter().find(better), None);
     }
 
+    /// An Election that follows a Lease comes to rest with the pod that it names as the leader, or none; with Retain, also with the
+    /// former one.
+    #[test]
+    fn only_the_pod_that_the_followed_lease_names_leads(world in any_tuned_world()) {
+        let (rest, _) = PerfectServer::new().run(world);
+        let settings = rest.election.settings.as_ref().unwrap();
+        let Content::Term(record) = &rest.lease.as_ref().unwrap().content else { return Ok(()) };
+        let Some((from, followed)) = rest.followed_by(settings).filter(|_| !settings.suspend && !is_stalled(&rest)) else {
+            return Ok(());
+        };
+        let leader = record.holder.as_ref().map(|holder| &holder.uid);
+        match followed.named(from, &rest, leader) {
+            Named::Pod(pod) => {
+                let may_lead = pod.rival.is_none() && pod.state != PodState::Failed
+                    && pod.label.as_ref().is_none_or(|value| settings.label.owns(value));
+                prop_assert!(leader == Some(&pod.id.uid) || !may_lead || settings.retain, "{:?}", pod);
+            }
+            Named::Nobody(..) => prop_assert!(leader.is_none() || settings.retain),
+        }
+    }
+
     /// `status.nextLeader` is whom a decision elects once the leader's pod is gone.
     #[test]
     fn next_leader_is_elected_when_the_leader_is_gone(world in any_tuned_world()) {
@@ -282,7 +329,8 @@ proptest! {
         let status = &rest.election.status;
         let settings = rest.election.settings.as_ref().unwrap();
         let Content::Term(record) = &rest.lease.as_ref().unwrap().content else { return Ok(()) };
-        let Some(holder) = record.holder.clone().filter(|_| !settings.suspend && !is_stalled(&rest)) else { return Ok(()) };
+        let holder = record.holder.clone().filter(|_| settings.leader_from.is_none());
+        let Some(holder) = holder.filter(|_| !settings.suspend && !is_stalled(&rest)) else { return Ok(()) };
         let gone = rest.clone().with(|world| {
             world.pods.retain(|pod| pod.id != holder);
             // A request that names the next term would end that one as well.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::cost::DeletionCost;
-use crate::api::{ElectionStatus, LeaderLabel, Reason};
+use crate::api::{ElectionStatus, HolderForm, LeaderLabel, Reason};
 use crate::hash::fnv;
 use crate::ids::{PodRef, ResourceVersion, Term, Uid};
 use crate::lease::record::Lease;
@@ -32,6 +32,34 @@ pub struct Snapshot {
     pub outranking: BTreeMap<Uid, SignedDuration>,
     /// Why the nodes cannot be observed that the settings ask for.
     pub unobserved: Option<String>,
+    /// The Lease of `spec.leaderFrom`, if the settings have one.
+    pub followed: Option<FollowedLease>,
+}
+
+/// A Lease on which others elect, as this process observed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowedLease {
+    /// The version that was observed last, also if it is deleted. `None`: the Lease was never observed.
+    pub lease: Option<Lease>,
+    /// The Lease is not observed to be deleted, or never to have existed.
+    pub exists: bool,
+    /// The time since this version was first observed, on a monotonic clock. Renewals make new versions.
+    pub unchanged_for: SignedDuration,
+    /// The part of that time at whose end the server showed this version to be the newest. A watch may be silent.
+    pub confirmed_for: SignedDuration,
+    /// It was read from the server after this version of the Election's own Lease was observed.
+    pub verified: bool,
+}
+
+impl FollowedLease {
+    /// A Lease that was not observed yet.
+    pub const UNOBSERVED: Self = Self {
+        lease: None,
+        exists: false,
+        unchanged_for: SignedDuration::ZERO,
+        confirmed_for: SignedDuration::ZERO,
+        verified: false,
+    };
 }
 
 /// A denied background write, with the API server's response.
@@ -115,6 +143,19 @@ pub struct Settings {
     pub node_timeout: Option<SignedDuration>,
     /// The deletion cost of the leader's pod.
     pub leader_deletion_cost: Option<i32>,
+    /// The Lease that decides who leads.
+    pub leader_from: Option<LeaderFrom>,
+}
+
+/// The Lease that decides who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderFrom {
+    /// Its name.
+    pub lease: String,
+    /// What its `holderIdentity` is.
+    pub holder: HolderForm,
+    /// Fields of the spec that are set and have no effect beside it.
+    pub without_effect: Vec<&'static str>,
 }
 
 /// The problem of an unusable spec: a condition's reason, and a message that names the field and the remedy.
@@ -164,6 +205,8 @@ pub struct Pod {
     pub cost: DeletionCost,
     /// The heartbeats of its node, if the settings ask for them and they are observed.
     pub node: Option<NodeHeartbeat>,
+    /// `spec.nodeName`, if the settings take the leader from a Lease that names nodes.
+    pub node_name: Option<String>,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,
     /// The revision that it was created from, if its workload has revisions.
@@ -231,6 +274,12 @@ impl Snapshot {
     /// The pod with this UID, if it is observed.
     pub fn pod(&self, uid: &Uid) -> Option<&Pod> {
         self.pods.iter().find(|pod| pod.id.uid == *uid)
+    }
+
+    /// The Lease that decides who leads, if the settings have one: as it was observed.
+    pub fn followed_by<'a>(&'a self, settings: &'a Settings) -> Option<(&'a LeaderFrom, &'a FollowedLease)> {
+        let from = settings.leader_from.as_ref()?;
+        Some((from, self.followed.as_ref().unwrap_or(const { &FollowedLease::UNOBSERVED })))
     }
 }
 

@@ -38,6 +38,8 @@ pub struct StatusInput<'a> {
     pub pending: Option<String>,
     /// Why a request for a switchover has no effect.
     pub ignored: Option<String>,
+    /// Why the followed Lease names no pod.
+    pub unnamed: Option<&'a str>,
 }
 
 /// A condition's reason and message.
@@ -74,6 +76,10 @@ pub fn report(snapshot: &Snapshot, input: &StatusInput<'_>, now: Timestamp) -> O
     if let Some(why) = &input.ignored {
         ready.1 = format!("{}. Annotation {why}", ready.1);
     }
+    let without_effect = input.settings.leader_from.as_ref().map(|from| from.without_effect.join(", "));
+    if let Some(fields) = without_effect.filter(|fields| !fields.is_empty()) {
+        ready.1 = format!("{}. Without effect beside spec.leaderFrom: {fields}", ready.1);
+    }
     let is_ready = matches!(ready.0, Reason::LeaderElected | Reason::LeaderRetained);
     let announce = input.current.filter(|current| before.term != Some(current.record.term.number()));
     let announce = announce.map(|CurrentTerm { record, .. }| Announcement {
@@ -94,6 +100,7 @@ fn readiness(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> E
         return match matching {
             _ if input.settings.suspend => (Reason::Suspended, "Elections are suspended by spec.suspend".into()),
             0 => (Reason::NoMatchingPods, "No pod matches spec.selector".into()),
+            _ if let Some(why) = input.unnamed => (Reason::NoEligibleCandidate, why.to_owned()),
             _ => {
                 let matching = input.candidates.ineligible.iter().filter(|(pod, _)| pod.matches);
                 let each: Vec<String> = matching.map(|(pod, why)| format!("{} {why}", pod.id.name)).collect();
@@ -108,7 +115,10 @@ fn readiness(snapshot: &Snapshot, input: &StatusInput<'_>, matching: usize) -> E
     }
     match (input.labeled, obstacle) {
         (true, None) => elected(name, term.number()),
-        (true, Some(why)) => (Reason::LeaderRetained, format!("Pod {name} {why} and keeps the label (term {term})")),
+        (true, Some(why)) => {
+            let because = input.unnamed.map(|unnamed| format!(": {unnamed}")).unwrap_or_default();
+            (Reason::LeaderRetained, format!("Pod {name} {why} and keeps the label (term {term}){because}"))
+        }
         (false, None) => {
             (Reason::LeaderNotActive, format!("Pod {name} is elected (term {term}), its label is not confirmed"))
         }

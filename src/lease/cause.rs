@@ -29,6 +29,12 @@ wire_names! {
         Overlap = "overlap",
         /// The node of the leader's pod is silent.
         NodeUnreachable = "node_unreachable",
+        /// The followed Lease names another pod, or none that can lead.
+        HolderChanged = "holder_changed",
+        /// The holder of the followed Lease released it.
+        LeaseReleased = "lease_released",
+        /// The followed Lease expired, or was deleted.
+        LeaseExpired = "lease_expired",
         /// A switchover was requested.
         Switchover = "switchover",
         /// The node of the leader's pod drains.

@@ -13,9 +13,6 @@ use crate::lease::cause::Cause;
 /// expires.
 pub const NEVER_EXPIRES: i32 = i32::MAX;
 
-/// client-go's default for `leaseDurationSeconds`.
-const CLIENT_GO_SECONDS: i32 = 15;
-
 /// A Lease as one reader observed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -50,13 +47,21 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// client-go's default for `leaseDurationSeconds`.
+    pub const DEFAULT_DURATION: SignedDuration = SignedDuration::from_secs(15);
+
     /// Returns the holder by client-go's protocol, and the time until it expires. `None`: no holder, or expired. A holder
     /// without a duration gets client-go's default.
     pub fn campaigner(&self) -> Option<(&str, SignedDuration)> {
         let holder = self.holder_identity.as_deref()?;
-        let seconds = self.duration_seconds.filter(|seconds| *seconds > 0).unwrap_or(CLIENT_GO_SECONDS);
-        let left = SignedDuration::from_secs(seconds.into()) - self.unchanged_for;
+        let left = self.duration() - self.unchanged_for;
         left.is_positive().then_some((holder, left))
+    }
+
+    /// The time after which an unchanged Lease expires, by client-go's protocol.
+    pub fn duration(&self) -> SignedDuration {
+        let seconds = self.duration_seconds.filter(|seconds| *seconds > 0);
+        seconds.map_or(Self::DEFAULT_DURATION, |seconds| SignedDuration::from_secs(seconds.into()))
     }
 }
 

@@ -190,6 +190,7 @@ impl Controller {
             is_draining: drains(self.draining, pod),
             cost: DeletionCost::default(),
             node: None,
+            node_name: None,
             created: Timestamp::UNIX_EPOCH,
             revision: None,
         });
@@ -220,6 +221,7 @@ impl Controller {
             refused: None,
             outranking: self.outranking(),
             unobserved: None,
+            followed: None,
             read_after: (self.consulted.read_after != 0).then(|| revision(self.consulted.read_after)),
         })
     }
@@ -266,6 +268,7 @@ impl Controller {
                 plan::Then::AwaitChange | plan::Then::RequeueAfter(_) => Then::Rest,
                 plan::Then::DecideAgain => Then::Again,
                 plan::Then::Consult(_) => Then::Consult,
+                plan::Then::ReadFollowedLease(_) => unreachable!("no Lease is followed"),
             },
         }
     }
@@ -391,6 +394,7 @@ fn settings(suspend: bool) -> Settings {
         leave_draining_nodes: true,
         node_timeout: None,
         leader_deletion_cost: None,
+        leader_from: None,
     }
 }
 

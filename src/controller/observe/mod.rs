@@ -3,6 +3,7 @@
 pub mod cached;
 pub mod compact;
 pub mod conditions;
+pub mod followed;
 pub mod index;
 pub mod leftovers;
 pub mod managed;

@@ -4,9 +4,11 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
 
 use super::index::Anchor;
-use crate::api::{ElectionSpec, PreemptionPolicy, Preference, Reason, TieBreak, WhenNodeDrains, WhenNoneEligible};
+use crate::api::{
+    ElectionSpec, LeaderFrom, PreemptionPolicy, Preference, Reason, TieBreak, WhenNodeDrains, WhenNoneEligible,
+};
 use crate::controller::limits::Limits;
-use crate::election::snapshot::{Problem, Settings};
+use crate::election::snapshot::{self, Problem, Settings};
 
 /// A valid spec, parsed.
 #[derive(Clone, Debug)]
@@ -40,6 +42,7 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         when_node_drains,
         node_heartbeat_timeout_seconds,
         leader_deletion_cost,
+        leader_from,
         suspend,
     } = spec;
     let problem = |reason, message: String| Err(Problem { reason, message });
@@ -74,6 +77,34 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         );
         return problem(Reason::LeaseConflict, message);
     }
+    if let Some(LeaderFrom { lease: followed }) = leader_from {
+        let refused = if limits.own_lease.as_ref().is_some_and(|(place, own)| place == namespace && *own == followed.name) {
+            Some((
+                Reason::LeaseConflict,
+                "spec.leaderFrom.lease.name must not be the Lease of the controller's own replicas: name a Lease on which others elect",
+            ))
+        } else if followed.name == lease_name {
+            Some((
+                Reason::InvalidSpec,
+                "spec.leaderFrom.lease.name must not be the Election's own Lease: create the Election with another spec.leaseName",
+            ))
+        } else if !preferences.is_empty() {
+            Some((
+                Reason::InvalidSpec,
+                "spec.preferences must be empty with spec.leaderFrom, because the Lease decides who leads: remove one of them",
+            ))
+        } else if preemption.policy != PreemptionPolicy::Never {
+            Some((
+                Reason::InvalidSpec,
+                "spec.preemption.policy must be Never with spec.leaderFrom, because the Lease decides who leads: remove one of them",
+            ))
+        } else {
+            None
+        };
+        if let Some((reason, message)) = refused {
+            return problem(reason, message.into());
+        }
+    }
     let anchors = Anchor::of(selector);
     let selector = match selector.parse() {
         Ok(selector) => selector,
@@ -88,6 +119,18 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
             }
         }
     }
+    let leader_from = leader_from.as_ref().map(|LeaderFrom { lease: followed }| {
+        let set = [
+            ("failoverDelaySeconds", *failover_delay_seconds != 0),
+            ("tieBreak", *tie_break != TieBreak::default()),
+            ("whenNodeDrains", *when_node_drains != WhenNodeDrains::default()),
+            ("nodeHeartbeatTimeoutSeconds", node_heartbeat_timeout_seconds.is_some()),
+        ];
+        let without_effect = set.into_iter().filter_map(|(field, is_set)| is_set.then_some(field)).collect();
+        snapshot::LeaderFrom { lease: followed.name.clone(), holder: followed.holder, without_effect }
+    });
+    // A followed Lease decides alone.
+    let elects = leader_from.is_none();
     let seconds = |seconds: i32| SignedDuration::from_secs(seconds.into());
     let preempts = preemption.policy == PreemptionPolicy::PreferHigher;
     let settings = Settings {
@@ -96,13 +139,14 @@ pub fn parse(namespace: &str, name: &str, spec: &ElectionSpec, limits: &Limits) 
         ready_condition: ready_condition.clone(),
         min_ready: seconds(*min_ready_seconds),
         retain: *when_none_eligible == WhenNoneEligible::Retain,
-        failover_delay: seconds(*failover_delay_seconds),
+        failover_delay: if elects { seconds(*failover_delay_seconds) } else { SignedDuration::ZERO },
         suspend: *suspend,
         preempt_after: preempts.then(|| seconds(preemption.delay_seconds)),
-        spread: *tie_break == TieBreak::Spread,
-        leave_draining_nodes: *when_node_drains == WhenNodeDrains::Switchover,
-        node_timeout: node_heartbeat_timeout_seconds.map(seconds),
+        spread: elects && *tie_break == TieBreak::Spread,
+        leave_draining_nodes: elects && *when_node_drains == WhenNodeDrains::Switchover,
+        node_timeout: node_heartbeat_timeout_seconds.filter(|_| elects).map(seconds),
         leader_deletion_cost: *leader_deletion_cost,
+        leader_from,
     };
     Ok(Parsed { settings, selector, preferences: weighted, anchors })
 }

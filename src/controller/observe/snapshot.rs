@@ -10,7 +10,7 @@ use super::namespace::{KnownPod, Namespace, Stored};
 use super::nodes::{NodeWatch, Nodes};
 use super::settings::Parsed;
 use super::world::World;
-use crate::api::names;
+use crate::api::{HolderForm, names};
 use crate::controller::key::Key;
 use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
 use crate::ids::{PodRef, ResourceVersion, Term};
@@ -25,6 +25,8 @@ pub struct Consulted {
     pub read_after: Option<ResourceVersion>,
     /// Number of cache changes before the Lease was read.
     pub verified_at: u64,
+    /// Number of cache changes before the followed Lease was read.
+    pub followed_at: u64,
 }
 
 impl World {
@@ -34,7 +36,11 @@ impl World {
         let cache = self.namespaces.get(&key.namespace)?;
         let Stored { value: election, at } = cache.elections.get(&*key.name).filter(|seen| !seen.value.terminating)?;
         let lease = election.parsed.as_ref().ok().and_then(|parsed| cache.leases.get(&parsed.settings.lease_name));
+        let followed_is_verified = lease.is_some_and(|seen| seen.at <= consulted.followed_at);
         let lease = lease.map(|seen| owned(&key.name, cache, aged(seen.value.clone())));
+        let from = election.parsed.as_ref().ok().and_then(|parsed| parsed.settings.leader_from.as_ref());
+        let followed =
+            from.and_then(|from| self.followed.snapshot(&key.namespace, &from.lease, followed_is_verified, Instant::now()));
 
         let related = cache.related.get(&*key.name).into_iter().flatten().cloned();
         let former = cache.former_holders(&key.name).filter_map(|uid| cache.pod_names.get(uid).cloned());
@@ -64,6 +70,7 @@ impl World {
             // Not from the caches, either: see `Reconciler`.
             outranking: BTreeMap::new(),
             unobserved: self.unobserved(election),
+            followed,
         };
         Some((snapshot, lease))
     }
@@ -107,6 +114,9 @@ fn seen_by(
     let parsed = election.parsed.as_ref().ok();
     let leaves_draining_nodes = parsed.is_some_and(|parsed| parsed.settings.leave_draining_nodes);
     let asks_for_heartbeats = parsed.is_some_and(|parsed| parsed.settings.node_timeout.is_some());
+    let by_node = parsed
+        .and_then(|parsed| parsed.settings.leader_from.as_ref())
+        .is_some_and(|from| from.holder == HolderForm::NodeName);
     let node = pod.node.as_deref();
     let claim = pod.claims.get(name);
     let kind = parsed.map_or("", |parsed| &parsed.settings.ready_condition);
@@ -129,6 +139,7 @@ fn seen_by(
         is_draining: leaves_draining_nodes && node.is_some_and(|node| nodes.is_draining(node)),
         cost: pod.cost.as_deref().cloned().unwrap_or_default(),
         node: node.filter(|_| asks_for_heartbeats).and_then(|node| nodes.heartbeat_of(node, Instant::now())),
+        node_name: node.filter(|_| by_node).map(str::to_owned),
         created: pod.created,
         revision: revision(pod),
     }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::runtime::watcher::Event;
+use tokio::time::Instant;
 
 use super::cached::{CachedElection, Named, Object};
 use super::compact::Name;
 use super::conditions::Clocks;
+use super::followed::FollowedLeases;
 use super::leftovers::Leftover;
 use super::namespace::{Affected, Namespace, is_known};
 use super::nodes::{NodeWatch, Nodes};
@@ -44,6 +46,8 @@ pub struct World {
     pub(super) clocks: Clocks,
     /// The nodes, while an Election asks for them.
     pub nodes: Nodes,
+    /// The Leases of other electors that Elections follow.
+    pub followed: FollowedLeases,
 }
 
 impl World {
@@ -60,6 +64,7 @@ impl World {
             changes: 0,
             clocks: Clocks::new(clock),
             nodes: Nodes::default(),
+            followed: FollowedLeases::default(),
         }
     }
 
@@ -250,9 +255,22 @@ impl World {
             let settings = election.parsed.as_ref().ok().map(|parsed| &parsed.settings);
             let drains = settings.is_some_and(|settings| settings.leave_draining_nodes).then_some(NodeWatch::Drains);
             let heartbeats = settings.and_then(|settings| settings.node_timeout).map(|_| NodeWatch::Heartbeats);
-            self.nodes.ask(&Key { namespace: namespace.clone(), name: name.clone() }, drains.into_iter().chain(heartbeats));
+            let key = Key { namespace: namespace.clone(), name: name.clone() };
+            self.nodes.ask(&key, drains.into_iter().chain(heartbeats));
+            match settings.and_then(|settings| settings.leader_from.as_ref()) {
+                Some(from) => {
+                    let cached = cache.leases.get(&from.lease).map(|lease| &lease.value);
+                    self.followed.follow(&key, &from.lease, cached, Instant::now());
+                }
+                None => self.followed.forget(&key),
+            }
         }
-        let affected = cache.put(&name, object, self.changes, self.clocks.now());
+        let following = match &object {
+            Object::Lease(lease) => self.followed.observe(&namespace, &name, lease),
+            Object::Election(_) | Object::Pod(_) => BTreeSet::new(),
+        };
+        let mut affected = cache.put(&name, object, self.changes, self.clocks.now());
+        affected.extend(following.into_iter().map(Name::from));
         self.changed(&namespace, affected)
     }
 
@@ -262,9 +280,15 @@ impl World {
             return Changes::default();
         }
         self.changes += 1;
-        let affected = cache.remove(kind, name);
-        if kind == Kind::Elections {
-            self.nodes.forget(&Key { namespace: namespace.into(), name: name.into() });
+        let mut affected = cache.remove(kind, name);
+        match kind {
+            Kind::Elections => {
+                let key = Key { namespace: namespace.into(), name: name.into() };
+                self.nodes.forget(&key);
+                self.followed.forget(&key);
+            }
+            Kind::Leases => affected.extend(self.followed.deleted(namespace, name).into_iter().map(Name::from)),
+            Kind::Pods => {}
         }
         let mut changes = self.changed(namespace, affected);
         if kind == Kind::Elections && self.serves(namespace) {
@@ -320,6 +344,13 @@ impl World {
             cache.is_some_and(|cache| cache.nodes_of(&key.name).any(&nodes))
         };
         self.nodes.asking(watch).filter(is_on).cloned().collect()
+    }
+
+    /// See [`FollowedLeases::expired`]: those in served namespaces.
+    pub fn expired(&mut self, now: Instant) -> (BTreeSet<Key>, Option<Instant>) {
+        let (mut expired, next) = self.followed.expired(now);
+        expired.retain(|key| self.serves(&key.namespace));
+        (expired, next)
     }
 
     /// Returns all served Elections, and all of [`World::orphaned`].

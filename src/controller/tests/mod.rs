@@ -8,6 +8,7 @@ mod caches;
 mod cleanup;
 mod clock;
 mod disputes;
+mod followed;
 mod forgets;
 mod halts;
 mod namespaces;

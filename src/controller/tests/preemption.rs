@@ -129,7 +129,7 @@ impl History {
             let then = plan.then.clone();
             self.world = self.server.carry_out(plan, self.world.clone());
             match then {
-                Then::Consult(_) => self.world = self.world.clone().consulted(),
+                Then::Consult(_) | Then::ReadFollowedLease(_) => self.world = self.world.clone().consulted(),
                 Then::RequeueAfter(wait) if ends => return Some(self.second + wait.as_secs()),
                 Then::AwaitChange if ends => return None,
                 Then::RequeueAfter(_) | Then::AwaitChange | Then::DecideAgain => {}

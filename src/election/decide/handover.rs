@@ -63,6 +63,13 @@ impl<'a> Decision<'a> {
         let SwitchoverRequest { term, to } = &self.snapshot.election.switchover;
         let to = to.as_deref().filter(|to| !to.is_empty());
         let current = record.term;
+        if let Some(from) = &self.settings.leader_from {
+            let annotation = if term.is_some() { SWITCHOVER_TERM } else { SWITCHOVER_TO };
+            return match (term, to) {
+                (None, None) => Request::None,
+                _ => Request::Ignored(format!("{annotation} is ignored: Lease {} decides who leads", from.lease)),
+            };
+        }
         let Some(requested) = term else {
             return to.map_or(Request::None, |_| {
                 Request::Ignored(format!("{SWITCHOVER_TO} is ignored without {SWITCHOVER_TERM}: set that to {current}"))

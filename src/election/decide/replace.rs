@@ -7,6 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::handover::Handover;
 use super::{Decision, claim, consult};
 use crate::election::candidate::Ineligible;
+use crate::election::followed::Named;
 use crate::election::plan::{LeaseWrite, Plan, Then};
 use crate::election::snapshot::{Pod, PodState};
 use crate::election::status::CurrentTerm;
@@ -27,8 +28,19 @@ impl<'a> Decision<'a> {
             return consult("the holder is not observed");
         }
         let next = self.next_holder();
-        if next.map(|pod| &pod.id.uid) != self.incumbent.as_ref() && self.holder_is_stale(record) {
-            return consult("the holder was last observed before its term");
+        if next.map(|pod| &pod.id.uid) != self.incumbent.as_ref() {
+            if self.followed_lease_is_stale() {
+                return Plan {
+                    then: Then::ReadFollowedLease("the followed Lease was last observed before the term"),
+                    ..Plan::default()
+                };
+            }
+            if self.named_pod_may_be_unobserved() {
+                return consult("the followed Lease names no observed pod");
+            }
+            if self.holder_is_stale(record) {
+                return consult("the holder was last observed before its term");
+            }
         }
         if next.is_some_and(|pod| self.fence_is_unobserved(pod, record)) {
             return consult("the next leader was last observed before it was deposed");
@@ -59,17 +71,24 @@ impl<'a> Decision<'a> {
     pub(super) fn next_without_handover(&self) -> Option<&'a Pod> {
         let delayed = self.failover_delay_left().is_some();
         let first = self.order.first(self.candidates.eligible.iter().copied(), self.incumbent.as_ref());
-        first.filter(|_| !delayed).or_else(|| self.unready_holder().filter(|_| delayed || self.settings.retain))
+        first.filter(|_| !delayed).or_else(|| self.retainable_holder().filter(|_| delayed || self.settings.retain))
     }
 
-    fn unready_holder(&self) -> Option<&'a Pod> {
-        let unready = self.candidates.ineligible.iter().filter(|(_, why)| *why == Ineligible::NotReady);
-        unready.map(|(pod, _)| *pod).find(|pod| self.incumbent.as_ref() == Some(&pod.id.uid))
+    /// The holder, if it is ineligible only because it is not Ready, or because the followed Lease does not name it.
+    fn retainable_holder(&self) -> Option<&'a Pod> {
+        let retainable = |why: &Ineligible| matches!(why, Ineligible::NotReady | Ineligible::NotNamed);
+        let (pod, _) = self
+            .candidates
+            .ineligible
+            .iter()
+            .find(|(pod, _)| self.incumbent.as_ref() == Some(&pod.id.uid))
+            .filter(|(_, why)| retainable(why))?;
+        Some(pod)
     }
 
     /// The rest of `failoverDelaySeconds` for a holder that is not Ready.
     pub(super) fn failover_delay_left(&self) -> Option<SignedDuration> {
-        let left = self.settings.failover_delay.saturating_sub(self.unready_holder()?.unchanged_for);
+        let left = self.settings.failover_delay.saturating_sub(self.retainable_holder()?.unchanged_for);
         Some(left).filter(SignedDuration::is_positive)
     }
 
@@ -82,6 +101,22 @@ impl<'a> Decision<'a> {
         let holder = self.incumbent.as_ref().and_then(|uid| self.snapshot.pod(uid));
         let holder = holder.filter(|pod| matches!(pod.state, Pending | Running));
         holder.is_some_and(|pod| !pod.verified && pod.term < Some(record.term))
+    }
+
+    /// Returns whether the followed Lease may name a pod that is not observed yet: a new pod may acquire it at once.
+    fn named_pod_may_be_unobserved(&self) -> bool {
+        let was_listed = self.snapshot.read_after == Some(self.lease.resource_version);
+        matches!(self.named, Some(Named::Nobody(None, _))) && !was_listed
+    }
+
+    /// Returns whether the observation of the followed Lease may be older than the term.
+    ///
+    /// The controller that began the term may have observed a later version. Both are Leases, so their revisions compare.
+    fn followed_lease_is_stale(&self) -> bool {
+        self.snapshot.followed_by(self.settings).is_some_and(|(_, followed)| {
+            let observed = followed.lease.as_ref().map(|lease| lease.resource_version);
+            !followed.verified && observed < Some(self.lease.resource_version)
+        })
     }
 
     /// Returns whether the observation that makes the pod eligible may be older than the term that deposed it.
@@ -123,6 +158,13 @@ impl<'a> Decision<'a> {
     fn reason(&self, record: &Record, next: Option<&Pod>) -> (Cause, String) {
         if let Some(Handover { to: _, cause, reason }) = &self.handover {
             return (*cause, reason.clone());
+        }
+        match (&self.named, &self.settings.leader_from) {
+            (Some(Named::Nobody(Some(cause), why)), _) => return (*cause, why.clone()),
+            (Some(Named::Pod(pod)), Some(from)) if next.is_some_and(|next| next.id == pod.id) => {
+                return (Cause::HolderChanged, format!("Lease {} names {}", from.lease, pod.id.name));
+            }
+            _ => {}
         }
         match (&record.holder, next) {
             (None, Some(pod)) => (Cause::BecameEligible, format!("{} became eligible", pod.id.name)),

@@ -4,6 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{Decision, FOLLOWERS_AT_ONCE, claim};
 use crate::election::candidate::{Candidates, Ineligible, unreachable_in};
+use crate::election::followed::Named;
 use crate::election::order::Order;
 use crate::election::plan::{Plan, Then};
 use crate::election::project::{Projection, Required, project};
@@ -23,11 +24,14 @@ impl<'a> Decision<'a> {
     pub(super) fn pod_writes(&self, record: &Record, current: CurrentTerm<'_>) -> Plan {
         let Self { snapshot, settings, lease, .. } = *self;
         let value = settings.label.follower_value.as_ref();
-        // A labeled follower stays one while ReadyTooShort: the clocks of two controllers differ.
-        let young = self.candidates.ineligible.iter().filter(|(pod, why)| {
-            matches!(why, Ineligible::ReadyTooShort(_)) && pod.label.as_ref() == value && pod.label.is_some()
+        let ineligible = self.candidates.ineligible.iter().filter(|(pod, why)| match why {
+            // A labeled follower stays one: the clocks of two controllers differ.
+            Ineligible::ReadyTooShort(_) => pod.label.as_ref() == value && pod.label.is_some(),
+            // It would be eligible otherwise.
+            Ineligible::NotNamed => true,
+            _ => false,
         });
-        let followers = self.candidates.eligible.iter().copied().chain(young.map(|(pod, _)| *pod));
+        let followers = self.candidates.eligible.iter().copied().chain(ineligible.map(|(pod, _)| *pod));
         let followers = followers.filter(|_| value.is_some()).map(|pod| &pod.id.uid).collect();
         let (election, revision) = (snapshot.election.name.as_str(), lease.resource_version);
         let projection = project(snapshot, &Required { election, settings, record, revision, followers });
@@ -56,16 +60,17 @@ impl<'a> Decision<'a> {
 
     /// The pod that would be elected if the holder's pod went now: it decides neither the order nor who is reachable then.
     fn next_leader(&self, holder: Option<&PodRef>) -> Option<&'a Pod> {
-        let holder = holder.filter(|_| !self.settings.suspend)?;
+        let holder = holder.filter(|_| !self.settings.suspend && self.named.is_none())?;
         let others = || self.snapshot.pods.iter().filter(|pod| pod.id != *holder);
-        let candidates = Candidates::of(others(), self.settings, None);
+        let candidates = Candidates::of(others(), self.settings, None, None);
         Order::of(others(), self.settings, &self.snapshot.election.uid).first(candidates.eligible, None)
     }
 
-    /// [`Self::next_leader`], or where no other pod is eligible, the pod that may become eligible first.
+    /// [`Self::next_leader`], or where no other pod is eligible, the pod that may become eligible first. Whom a followed Lease names
+    /// next is unknown.
     fn next_to_claim(&self, record: &Record) -> Option<&'a Pod> {
         use Ineligible::{NotReady, Pending, ReadyTooShort};
-        if self.settings.suspend || self.snapshot.pods.iter().all(|pod| pod.claimed) {
+        if self.settings.suspend || self.named.is_some() || self.snapshot.pods.iter().all(|pod| pod.claimed) {
             return None;
         }
         let other = |pod: &&Pod| record.holder.as_ref() != Some(&pod.id);
@@ -86,7 +91,11 @@ impl<'a> Decision<'a> {
         let next = self.next_leader(record.and_then(|record| record.holder.as_ref()));
         let pending = record.and_then(|record| self.pending_handover(record));
         let ignored = record.and_then(|record| self.ignored_request(record));
-        let input = StatusInput { settings, current, labeled, candidates, next, pending, ignored };
+        let unnamed = match &self.named {
+            Some(Named::Nobody(_, why)) => Some(why.as_str()),
+            Some(Named::Pod(_)) | None => None,
+        };
+        let input = StatusInput { settings, current, labeled, candidates, next, pending, ignored, unnamed };
         let status = status::report(self.snapshot, &input, self.now);
         let later = self.candidates.ineligible.iter().filter_map(|(_, why)| match why {
             Ineligible::ReadyTooShort(left) => Some(*left),

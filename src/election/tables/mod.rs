@@ -4,6 +4,7 @@
 mod candidates;
 mod clock;
 mod cost;
+mod followed;
 mod followers;
 mod handover;
 mod interplay;
@@ -14,7 +15,7 @@ mod pods;
 
 use super::fixtures::*;
 use super::plan::{LabelChange, LeaseWrite, Plan, Then};
-use super::snapshot::{Contest, Pod, PodState, Problem, Settings, Snapshot};
+use super::snapshot::{Contest, FollowedLease, Pod, PodState, Problem, Settings, Snapshot};
 use crate::api::{DEGRADED, Reason, STALLED};
 use crate::ids::Version;
 use crate::lease::cause::Cause;
