@@ -21,7 +21,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter;
-use limits::{Connections, LimitedLog, MAX_CONNECTIONS, Slot, Tracked};
+use limits::{ConnectionSlot, Connections, LimitedLog, MAX_CONNECTIONS, Tracked};
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::sleep;
@@ -142,7 +142,7 @@ async fn loopback(port: u16) -> io::Result<Vec<TcpListener>> {
 }
 
 /// Serves one connection until it ends or is evicted.
-async fn serve_one<F, R>(connection: TcpStream, peer: SocketAddr, slot: Arc<Slot>, answer: F)
+async fn serve_one<F, R>(connection: TcpStream, peer: SocketAddr, slot: Arc<ConnectionSlot>, answer: F)
 where
     F: Fn(Request<Incoming>, SocketAddr) -> R + Send,
     R: Future<Output = Response<Body>> + Send,

@@ -68,7 +68,7 @@ impl Connections {
     /// Makes room for a new connection by evicting an old one: the new one may be the kubelet's.
     ///
     /// The oldest of those whose headers are due is evicted. If there is none, the one that was idle the longest.
-    pub async fn admit(self: &Arc<Self>) -> Slot {
+    pub async fn admit(self: &Arc<Self>) -> ConnectionSlot {
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(_) => {
@@ -83,7 +83,7 @@ impl Connections {
         let id = open.next;
         let entry = Entry { stage: Stage::Receiving, since: Instant::now(), evicted: evicted.clone() };
         open.entries.insert(id, entry);
-        Slot { id, evicted, connections: self.clone(), _permit: permit }
+        ConnectionSlot { id, evicted, connections: self.clone(), _permit: permit }
     }
 
     fn evict(&self) {
@@ -104,14 +104,14 @@ impl Connections {
 
 /// One connection's slot among [`Connections`].
 #[derive(Debug)]
-pub struct Slot {
+pub struct ConnectionSlot {
     id: u64,
     evicted: Arc<Notify>,
     connections: Arc<Connections>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// The headers of a request are complete.
     pub fn requested(&self) {
         self.becomes(Stage::Answering);
@@ -160,7 +160,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.lock().entries.remove(&self.id);
     }
@@ -172,7 +172,7 @@ pub struct Tracked<S> {
     /// The connection itself.
     pub stream: S,
     /// Its slot.
-    pub slot: Arc<Slot>,
+    pub slot: Arc<ConnectionSlot>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tracked<S> {

@@ -8,20 +8,11 @@ use std::collections::BTreeSet;
 
 use super::cached::CachedPod;
 use super::compact::Name;
-use super::namespace::{KnownPod, Namespace};
+use super::namespace::{KnownPod, Namespace, Retired};
 use crate::api::LeaderLabel;
 use crate::controller::limits::LabelKeys;
 use crate::election::cost::DeletionCost;
 use crate::ids::{Uid, Version};
-
-/// An Election whose deletion was observed, until its label is removed.
-#[derive(Clone, Debug)]
-pub(super) struct Retired {
-    pub(super) uid: Uid,
-    pub(super) label: LeaderLabel,
-    /// The pods that carry its label since then, set by any client.
-    pods: BTreeSet<Uid>,
-}
 
 /// What a deleted Election left on a pod.
 #[derive(Clone, Debug)]

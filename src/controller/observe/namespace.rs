@@ -8,7 +8,7 @@ use super::cached::{CachedElection, CachedLease, CachedPod, Object};
 use super::compact::{Name, Pairs};
 use super::conditions::Moment;
 use super::index::LabelIndex;
-use super::leftovers::Retired;
+use crate::api::LeaderLabel;
 use crate::controller::key::Kind;
 use crate::ids::{ResourceVersion, Uid, Version};
 use crate::lease::record::Lease;
@@ -32,6 +32,15 @@ pub struct KnownPod {
     /// Names of the Elections that match it, sorted. Every decision reads them; they are recomputed only when a selector or
     /// the pod's labels change.
     pub matching: Box<[Name]>,
+}
+
+/// An Election whose deletion was observed, until its label is removed.
+#[derive(Clone, Debug)]
+pub(super) struct Retired {
+    pub(super) uid: Uid,
+    pub(super) label: LeaderLabel,
+    /// The pods that carry its label since then, set by any client.
+    pub(super) pods: BTreeSet<Uid>,
 }
 
 /// Names of Elections that may need a reconcile.

@@ -8,19 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::api::{DeleteParams, PostParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DeleteParams;
 use kube::config::Kubeconfig;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use podium_test_support::checker::Kind;
 use podium_test_support::checker::{Watched, violations};
-use serde_json::json;
+use podium_test_support::namespace;
 
 use super::cluster::Cluster;
 use super::controller::Controller;
 use super::elector::Elector;
 use super::history::Recorder;
-use super::waiting::eventually;
 
 /// One test's namespace.
 pub struct Scenario {
@@ -66,7 +65,7 @@ pub async fn scenario_on(cluster: Cluster, test: impl AsyncFnOnce(&Scenario)) {
 
 impl Scenario {
     async fn new(cluster: Cluster) -> Self {
-        let namespace = new_namespace(&cluster.client).await;
+        let namespace = namespace::create(&cluster.client).await;
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&namespace);
         fs::create_dir_all(&directory).expect("a writable target directory");
         Self {
@@ -199,22 +198,6 @@ impl Scenario {
             println!("--- {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default());
         }
     }
-}
-
-/// A namespace named after the test that accepts pods.
-async fn new_namespace(client: &Client) -> String {
-    let test = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().replace('_', "-");
-    let prefix: String = test.chars().take(40).collect();
-    let namespace = json!({ "metadata": { "generateName": format!("{prefix}-") } });
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let namespace = serde_json::from_value(namespace).expect("a namespace");
-    let name = namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace").name_any();
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
-    eventually("the namespace has its ServiceAccount", async || {
-        accounts.get("default").await.map(drop).map_err(|e| e.to_string())
-    })
-    .await;
-    name
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

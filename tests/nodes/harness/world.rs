@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 
 use futures::FutureExt;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
+use kube::api::{DeleteParams, ListParams, LogParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
-use serde_json::json;
+use podium_test_support::namespace;
 use tokio::sync::RwLock;
 
 use super::cluster::Cluster;
-use super::eventually;
 
 /// The kubeconfig of the cluster.
 const VARIABLE: &str = "PODIUM_NODES_KUBECONFIG";
@@ -67,7 +66,7 @@ impl World {
         let kubeconfig = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
         let kubeconfig = PathBuf::from(kubeconfig.unwrap_or_else(|| panic!("no cluster to test on: run `make nodes`")));
         let client = client(&kubeconfig).await;
-        let namespace = new_namespace(&client).await;
+        let namespace = namespace::create(&client).await;
         Self { cluster: Cluster::of(&kubeconfig), client, kubeconfig, namespace }
     }
 
@@ -157,20 +156,4 @@ pub async fn client(kubeconfig: &Path) -> Client {
     let found = Kubeconfig::read_from(kubeconfig).unwrap_or_else(|error| panic!("{}: {error}", kubeconfig.display()));
     let config = Config::from_custom_kubeconfig(found, &KubeConfigOptions::default()).await;
     Client::try_from(config.expect("a usable kubeconfig")).expect("a usable kubeconfig")
-}
-
-/// A namespace named after the test that accepts pods.
-async fn new_namespace(client: &Client) -> String {
-    let test = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().replace('_', "-");
-    let prefix: String = test.chars().take(40).collect();
-    let namespace = json!({ "metadata": { "generateName": format!("{prefix}-") } });
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let namespace = serde_json::from_value(namespace).expect("a namespace");
-    let name = namespaces.create(&PostParams::default(), &namespace).await.expect("a new namespace").name_any();
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
-    eventually("the namespace has its ServiceAccount", async || {
-        accounts.get("default").await.map(drop).map_err(|error| error.to_string())
-    })
-    .await;
-    name
 }

@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod checker;
 pub mod controller;
+pub mod namespace;
 pub mod proxy;
 pub mod random;
 pub mod recorder;
