@@ -119,7 +119,7 @@ impl<'a> Decision<'a> {
             }
         };
         let named =
-            snapshot.followed_by(settings).map(|(from, followed)| followed.named(from, snapshot, incumbent.as_ref()));
+            snapshot.followed_by(settings).map(|(from, followed)| followed.named(from, snapshot, lease, incumbent.as_ref()));
         let candidates = Candidates::of(snapshot.pods.iter(), settings, incumbent.as_ref(), named.as_ref());
         let order = Order::of(snapshot.pods.iter(), settings, &snapshot.election.uid);
         let adopts = matches!(ownership, Ownership::Adoptable { .. });

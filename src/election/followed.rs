@@ -7,7 +7,7 @@ use super::text::{first_of, shortened};
 use crate::api::HolderForm;
 use crate::ids::Uid;
 use crate::lease::cause::Cause;
-use crate::lease::record::Lease;
+use crate::lease::record::{Content, Lease, Record};
 
 /// Whom a followed Lease names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +36,19 @@ impl FollowedLease {
         is_due.then_some("the followed Lease seems to have expired")
     }
 
-    /// Whom it names among the pods. A Lease that was never observed leaves the `incumbent` for one duration: a controller that
-    /// starts does not know the last holder of a deleted Lease.
-    pub fn named<'a>(&self, from: &LeaderFrom, snapshot: &'a Snapshot, incumbent: Option<&Uid>) -> Named<'a> {
+    /// Returns whether a controller found this version expired: `own`, the Election's Lease, is a vacancy for that reason, and
+    /// newer. So a controller that starts, or a second one, elects no holder that does not renew.
+    pub fn was_expired(&self, own: &Lease) -> bool {
+        let ended = |record: &Record| record.holder.is_none() && record.cause == Cause::LeaseExpired;
+        let is_older = self.lease.as_ref().is_some_and(|lease| lease.resource_version < own.resource_version);
+        is_older && matches!(&own.content, Content::Term(record) if ended(record))
+    }
+
+    /// Whom it names among the pods. `own`: the Election's Lease. A Lease that was never observed leaves the `incumbent` for one
+    /// duration: a controller that starts does not know the last holder of a deleted Lease.
+    pub fn named<'a>(&self, from: &LeaderFrom, snapshot: &'a Snapshot, own: &Lease, incumbent: Option<&Uid>) -> Named<'a> {
         let name = &from.lease;
-        let expired = self.confirmed_for >= self.duration();
+        let expired = self.confirmed_for >= self.duration() || self.was_expired(own);
         if self.lease.is_none() {
             return match incumbent.and_then(|uid| snapshot.pod(uid)).filter(|_| !expired) {
                 Some(pod) => Named::Pod(pod),
@@ -82,7 +90,8 @@ impl FollowedLease {
         self.lease.as_ref()?.holder_identity.as_deref()
     }
 
-    fn duration(&self) -> SignedDuration {
+    /// The time after which an unchanged version expires.
+    pub fn duration(&self) -> SignedDuration {
         self.lease.as_ref().map_or(Lease::DEFAULT_DURATION, Lease::duration)
     }
 }

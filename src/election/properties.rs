@@ -248,7 +248,7 @@ proptest! {
             return Ok(()); // A pod that is labeled with a higher term blocks all labels until a new term may begin.
         }
         let incumbent = record.holder.as_ref().map(|holder| &holder.uid);
-        let named = rest.followed_by(settings).map(|(from, followed)| followed.named(from, &rest, incumbent));
+        let named = rest.followed_by(settings).map(|(from, followed)| followed.named(from, &rest, lease, incumbent));
         let candidates = Candidates::of(rest.pods.iter(), settings, incumbent, named.as_ref());
         let followers = rest.pods.iter().filter(|pod| pod.rival.is_none() && pod.state != PodState::Terminating);
         // No write overrides a higher term.
@@ -306,12 +306,13 @@ proptest! {
     fn only_the_pod_that_the_followed_lease_names_leads(world in any_tuned_world()) {
         let (rest, _) = PerfectServer::new().run(world);
         let settings = rest.election.settings.as_ref().unwrap();
-        let Content::Term(record) = &rest.lease.as_ref().unwrap().content else { return Ok(()) };
+        let lease = rest.lease.as_ref().unwrap();
+        let Content::Term(record) = &lease.content else { return Ok(()) };
         let Some((from, followed)) = rest.followed_by(settings).filter(|_| !settings.suspend && !is_stalled(&rest)) else {
             return Ok(());
         };
         let leader = record.holder.as_ref().map(|holder| &holder.uid);
-        match followed.named(from, &rest, leader) {
+        match followed.named(from, &rest, lease, leader) {
             Named::Pod(pod) => {
                 let may_lead = pod.rival.is_none() && pod.state != PodState::Failed
                     && pod.label.as_ref().is_none_or(|value| settings.label.owns(value));

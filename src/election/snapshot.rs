@@ -51,6 +51,9 @@ pub struct FollowedLease {
     pub verified: bool,
 }
 
+/// The pause between two looks for a renewal, while an Election waits for one.
+pub const RENEWAL_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+
 impl FollowedLease {
     /// A Lease that was not observed yet.
     pub const UNOBSERVED: Self = Self {

@@ -8,7 +8,7 @@ use crate::election::followed::Named;
 use crate::election::order::Order;
 use crate::election::plan::{Plan, Then};
 use crate::election::project::{Projection, Required, project};
-use crate::election::snapshot::{CONTEST_TIMEOUT, Contest, HEARTBEAT_GAP, Pod, REPAIR_INTERVAL};
+use crate::election::snapshot::{CONTEST_TIMEOUT, Contest, HEARTBEAT_GAP, Pod, RENEWAL_PAUSE, REPAIR_INTERVAL};
 use crate::election::status::{self, CurrentTerm, StatusInput};
 use crate::ids::{PodRef, Term};
 use crate::lease::record::{Lease, Record};
@@ -102,7 +102,7 @@ impl<'a> Decision<'a> {
             _ => None,
         });
         let later = later.chain(self.failover_delay_left()).chain(self.contest_left());
-        let later = later.chain(self.preemption_in()).chain(self.unreachable_in());
+        let later = later.chain(self.preemption_in()).chain(self.unreachable_in()).chain(self.renewal_in());
         Plan { status, then: later.min().map_or(Then::AwaitChange, Then::RequeueAfter), ..Plan::default() }
     }
 
@@ -111,6 +111,13 @@ impl<'a> Decision<'a> {
         let silent = |pod: &&&Pod| pod.node.as_ref().is_some_and(|node| node.silent_for > HEARTBEAT_GAP);
         let eligible = &self.candidates.eligible;
         eligible.iter().filter(silent).filter_map(|pod| unreachable_in(pod, eligible, self.settings)).min()
+    }
+
+    /// The time until the next look for a renewal of a followed Lease that a former controller found expired: renewals wake nobody.
+    fn renewal_in(&self) -> Option<SignedDuration> {
+        let (_, followed) = self.snapshot.followed_by(self.settings)?;
+        let observes = followed.unchanged_for < followed.duration();
+        (observes && followed.was_expired(self.lease)).then_some(RENEWAL_PAUSE)
     }
 
     /// The time until a contested label may be repaired again, or is no longer contested.

@@ -252,6 +252,26 @@ fn controller_that_starts_without_the_lease_does_not_depose_for_one_duration() {
 }
 
 #[test]
+fn holder_that_a_former_controller_found_expired_leads_only_after_a_renewal() {
+    let vacant = |cause, revision| {
+        let lease = Snapshot { followed: Some(lock("a_1", revision)), ..led("a") };
+        lease.with(|world| {
+            world.pods[0] = pod("a").term(90);
+            world.lease.as_mut().unwrap().content = held_by("", 90, []);
+            let Content::Term(record) = &mut world.lease.as_mut().unwrap().content else { panic!("a term") };
+            record.cause = cause;
+        })
+    };
+    let expired = vacant(Cause::LeaseExpired, 99);
+    assert!(stays(&expired.plan()), "this controller has just started");
+    assert_eq!(expired.plan().then, requeue_after(1), "renewals wake nobody");
+    let observed = expired.with(|world| world.followed = Some(lock("a_1", 99).unchanged_for(15, 15)));
+    assert_eq!(observed.plan().then, Then::AwaitChange);
+    assert_eq!(handed_over(&vacant(Cause::LeaseExpired, 101).plan()), ("a", Cause::HolderChanged), "it was renewed");
+    assert_eq!(handed_over(&vacant(Cause::LeaseReleased, 101).plan()).0, "a");
+}
+
+#[test]
 fn observation_from_before_the_term_deposes_nobody() {
     for holder in ["b", ""] {
         let plan = led_by(lock(holder, 99)).plan();
