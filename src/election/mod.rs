@@ -14,10 +14,12 @@
 //! * [`project`]: which labels and claims a Lease requires.
 //! * [`cost`]: the deletion cost of the leader's pod.
 //! * [`plan`]: the output of a decision.
+//! * [`explain`]: the order of succession and the next change of leader, for people.
 
 pub mod candidate;
 pub mod cost;
 pub mod decide;
+pub mod explain;
 pub mod followed;
 pub mod order;
 pub mod ownership;

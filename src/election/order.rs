@@ -3,9 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::snapshot::{Pod, Revision, Settings, Workload};
 use crate::hash::{fnv, mix};
-use crate::ids::Uid;
+use crate::ids::{PodRef, Uid};
 
 /// The order of candidates of one Election.
 ///
@@ -26,6 +28,26 @@ pub struct Order<'a> {
     spread: Option<&'a Uid>,
 }
 
+/// The place of a pod: the lowest one is elected.
+type Rank<'a> = (bool, bool, Reverse<i64>, bool, Option<Reverse<u64>>, bool, Option<Timestamp>, &'a PodRef);
+
+/// A rule that ranks one pod before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precedence {
+    /// Its node does not drain.
+    Node,
+    /// It has the higher score.
+    Score,
+    /// It has its workload's newest revision.
+    Revision,
+    /// It has the higher weight of `tieBreak: Spread`.
+    Spread,
+    /// It is Ready longer.
+    LongestReady,
+    /// Its name comes first.
+    Name,
+}
+
 impl<'a> Order<'a> {
     /// Returns the order of these pods, which are all that the Election knows.
     pub fn of(pods: impl Iterator<Item = &'a Pod>, settings: &Settings, election: &'a Uid) -> Self {
@@ -42,22 +64,45 @@ impl<'a> Order<'a> {
 
     /// Returns the first of the eligible pods.
     pub fn first<'b>(&self, eligible: impl IntoIterator<Item = &'b Pod>, incumbent: Option<&Uid>) -> Option<&'b Pod> {
-        eligible.into_iter().min_by_key(|pod| {
-            (
-                incumbent != Some(&pod.id.uid),
-                pod.is_draining,
-                Reverse(pod.score),
-                self.is_outdated(pod),
-                self.spread.map(|election| Reverse(rendezvous(election, &pod.id.uid))),
-                pod.transitioned.is_none(),
-                pod.transitioned,
-                &pod.id,
-            )
-        })
+        eligible.into_iter().min_by_key(|pod| self.rank(pod, incumbent))
+    }
+
+    /// Returns the eligible pods in this order, none of them the holder.
+    pub fn sorted<'b>(&self, eligible: impl IntoIterator<Item = &'b Pod>) -> Vec<&'b Pod> {
+        let mut pods: Vec<&Pod> = eligible.into_iter().collect();
+        pods.sort_by_key(|pod| self.rank(pod, None));
+        pods
+    }
+
+    /// Returns the first rule by which one of the pods ranks before the other, neither of them the holder.
+    pub fn precedence(&self, first: &Pod, second: &Pod) -> Precedence {
+        let (_, draining, score, outdated, spread, unknown, since, _) = self.rank(first, None);
+        let other = self.rank(second, None);
+        match () {
+            () if draining != other.1 => Precedence::Node,
+            () if score != other.2 => Precedence::Score,
+            () if outdated != other.3 => Precedence::Revision,
+            () if spread != other.4 => Precedence::Spread,
+            () if (unknown, since) != (other.5, other.6) => Precedence::LongestReady,
+            () => Precedence::Name,
+        }
+    }
+
+    fn rank<'b>(&self, pod: &'b Pod, incumbent: Option<&Uid>) -> Rank<'b> {
+        (
+            incumbent != Some(&pod.id.uid),
+            pod.is_draining,
+            Reverse(pod.score),
+            self.is_outdated(pod),
+            self.spread.map(|election| Reverse(rendezvous(election, &pod.id.uid))),
+            pod.transitioned.is_none(),
+            pod.transitioned,
+            &pod.id,
+        )
     }
 
     /// Returns whether the pod's workload has a newer revision. The workload's newest pod has it.
-    fn is_outdated(&self, pod: &Pod) -> bool {
+    pub fn is_outdated(&self, pod: &Pod) -> bool {
         let newest = pod.revision.as_ref().and_then(|revision| self.newest.get(&revision.workload));
         newest.is_some_and(|newest| newest.revision != pod.revision)
     }

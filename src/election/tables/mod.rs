@@ -4,6 +4,7 @@
 mod candidates;
 mod clock;
 mod cost;
+mod explain;
 mod followed;
 mod followers;
 mod handover;
