@@ -15,6 +15,7 @@ use super::shared::Shared;
 use crate::api::names;
 use crate::election::plan::Announcement;
 use crate::election::snapshot::Election;
+use crate::ids::Term;
 
 /// Reason of an Event, its type, and its meaning.
 pub type EventReason = (&'static str, &'static str, &'static str);
@@ -86,15 +87,54 @@ fn event(election: &Election, instance: &str, change: &Announcement, now: Timest
     }
 }
 
+/// A change of leader, as its Event reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The leader; `None` is a vacancy.
+    pub leader: Option<String>,
+    /// The term that began.
+    pub term: Term,
+    /// The cause in words.
+    pub reason: String,
+}
+
+/// Reads the note of an Event. Returns `None` for one that [`publish`] does not write.
+pub fn announced(note: &str) -> Option<Announced> {
+    let (change, reason) = note.split_once("): ")?;
+    let (who, term) = change.rsplit_once(" (term ")?;
+    let leader = who.strip_prefix("Pod ").and_then(|who| who.strip_suffix(" became leader"));
+    let reason = reason.strip_suffix(", and no candidate is eligible").filter(|_| leader.is_none()).unwrap_or(reason);
+    (leader.is_some() || who == "No leader").then_some(())?;
+    Some(Announced { leader: leader.map(str::to_owned), term: Term::parse(term)?, reason: reason.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::EVENTS;
+    use super::*;
+    use crate::election::fixtures::{held_by, now, term, world};
+    use crate::lease::cause::Cause;
 
     #[test]
     fn each_event_is_documented() {
         let page = include_str!("../../docs/reference/conditions-and-events.md");
         for (reason, kind, _) in EVENTS {
             assert!(page.contains(&format!("| `{reason}` | {kind} |")), "{reason}");
+        }
+    }
+
+    #[test]
+    fn note_of_an_event_is_read_back() {
+        let election = world(held_by("a", 90, [])).election;
+        for leader in [Some("web-0"), None] {
+            let reason = "previous leader a (on n) is terminating: gone".to_owned();
+            let (from, to) = (None, leader.map(str::to_owned));
+            let change = Announcement { from, to, term: term(91), cause: Cause::Terminating, reason: reason.clone() };
+            let note = event(&election, "test", &change, now()).note.unwrap();
+            let expected = Announced { leader: leader.map(str::to_owned), term: term(91), reason };
+            assert_eq!(announced(&note), Some(expected), "{note}");
+        }
+        for other in ["", "Pod web-0 became leader", "Somebody (term 5): x", "No leader (term x): y"] {
+            assert_eq!(announced(other), None, "{other}");
         }
     }
 }

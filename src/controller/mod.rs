@@ -36,7 +36,7 @@ pub mod watch;
 pub mod workers;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -154,6 +154,25 @@ fn preference(parsed: &Parsed, pod: &CachedPod) -> i64 {
     parsed.preferences.iter().filter(|(_, selector)| selector.matches(&labels)).map(|(weight, _)| i64::from(*weight)).sum()
 }
 
+/// The parts of a pod's score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScoreParts {
+    /// `podium.dev/priority`
+    pub priority: i64,
+    /// The sum of the weights of all matching `spec.preferences`.
+    pub preferences: i64,
+}
+
+impl World {
+    /// Returns the parts of the score that the pod has in this Election.
+    pub fn score_parts(&self, election: &Key, pod: &str) -> Option<ScoreParts> {
+        let cache = self.namespaces.get(&election.namespace)?;
+        let parsed = cache.elections.get(&*election.name)?.value.parsed.as_ref().ok()?;
+        let pod = &cache.pods.get(pod)?.value;
+        Some(ScoreParts { priority: pod.priority, preferences: preference(parsed, pod) })
+    }
+}
+
 fn revision(pod: &CachedPod) -> Option<Revision> {
     let label = names::REVISION_LABELS.get(usize::from(pod.revision_label?))?;
     Some(Revision { workload: pod.workload, hash: pod.labels.get(label)?.to_owned() })
