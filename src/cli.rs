@@ -6,6 +6,7 @@ mod leader_elect;
 mod list;
 mod log;
 mod old;
+mod plugin;
 mod pod;
 #[cfg(test)]
 mod reference;
@@ -26,6 +27,7 @@ use k8s_openapi::jiff::Timestamp;
 use leader_elect::LeaderElectArgs;
 use list::List;
 use log::LogArgs;
+use plugin::PluginCommand;
 use podium::controller;
 use podium::controller::cleanup::command::{self, Removed};
 use podium::controller::identity::Identity;
@@ -58,6 +60,8 @@ enum Command {
     Sidecar(SidecarArgs),
     /// Run a command only while this pod is the leader. Exits with the command's exit code.
     Run(RunArgs),
+    #[command(flatten)]
+    Plugin(PluginCommand),
     /// Print the CustomResourceDefinition of Election, for `kubectl apply -f -`.
     Crd,
     /// Print the reference page of the controller's metrics and Events, in Markdown.
@@ -158,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Metrics => print("the page", &podium::controller::monitor::table::page()).map(done).map_err(Failure::from),
         Command::Controller(args) => run_controller(args).map(done).map_err(Failure::from),
         Command::Cleanup(args) => run_cleanup(args).map(done).map_err(Failure::from),
+        Command::Plugin(command) => plugin::run(command).map(done).map_err(Failure::from),
         Command::Sidecar(args) => sidecar::begin(args, None).map(drop).map(done),
         Command::Run(args) => run::run_command(args),
         Command::Watchdog => run_watchdog().map(done).map_err(Failure::from),

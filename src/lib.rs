@@ -22,6 +22,7 @@
 //! * [`sidecar`]: leader information for the application in the same pod, by HTTP and in a file.
 //! * [`watchdog`]: the second process beside a leader. It ends the status file and the command before the Lease expires.
 //! * [`controller`]: observes, calls the core, and executes its plans.
+//! * [`plugin`]: the commands of `kubectl podium` that show an Election, and change its leader.
 //! * [`connect`]: the connections to the API server.
 //! * [`retry_after`]: pauses that an overloaded API server asks for.
 //! * `traces`: traces of reconciles, only with the feature `otlp`.
@@ -44,6 +45,8 @@ pub mod ids;
 #[doc(hidden)]
 pub mod lease;
 mod log_once;
+#[doc(hidden)]
+pub mod plugin;
 mod proc_stat;
 #[doc(hidden)]
 pub mod retry_after;

@@ -1,5 +1,6 @@
 //! The cluster's configuration, and its client.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -40,21 +41,42 @@ pub const EXPLICIT: &[Source] = &[Source::Kubeconfig, Source::InCluster];
 /// # Errors
 /// No source exists, or its configuration is unusable.
 pub async fn client(sources: &[Source]) -> Result<(Client, Place), String> {
-    let (mut config, in_cluster) = config(sources).await?;
+    let (config, in_cluster) = config(sources, None).await?;
+    let default_namespace = config.default_namespace.clone();
+    let given = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    let pod_namespace = given.or_else(|| in_cluster.then(|| default_namespace.clone()));
+    Ok((connected(config)?, Place { pod_namespace, default_namespace, pod: in_cluster.then(pod::own).flatten() }))
+}
+
+/// Returns the client and the namespace of a user, as kubectl selects them: the file and the context given, or the current context
+/// of KUBECONFIG or `~/.kube/config`, or the cluster that the process runs in.
+///
+/// # Errors
+/// As [`client`], or there is no such file or context.
+pub async fn of_user(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<(Client, String), String> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let name = format!("the file of --kubeconfig, {},", path.display());
+            let file = Kubeconfig::read_from(path).map_err(|error| unusable(&name, &error))?;
+            of_kubeconfig(file, context).await?
+        }
+        None => config(&[Source::Kubeconfig, Source::Home, Source::InCluster], context).await?.0,
+    };
+    let namespace = config.default_namespace.clone();
+    Ok((connected(config)?, namespace))
+}
+
+fn connected(mut config: Config) -> Result<Client, String> {
     config.connect_timeout = Some(Duration::from_secs(5));
     // Above the timeout of each request and watch: the server ends a watch after at most 290 s.
     config.read_timeout = Some(Duration::from_secs(300));
     config.reset_reader_on_write = true;
-    let default_namespace = config.default_namespace.clone();
-    let given = std::env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
-    let pod_namespace = given.or_else(|| in_cluster.then(|| default_namespace.clone()));
     let client = connect::client(config).map_err(|error| format!("the cluster's configuration is unusable: {error}"))?;
-    let client = retry_after::preserve(&client);
-    Ok((client, Place { pod_namespace, default_namespace, pod: in_cluster.then(pod::own).flatten() }))
+    Ok(retry_after::preserve(&client))
 }
 
 /// Returns the configuration, and whether it is a pod's.
-async fn config(sources: &[Source]) -> Result<(Config, bool), String> {
+async fn config(sources: &[Source], context: Option<&str>) -> Result<(Config, bool), String> {
     let mut why = String::new();
     for source in sources {
         let file = match source {
@@ -74,15 +96,21 @@ async fn config(sources: &[Source]) -> Result<(Config, bool), String> {
             },
         };
         if let Some(file) = file {
-            return Ok((of_kubeconfig(file).await?, false));
+            return Ok((of_kubeconfig(file, context).await?, false));
         }
     }
     let set = if sources.contains(&Source::Kubeconfig) { "set KUBECONFIG to a kubeconfig file, or " } else { "" };
     Err(format!("no cluster is configured: {set}run inside a cluster{why}"))
 }
 
-/// Returns the configuration of the kubeconfig's current context, as kubectl reads it where kube differs.
-async fn of_kubeconfig(mut file: Kubeconfig) -> Result<Config, String> {
+/// Returns the configuration of the kubeconfig's context, by default its current one, as kubectl reads it where kube differs.
+async fn of_kubeconfig(mut file: Kubeconfig, context: Option<&str>) -> Result<Config, String> {
+    if let Some(name) = context {
+        if file.contexts.iter().all(|context| context.name != name) {
+            return Err(format!("the kubeconfig has no context {name:?}: `kubectl config get-contexts` lists the contexts"));
+        }
+        file.current_context = Some(name.to_owned());
+    }
     let context = file.contexts.iter().find(|context| Some(&context.name) == file.current_context.as_ref());
     let name = context.and_then(|context| Some(context.context.as_ref()?.cluster.clone()));
     let cluster = file.clusters.iter_mut().find(|cluster| Some(&cluster.name) == name.as_ref());
