@@ -60,7 +60,7 @@ fn manifest_names_the_released_archive_of_each_architecture() {
     assert_eq!((version.as_str(), homepage.as_str()), ("v1.2.3", env!("CARGO_PKG_REPOSITORY")));
     // krew prints it in a table cell.
     assert!(!short_description.is_empty() && short_description.len() <= 50 && !short_description.contains('\n'));
-    assert!(description.contains("kubectl podium cleanup"));
+    assert!(["kubectl podium status", "kubectl podium cleanup"].iter().all(|command| description.contains(command)));
     // The SHA-256 of "abc", and of nothing (FIPS 180-4's examples).
     let sums = [
         ("amd64", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
