@@ -208,7 +208,7 @@ pub struct Pod {
     pub cost: DeletionCost,
     /// The heartbeats of its node, if the settings ask for them and they are observed.
     pub node: Option<NodeHeartbeat>,
-    /// `spec.nodeName`, if the settings take the leader from a Lease that names nodes.
+    /// `spec.nodeName`, if the settings take the leader from a Lease.
     pub node_name: Option<String>,
     /// `metadata.creationTimestamp`
     pub created: Timestamp,

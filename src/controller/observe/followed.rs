@@ -96,6 +96,10 @@ impl FollowedLeases {
     pub fn deleted(&mut self, namespace: &str, name: &str) -> BTreeSet<String> {
         let Some(followed) = self.get_mut(namespace, name) else { return BTreeSet::new() };
         followed.exists = false;
+        // The holder of an Election's Lease does not elect on it, and that Lease never expires.
+        if followed.lease.as_ref().is_some_and(|lease| lease.owner.is_some() || lease.incarnation.is_some()) {
+            (followed.lease, followed.is_reported) = (None, false);
+        }
         followed.followers.clone()
     }
 

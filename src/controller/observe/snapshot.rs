@@ -10,7 +10,7 @@ use super::namespace::{KnownPod, Namespace, Stored};
 use super::nodes::{NodeWatch, Nodes};
 use super::settings::Parsed;
 use super::world::World;
-use crate::api::{HolderForm, names};
+use crate::api::names;
 use crate::controller::key::Key;
 use crate::election::snapshot::{Election, Pod, Revision, Snapshot};
 use crate::ids::{PodRef, ResourceVersion, Term};
@@ -114,9 +114,7 @@ fn seen_by(
     let parsed = election.parsed.as_ref().ok();
     let leaves_draining_nodes = parsed.is_some_and(|parsed| parsed.settings.leave_draining_nodes);
     let asks_for_heartbeats = parsed.is_some_and(|parsed| parsed.settings.node_timeout.is_some());
-    let by_node = parsed
-        .and_then(|parsed| parsed.settings.leader_from.as_ref())
-        .is_some_and(|from| from.holder == HolderForm::NodeName);
+    let follows = parsed.is_some_and(|parsed| parsed.settings.leader_from.is_some());
     let node = pod.node.as_deref();
     let claim = pod.claims.get(name);
     let kind = parsed.map_or("", |parsed| &parsed.settings.ready_condition);
@@ -139,7 +137,8 @@ fn seen_by(
         is_draining: leaves_draining_nodes && node.is_some_and(|node| nodes.is_draining(node)),
         cost: pod.cost.as_deref().cloned().unwrap_or_default(),
         node: node.filter(|_| asks_for_heartbeats).and_then(|node| nodes.heartbeat_of(node, Instant::now())),
-        node_name: node.filter(|_| by_node).map(str::to_owned),
+        // Also where the Lease names pods: the message explains an identity that is a node's.
+        node_name: node.filter(|_| follows).map(str::to_owned),
         created: pod.created,
         revision: revision(pod),
     }
