@@ -11,6 +11,7 @@ mod election;
 mod failover;
 mod fixtures;
 mod labels;
+mod leader_from;
 mod lease;
 mod permissions;
 mod sidecar;

@@ -148,7 +148,8 @@ async fn leader_survives_a_scale_down(world: &Scenario, name: &str, fields: Valu
     let labels = json!({ "set": name });
     // Pods on one node: Kubernetes prefers to delete pods of the node that has the most.
     let nodes: Api<Node> = Api::all(world.cluster.client.clone());
-    let node = nodes.list_metadata(&ListParams::default()).await.expect("the nodes").items[0].name_any();
+    let managed = ListParams::default().labels("type=kwok");
+    let node = nodes.list_metadata(&managed).await.expect("the nodes").items[0].name_any();
     let set = json!({ "replicas": 3, "selector": { "matchLabels": labels },
         "template": { "metadata": { "labels": labels }, "spec": { "nodeName": node } } });
     world.workload::<Deployment>(name, set).await;

@@ -1,4 +1,4 @@
-//! client-go electors: its own example, on a Lease, and an old one, on Endpoints.
+//! Electors of others: client-go's own example and a manager of controller-runtime, on a Lease, and an old one, on Endpoints.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,12 @@ impl Elector {
         Self::run("leader-election", directory, kubeconfig, identity, &arguments)
     }
 
+    /// Starts a manager of controller-runtime on this Lease, with its defaults: 15 s, renewed every 2 s, until 10 s after the last
+    /// renewal. Released on SIGTERM. An empty identity is that of controller-runtime: the machine's host name, `_` and a UUID.
+    pub fn start_manager(directory: &Path, kubeconfig: &Kubeconfig, namespace: &str, lease: &str, identity: &str) -> Self {
+        Self::run("manager-elector", directory, kubeconfig, identity, &["-lease", lease, "-namespace", namespace])
+    }
+
     /// Starts the old elector on these Endpoints: 10 s, renewed every 2.5 s, never released.
     pub fn start_on_endpoints(
         directory: &Path,
@@ -33,9 +39,10 @@ impl Elector {
         Self::run("endpoints-elector", directory, kubeconfig, identity, &arguments)
     }
 
-    /// Its output goes to `<directory>/<identity>.log`.
+    /// Its output goes to `<directory>/<identity>.log`, or that of the program without an identity.
     fn run(program: &str, directory: &Path, kubeconfig: &Kubeconfig, identity: &str, arguments: &[&str]) -> Self {
-        let path = |extension: &str| directory.join(format!("{identity}.{extension}"));
+        let name = if identity.is_empty() { program } else { identity };
+        let path = |extension: &str| directory.join(format!("{name}.{extension}"));
         fs::write(path("kubeconfig"), serde_json::to_string(kubeconfig).expect("a kubeconfig"))
             .expect("a writable directory");
         let log = File::create(path("log")).expect("a writable directory");
@@ -69,13 +76,23 @@ impl Elector {
 
     /// Sends SIGTERM, on which it releases the Lease.
     pub async fn terminate(mut self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
-        eventually("client-go's example ends on SIGTERM", async || {
+        self.signal("TERM");
+        self.ends().await;
+    }
+
+    /// Waits until it exits.
+    pub async fn ends(&mut self) {
+        eventually("the elector ends", async || {
             self.child.try_wait().expect("our own child").ok_or_else(|| "it runs".into())
         })
         .await;
+    }
+
+    /// Sends a signal, named without SIG.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can be sent");
     }
 }
 

@@ -46,8 +46,17 @@ impl LabelWatch {
     /// Returns the time between the label's removal from one pod and its appearance on the other.
     ///
     /// # Panics
-    /// If two pods were labeled at once, or if there was no revision between with none.
+    /// As [`Self::moved`].
     pub async fn gap(&self, from: &str, to: &str) -> Duration {
+        let (removed, appeared) = self.moved(from, to).await;
+        appeared - removed
+    }
+
+    /// Returns when the label was removed from one pod, and when it appeared on the other.
+    ///
+    /// # Panics
+    /// If two pods were labeled at once, or if there was no revision between with none.
+    pub async fn moved(&self, from: &str, to: &str) -> (Instant, Instant) {
         let only = |labeled: &BTreeSet<String>, name: &str| labeled.iter().eq([name]);
         let (steps, made) = eventually(&format!("the watch shows the label move from {from} to {to}"), async || {
             let steps = self.steps.lock().expect("no panic").clone();
@@ -60,6 +69,6 @@ impl LabelWatch {
         let led = steps[..made].iter().rposition(|(_, labeled)| only(labeled, from)).expect("it was labeled");
         let broken = led + 1;
         assert!(broken < made, "no revision without a label: {steps:?}");
-        steps[made].0 - steps[broken].0
+        (steps[broken].0, steps[made].0)
     }
 }

@@ -50,20 +50,23 @@ pub struct Heartbeats {
 impl Scenario {
     /// Creates a node. A task keeps its status fresh, so that Kubernetes does not mark it as lost.
     pub async fn node(&self, name: &str) -> TestNode {
-        let name = format!("{}-{name}", self.namespace);
+        self.node_named(&format!("{}-{name}", self.namespace)).await
+    }
+
+    /// Creates a node of exactly this name, or takes over the one of an earlier test.
+    pub async fn node_named(&self, name: &str) -> TestNode {
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": { "name": name, "ownerReferences": [self.owner().await] },
         });
+        self.cluster.apply(node).await;
         let nodes: Api<Node> = Api::all(self.cluster.client.clone());
-        let node = serde_json::from_value(node).expect("a node");
-        nodes.create(&PostParams::default(), &node).await.expect("the node is created");
-        report_ready(&nodes, &name).await;
-        TestNode { name, nodes }
+        report_ready(&nodes, name).await;
+        TestNode { name: name.into(), nodes }
     }
 
     /// The owner reference of objects that go with the test's namespace.
-    async fn owner(&self) -> Value {
+    pub async fn owner(&self) -> Value {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         let namespace = namespaces.get(&self.namespace).await.expect("the namespace is there");
         json!({ "apiVersion": "v1", "kind": "Namespace", "name": self.namespace, "uid": namespace.uid() })

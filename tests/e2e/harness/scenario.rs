@@ -5,7 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Namespace;
@@ -27,7 +27,7 @@ pub struct Scenario {
     pub namespace: String,
     /// Directory of its processes' logs.
     directory: PathBuf,
-    processes: Mutex<usize>,
+    processes: Arc<Mutex<usize>>,
     watched: Mutex<Vec<Watched>>,
     forged: Mutex<BTreeSet<i64>>,
     forged_births: AtomicBool,
@@ -72,7 +72,7 @@ impl Scenario {
             cluster,
             namespace,
             directory,
-            processes: Mutex::default(),
+            processes: Arc::default(),
             watched: Mutex::default(),
             forged: Mutex::default(),
             forged_births: AtomicBool::default(),
@@ -119,9 +119,28 @@ impl Scenario {
         Elector::start(&self.directory, &self.cluster.kubeconfig, &self.namespace, lease, identity)
     }
 
+    /// Starts a manager of controller-runtime on a Lease of the namespace.
+    pub fn manager(&self, kubeconfig: &Kubeconfig, lease: &str, identity: &str) -> Elector {
+        Elector::start_manager(&self.directory, kubeconfig, &self.namespace, lease, identity)
+    }
+
     /// Starts an old elector on Endpoints of the namespace.
     pub fn old_elector(&self, election: &str, identity: &str) -> Elector {
         Elector::start_on_endpoints(&self.directory, &self.cluster.kubeconfig, &self.namespace, election, identity)
+    }
+
+    /// The same test in another namespace of the cluster, whose changes are not recorded.
+    pub fn elsewhere(&self, namespace: &str) -> Self {
+        Self {
+            cluster: self.cluster.clone(),
+            namespace: namespace.into(),
+            directory: self.directory.clone(),
+            processes: self.processes.clone(),
+            watched: Mutex::default(),
+            forged: Mutex::default(),
+            forged_births: AtomicBool::default(),
+            abandoned: AtomicBool::default(),
+        }
     }
 
     /// Starts a cluster-wide controller: only if no other test runs.
