@@ -119,12 +119,11 @@ impl Replica {
         };
         let lock = LeaseLock::new(client.clone(), &namespace, &name).field_manager(names::MANAGER);
         info!(lease = format!("{namespace}/{name}"), %identity, "campaigning");
+        let name_of_process = identity.to_string();
         let settings = CampaignConfig {
             timing,
-            identity: identity.to_string(),
             has_ended: Arc::new(move |holder| identity.knows_ended(holder)),
-            request_timeout: None,
-            resumes: true,
+            ..CampaignConfig::new(name_of_process)
         };
         let campaign = Campaign::with_clock(lock, settings, clock)?;
         let activity = Activity(Some(campaign.leadership()));

@@ -25,6 +25,9 @@ const MAX_OWN_RECORDS: usize = 16;
 /// watchers receive.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
+/// The longest lease duration of another nominated holder that this one waits for. A longer one is an edit.
+const LONGEST_DURATION: Duration = Duration::from_secs(600);
+
 /// The number of records of this identity, written by another process, that prove a duplicate identity. The first one may be a late
 /// write of a former process.
 const DUPLICATE_RECORDS: u32 = 2;
@@ -52,6 +55,14 @@ pub struct Campaigner<O> {
     not_before: Moment,
     /// The end of the lead, by the last successful renewal.
     leads_until: Option<Moment>,
+    /// The end of a lead that begins when the nomination is read again.
+    would_lead_until: Option<Moment>,
+    /// When the last read was sent that showed the nomination. `None`: this process is not nominated.
+    nominated: Option<Moment>,
+    /// When this process acquired the lock.
+    acquired_at: Moment,
+    /// Its work may go on after the lead, so the lock is not released yet.
+    works: bool,
     /// The holder of the first observation, if its process has ended.
     ended_holder: Option<String>,
     /// The records of this identity that no other process wrote: that of the first observation, which a former process wrote, and
@@ -90,6 +101,10 @@ impl<O: Clone> Campaigner<O> {
             read_at: Moment::START,
             not_before: Moment::START,
             leads_until: None,
+            would_lead_until: None,
+            nominated: None,
+            acquired_at: Moment::START,
+            works: false,
             ended_holder: None,
             own_records: Vec::new(),
             foreign_records: 0,
@@ -118,6 +133,9 @@ impl<O: Clone> Campaigner<O> {
             return Action::Get;
         }
         let (identity, duration) = (&self.config.identity, self.config.timing.lease_duration);
+        if self.config.nominated && (self.nominated.is_none() || self.observed.is_none()) {
+            return self.next_without_nomination(now, wall);
+        }
         let free_at = self.free_at();
         if now < free_at {
             // A holder renews when that is due. The others read at intervals.
@@ -131,6 +149,23 @@ impl<O: Clone> Campaigner<O> {
         }
     }
 
+    /// Without a nomination, or a lock: reads at intervals, and releases the lock when the work of the former lead has ended.
+    fn next_without_nomination(&self, now: Moment, wall: Timestamp) -> Action<O> {
+        match &self.observed {
+            Some(observed) if self.holds() && !self.works => {
+                Action::Update(Box::new(observed.clone()), self.release(&observed.record, wall))
+            }
+            _ if now < self.read_at => Action::Wait(self.read_at),
+            _ => Action::Get,
+        }
+    }
+
+    /// The record that releases the lock.
+    fn release(&self, observed: &LeaderElectionRecord, wall: Timestamp) -> LeaderElectionRecord {
+        let released_by = self.config.nominated.then(|| self.config.identity.clone());
+        LeaderElectionRecord { released_by, ..observed.released(wall, self.tick) }
+    }
+
     fn next_resigning(&self, now: Moment, wall: Timestamp, give_up: Moment) -> Action<O> {
         let may_hold = self.has_unknown_write || self.holds();
         if !may_hold || now >= give_up {
@@ -139,7 +174,7 @@ impl<O: Clone> Campaigner<O> {
         match &self.observed {
             _ if now < self.pause_until => Action::Wait(self.pause_until.min(give_up)),
             Some(observed) if !self.stale => {
-                Action::Update(Box::new(observed.clone()), observed.record.released(wall, self.tick))
+                Action::Update(Box::new(observed.clone()), self.release(&observed.record, wall))
             }
             _ => Action::Get,
         }
@@ -184,7 +219,7 @@ impl<O: Clone> Campaigner<O> {
     fn written(&mut self, observed: LockState<O>, sent: Moment, now: Moment) {
         self.has_unknown_write = false;
         (self.failures, self.altered_writes) = (0, 0);
-        let led_before = self.leads(now);
+        let continues = self.would_lead_until.is_some_and(|until| now < until);
         // No earlier write can be applied later, because its version is older.
         self.own_records = vec![observed.record.clone()];
         let revision = observed.version.resource_version.parse().ok();
@@ -195,12 +230,43 @@ impl<O: Clone> Campaigner<O> {
         } else if self.holds() && self.claimed_by.is_none() && now >= self.not_before {
             // Not before: a creation may have been in flight while the lock of another process was created and deleted.
             let timing = self.config.timing;
-            self.leads_until = Some(sent + timing.renew_deadline);
-            if !led_before {
-                self.term = revision;
+            if !continues {
+                (self.term, self.acquired_at) = (revision, now);
             }
+            self.would_lead_until = Some(sent + timing.renew_deadline);
+            self.lead_if_nominated();
             self.read_at = sent + timing.retry_period;
         }
+    }
+
+    /// Leads until the deadline of the last renewal, if nominated by a read that was sent after the lock was acquired: the nomination
+    /// may have ended while the acquisition was under way.
+    fn lead_if_nominated(&mut self) {
+        let is_nominated = !self.config.nominated || self.nominated.is_some_and(|asked| asked >= self.acquired_at);
+        if is_nominated && self.would_lead_until.is_some() {
+            self.leads_until = self.would_lead_until;
+        }
+    }
+
+    /// Processes a nomination: whether the nominating object, read from the server by a request that was sent at `asked`, names this
+    /// process. Only for [`CampaignConfig::nominated`].
+    pub fn nominate(&mut self, is_nominated: bool, asked: Moment) {
+        self.nominated = is_nominated.then_some(asked);
+        if is_nominated {
+            self.lead_if_nominated();
+        } else {
+            (self.leads_until, self.would_lead_until) = (None, None);
+        }
+    }
+
+    /// Sets whether the work of this process may go on, although it does not lead. The lock is not released meanwhile.
+    pub fn set_works(&mut self, works: bool) {
+        self.works = works;
+    }
+
+    /// Returns whether the lead waits for a nomination that is read from now on.
+    pub fn wants_nomination(&self, now: Moment) -> bool {
+        self.config.nominated && self.would_lead_until.is_some_and(|until| now < until) && self.leads_until.is_none()
     }
 
     /// Processes a write that an admission policy or a webhook altered, although the server reports success. It counts as rejected.
@@ -218,7 +284,7 @@ impl<O: Clone> Campaigner<O> {
         }
         self.observe(Some(observed), now);
         if !is_unchanged {
-            self.leads_until = None;
+            (self.leads_until, self.would_lead_until) = (None, None);
         }
         if self.resigning.is_some() {
             self.released = !self.holds();
@@ -251,7 +317,7 @@ impl<O: Clone> Campaigner<O> {
 
     /// Steps down at this moment. Only the release follows.
     pub fn resign(&mut self, now: Moment) {
-        self.leads_until = None;
+        (self.leads_until, self.would_lead_until) = (None, None);
         self.pause_until = now;
         self.failures = 0;
         self.resigning.get_or_insert(now + self.config.request_timeout());
@@ -272,7 +338,10 @@ impl<O: Clone> Campaigner<O> {
         let Some(LockState { record, .. }) = &self.observed else { return self.not_before };
         let free_at = if self.holds() {
             // A leader renews when that is due. A holder that does not lead writes at once.
-            if self.leads_until.is_some() { self.read_at } else { Moment::START }
+            if self.would_lead_until.is_some() { self.read_at } else { Moment::START }
+        } else if self.config.nominated && (record.is_held() || record.released_by.is_none()) {
+            // Held, created anew, or edited: somebody may lead. An edit must not shorten the wait.
+            self.unchanged_since + own.max(record.lease_duration(own).min(LONGEST_DURATION))
         } else if record.is_held() && self.ended_holder.as_ref() != Some(&record.holder) {
             self.unchanged_since + record.lease_duration(own)
         } else {
@@ -293,8 +362,11 @@ impl<O: Clone> Campaigner<O> {
             // Its holder may have renewed, or another process may have acquired it, without an observation.
             self.not_before = self.not_before.max(now + before.record.lease_duration(own).max(own));
         }
+        // A blank record may come back after another one, unlike a renewal.
+        let is_version_compared = self.config.nominated;
         let same = |before: &LockState<O>, observed: &LockState<O>| {
-            !replaced && before.record == observed.record && before.parts == observed.parts
+            let same_version = !is_version_compared || before.version == observed.version;
+            !replaced && same_version && before.record == observed.record && before.parts == observed.parts
         };
         let is_change =
             !self.observed.as_ref().zip(observed.as_ref()).is_some_and(|(before, observed)| same(before, observed));
@@ -319,10 +391,10 @@ impl<O: Clone> Campaigner<O> {
         self.stale = false;
         self.confirmed = Some(now);
         if replaced || !self.holds() || self.claimed_by.is_some() {
-            self.leads_until = None;
+            (self.leads_until, self.would_lead_until) = (None, None);
         }
         // A leader reads only after a renewal failed: the next one is due now.
-        let pause = if self.leads_until.is_some() { Duration::ZERO } else { self.config.timing.retry_period };
+        let pause = if self.would_lead_until.is_some() { Duration::ZERO } else { self.config.timing.retry_period };
         self.read_at = now + self.jittered(pause);
     }
 

@@ -101,6 +101,11 @@ pub struct CampaignConfig {
     /// Continues at once with a record of this identity in the first observation, as that of a former process. If false, the campaign
     /// waits until it expires, because another process of this identity may live.
     pub resumes: bool,
+    /// Others create the lock and nominate its holder: this process acquires it only while
+    /// [`Campaigner::nominate`](crate::Campaigner::nominate) says so, and never creates it. A lock without a holder and without the mark
+    /// of a release was created anew or edited, and somebody may lead: it is acquired only after it was observed unchanged for a lease
+    /// duration. So no deletion and no edit makes two leaders, also for a process that starts meanwhile.
+    pub nominated: bool,
 }
 
 impl CampaignConfig {
@@ -112,6 +117,7 @@ impl CampaignConfig {
             has_ended: Arc::new(|_| false),
             request_timeout: None,
             resumes: true,
+            nominated: false,
         }
     }
 
@@ -126,7 +132,7 @@ impl CampaignConfig {
     /// # Errors
     /// The first invalid field.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _ } = self;
+        let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _, nominated: _ } = self;
         if identity.is_empty() {
             let problem = "must not be empty: an empty holder means that the lock is free".into();
             return Err(InvalidConfig { field: "identity", problem });
@@ -137,7 +143,7 @@ impl CampaignConfig {
 
 impl fmt::Debug for CampaignConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _ } = self;
+        let Self { identity, timing, has_ended: _, request_timeout: _, resumes: _, nominated: _ } = self;
         formatter.debug_struct("CampaignConfig").field("identity", identity).field("timing", timing).finish_non_exhaustive()
     }
 }

@@ -16,7 +16,16 @@ use super::clock::{Clock, Moment};
 use super::config::{CampaignConfig, InvalidConfig};
 use super::leadership::{Leadership, LeadershipState};
 use super::lock::{Lock, LockError};
+use super::nomination::{Nomination, Nominations};
 use super::record::LeaderElectionRecord;
+
+/// Completes when the nomination changes.
+async fn changed(nominations: &mut Option<Nominations>) {
+    match nominations {
+        Some(nominations) => nominations.changed().await,
+        None => std::future::pending().await,
+    }
+}
 
 /// The campaign is over: an Election has claimed the lock, and the controller elects its leader.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +61,7 @@ pub struct Campaign<L: Lock> {
     campaigner: Campaigner<L::Object>,
     state: watch::Sender<LeadershipState>,
     renewals: Arc<Renewals>,
+    nominations: Option<Nominations>,
     problem: Option<String>,
     /// The last problem needs a person.
     denied: bool,
@@ -83,6 +93,7 @@ impl<L: Lock> Campaign<L> {
             campaigner: Campaigner::new(settings, L::TICK),
             state,
             renewals: Arc::default(),
+            nominations: None,
             problem: None,
             denied: false,
             has_duplicate: false,
@@ -100,6 +111,11 @@ impl<L: Lock> Campaign<L> {
     /// Counts renewals in these counters.
     pub fn count_renewals(self, renewals: Arc<Renewals>) -> Self {
         Self { renewals, ..self }
+    }
+
+    /// Acquires the lock only while these nominate this process. See [`CampaignConfig::nominated`].
+    pub fn nominated_by(self, nominations: Nominations) -> Self {
+        Self { nominations: Some(nominations), ..self }
     }
 
     /// Returns the leadership, which follows the campaign.
@@ -120,6 +136,7 @@ impl<L: Lock> Campaign<L> {
             if !stopped && stop.as_mut().now_or_never().is_some() {
                 self.resign(&mut stopped);
             }
+            self.follow_nomination();
             self.publish();
             let now = self.clock.moment();
             match self.or_pause(self.campaigner.next(now, self.clock.wall()), now, stopped) {
@@ -127,6 +144,7 @@ impl<L: Lock> Campaign<L> {
                 Action::Wait(until) => tokio::select! {
                     () = &mut stop, if !stopped => self.resign(&mut stopped),
                     Some(seen) = changes.next() => self.campaigner.on_change(seen, self.clock.moment()),
+                    () = changed(&mut self.nominations) => {}
                     () = sleep(until - now) => {}
                 },
                 // A read can be dropped.
@@ -194,6 +212,18 @@ impl<L: Lock> Campaign<L> {
                 Action::Wait(self.paused_until)
             }
             action => action,
+        }
+    }
+
+    /// Tells the campaigner the last nomination, and asks for another one if the lead waits for it.
+    fn follow_nomination(&mut self) {
+        let Some(nominations) = &mut self.nominations else { return };
+        if let Some(Nomination { is_nominated, asked }) = *nominations.nomination.borrow_and_update() {
+            self.campaigner.nominate(is_nominated, asked);
+        }
+        self.campaigner.set_works(*nominations.works.borrow_and_update());
+        if self.campaigner.wants_nomination(self.clock.moment()) {
+            nominations.wanted.notify_one();
         }
     }
 

@@ -61,6 +61,7 @@ mod config;
 mod driver;
 mod leadership;
 mod lock;
+mod nomination;
 mod record;
 pub mod retry_after;
 
@@ -73,7 +74,9 @@ pub use clock::{Clock, Moment};
 pub use config::{CampaignConfig, HasEnded, InvalidConfig, Timing};
 pub use driver::{Campaign, Claimed, Renewals};
 pub use leadership::{Holder, Lead, Leadership, LeadershipState};
+pub use lock::heartbeat::{HeartbeatFormat, HeartbeatLock, RELEASED_ANNOTATION};
 pub use lock::lease::{ELECTION_ANNOTATION, ELECTION_GROUP, LeaseFormat, LeaseLock, is_election};
 pub use lock::object::{LockFormat, ObjectLock};
 pub use lock::{Lock, LockError};
+pub use nomination::{Nomination, Nominations};
 pub use record::{LeaderElectionRecord, LockState, ObjectVersion};

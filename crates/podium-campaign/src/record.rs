@@ -19,6 +19,8 @@ pub struct LeaderElectionRecord {
     pub renew_time: Option<Timestamp>,
     /// The number of changes of the holder.
     pub leader_transitions: Option<i32>,
+    /// The holder that released the lock. Only locks of nominated processes have it: there an empty holder without it is an edit.
+    pub released_by: Option<String>,
 }
 
 impl LeaderElectionRecord {
@@ -50,6 +52,7 @@ impl LeaderElectionRecord {
             acquire_time: self.acquire_time.filter(|_| renewed).map(|time| floor(time, tick)).or(Some(renew_time)),
             renew_time: Some(renew_time),
             leader_transitions: Some(if renewed { transitions } else { transitions.saturating_add(1) }),
+            released_by: None,
         }
     }
 
@@ -69,6 +72,7 @@ impl LeaderElectionRecord {
             acquire_time: Some(now),
             renew_time: Some(now),
             leader_transitions: Some(self.leader_transitions.unwrap_or(0)),
+            released_by: None,
         }
     }
 
@@ -89,12 +93,13 @@ impl LeaderElectionRecord {
         fn time(name: &str, is: Option<Timestamp>, asked: Option<Timestamp>) -> Option<String> {
             (is != asked).then(|| format!("{name} is {}", if is.is_some() { "another" } else { "missing" }))
         }
-        let Self { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions } = self;
+        let Self { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions, released_by } = self;
         field("holderIdentity", holder, &asked.holder)
             .or_else(|| field("leaseDurationSeconds", lease_duration_seconds, &asked.lease_duration_seconds))
             .or_else(|| time("renewTime", *renew_time, asked.renew_time))
             .or_else(|| time("acquireTime", *acquire_time, asked.acquire_time))
             .or_else(|| field("leaderTransitions", leader_transitions, &asked.leader_transitions))
+            .or_else(|| field("the mark of a release", released_by, &asked.released_by))
     }
 }
 
@@ -157,6 +162,7 @@ mod tests {
             acquire_time: Some(at(7)),
             renew_time: Some(at(7)),
             leader_transitions: Some(0),
+            released_by: None,
         };
         assert_eq!(first, expected);
     }
@@ -182,6 +188,7 @@ mod tests {
             acquire_time: Some(at(9)),
             renew_time: Some(at(9)),
             leader_transitions: Some(1),
+            released_by: None,
         };
         assert_eq!(released, expected);
     }

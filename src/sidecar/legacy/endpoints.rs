@@ -45,6 +45,7 @@ impl LockFormat for LeaderAnnotation {
                     acquire_time,
                     renew_time,
                     leader_transitions: Some(leader_transitions),
+                    released_by: None,
                 }
             }
             Err(_) => LeaderElectionRecord::unreadable(),
@@ -52,7 +53,14 @@ impl LockFormat for LeaderAnnotation {
     }
 
     fn set_record(endpoints: &mut Endpoints, record: LeaderElectionRecord) {
-        let LeaderElectionRecord { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions } = record;
+        let LeaderElectionRecord {
+            holder,
+            lease_duration_seconds,
+            acquire_time,
+            renew_time,
+            leader_transitions,
+            released_by: _,
+        } = record;
         let leader = Leader {
             holder_identity: holder,
             lease_duration_seconds: lease_duration_seconds.unwrap_or_default(),

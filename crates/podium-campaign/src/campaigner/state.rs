@@ -80,7 +80,7 @@ impl<O: Clone> Campaigner<O> {
     /// Returns the timeout of the request that is due.
     pub fn request_timeout(&self, now: Moment) -> Duration {
         let timeout = self.config.request_timeout();
-        let bound = self.resigning.or(self.leads_until).filter(|until| now < *until);
+        let bound = self.resigning.or(self.would_lead_until).filter(|until| now < *until);
         bound.map_or(timeout, |until| timeout.min(until - now))
     }
 }

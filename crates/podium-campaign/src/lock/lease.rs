@@ -34,11 +34,19 @@ impl LockFormat for LeaseFormat {
             acquire_time: spec.acquire_time.map(|MicroTime(time)| time),
             renew_time: spec.renew_time.map(|MicroTime(time)| time),
             leader_transitions: spec.lease_transitions,
+            released_by: None,
         }
     }
 
     fn set_record(lease: &mut Lease, record: LeaderElectionRecord) {
-        let LeaderElectionRecord { holder, lease_duration_seconds, acquire_time, renew_time, leader_transitions } = record;
+        let LeaderElectionRecord {
+            holder,
+            lease_duration_seconds,
+            acquire_time,
+            renew_time,
+            leader_transitions,
+            released_by: _,
+        } = record;
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(holder),
             lease_duration_seconds,

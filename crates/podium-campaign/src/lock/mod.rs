@@ -1,5 +1,6 @@
 //! Locks: what a campaign needs of one, and the lock on an object of the API server.
 
+pub(crate) mod heartbeat;
 pub(crate) mod lease;
 pub(crate) mod object;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fixture::{Behavior, MemoryLock};
@@ -315,4 +315,36 @@ fn invalid_config_makes_no_campaign() {
     let error =
         Campaign::with_clock(MemoryLock::new(false), CampaignConfig::new(""), Clock::machine()).map(drop).unwrap_err();
     assert_eq!(error.field, "identity");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nominated_campaign_asks_for_a_nomination_and_releases_the_lock_after_its_work() {
+    let lock = MemoryLock::new(true);
+    lock.release();
+    let (nominate, nomination) = watch::channel(None);
+    let (work, works) = watch::channel(false);
+    let wanted = Arc::<Notify>::default();
+    let clock = clock();
+    let settings = CampaignConfig { nominated: true, resumes: false, ..CampaignConfig::new("a") };
+    let campaign = Campaign::with_clock(lock.clone(), settings, clock.clone()).unwrap();
+    let campaign = campaign.nominated_by(Nominations { nomination, wanted: wanted.clone(), works });
+    let mut leadership = campaign.leadership();
+    let _task = tokio::spawn(campaign.run(std::future::pending()));
+    let read = |is_nominated| nominate.send_replace(Some(Nomination { is_nominated, asked: clock.moment() }));
+    let before = clock.moment();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(lock.holder(), "", "it is not nominated");
+    nominate.send_replace(Some(Nomination { is_nominated: true, asked: before }));
+    timeout(Duration::from_secs(1), wanted.notified()).await.unwrap();
+    assert_eq!((lock.holder().as_str(), leadership.leads()), ("a", false));
+    read(true);
+    assert!(timeout(Duration::from_secs(1), leadership.gained()).await.unwrap());
+    work.send_replace(true);
+    read(false);
+    timeout(Duration::from_secs(1), leadership.lost()).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(lock.holder(), "a", "its work goes on");
+    work.send_replace(false);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(lock.holder(), "", "it was released");
 }

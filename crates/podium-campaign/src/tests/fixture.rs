@@ -48,6 +48,15 @@ impl MemoryLock {
         self.state.lock().unwrap().behavior = behavior;
     }
 
+    /// A lock that was released.
+    pub fn release(&self) {
+        let record = LeaderElectionRecord { released_by: Some("nobody".into()), ..LeaderElectionRecord::default() };
+        let version = ObjectVersion { uid: "uid".into(), resource_version: "1".into() };
+        let mut state = self.state.lock().unwrap();
+        state.revision = 1;
+        state.lock = Some(LockState { record, version, claimed_by: None, parts: Vec::new(), object: () });
+    }
+
     pub fn holder(&self) -> String {
         self.state.lock().unwrap().lock.as_ref().map(|seen| seen.record.holder.clone()).unwrap_or_default()
     }

@@ -8,6 +8,7 @@ use super::*;
 
 mod altered;
 mod identity;
+mod nominated;
 
 const WALL: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -35,6 +35,23 @@ fn step(nodes: usize) -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The steps of nominated processes, beside those of all.
+fn nominated_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1..1_500_u64).prop_map(Step::Pass),
+        16 => (0..3_usize).prop_map(Step::Round),
+        5 => (0..3_usize).prop_map(Step::Ask),
+        5 => (0..3_usize).prop_map(Step::Serve),
+        5 => (0..3_usize).prop_map(Step::LockResponse),
+        12 => step(3),
+        4 => (0..3_usize, prop::bool::weighted(0.7)).prop_map(|(node, is_nominated)| Step::Nominate(node, is_nominated)),
+        2 => (0..3_usize).prop_map(Step::ReadNomination),
+        1 => (0..3_usize).prop_map(Step::Stopped),
+        1 => Just(Step::Blank),
+        1 => alteration().prop_map(Step::Edit),
+    ]
+}
+
 /// The limits of the validation, so that an error of one step shows.
 fn timings() -> impl Strategy<Value = Timing> {
     let timing = |lease, renew, retry| Timing {
@@ -93,6 +110,27 @@ proptest! {
         timing in timings(), rates in rates(), steps in steps(), deletions in any::<bool>(),
     ) {
         check(timing, &rates, &steps, Rules { twins: true, deletions, ..Rules::default() })?.settle()?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whoever is nominated whenever, whatever happens to the lock, and whenever processes start.
+    #[test]
+    fn two_nominated_never_work_at_once_and_the_nominated_one_leads_when_the_faults_stop(
+        timing in timings(), rates in rates(), steps in prop::collection::vec(nominated_step(), 1..300), nominee in 0..3_usize,
+        alterations in any::<bool>(), edits in any::<bool>(),
+    ) {
+        let rules = Rules { nominated: true, alterations, deletions: edits, ..Rules::default() };
+        let mut world = World::new(timing, &rates, rules);
+        world.release();
+        for (number, step) in steps.iter().enumerate() {
+            world.step(step);
+            let working = world.working();
+            prop_assert!(working.len() <= 1, "after step {number}, {step:?}, at {} ms: {working:?} work", world.time);
+        }
+        world.settle_on(nominee)?;
     }
 }
 

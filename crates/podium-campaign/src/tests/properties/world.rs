@@ -36,6 +36,16 @@ pub enum Step {
     Resign(usize),
     /// The lock is deleted.
     Delete,
+    /// The process is nominated, or no longer.
+    Nominate(usize, bool),
+    /// The process reads whether it is nominated.
+    ReadNomination(usize),
+    /// The work of a process that does not lead has ended.
+    Stopped(usize),
+    /// Somebody creates the lock blank, or empties it without the mark of a release.
+    Blank,
+    /// Somebody writes another holder or a short duration into the lock.
+    Edit(Alteration),
 }
 
 /// A change of a record by an admission policy.
@@ -85,6 +95,9 @@ pub struct Rules {
     pub alterations: bool,
     /// Two of the three have the same identity, and neither resumes.
     pub twins: bool,
+    /// Processes are nominated, any number at any time. Work goes on after the lead until it is stopped or its deadline. The lock is
+    /// deleted, created and edited at any time.
+    pub nominated: bool,
 }
 
 type Request = Action<()>;
@@ -96,6 +109,8 @@ struct Node {
     rate: u64,
     /// The request, when it was sent, and the response once the server has applied it.
     asked: Option<(Request, Moment, Option<LockResponse<()>>)>,
+    /// The deadline of its work, which its watchdog enforces. It survives the process.
+    works_until: Option<Moment>,
 }
 
 pub struct World {
@@ -106,6 +121,7 @@ pub struct World {
     revision: u64,
     history: Vec<Option<LockState<()>>>,
     nodes: Vec<Node>,
+    nominees: Vec<bool>,
     late: Vec<Request>,
     rules: Rules,
     /// A process may lead on a deleted lock until this time. One that starts in between cannot know that.
@@ -129,6 +145,7 @@ impl World {
             revision: 0,
             history: vec![None],
             nodes: Vec::new(),
+            nominees: vec![true; rates.len()],
             late: Vec::new(),
             rules,
             vanished_until: 0,
@@ -136,7 +153,7 @@ impl World {
         };
         for (node, rate) in rates.iter().enumerate() {
             let campaigner = world.campaigner(node, 0);
-            world.nodes.push(Node { campaigner, life: 0, rate: *rate, asked: None });
+            world.nodes.push(Node { campaigner, life: 0, rate: *rate, asked: None, works_until: None });
         }
         world
     }
@@ -144,7 +161,9 @@ impl World {
     fn campaigner(&self, node: usize, life: u32) -> Campaigner<()> {
         let names = if self.rules.twins { ["a", "a", "c"] } else { ["a", "b", "c"] };
         let identity = format!("{}-{life}", names[node]);
-        let settings = CampaignConfig { timing: self.timing, resumes: !self.rules.twins, ..CampaignConfig::new(identity) };
+        let Rules { twins, nominated, .. } = self.rules;
+        let resumes = !twins && !nominated;
+        let settings = CampaignConfig { timing: self.timing, resumes, nominated, ..CampaignConfig::new(identity) };
         Campaigner::new(settings, Duration::from_micros(1))
     }
 
@@ -165,6 +184,7 @@ impl World {
     fn ask(&mut self, node: usize) {
         let (now, wall) = (self.now(node), self.wall());
         let node = &mut self.nodes[node];
+        node.campaigner.set_works(node.works_until.is_some_and(|until| now < until));
         let request = node.campaigner.next(now, wall);
         if node.asked.is_none() && !matches!(request, Action::Wait(_) | Action::Finish) {
             node.asked = Some((request, now, None));
@@ -237,11 +257,28 @@ impl World {
         }
         let life = self.nodes[node].life + u32::from(!same);
         let campaigner = self.campaigner(node, life);
-        let rate = self.nodes[node].rate;
-        self.nodes[node] = Node { campaigner, life, rate, asked: None };
+        let Node { rate, works_until, .. } = self.nodes[node];
+        self.nodes[node] = Node { campaigner, life, rate, asked: None, works_until };
     }
 
     pub fn step(&mut self, step: &Step) {
+        self.take(step);
+        self.work();
+    }
+
+    /// Starts work where a process leads, and ends it at its deadline.
+    fn work(&mut self) {
+        for node in 0..self.nodes.len() {
+            let now = self.now(node);
+            let Node { campaigner, works_until, .. } = &mut self.nodes[node];
+            *works_until = works_until.filter(|until| now < *until);
+            if campaigner.leads(now) {
+                *works_until = campaigner.leads_until();
+            }
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
         match *step {
             Step::Pass(millis) => self.time += millis,
             Step::Ask(node) => self.ask(node),
@@ -250,7 +287,7 @@ impl World {
             Step::Round(node) => self.round(node, None),
             Step::Altered(node, alteration) => self.round(node, Some(alteration).filter(|_| self.rules.alterations)),
             Step::ServeAltered(node, alteration) => {
-                let alters = self.rules.alterations && !alteration.lets_others_in();
+                let alters = self.rules.alterations && (self.rules.nominated || !alteration.lets_others_in());
                 self.serve(node, Some(alteration).filter(|_| alters));
             }
             Step::GiveUp(node) => self.give_up(node),
@@ -269,7 +306,24 @@ impl World {
             Step::Crash(..) => {}
             Step::Resign(node) => {
                 let now = self.now(node);
+                // All work has ended by then.
+                self.nodes[node].works_until = None;
                 self.nodes[node].campaigner.resign(now);
+            }
+            Step::Nominate(node, is_nominated) => self.nominees[node] = is_nominated,
+            Step::ReadNomination(node) => self.read_nomination(node),
+            Step::Stopped(node) => {
+                if !self.nodes[node].campaigner.leads(self.now(node)) {
+                    self.nodes[node].works_until = None;
+                }
+            }
+            Step::Blank if self.rules.nominated && (self.rules.deletions || self.lock.is_none()) => self.blank(),
+            Step::Edit(alteration) if self.rules.nominated && self.rules.deletions => self.edit(alteration),
+            Step::Blank | Step::Edit(_) => {}
+            Step::Delete if self.rules.nominated => {
+                if self.rules.deletions && self.lock.take().is_some() {
+                    self.history.push(None);
+                }
             }
             Step::Delete => {
                 let everybody_knows = self.nodes.iter().all(|node| node.campaigner.holder().is_some());
@@ -282,6 +336,39 @@ impl World {
         }
     }
 
+    /// The lock without a holder and without the mark of a release: of a new object if there is none.
+    fn blank(&mut self) {
+        self.revision += 1;
+        let version = ObjectVersion { uid: format!("u{}", self.revision), resource_version: self.revision.to_string() };
+        let (record, parts) = (LeaderElectionRecord::default(), Vec::new());
+        let lock = self.lock.get_or_insert(LockState { record, version, claimed_by: None, parts, object: () });
+        lock.record = LeaderElectionRecord::default();
+        lock.version.resource_version = self.revision.to_string();
+        self.history.push(self.lock.clone());
+    }
+
+    /// A new lock that is free at once.
+    pub fn release(&mut self) {
+        self.blank();
+        let lock = self.lock.as_mut().expect("a lock");
+        lock.record.released_by = Some("nobody".into());
+    }
+
+    fn edit(&mut self, alteration: Alteration) {
+        let Some(lock) = &mut self.lock else { return };
+        self.revision += 1;
+        lock.record = LeaderElectionRecord { released_by: None, ..alteration.of(&lock.record, &lock.record) };
+        lock.version.resource_version = self.revision.to_string();
+        self.history.push(self.lock.clone());
+    }
+
+    fn read_nomination(&mut self, node: usize) {
+        let now = self.now(node);
+        if self.rules.nominated {
+            self.nodes[node].campaigner.nominate(self.nominees[node], now);
+        }
+    }
+
     /// A process that starts has not observed a deletion.
     fn may_start(&self) -> bool {
         self.time >= self.vanished_until
@@ -291,6 +378,7 @@ impl World {
         self.ask(node);
         self.serve(node, alteration);
         self.answer(node);
+        self.read_nomination(node);
         let finished = self.nodes[node].campaigner.next(self.now(node), Timestamp::UNIX_EPOCH) == Action::Finish;
         if finished && self.may_start() {
             self.restart(node, true);
@@ -318,5 +406,41 @@ impl World {
 
     pub fn leaders(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].campaigner.leads(self.now(*node))).collect()
+    }
+
+    /// The processes that lead, and those whose work goes on.
+    pub fn working(&self) -> Vec<usize> {
+        let works = |node: &usize| self.nodes[*node].works_until.is_some_and(|until| self.now(*node) < until);
+        (0..self.nodes.len()).filter(works).collect()
+    }
+
+    /// Ends the faults, nominates one process only, and blanks a missing lock. That process leads in the end, unless it is the only one
+    /// of its identity that an edit names.
+    pub fn settle_on(&mut self, nominee: usize) -> Result<(), TestCaseError> {
+        for node in 0..self.nodes.len() {
+            self.give_up(node);
+        }
+        if self.lock.is_none() {
+            self.blank();
+        }
+        let lease = u64::try_from(self.timing.lease_duration.as_millis()).unwrap();
+        // An edit may have made the duration of the holder longer by 5 s each time.
+        let longest = self
+            .lock
+            .as_ref()
+            .map_or(0, |lock| u64::try_from(lock.record.lease_duration(Duration::ZERO).as_millis()).unwrap());
+        let end = self.time + 3 * lease.max(longest) + 30_000;
+        while self.time < end {
+            self.time += 150;
+            for node in 0..self.nodes.len() {
+                self.step(&Step::Nominate(node, node == nominee));
+                self.step(&Step::Stopped(node));
+                self.step(&Step::Round(node));
+            }
+            let working = self.working();
+            prop_assert!(working.len() <= 1, "at {} ms: {working:?} work", self.time);
+        }
+        prop_assert_eq!(self.leaders(), [nominee], "the nominated one leads: {:?}", self.lock);
+        Ok(())
     }
 }
