@@ -44,12 +44,20 @@ impl FollowedLease {
         is_older && matches!(&own.content, Content::Term(record) if ended(record))
     }
 
-    /// Whom it names among the pods. `own`: the Election's Lease. A Lease that was never observed leaves the `incumbent` for one
-    /// duration: a controller that starts does not know the last holder of a deleted Lease.
+    /// Returns whether its last version was observed. `own`: the Election's Lease.
+    ///
+    /// A controller that starts does not know the last version of a deleted Lease. One whose watch had a gap knows an older one.
+    /// Another controller may have begun the term by a later one, and the two would change the leader in turn.
+    fn is_known(&self, own: &Lease) -> bool {
+        self.lease.as_ref().is_some_and(|lease| self.exists || lease.resource_version > own.resource_version)
+    }
+
+    /// Whom it names among the pods. `own`: the Election's Lease. A Lease whose last version is unknown leaves the `incumbent`
+    /// for one duration.
     pub fn named<'a>(&self, from: &LeaderFrom, snapshot: &'a Snapshot, own: &Lease, incumbent: Option<&Uid>) -> Named<'a> {
         let name = &from.lease;
         let expired = self.confirmed_for >= self.duration() || self.was_expired(own);
-        if self.lease.is_none() {
+        if !self.is_known(own) {
             return match incumbent.and_then(|uid| snapshot.pod(uid)).filter(|_| !expired) {
                 Some(pod) => Named::Pod(pod),
                 None => Named::Nobody(Some(Cause::LeaseExpired), format!("Lease {name} does not exist")),

@@ -272,6 +272,16 @@ fn holder_that_a_former_controller_found_expired_leads_only_after_a_renewal() {
 }
 
 #[test]
+fn deleted_lease_whose_last_version_may_be_unknown_leaves_the_leader_for_one_duration() {
+    let deleted = |revision, unchanged| {
+        led_by(lock("b_1", revision).unchanged_for(unchanged, unchanged).deleted()).followed_lease_read()
+    };
+    assert!(stays(&deleted(99, 14).plan()), "another controller may have observed a later version");
+    assert_eq!(handed_over(&deleted(101, 14).plan()).0, "b");
+    assert_eq!(vacancy(&deleted(99, 15)), (Cause::LeaseExpired, "Lease lock does not exist".into()));
+}
+
+#[test]
 fn observation_from_before_the_term_deposes_nobody() {
     for holder in ["b", ""] {
         let plan = led_by(lock(holder, 99)).plan();
