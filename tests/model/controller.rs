@@ -16,6 +16,7 @@ use podium::ids::{PodRef, ResourceVersion, Term, Uid as CoreUid};
 use podium::lease::cause::Cause;
 use podium::lease::record;
 
+use crate::followed::{Followed, Observed, leader_from};
 use crate::mutation::Mutation;
 use crate::server::Answer;
 use crate::world::*;
@@ -44,7 +45,7 @@ static VALUES: LazyLock<Values> = LazyLock::new(|| {
     }
 });
 
-fn revision(rev: Rev) -> ResourceVersion {
+pub fn revision(rev: Rev) -> ResourceVersion {
     VALUES.revisions[usize::from(rev) - 1]
 }
 
@@ -58,7 +59,7 @@ fn rev_of(term: Term) -> Rev {
 
 impl Controller {
     /// A controller that has just started with the server's state.
-    pub fn started(lease: Option<Lease>, election: Option<Election>, pods: Pods) -> Self {
+    pub fn started(lease: Option<Lease>, election: Option<Election>, pods: Pods, followed: Option<Followed>) -> Self {
         Self {
             lease,
             expired: false,
@@ -70,6 +71,7 @@ impl Controller {
             draining: 0,
             outranking: None,
             background: None,
+            observed: followed.map(Observed::started),
         }
     }
 
@@ -207,13 +209,14 @@ impl Controller {
                 resource_version: revision(election.rev),
                 generation: 1,
                 verified: verified(NAMES, election.rev),
-                settings: Ok(settings(election.suspend)),
+                settings: Ok(settings(election.suspend, self.observed.is_some())),
                 status: VALUES.status[usize::from(election.term)].clone(),
                 switchover: snapshot::SwitchoverRequest {
                     term: (election.request != 0).then(|| election.request.to_string()),
                     to: election.to.map(|to| name_text(Uid::try_from(to).expect("few pods")).to_owned()),
                 },
             },
+            followed: self.observed.map(|observed| observed.snapshot(self.is_followed_verified())),
             lease,
             pods: pods.collect(),
             gone: (0..16).filter(|uid| has(self.gone, *uid)).map(uid).collect(),
@@ -221,7 +224,6 @@ impl Controller {
             refused: None,
             outranking: self.outranking(),
             unobserved: None,
-            followed: None,
             read_after: (self.consulted.read_after != 0).then(|| revision(self.consulted.read_after)),
         })
     }
@@ -243,11 +245,13 @@ impl Controller {
             }
             LeaseWrite::Elect { record, .. } => {
                 let record::Record { holder, term, unfenced, cause, .. } = record;
+                let expired = holder.is_none() && cause == Cause::LeaseExpired;
                 let content = Content::Term(Record {
                     holder: holder.map(|pod| self.known(&pod)),
                     term: rev_of(term),
                     unfenced: unfenced.iter().map(|uid| one(number(uid))).fold(0, |all, one| all | one),
                     request: if cause == Cause::Switchover { request } else { 0 },
+                    expired,
                 });
                 match version.filter(|_| !creates) {
                     Some(version) => Write::Put(version, uid, content),
@@ -268,7 +272,7 @@ impl Controller {
                 plan::Then::AwaitChange | plan::Then::RequeueAfter(_) => Then::Rest,
                 plan::Then::DecideAgain => Then::Again,
                 plan::Then::Consult(_) => Then::Consult,
-                plan::Then::ReadFollowedLease(_) => unreachable!("no Lease is followed"),
+                plan::Then::ReadFollowedLease(_) => Then::ReadFollowed,
             },
         }
     }
@@ -324,6 +328,16 @@ impl Controller {
         self.consulted.verified[NAMES] = election.map_or(0, |election| election.rev);
     }
 
+    /// Returns whether the followed Lease was read after the cached Lease was observed.
+    pub fn is_followed_verified(&self) -> bool {
+        self.lease.is_some_and(|lease| lease.rev == self.consulted.followed)
+    }
+
+    /// Notes that the followed Lease is read now.
+    pub fn note_followed_read(&mut self) {
+        self.consulted.followed = self.lease.map_or(0, |lease| lease.rev);
+    }
+
     pub fn forget(&mut self, uid: Uid) {
         if self.pods[name(uid)].is_some_and(|pod| pod.uid == uid) {
             let gone = self.pods[name(uid)].take();
@@ -350,13 +364,15 @@ fn core_lease(lease: Lease, expired: bool) -> record::Lease {
     let content = match lease.content {
         Content::Blank(_) => record::Content::Blank,
         Content::Damaged(_) | Content::Campaign(_) => record::Content::Damaged("an edit"),
-        Content::Term(Record { holder, term: number, unfenced, request: _ }) => record::Content::Term(record::Record {
-            holder: holder.map(|uid| PodRef { name: name_text(uid).into(), uid: VALUES.uids[usize::from(uid)].clone() }),
-            term: term(number),
-            unfenced: core_uids(unfenced),
-            cause: Cause::Unknown,
-            reason: String::new(),
-        }),
+        Content::Term(Record { holder, term: number, unfenced, request: _, expired }) => {
+            record::Content::Term(record::Record {
+                holder: holder.map(|uid| PodRef { name: name_text(uid).into(), uid: VALUES.uids[usize::from(uid)].clone() }),
+                term: term(number),
+                unfenced: core_uids(unfenced),
+                cause: if expired { Cause::LeaseExpired } else { Cause::Unknown },
+                reason: String::new(),
+            })
+        }
     };
     record::Lease {
         uid: VALUES.uids[0].clone(),
@@ -380,7 +396,7 @@ fn core_uids(uids: Uids) -> BTreeSet<CoreUid> {
     (0..16).filter(|uid| has(uids, *uid)).map(|uid| VALUES.uids[usize::from(uid)].clone()).collect()
 }
 
-fn settings(suspend: bool) -> Settings {
+fn settings(suspend: bool, follows: bool) -> Settings {
     Settings {
         label: LeaderLabel::default(),
         lease_name: "web".into(),
@@ -389,12 +405,12 @@ fn settings(suspend: bool) -> Settings {
         retain: false,
         failover_delay: SignedDuration::ZERO,
         suspend,
-        preempt_after: Some(SignedDuration::from_secs(300)),
+        preempt_after: Some(SignedDuration::from_secs(300)).filter(|_| !follows),
         spread: false,
-        leave_draining_nodes: true,
+        leave_draining_nodes: !follows,
         node_timeout: None,
         leader_deletion_cost: None,
-        leader_from: None,
+        leader_from: follows.then(leader_from),
     }
 }
 

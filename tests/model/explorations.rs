@@ -34,12 +34,16 @@ pub const QUIET: Budget = Budget {
     request: 0,
     drain: 0,
     prefer: 0,
+    hold: 0,
+    renew_followed: 0,
+    lapse: 0,
+    delete_followed: 0,
     elect: 2,
 };
 
 pub fn protocol(lease: Option<Content>, led: bool, budget: Budget) -> Protocol {
     let begin = Begin { lease, pods: 2, led, claimed: 0, stale: None };
-    Protocol { controllers: 2, begin, budget, status: false, removed: None, liveness: true, selectors: &[] }
+    Protocol { controllers: 2, begin, budget, status: false, removed: None, liveness: true, follows: false, selectors: &[] }
 }
 
 pub fn fresh(budget: Budget) -> Protocol {
@@ -72,17 +76,22 @@ fn campaign(budget: Budget) -> Protocol {
     protocol(Some(Content::Campaign(0)), false, budget)
 }
 
+/// Pod a leads, and a followed Lease names it.
+pub fn follows(budget: Budget) -> Protocol {
+    Protocol { follows: true, ..led(budget) }
+}
+
 /// The selector that matches all pods but pod a.
 pub const NOT_A: Selector = ALL & !1;
 
-pub const FIRST: Record = Record { holder: Some(0), term: 3, unfenced: 0, request: 0 };
+pub const FIRST: Record = Record { holder: Some(0), term: 3, unfenced: 0, request: 0, expired: false };
 
 /// For worlds with one controller.
 const RACED: &str = "sometimes two controllers would replace the same Lease";
 
 const REPLACED: &str = "somewhere a former holder is fenced and another pod leads";
 
-pub const EXPLORATIONS: [Exploration; 24] = [
+pub const EXPLORATIONS: [Exploration; 30] = [
     Exploration {
         name: "first election, Lease deleted",
         protocol: || fresh(Budget { delete_lease: 1, ..QUIET }),
@@ -217,6 +226,42 @@ pub const EXPLORATIONS: [Exploration; 24] = [
         without: &[],
     },
     Exploration {
+        name: "followed Lease changes hands",
+        protocol: || follows(Budget { hold: 2, ..QUIET }),
+        states: 156_078,
+        without: &[],
+    },
+    Exploration {
+        name: "followed Lease changes hands, answers lost and late",
+        protocol: || follows(Budget { hold: 1, lose_answer: 1, delay: 1, ..QUIET }),
+        states: 11_548,
+        without: &[],
+    },
+    Exploration {
+        name: "followed Lease expires",
+        protocol: || follows(Budget { lapse: 1, renew_followed: 1, elect: 3, ..QUIET }),
+        states: 6_455,
+        without: &[REPLACED],
+    },
+    Exploration {
+        name: "followed Lease expires, changes hands",
+        protocol: || follows(Budget { lapse: 1, hold: 1, elect: 3, ..QUIET }),
+        states: 43_886,
+        without: &[],
+    },
+    Exploration {
+        name: "followed Lease expires, crash",
+        protocol: || follows(Budget { lapse: 1, crash: 1, elect: 3, ..QUIET }),
+        states: 1_078,
+        without: &[REPLACED],
+    },
+    Exploration {
+        name: "followed Lease deleted, changes hands",
+        protocol: || follows(Budget { delete_followed: 1, hold: 1, elect: 3, ..QUIET }),
+        states: 20_848,
+        without: &[],
+    },
+    Exploration {
         name: "switchover, drain and priority, answers late",
         protocol: || Protocol { controllers: 1, ..led(Budget { request: 1, drain: 1, prefer: 1, delay: 1, ..QUIET }) },
         states: 49_499,
@@ -225,7 +270,7 @@ pub const EXPLORATIONS: [Exploration; 24] = [
 ];
 
 /// Further explorations of `make model`.
-pub const LARGE: [Exploration; 7] = [
+pub const LARGE: [Exploration; 8] = [
     Exploration {
         name: "large: Election created anew with another selector",
         protocol: || Protocol {
@@ -282,6 +327,12 @@ pub const LARGE: [Exploration; 7] = [
         name: "large: adoption, pod re-created",
         protocol: || Protocol { liveness: false, ..campaign(Budget { renew: 1, delete_pod: 1, create_pod: 1, ..QUIET }) },
         states: 439_288,
+        without: &[],
+    },
+    Exploration {
+        name: "large: followed Lease changes hands",
+        protocol: || follows(Budget { hold: 2, elect: 3, ..QUIET }),
+        states: 228_786,
         without: &[],
     },
 ];

@@ -49,8 +49,8 @@ impl Protocol {
     /// Returns whether it does in this schedule. `tell` receives every step.
     pub fn settles_by(&self, world: &World, schedule: Schedule, tell: &mut dyn FnMut(&World, Action)) -> bool {
         let mut world = world.clone();
+        world.left = Budget { elect: 9, lapse: 1, renew_followed: 9, ..Budget::default() };
         // No world needs as many elections: the leader keeps changing.
-        world.left = Budget { elect: 9, ..Budget::default() };
         if matches!(schedule, Schedule::Alone | Schedule::AloneLate) {
             world.controllers.truncate(1);
         }
@@ -97,6 +97,7 @@ impl Protocol {
         } else {
             rest.extend(late);
         }
+        rest.extend(world.followed_passes());
         rest
     }
 
@@ -123,11 +124,12 @@ impl Protocol {
             Content::Campaign(_) => labeled.is_empty() && !candidates().any(|pod| pod.ready),
             _ if incarnation != election.uid => false,
             Content::Term(Record { holder: Some(holder), term, .. }) => {
-                let right = |pod: &Pod| pod.uid == holder && pod.term == term && pod.ready && election.matches(pod);
+                let right =
+                    |pod: &Pod| pod.uid == holder && pod.term == term && world.may_lead(pod) && election.matches(pod);
                 labeled.iter().all(right) && labeled.len() == 1 && !is_handover_due(world, &election, &labeled[0], term)
             }
             Content::Term(Record { holder: None, .. }) | Content::Blank(_) => {
-                labeled.is_empty() && !candidates().any(|pod| pod.ready)
+                labeled.is_empty() && !candidates().any(|pod| world.may_lead(pod))
             }
             Content::Damaged(_) => false,
         }

@@ -7,6 +7,7 @@
 
 mod controller;
 mod explorations;
+mod followed;
 mod liveness;
 mod mutation;
 mod numbers;

@@ -2,8 +2,10 @@
 
 use podium::election::Snapshot;
 use podium::ids::Term;
+use podium::lease::cause::Cause;
 use podium::lease::record;
 
+use crate::controller::revision;
 use crate::server::Guards;
 use crate::world::*;
 
@@ -70,6 +72,16 @@ pub enum Mutation {
     PreemptAtEqualScore,
     /// A pod on a draining node preempts the leader.
     PreemptFromDraining,
+    /// An observation of the followed Lease from before the term deposes its leader.
+    OldFollowedDeposes,
+    /// A consult reads the followed Lease before the Election's own.
+    FollowedReadFirst,
+    /// The followed Lease expires without a read from the server.
+    ExpireWithoutRead,
+    /// A controller that has not observed the followed Lease for its duration does not trust the vacancy of another one.
+    ForgetExpiry,
+    /// The last observed version of a deleted Lease names its holder, however old it is.
+    OldDeletedNames,
     /// A write with a successful response counts as applied, regardless of the returned object.
     TrustAnswers,
 }
@@ -120,10 +132,23 @@ impl Mutation {
             ) => {
                 self.compare_wrongly(&record, &mut snapshot.pods);
             }
+            (Self::OldFollowedDeposes, _) => snapshot.followed.iter_mut().for_each(|followed| followed.verified = true),
+            (Self::ExpireWithoutRead, _) => {
+                snapshot.followed.iter_mut().for_each(|followed| followed.confirmed_for = followed.unchanged_for);
+            }
+            (Self::ForgetExpiry, Some(record::Content::Term(record))) => {
+                let lease = snapshot.lease.as_mut().expect("a term");
+                lease.content = record::Content::Term(record::Record { cause: Cause::Unknown, ..record });
+            }
+            (Self::OldDeletedNames, _) => {
+                let newer = controller.lease.map(|lease| revision(lease.rev + 1));
+                for followed in snapshot.followed.iter_mut().filter(|followed| !followed.exists && followed.verified) {
+                    followed.lease.iter_mut().zip(newer).for_each(|(lease, newer)| lease.resource_version = newer);
+                }
+            }
             (Self::FillFromCache, _) => snapshot.read_after = snapshot.lease.as_ref().map(|lease| lease.resource_version),
             _ => {}
         }
-        let _ = controller;
     }
 
     /// Changes how pods compare with the leader.

@@ -124,6 +124,7 @@ impl World {
             }
         }
         self.lease.iter_mut().for_each(|object| lease(object, visit));
+        self.followed.iter_mut().for_each(|object| visit(&mut object.rev));
         self.election.iter_mut().for_each(|object| election(object, visit));
         pods(&mut self.pods, visit);
         for controller in &mut self.controllers {
@@ -132,6 +133,9 @@ impl World {
             pods(&mut controller.pods, visit);
             visit(&mut controller.consulted.read_after);
             controller.consulted.verified.iter_mut().for_each(&mut *visit);
+            visit(&mut controller.consulted.followed);
+            let observed = controller.observed.iter_mut().filter_map(|observed| observed.version.as_mut());
+            observed.for_each(|(rev, _)| visit(rev));
             if let Doing::Act(plan) = &mut controller.doing {
                 plan.lease.iter_mut().chain(&mut plan.status).for_each(|object| write(object, visit));
                 let patches = plan.fence.iter_mut().chain(&mut plan.label).chain(&mut plan.claim);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use stateright::{Model, Property};
 
+use crate::followed::Followed;
 use crate::mutation::Mutation;
 use crate::world::*;
 
@@ -21,6 +22,8 @@ pub struct Protocol {
     pub removed: Option<Mutation>,
     /// Checks liveness: from every state, the remaining steps without faults must lead to a leader.
     pub liveness: bool,
+    /// The Election follows a Lease, which names pod a at first.
+    pub follows: bool,
     /// Possible selectors of a created or edited Election.
     pub selectors: &'static [Selector],
 }
@@ -62,6 +65,13 @@ pub enum Action {
     Drain(usize),
     /// The priority of this pod is raised, or lowered again.
     Prefer(usize),
+    /// The followed Lease gets this holder, or none.
+    Hold(Option<usize>),
+    /// The holder of the followed Lease renews it.
+    RenewFollowed,
+    /// Nobody renews the followed Lease for its duration.
+    Lapse,
+    DeleteFollowed,
     /// Garbage collection: the Lease's Election is gone.
     CollectLease,
     /// The server receives the late write of this number.
@@ -84,14 +94,18 @@ pub enum Step {
     SeePods,
     SeeElection,
     SeeNodes,
+    SeeFollowed,
     /// This pod has outranked the leader for the delay.
     Elapse(Uid),
     /// The controller has observed this version of a campaigner's Lease for the lease duration.
     Expire,
+    /// The controller has observed this version of the followed Lease for its duration.
+    ExpireFollowed,
     Decide,
     ListPods,
     GetElection,
     GetLease,
+    GetFollowed,
     Send(What, Fate),
     Crash,
 }
@@ -211,6 +225,9 @@ impl Protocol {
                 left.prefer -= 1;
                 world.pods[index] = world.pods[index].map(|pod| Pod { rev: next, preferred: !pod.preferred, ..pod });
             }
+            Action::Hold(_) | Action::RenewFollowed | Action::Lapse | Action::DeleteFollowed => {
+                self.followed_happens(world, action, next);
+            }
             Action::CollectLease => world.lease = None,
             Action::Deliver(index) => {
                 let write = world.late.remove(index);
@@ -246,7 +263,8 @@ impl Model for Protocol {
             }
         }
         let election = Some(NEW_ELECTION);
-        let mut controllers = vec![Controller::started(lease, election, pods); self.controllers];
+        let followed = self.follows.then(|| Followed::new(1, Some(0)));
+        let mut controllers = vec![Controller::started(lease, election, pods, followed); self.controllers];
         if let Some(earlier) = self.begin.stale {
             named.insert(earlier.term, earlier.holder);
             controllers[0].lease = Some(Lease { uid: 2, rev: 3, incarnation: 1, content: Content::Term(earlier) });
@@ -256,7 +274,21 @@ impl Model for Protocol {
         let born = pods.map(|pod| u8::from(pod.is_some()));
         let (late, acted, left) = (Vec::new(), BTreeSet::new(), self.budget);
         let (draining, broken) = (0, None);
-        vec![World { lease, election, pods, draining, born, controllers, late, left, named, acted, highest, broken }]
+        vec![World {
+            lease,
+            election,
+            followed,
+            pods,
+            draining,
+            born,
+            controllers,
+            late,
+            left,
+            named,
+            acted,
+            highest,
+            broken,
+        }]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -269,6 +301,7 @@ impl Model for Protocol {
             actions.extend(steps.into_iter().map(|step| Action::Controller(number, step)));
         }
         actions.extend((0..world.late.len()).map(Action::Deliver));
+        self.followed_actions(world, actions);
         let left = world.left;
         for (index, pod) in world.pods.iter().enumerate() {
             match pod {

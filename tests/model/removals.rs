@@ -1,6 +1,6 @@
 //! The rules that are removed, each from a world in which that breaks a guarantee.
 
-use crate::explorations::{FIRST, NOT_A, QUIET, elected, fresh, led, protocol};
+use crate::explorations::{FIRST, NOT_A, QUIET, elected, follows, fresh, led, protocol};
 use crate::mutation::Mutation;
 use crate::protocol::Protocol;
 use crate::world::{Budget, Content, Record};
@@ -25,7 +25,7 @@ fn flips(count: u8, elect: u8) -> Budget {
     Budget { flip: count, elect, ..QUIET }
 }
 
-pub const REMOVALS: [Removal; 31] = [
+pub const REMOVALS: [Removal; 36] = [
     Removal { rule: Mutation::NoFence, protocol: || led(flips(1, 2)), verdict: Verdict::Breaks(5) },
     Removal { rule: Mutation::FenceOnlyLabelled, protocol: || elected(flips(2, 2)), verdict: Verdict::Breaks(9) },
     Removal { rule: Mutation::FenceWithoutTerm, protocol: || led(flips(2, 3)), verdict: Verdict::Breaks(10) },
@@ -153,5 +153,34 @@ pub const REMOVALS: [Removal; 31] = [
         rule: Mutation::PreemptFromDraining,
         protocol: || led(Budget { drain: 1, prefer: 1, ..QUIET }),
         verdict: Verdict::Unsettled(2),
+    },
+    Removal {
+        rule: Mutation::OldFollowedDeposes,
+        protocol: || follows(Budget { hold: 2, elect: 3, ..QUIET }),
+        verdict: Verdict::Breaks(9),
+    },
+    Removal {
+        rule: Mutation::FollowedReadFirst,
+        protocol: || {
+            let mut world = follows(Budget { hold: 1, ..QUIET });
+            world.begin.stale = Some(Record { term: 2, ..FIRST });
+            world
+        },
+        verdict: Verdict::Breaks(11),
+    },
+    Removal {
+        rule: Mutation::ExpireWithoutRead,
+        protocol: || follows(Budget { renew_followed: 2, ..QUIET }),
+        verdict: Verdict::Breaks(6),
+    },
+    Removal {
+        rule: Mutation::ForgetExpiry,
+        protocol: || follows(Budget { lapse: 1, ..QUIET }),
+        verdict: Verdict::Breaks(13),
+    },
+    Removal {
+        rule: Mutation::OldDeletedNames,
+        protocol: || follows(Budget { hold: 1, delete_followed: 1, ..QUIET }),
+        verdict: Verdict::Breaks(12),
     },
 ];

@@ -50,6 +50,7 @@ impl World {
     }
 
     fn begin(&mut self, lease: Lease) {
+        self.judge_followed(lease.content);
         let Content::Term(record) = lease.content else { return };
         if *self.named.entry(record.term).or_insert(record.holder) != record.holder {
             self.broken = self.broken.or(Some(Broken::SharedTerm));

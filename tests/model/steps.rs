@@ -1,5 +1,6 @@
 //! The steps of one controller: `act` and `consult` around `decide`.
 
+use crate::followed::Observed;
 use crate::mutation::Mutation;
 use crate::protocol::{Fate, Protocol, Step, What};
 use crate::server::Answer;
@@ -16,6 +17,10 @@ impl Protocol {
         }
         if me.election != world.election {
             steps.push(Step::SeeElection);
+        }
+        if let Some((observed, server)) = me.observed.zip(world.followed) {
+            steps.extend(observed.is_behind(server).then_some(Step::SeeFollowed));
+            steps.extend(observed.may_expire(server).then_some(Step::ExpireFollowed));
         }
         if me.draining != world.draining {
             steps.push(Step::SeeNodes);
@@ -37,6 +42,7 @@ impl Protocol {
             Doing::ListPods => steps.push(Step::ListPods),
             Doing::GetElection => steps.push(Step::GetElection),
             Doing::GetLease => steps.push(Step::GetLease),
+            Doing::GetFollowed | Doing::GetFollowedFirst => steps.push(Step::GetFollowed),
             Doing::Act(plan) => {
                 for what in self.next_writes(plan) {
                     self.fates(world, what, &plan.clone().take(what), steps);
@@ -83,6 +89,8 @@ impl Protocol {
         match step {
             Step::SeeLease => me.see_lease(server.lease),
             Step::Expire => me.expired = true,
+            Step::SeeFollowed => me.observed = me.observed.map(|observed| observed.after(server.followed, Observed::see)),
+            Step::ExpireFollowed => me.observed.iter_mut().for_each(|observed| observed.expired = true),
             Step::SeePods => me.see_pods(&server.pods),
             Step::SeeElection => me.see_election(server.election),
             Step::SeeNodes => me.draining = server.draining,
@@ -91,7 +99,7 @@ impl Protocol {
                 world.left.crash -= 1;
                 *me = Controller {
                     draining: server.draining,
-                    ..Controller::started(server.lease, server.election, server.pods)
+                    ..Controller::started(server.lease, server.election, server.pods, server.followed)
                 };
             }
             Step::ListPods => {
@@ -100,21 +108,36 @@ impl Protocol {
                     me.doing = Doing::GetElection;
                 } else {
                     me.get_election(server.election);
-                    me.doing = Doing::GetLease;
+                    me.doing = self.first_lease_to_read(me);
                 }
             }
             Step::GetElection => {
                 me.get_election(server.election);
-                me.doing = Doing::GetLease;
+                me.doing = self.first_lease_to_read(me);
             }
             Step::GetLease => {
                 me.see_lease(server.lease);
-                me.doing = Doing::Decide;
+                me.doing = if me.observed.is_some() { Doing::GetFollowed } else { Doing::Decide };
+                if self.removed == Some(Mutation::FollowedReadFirst) {
+                    me.note_followed_read();
+                    me.doing = Doing::Decide;
+                }
+            }
+            Step::GetFollowed => {
+                me.note_followed_read();
+                me.observed = me.observed.map(|observed| observed.after(server.followed, Observed::read));
+                me.doing = if me.doing == Doing::GetFollowedFirst { Doing::GetLease } else { Doing::Decide };
             }
             Step::Decide => return self.decide(world, number, latest),
             Step::Send(what, fate) => self.send(world, number, what, fate),
         }
         Some(())
+    }
+
+    /// The Lease that a consult reads first.
+    fn first_lease_to_read(&self, me: &Controller) -> Doing {
+        let is_first = self.removed == Some(Mutation::FollowedReadFirst) && me.observed.is_some();
+        if is_first { Doing::GetFollowedFirst } else { Doing::GetLease }
     }
 
     fn decide(&self, world: &mut World, number: usize, latest: Rev) -> Option<()> {
@@ -259,6 +282,7 @@ impl Controller {
                 self.read_after(then, known);
                 self.doing = Doing::ListPods;
             }
+            Then::ReadFollowed => self.doing = Doing::GetFollowed,
         }
     }
 }

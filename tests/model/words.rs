@@ -1,6 +1,7 @@
 //! Descriptions of actions and worlds.
 
 use crate::controller::name_text;
+use crate::followed::Followed;
 use crate::protocol::{Action, Asked, Fate, Step, What};
 use crate::world::*;
 
@@ -13,6 +14,8 @@ pub fn words(action: Action) -> String {
                 Step::SeeLease => "its watch shows it the Lease".to_owned(),
                 Step::SeePods => "its watch shows it the pods".into(),
                 Step::SeeElection => "its watch shows it the Election".into(),
+                Step::SeeFollowed => "its watch shows it the followed Lease".into(),
+                Step::ExpireFollowed => "has seen that version of the followed Lease until it expired".into(),
                 Step::SeeNodes => "its watch shows it the nodes".into(),
                 Step::Elapse(uid) => format!("pod {} has outranked the leader for the delay", name_text(uid)),
                 Step::Expire => "has seen that version of the Lease until it expired".into(),
@@ -20,6 +23,7 @@ pub fn words(action: Action) -> String {
                 Step::ListPods => "lists the pods".into(),
                 Step::GetElection => "reads the Election".into(),
                 Step::GetLease => "reads the Lease".into(),
+                Step::GetFollowed => "reads the followed Lease".into(),
                 Step::Crash => "crashes and starts again".into(),
                 Step::Send(what, fate) => {
                     let what = match what {
@@ -66,6 +70,11 @@ pub fn words(action: Action) -> String {
         }
         Action::Drain(index) => format!("the node of pod {} begins or ceases to drain", pod(index)),
         Action::Prefer(index) => format!("the priority of pod {} is raised or lowered", pod(index)),
+        Action::Hold(None) => "the followed Lease is released".into(),
+        Action::Hold(Some(holder)) => format!("pod {} acquires the followed Lease", pod(holder)),
+        Action::RenewFollowed => "the followed Lease is renewed".into(),
+        Action::Lapse => "the followed Lease is not renewed for its duration".into(),
+        Action::DeleteFollowed => "the followed Lease is deleted".into(),
         Action::CollectLease => "the Lease of the former Election is garbage-collected".into(),
         Action::Deliver(index) => format!("the server gets the late write number {index}"),
     }
@@ -101,7 +110,7 @@ pub fn look(world: &World) -> String {
         text
     });
     let lease = world.lease.map_or("no Lease".into(), |lease| match lease.content {
-        Content::Term(Record { holder, term, unfenced, request: _ }) => {
+        Content::Term(Record { holder, term, unfenced, request: _, expired: _ }) => {
             let holder =
                 holder.map_or("nobody".to_owned(), |uid| format!("{}#{}", name_text(uid), usize::from(uid) / NAMES));
             let unfenced: Vec<_> = (0..16).filter(|uid| has(unfenced, *uid)).map(name_text).collect();
@@ -109,9 +118,14 @@ pub fn look(world: &World) -> String {
         }
         other => format!("Lease@{} {other:?}", lease.rev),
     });
+    let followed = world.followed.map_or_else(String::new, |Followed { rev, holder, exists, lapsed, .. }| {
+        let holder = holder.map_or("nobody", |holder| name_text(Uid::try_from(holder).expect("few pods")));
+        let state = [(!exists, " deleted"), (lapsed, " lapsed")].map(|(is, word)| if is { word } else { "" }).concat();
+        format!("followed@{rev} ({holder}){state}; ")
+    });
     let election = world.election.map_or("no Election; ".to_owned(), |election| match election.request {
         0 => format!("Election#{}; ", election.uid),
         request => format!("Election#{} (end term {request}); ", election.uid),
     });
-    format!("{election}{lease}; {}", pods.collect::<Vec<_>>().join(", "))
+    format!("{election}{lease}; {followed}{}", pods.collect::<Vec<_>>().join(", "))
 }

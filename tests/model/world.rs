@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::followed::{Followed, Observed};
+
 /// Maximum number of pod names; two or three are used.
 pub const NAMES: usize = 3;
 
@@ -41,6 +43,8 @@ pub struct Record {
     pub unfenced: Uids,
     /// In a write: the requested switchover that it carries out, by its term. 0: none.
     pub request: Rev,
+    /// It is a vacancy because the followed Lease expired.
+    pub expired: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -227,6 +231,7 @@ pub enum Then {
     Rest,
     Again,
     Consult,
+    ReadFollowed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,6 +258,10 @@ pub enum Doing {
     GetElection,
     /// Reads the Lease from the server.
     GetLease,
+    /// Reads the followed Lease from the server.
+    GetFollowed,
+    /// The same before the Lease: a rule is removed.
+    GetFollowedFirst,
 }
 
 /// Reads from the server during one reconcile.
@@ -261,6 +270,8 @@ pub struct Consulted {
     pub read_after: Rev,
     /// By name: the version that was seen before the Lease was read. The Election comes last.
     pub verified: [Rev; NAMES + 1],
+    /// The version of the Lease that was known before the followed Lease was read.
+    pub followed: Rev,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -279,6 +290,8 @@ pub struct Controller {
     pub outranking: Option<Outranking>,
     /// The background write: the claim on the next in line.
     pub background: Option<Patch>,
+    /// The followed Lease, if the Election follows one.
+    pub observed: Option<Observed>,
 }
 
 /// Remaining events of each kind.
@@ -314,6 +327,13 @@ pub struct Budget {
     pub drain: u8,
     /// The priority of a pod changes.
     pub prefer: u8,
+    /// The followed Lease gets another holder, or is created.
+    pub hold: u8,
+    /// The holder of the followed Lease renews it.
+    pub renew_followed: u8,
+    /// Nobody renews the followed Lease for its duration.
+    pub lapse: u8,
+    pub delete_followed: u8,
     /// Bounds the highest term: new elections.
     pub elect: u8,
 }
@@ -327,12 +347,18 @@ pub enum Broken {
     PodTermLowered,
     /// Two changes of leader carried out the same request.
     RequestActedTwice,
+    /// A pod was elected that the followed Lease did not name since the term before.
+    ElectedUnnamed,
+    /// A leader was deposed that the followed Lease named without interruption.
+    DeposedWhileNamed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub lease: Option<Lease>,
     pub election: Option<Election>,
+    /// The followed Lease, if the Election follows one.
+    pub followed: Option<Followed>,
     pub pods: Pods,
     pub draining: Draining,
     /// Number of pods of each name so far.
