@@ -8,6 +8,7 @@ mod log;
 mod old;
 mod plugin;
 mod pod;
+mod ready;
 #[cfg(test)]
 mod reference;
 mod run;

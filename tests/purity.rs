@@ -15,6 +15,7 @@ fn pure_files_name_no_client_no_runtime_and_no_clock() {
         "src/ids.rs",
         "src/lease/cause.rs",
         "src/lease/record.rs",
+        "src/sidecar/readiness.rs",
         "src/watchdog/schedule.rs",
         "crates/podium-campaign/src/action.rs",
         "crates/podium-campaign/src/campaigner.rs",

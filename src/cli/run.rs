@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use podium::sidecar::Mode;
+use podium::sidecar::{Mode, ReadinessOptions};
 use podium::watchdog::{CommandOptions, Finished, WatchdogOptions};
 use podium_campaign::Timing;
 
 use super::Failure;
 use super::leader_elect::duration;
+use super::ready::ReadyArgs;
 use super::sidecar::{Form, SidecarArgs, begin};
 
 #[derive(Debug, Args)]
@@ -30,6 +31,8 @@ pub struct RunArgs {
     /// running while the next leader starts its own.
     #[arg(long)]
     allow_overlap: bool,
+    #[command(flatten)]
+    ready: ReadyArgs,
     /// The command and its arguments. Its environment has PODIUM_NAME and, if known, PODIUM_TERM.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -37,9 +40,10 @@ pub struct RunArgs {
 
 /// Runs a command while this pod leads. Returns the exit code.
 pub fn run_command(args: RunArgs) -> Result<u8, Failure> {
-    let RunArgs { sidecar, grace, termination_grace, restart, allow_overlap, command } = args;
+    let RunArgs { sidecar, grace, termination_grace, restart, allow_overlap, ready, command } = args;
     let sidecar = sidecar.called_as(Form::Run);
-    let run = Run { grace, termination_grace, restart, allow_overlap, command };
+    let readiness = ready.options().map_err(Failure::usage)?;
+    let run = Run { grace, termination_grace, restart, allow_overlap, readiness, command };
     Ok(match begin(sidecar, Some(run))? {
         Finished::Stopped => 0,
         Finished::Ended(status) => status.exit_code(),
@@ -60,13 +64,15 @@ pub struct Run {
     restart: bool,
     /// The command may run in a term without heartbeats.
     pub allow_overlap: bool,
+    /// How `/readyz` decides.
+    pub readiness: ReadinessOptions,
     command: Vec<OsString>,
 }
 
 impl Run {
     /// Checks the options for this mode.
     pub fn command_options(self, mode: Mode) -> Result<CommandOptions, String> {
-        let Self { grace, termination_grace, restart: restarts, allow_overlap, command } = self;
+        let Self { grace, termination_grace, restart: restarts, allow_overlap, readiness: _, command } = self;
         match mode {
             Mode::Campaign { timing, .. } => survives_a_lost_renewal(&timing, grace)?,
             Mode::Follow if allow_overlap => {}
@@ -104,7 +110,8 @@ mod tests {
     fn run(allow_overlap: bool, grace: u64) -> Run {
         let seconds = Duration::from_secs;
         let (grace, termination_grace) = (seconds(grace), seconds(25));
-        Run { grace, termination_grace, restart: false, allow_overlap, command: vec!["true".into()] }
+        let readiness = ReadinessOptions { check: None, startup_timeout: grace, interval: grace, timeout: grace };
+        Run { grace, termination_grace, restart: false, allow_overlap, readiness, command: vec!["true".into()] }
     }
 
     fn campaign(timing: Timing) -> Mode {

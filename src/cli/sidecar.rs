@@ -263,6 +263,7 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let resolved = resolve(&args, |name| std::env::var(name).ok(), names, host).map_err(Failure::usage)?;
     let max_age = args.max_age;
     let allow_overlap = run.as_ref().is_some_and(|run| run.allow_overlap);
+    let readiness = run.as_ref().map(|run| run.readiness.clone());
     let command = run.map(|run| run.command_options(resolved.mode)).transpose().map_err(Failure::usage)?;
     args.log.begin().map_err(Failure::usage)?;
     // One thread is enough for a few requests per minute.
@@ -270,7 +271,11 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
     let runtime = runtime.map_err(|error| format!("failed to start: {error}"))?;
     let result: Result<Finished, Failure> = runtime.block_on(async {
         let stop = termination().map_err(|error| format!("failed to listen for signals: {error}"))?;
-        let Resolved { election, namespace, me, is_named_by_host, mode, http, file, sources, announce, notes } = resolved;
+        let Resolved { election, namespace, me, is_named_by_host, mode, http, file, sources, announce, mut notes } =
+            resolved;
+        if http.is_none() && readiness.as_ref().is_some_and(|readiness| readiness.check.is_some()) {
+            notes.push("--ready-url and --ready-command have no effect without --http, which serves /readyz".into());
+        }
         let (client, place) = client(sources).await?;
         notes.iter().for_each(|note| warn!("{note}"));
         let me = identified(me, is_named_by_host, &place);
@@ -283,7 +288,8 @@ pub fn begin(args: SidecarArgs, run: Option<Run>) -> Result<Finished, Failure> {
         let watchdog = WatchdogOptions { program, identity, file, command, lateness: WatchdogOptions::LATENESS };
         let watchdog = needs_watchdog.then_some(watchdog);
         let clock = Clock::machine();
-        let options = Options { me, namespace, election, mode, max_age, allow_overlap, http, announce, watchdog, clock };
+        let options =
+            Options { me, namespace, election, mode, max_age, allow_overlap, http, readiness, announce, watchdog, clock };
         sidecar::run(client, options, stop).await.map_err(|error| Failure::with_code(error.exit_code(), error.to_string()))
     });
     runtime.shutdown_timeout(Duration::from_millis(100));

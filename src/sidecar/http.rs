@@ -20,6 +20,8 @@ use tokio::time::timeout;
 
 use super::metrics;
 use super::path::normalized;
+use super::readiness::Verdict;
+use super::readyz::Readyz;
 use super::view::{LeaderInfo, View};
 use crate::http::limits::LimitedLog;
 use crate::http::{Body, Server, full, text};
@@ -30,10 +32,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// The maximum number of open streams of `/events`.
 const LISTENERS: usize = 64;
 
-/// Serves until the future is dropped.
-pub async fn serve(server: Server, view: View) -> Infallible {
+/// Serves until the future is dropped. `readyz`: the readiness of the command, if this process has one.
+pub async fn serve(server: Server, view: View, readyz: Option<Readyz>) -> Infallible {
     let listeners = Listeners::new();
-    server.serve(move |request, _| ready(respond(&view, &listeners, request.uri()))).await
+    server.serve(move |request, _| ready(respond(&view, readyz.as_ref(), &listeners, request.uri()))).await
 }
 
 /// The open streams of `/events`.
@@ -59,17 +61,28 @@ impl Listeners {
     }
 }
 
-fn respond(view: &View, listeners: &Listeners, uri: &Uri) -> Response<Body> {
+fn respond(view: &View, readyz: Option<&Readyz>, listeners: &Listeners, uri: &Uri) -> Response<Body> {
     let leader = view.leader();
     match normalized(uri).as_str() {
+        // Without a command the path has no route, as in the old sidecars.
+        "/readyz" if let Some(readyz) = readyz => readiness(&readyz.verdict()),
         "/leader" if leader.is_leader => text(StatusCode::OK, "leader\n"),
         "/leader" => text(StatusCode::SERVICE_UNAVAILABLE, "not leader\n"),
         "/status" => full(StatusCode::OK, "application/json", status(&leader)),
         "/events" => listeners.admit(view),
         "/healthz" => text(StatusCode::OK, "ok"),
-        "/metrics" => full(StatusCode::OK, metrics::OPEN_METRICS, metrics::encode(&leader, view.counts())),
+        "/metrics" => full(
+            StatusCode::OK,
+            metrics::OPEN_METRICS,
+            metrics::encode(&leader, view.counts(), readyz.map(|readyz| readyz.verdict().is_ready())),
+        ),
         _ => full(StatusCode::OK, "application/json", name(&leader)),
     }
+}
+
+fn readiness(verdict: &Verdict) -> Response<Body> {
+    let status = if verdict.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, format!("{}\n", verdict.line))
 }
 
 /// The response of the old sidecar, byte for byte: Go escapes these three characters in JSON.
@@ -136,7 +149,7 @@ mod tests {
             let leadership = Leadership::new(watch::channel(state).1, Clock::machine());
             let server = Server::bind("127.0.0.1:0").await.unwrap();
             addresses.push(server.address());
-            tokio::spawn(serve(server, View::new(if leads { "web-0" } else { "web-1" }, leadership, None)));
+            tokio::spawn(serve(server, View::new(if leads { "web-0" } else { "web-1" }, leadership, None), None));
         }
         let mut responses = Vec::new();
         for request in requests {

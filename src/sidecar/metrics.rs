@@ -12,13 +12,16 @@ use super::view::{Counts, LeaderInfo};
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Encodes what is known at this moment. Metrics whose value is unknown are absent.
-pub fn encode(leader: &LeaderInfo, counts: Counts) -> String {
+pub fn encode(leader: &LeaderInfo, counts: Counts, is_ready: Option<bool>) -> String {
     let LeaderInfo { name, is_leader, term, since: _, age, waiting: _ } = leader;
     let Counts { changes, renewals } = counts;
     let mut registry = Registry::with_prefix("podium_sidecar");
     let boolean = |value: bool| ConstGauge::new(i64::from(value));
     registry.register("is_leader", "1 if this pod leads", boolean(*is_leader));
     registry.register("leader_known", "1 if the leader is known", boolean(!name.is_empty()));
+    if let Some(is_ready) = is_ready {
+        registry.register("ready", "1 if /readyz answers 200", boolean(is_ready));
+    }
     if let Some(term) = term {
         registry.register("term", "Term of the leader, if known", ConstGauge::new(*term));
     }
@@ -55,17 +58,18 @@ mod tests {
     #[test]
     fn unknown_values_are_absent() {
         let counts = Counts { changes: 3, renewals: None };
-        let known = encode(&leader("web-0"), counts);
+        let known = encode(&leader("web-0"), counts, Some(true));
         assert!(known.contains("\npodium_sidecar_term 41\n"), "{known}");
         assert!(known.contains("\npodium_sidecar_information_age_seconds 1.5\n"), "{known}");
-        let unknown = encode(&LeaderInfo { term: None, age: None, ..leader("") }, counts);
+        let unknown = encode(&LeaderInfo { term: None, age: None, ..leader("") }, counts, None);
         assert!(unknown.contains("\npodium_sidecar_leader_known 0\n"), "{unknown}");
+        assert!(known.contains("\npodium_sidecar_ready 1\n") && !unknown.contains("_ready"), "{known} {unknown}");
         assert!(!unknown.contains("_term") && !unknown.contains("_age") && !unknown.contains("renewals"), "{unknown}");
     }
 
     #[test]
     fn prometheus_reads_the_counts() {
-        let text = encode(&leader("web-0"), Counts { changes: 3, renewals: Some((20, 1)) });
+        let text = encode(&leader("web-0"), Counts { changes: 3, renewals: Some((20, 1)) }, None);
         let samples = [
             "podium_sidecar_is_leader 0",
             "podium_sidecar_leader_changes_total 3",

@@ -11,6 +11,9 @@ mod http;
 mod legacy;
 mod metrics;
 mod path;
+mod readiness;
+mod ready_url;
+mod readyz;
 mod view;
 mod waiting;
 
@@ -33,10 +36,13 @@ use self::follow::Follow;
 use self::follower::Follower;
 pub use self::follower::PodIdentity;
 use self::legacy::{EndpointsAndLeaseLock, EndpointsLock};
+pub use self::ready_url::ReadyUrl;
+use self::readyz::Readyz;
+pub use self::readyz::{ReadinessOptions, ReadyCheck};
 use self::view::View;
 use crate::api::names;
 use crate::http::Server;
-use crate::watchdog::{Finished, WatchdogError, WatchdogOptions, supervise};
+use crate::watchdog::{Finished, WatchdogError, WatchdogOptions, command_monitor, supervise};
 
 /// Options of a sidecar.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub struct Options {
     pub allow_overlap: bool,
     /// The address of the HTTP server, such as `0.0.0.0:4040`.
     pub http: Option<String>,
+    /// Serves `/readyz`: the readiness of the command. `None`: there is no command.
+    pub readiness: Option<ReadinessOptions>,
     /// Prints `<name> is the leader` on each change, as the old leader-elector does.
     pub announce: bool,
     /// The status file and the command of the watchdog.
@@ -136,12 +144,20 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
     let leadership = Leadership::new(state.subscribe(), options.clock.clone());
     let renewals = matches!(options.mode, Mode::Campaign { .. }).then(Arc::<Renewals>::default);
     let view = View::new(&options.me.name, leadership.clone(), renewals.clone());
+    let (monitor, reporter) = command_monitor();
     let mut background = tokio::task::JoinSet::new();
     if let Some(address) = &options.http {
         let server = Server::bind(address).await.map_err(|error| SidecarError::Http { address: address.clone(), error })?;
         info!(address = %server.address(), "serving HTTP");
-        let view = view.clone();
-        background.spawn(async move { match http::serve(server, view).await {} });
+        let readiness = options
+            .readiness
+            .clone()
+            .map(|readiness| (Readyz::new(&readiness, monitor, view.clone(), options.clock.clone()), readiness));
+        let (view, readyz) = (view.clone(), readiness.as_ref().map(|(readyz, _)| readyz.clone()));
+        background.spawn(async move { match http::serve(server, view, readyz).await {} });
+        if let Some((readyz, readiness)) = readiness {
+            background.spawn(async move { match readyz.run(readiness).await {} });
+        }
     }
     let announcing = announce(view.clone(), options.announce);
     background.spawn(announcing);
@@ -159,7 +175,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
             view.withdraw();
         };
         let finished = match options.watchdog.clone() {
-            Some(watchdog) => supervise(watchdog, leadership, stop).await,
+            Some(watchdog) => supervise(watchdog, leadership, reporter, stop).await,
             None => {
                 stop.await;
                 Ok(Finished::Stopped)

@@ -108,6 +108,11 @@ impl View {
         self.withdrawn.store(true, Ordering::SeqCst);
     }
 
+    /// Returns whether this process has stopped claiming to lead.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::SeqCst)
+    }
+
     /// Returns the leader at this moment.
     pub fn leader(&self) -> LeaderInfo {
         let (state, now) = self.leadership.snapshot();

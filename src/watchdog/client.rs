@@ -7,13 +7,15 @@ use std::time::Duration;
 use futures::future::join;
 use podium_campaign::{Lead, Leadership, Moment};
 use rustix::process::{Pid, Signal};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::connection::{Connection, TIMEOUT, error};
 use super::descendants::{adopt_orphans, signal_descendants, signal_group};
 use super::file::StatusFile;
-use super::message::{FromWatchdog, ToWatchdog, until};
+use super::message::{CheckRequest, CheckResult, FromWatchdog, ToWatchdog, until};
+use super::monitor::{CheckCall, CommandPhase, CommandReporter, CommandState};
 use super::options::{CommandStatus, Finished, WatchdogError, WatchdogOptions};
 use super::reaper::Reaper;
 use super::signals::ForwardedSignals;
@@ -35,6 +37,7 @@ use super::signals::ForwardedSignals;
 pub async fn supervise(
     options: WatchdogOptions,
     leadership: Leadership,
+    reporter: CommandReporter,
     stop: impl Future<Output = ()>,
 ) -> Result<Finished, WatchdogError> {
     let start = |source| WatchdogError::Start { program: options.program.display().to_string(), source };
@@ -46,7 +49,8 @@ pub async fn supervise(
     let _reaper = (has_command || is_first).then(Reaper::start).transpose().map_err(start)?;
     let signals = if has_command { ForwardedSignals::listen().map_err(start)? } else { ForwardedSignals::default() };
     let mut stop = pin!(stop);
-    let mut client = Client { options, leadership, signals, turn: 0, is_over: false, is_stopped: false };
+    let mut client =
+        Client { options, leadership, signals, reporter, turn: 0, checks: 0, is_over: false, is_stopped: false };
     loop {
         let connection = Connection::open(&client.options).await?;
         if let Some(finished) = client.serve(connection, stop.as_mut()).await? {
@@ -59,8 +63,11 @@ struct Client {
     options: WatchdogOptions,
     leadership: Leadership,
     signals: ForwardedSignals,
+    reporter: CommandReporter,
     /// The number of the command's run.
     turn: u64,
+    /// The number of checks of the command.
+    checks: u64,
     /// The campaign is over, so leadership no longer changes.
     is_over: bool,
     /// `stop` has completed.
@@ -83,6 +90,10 @@ struct Session {
     reported: Option<Lead>,
     /// The command's process group.
     command: Option<i32>,
+    /// The watchdog stops the command.
+    is_stopping: bool,
+    /// The number of the check that the watchdog runs, and who waits for its result.
+    check: Option<(u64, oneshot::Sender<Result<(), String>>)>,
     /// The result, once file and command are gone.
     goal: Option<Finished>,
 }
@@ -93,6 +104,7 @@ enum Event {
     Lead(Option<Lead>),
     Stop,
     Signal(i32),
+    Check(CheckCall),
     Timeout,
 }
 
@@ -106,8 +118,9 @@ impl Client {
         connection: Connection,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Finished>, WatchdogError> {
-        let mut session = Session { connection, phase: Phase::Idle, reported: None, command: None, goal: None };
+        let mut session = Session::new(connection);
         loop {
+            self.reporter.report(CommandState { phase: session.command_phase(), run: self.turn });
             let patience = match session.phase {
                 Phase::Withdrawing { patience, .. } => Some(patience),
                 _ => None,
@@ -118,6 +131,7 @@ impl Client {
                 () = stop.as_mut(), if !self.is_stopped => Event::Stop,
                 lead = lead_change(&mut self.leadership, &mut self.is_over, session.reported) => Event::Lead(lead),
                 signal = self.signals.next() => Event::Signal(signal),
+                Some(check) = self.reporter.next_check() => Event::Check(check),
                 () = wait_until(patience) => Event::Timeout,
             };
             let result = match event {
@@ -143,6 +157,12 @@ impl Client {
                     session.finish(goal, grace, grace + TIMEOUT).await
                 }
                 Event::Signal(number) => session.send(&ToWatchdog::Signal(number)).await,
+                Event::Check(CheckCall { script, timeout, answer }) => {
+                    self.checks += 1;
+                    session.check = Some((self.checks, answer));
+                    let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                    session.send(&ToWatchdog::Check(CheckRequest { number: self.checks, script, timeout })).await
+                }
                 Event::Message(None) | Event::Timeout => Err(WatchdogDied),
             };
             if let Err(WatchdogDied) = result {
@@ -155,7 +175,14 @@ impl Client {
         match message {
             FromWatchdog::Started { pid } => {
                 info!("the command runs as process {pid}");
-                session.command = Some(pid);
+                (session.command, session.is_stopping) = (Some(pid), false);
+            }
+            FromWatchdog::Stopping => session.is_stopping = true,
+            FromWatchdog::Checked(CheckResult { number, result }) => {
+                if let Some((_, answer)) = session.check.take_if(|(asked, _)| *asked == number) {
+                    // Fails if the caller has stopped waiting.
+                    let _ = answer.send(result);
+                }
             }
             FromWatchdog::Ended { status, stopped } => {
                 session.command = None;
@@ -254,6 +281,7 @@ impl Client {
     /// Ends file and command after the death of a watchdog.
     async fn clean_up(&mut self, mut session: Session) -> Result<Option<Finished>, WatchdogError> {
         warn!("the watchdog has died: ending status file and command");
+        self.reporter.report(CommandState { phase: CommandPhase::Stopping, run: self.turn });
         session.connection.end(self.options.lateness.max(Duration::from_secs(1))).await;
         let has_command = self.options.command.is_some();
         let killed = async {
@@ -283,6 +311,20 @@ impl Client {
 }
 
 impl Session {
+    fn new(connection: Connection) -> Self {
+        let (is_stopping, check) = (false, None);
+        Self { connection, phase: Phase::Idle, reported: None, command: None, is_stopping, check, goal: None }
+    }
+
+    fn command_phase(&self) -> CommandPhase {
+        match (self.phase, self.command) {
+            (Phase::Idle, _) => CommandPhase::Absent,
+            (Phase::Leading { .. }, None) => CommandPhase::Starting,
+            (Phase::Leading { .. }, Some(_)) if !self.is_stopping => CommandPhase::Running,
+            (Phase::Leading { .. } | Phase::Withdrawing { .. }, _) => CommandPhase::Stopping,
+        }
+    }
+
     async fn send(&mut self, message: &ToWatchdog) -> Result<(), WatchdogDied> {
         if self.connection.send(message).await { Ok(()) } else { Err(WatchdogDied) }
     }

@@ -19,7 +19,7 @@ pub(super) struct Running {
     /// How the first process of the command ended.
     status: Option<CommandStatus>,
     /// The command and its descendants hold it, too.
-    _lock: RunLock,
+    lock: RunLock,
 }
 
 /// The children of the watchdog.
@@ -57,7 +57,7 @@ impl Running {
             command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).spawn()
         });
         match spawned {
-            Ok(child) => Ok(Self { group: Pid::from_child(&child), status: None, _lock: lock }),
+            Ok(child) => Ok(Self { group: Pid::from_child(&child), status: None, lock }),
             Err(error) => {
                 let kind = match error.kind() {
                     ErrorKind::NotFound => FailureKind::CommandNotFound,
@@ -100,15 +100,24 @@ impl Running {
         signal_group(self.group, signal);
     }
 
-    /// Reaps children, including adopted orphans.
+    /// Starts another process of the command, which inherits its lock.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_beside(&self, command: &mut Command) -> io::Result<Pid> {
+        let child = self.lock.inherited(|| command.spawn())?;
+        Ok(Pid::from_child(&child))
+    }
+
+    /// Reaps children, including adopted orphans. Reports those that are not the first process of the command.
     ///
     /// # Errors
     /// Errors of the kernel.
-    pub fn reap(&mut self) -> io::Result<Reaped> {
+    pub fn reap(&mut self, mut reaped: impl FnMut(Pid, Option<CommandStatus>)) -> io::Result<Reaped> {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.group => self.status = exit_status(status),
-                Ok(Some(_)) => {}
+                Ok(Some((pid, status))) => reaped(pid, exit_status(status)),
                 Ok(None) => return Ok(Reaped::Alive),
                 Err(rustix::io::Errno::CHILD) => return Ok(Reaped::Gone),
                 Err(rustix::io::Errno::INTR) => {}

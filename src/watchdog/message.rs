@@ -34,6 +34,28 @@ pub(super) enum ToWatchdog {
     ShortenGrace { grace: u64 },
     /// A signal for the command's process group.
     Signal(i32),
+    /// Check whether the command is ready.
+    Check(CheckRequest),
+}
+
+/// A check of the command. At most one runs at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CheckRequest {
+    /// The number of the check.
+    pub number: u64,
+    /// A script for `sh -c`.
+    pub script: Vec<u8>,
+    /// The check fails after this many milliseconds.
+    pub timeout: u64,
+}
+
+/// The result of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CheckResult {
+    /// The number of the check.
+    pub number: u64,
+    /// The cause of a failure.
+    pub result: Result<(), String>,
 }
 
 /// A message of the watchdog.
@@ -43,6 +65,10 @@ pub(super) enum FromWatchdog {
     Ready,
     /// The command runs, with this PID and process group.
     Started { pid: i32 },
+    /// The watchdog stops the command.
+    Stopping,
+    /// The result of a check.
+    Checked(CheckResult),
     /// No process of the command lives.
     Ended {
         status: CommandStatus,

@@ -14,6 +14,7 @@
 //! * Nothing waits for a volume that hangs: signals go first, and another thread writes and removes the file.
 //! * No second command runs while a process of the first one lives. That holds across sidecars with the same lock name and network
 //!   namespace.
+//! * A check of the command's readiness counts as a process of the command: it ends with it. At most one runs at a time.
 //!
 //! # Limits
 //! * A watchdog that is paused, or killed together with the sidecar, ends nothing. Only the lock is left: no second command starts
@@ -23,10 +24,11 @@
 //!
 //! # Map
 //! [`WatchdogOptions`] and [`supervise`] are the interface of the sidecar. In the process of the watchdog, `schedule`, which is pure,
-//! decides what is due, and [`process`] does it with `file`, `command`, `descendants` and `lock`. Both sides exchange messages:
-//! `message`.
+//! decides what is due, and [`process`] does it with `file`, `command`, `check`, `descendants` and `lock`. Both sides exchange
+//! messages: `message`. [`CommandMonitor`] shows the command to the rest of the sidecar.
 
 mod channel;
+mod check;
 mod client;
 mod command;
 mod connection;
@@ -35,6 +37,7 @@ mod file;
 mod file_worker;
 mod lock;
 mod message;
+mod monitor;
 mod options;
 pub mod process;
 #[cfg(test)]
@@ -47,4 +50,5 @@ mod tables;
 mod timer;
 
 pub use client::supervise;
+pub use monitor::{CommandMonitor, CommandPhase, CommandReporter, CommandState, command_monitor};
 pub use options::{CommandOptions, CommandStatus, Finished, WatchdogError, WatchdogOptions};

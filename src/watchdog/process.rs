@@ -16,12 +16,13 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 
 use super::channel::Channel;
+use super::check::Checks;
 use super::command::{Reaped, Running};
 use super::descendants;
 use super::file::StatusFile;
 use super::file_worker::{FileDone, FileTask, FileWorker};
 use super::lock::RunLock;
-use super::message::{Config, FailureKind, FromWatchdog, ToWatchdog, moment};
+use super::message::{CheckRequest, CheckResult, Config, FailureKind, FromWatchdog, ToWatchdog, moment};
 use super::options::CommandStatus;
 use super::schedule::{Schedule, ScheduleOptions, Step};
 use super::timer::Timer;
@@ -87,6 +88,7 @@ struct Watchdog {
     schedule: Schedule,
     file: Option<(StatusFile, FileWorker)>,
     running: Option<Running>,
+    checks: Checks,
     term: Option<u64>,
     logged: LogOnce,
 }
@@ -131,6 +133,7 @@ impl Watchdog {
             schedule,
             file,
             running: None,
+            checks: Checks::default(),
             term: None,
             logged: LogOnce::default(),
         })
@@ -146,17 +149,24 @@ impl Watchdog {
                 self.on_file_done(done);
             }
             // Before the steps: one of them may take long.
-            self.timer.arm(self.schedule.alarm(Moment::now()))?;
+            self.arm(self.schedule.alarm(Moment::now()))?;
             self.reap()?;
+            let expired = self.checks.expire(Moment::now());
+            self.send_result(expired);
             loop {
                 match self.schedule.next(Moment::now()) {
                     Step::Finish => return Ok(()),
-                    Step::Wait(at) => break self.timer.arm(at)?,
+                    Step::Wait(at) => break self.arm(at)?,
                     step => self.act(step)?,
                 }
             }
             self.listen()?;
         }
+    }
+
+    /// Sets the timer to the next step or the end of a check.
+    fn arm(&self, step: Option<Moment>) -> io::Result<()> {
+        self.timer.arm(step.into_iter().chain(self.checks.deadline()).min())
     }
 
     /// Waits for the sidecar, a child, or the timer.
@@ -189,6 +199,7 @@ impl Watchdog {
                     running.signal(signal);
                 }
             }
+            ToWatchdog::Check(request) => self.check(request),
             // Allowed only once.
             ToWatchdog::Configure(_) => self.abandon(),
         }
@@ -200,7 +211,12 @@ impl Watchdog {
             Step::RemoveFile => self.begin(FileTask::Remove),
             Step::CheckFile => self.begin(FileTask::Check),
             Step::Start => return self.start(),
-            Step::Terminate => self.running.iter().for_each(Running::terminate),
+            Step::Terminate => {
+                self.running.iter().for_each(Running::terminate);
+                self.send(&FromWatchdog::Stopping);
+                let killed = self.checks.kill("the command is being stopped".into());
+                self.send_result(killed);
+            }
             Step::Kill => self.running.iter().for_each(Running::kill),
             Step::Withdrawn => self.send(&FromWatchdog::Withdrawn),
             Step::Wait(_) | Step::Finish => {}
@@ -257,7 +273,8 @@ impl Watchdog {
     fn reap(&mut self) -> io::Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         let had_ended = running.status().is_some();
-        let reaped = running.reap()?;
+        let (checks, mut results) = (&mut self.checks, Vec::new());
+        let reaped = running.reap(|pid, status| results.extend(checks.reaped(pid, status)))?;
         if !had_ended && running.status().is_some() {
             self.schedule.main_ended(Moment::now());
             // These are outside the process group, and have not received SIGTERM yet.
@@ -270,7 +287,23 @@ impl Watchdog {
             let stopped = self.schedule.gone();
             self.send(&FromWatchdog::Ended { status, stopped });
         }
+        results.into_iter().for_each(|result| self.send_result(Some(result)));
         Ok(())
+    }
+
+    /// Starts a check of the command.
+    fn check(&mut self, request: CheckRequest) {
+        let running = self.running.as_ref().filter(|_| self.schedule.takes_signals());
+        let mut environment = vec![("PODIUM_NAME", self.config.identity.clone())];
+        environment.extend(self.term.map(|term| ("PODIUM_TERM", term.to_string())));
+        let failed = self.checks.start(request, running, &environment, Moment::now());
+        self.send_result(failed);
+    }
+
+    fn send_result(&mut self, result: Option<CheckResult>) {
+        if let Some(result) = result {
+            self.send(&FromWatchdog::Checked(result));
+        }
     }
 
     /// Reports a failure, then ends as if the sidecar had exited.

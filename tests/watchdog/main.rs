@@ -1,6 +1,7 @@
 //! The process of the watchdog and the sidecar's side of it, with the real binary and without a cluster.
 #![cfg(target_os = "linux")]
 
+mod checks;
 mod commands;
 mod deadlines;
 mod files;

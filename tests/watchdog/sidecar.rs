@@ -1,10 +1,11 @@
 //! The sidecar process that the tests pause, kill and partition.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use podium::watchdog::{CommandOptions, Finished, WatchdogOptions, supervise};
+use podium::watchdog::{CommandMonitor, CommandOptions, Finished, WatchdogOptions, command_monitor, supervise};
 use podium_campaign::{Campaign, CampaignConfig, LeaderElectionRecord, Lock, LockError, LockState, ObjectVersion, Timing};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,11 +31,13 @@ pub struct Spec {
     pub argv: Vec<String>,
     pub restarts: bool,
     pub lock: String,
+    /// A script that checks the command all the time, and its timeout. The files `phases` and `checks` have the results.
+    pub check: Option<(String, Duration)>,
 }
 
 /// Runs the sidecar. Returns its exit code.
 pub fn run(spec: &str) -> i32 {
-    let Spec { dir, file, argv, restarts, lock } = serde_json::from_str(spec).unwrap();
+    let Spec { dir, file, argv, restarts, lock, check } = serde_json::from_str(spec).unwrap();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let timing = Timing {
         lease_duration: Duration::from_secs(5),
@@ -56,7 +59,12 @@ pub fn run(spec: &str) -> i32 {
         let leadership = campaign.leadership();
         let (_go_on, over) = tokio::sync::oneshot::channel::<()>();
         tokio::spawn(campaign.run(async { drop(over.await) }));
-        let finished = supervise(options, leadership, async { while terminated.recv().await.is_none() {} }).await;
+        let (monitor, reporter) = command_monitor();
+        if let Some(check) = check {
+            tokio::spawn(log_phases(monitor.clone(), dir.join("phases")));
+            tokio::spawn(log_checks(monitor, check, dir.join("checks")));
+        }
+        let finished = supervise(options, leadership, reporter, async { while terminated.recv().await.is_none() {} }).await;
         fs::write(dir.join("finished"), format!("{finished:?}")).unwrap();
         match finished {
             Ok(Finished::Stopped) => 0,
@@ -68,6 +76,26 @@ pub fn run(spec: &str) -> i32 {
             }
         }
     })
+}
+
+fn append(path: &Path, line: &impl std::fmt::Debug) {
+    let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{line:?}").unwrap();
+}
+
+async fn log_phases(mut monitor: CommandMonitor, path: PathBuf) {
+    loop {
+        let state = monitor.state();
+        append(&path, &state.phase);
+        monitor.differs_from(state).await;
+    }
+}
+
+async fn log_checks(monitor: CommandMonitor, (script, limit): (String, Duration), path: PathBuf) {
+    loop {
+        append(&path, &monitor.check(script.as_bytes(), limit).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Faults of the API server, switched by files in a directory: while `cut` exists, it does not respond; while `taken` exists, another
