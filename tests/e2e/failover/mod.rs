@@ -2,5 +2,5 @@
 
 mod frozen_watch;
 mod leader_loss;
-mod rollouts;
+pub mod rollouts;
 mod write_faults;

@@ -99,7 +99,7 @@ async fn leader_of_three(world: &Scenario) -> Leader {
 }
 
 /// Waits until pods made from now on are newer than all others by their times, which are whole seconds.
-async fn next_second(world: &Scenario) {
+pub async fn next_second(world: &Scenario) {
     let pods = pods(world).await;
     let newest = pods.iter().filter_map(|pod| pod.creation_timestamp()).max().expect("there are pods").0;
     eventually("a second has passed", async || {

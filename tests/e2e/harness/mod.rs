@@ -10,6 +10,7 @@ pub mod faulty;
 pub mod history;
 pub mod http;
 pub mod inside;
+pub mod kubelet;
 pub mod label_watch;
 pub mod nodes;
 pub mod observer;

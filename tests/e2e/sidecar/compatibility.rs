@@ -59,7 +59,7 @@ async fn sidecar_serves_before_the_api_server_the_same_bytes_as_the_old_one() {
         let account = world.account_with("pods", &CONTRIB).await;
         let mut door = Door::closed(&account).await;
         let first = world.contrib("pod-a", &door.through(&account)).start().await;
-        let paths = ["/", "/x/y?z=1", "/index.html", "/leaders", "/x/leader"];
+        let paths = ["/", "/x/y?z=1", "/index.html", "/leaders", "/x/leader", "/readyz"];
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
             for path in paths {
                 let answer = without_date(&first.raw(method, path).await);

@@ -8,5 +8,6 @@ mod leaders;
 mod losses;
 mod outage;
 mod planned;
+mod readiness;
 mod sidecars;
 mod tutorials;
