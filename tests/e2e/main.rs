@@ -14,5 +14,6 @@ mod labels;
 mod leader_from;
 mod lease;
 mod permissions;
+mod plugin;
 mod sidecar;
 mod steering;
