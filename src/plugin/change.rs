@@ -166,7 +166,10 @@ fn failed(request: &Request<'_>, error: watcher::Error) -> Failure {
     }
 }
 
-/// Waits until `done` accepts a version of the Election, and prints to stderr what it says meanwhile.
+/// What a version of the Election says while a command waits: what it waits for, or `None` while no controller has responded.
+pub type Progress = ControlFlow<Result<(), Failure>, Option<String>>;
+
+/// Waits until `done` accepts a version of the Election, and prints to stderr what it waits for meanwhile.
 ///
 /// # Errors
 /// The time has passed: the message says what the last version waits for. Or the Election was deleted.
@@ -175,10 +178,10 @@ pub async fn wait(
     name: &str,
     time: Duration,
     what: &str,
-    done: impl Fn(&Fetched) -> ControlFlow<Result<(), Failure>, String>,
+    done: impl Fn(&Fetched) -> Progress,
 ) -> Result<(), Failure> {
     let election = format!("{}/{name}", cluster.namespace);
-    let mut waits_for = String::new();
+    let mut waits_for = None;
     let watched = watch(cluster, false, None, Some(name), |seen| {
         let fetched = match seen {
             Seen::Listed(fetched) | Seen::Changed(fetched) => fetched,
@@ -189,7 +192,7 @@ pub async fn wait(
             ControlFlow::Break(result) => Ok(ControlFlow::Break(result)),
             ControlFlow::Continue(now) => {
                 if now != waits_for {
-                    console::talk(&now);
+                    now.iter().for_each(|now| console::talk(now));
                     waits_for = now;
                 }
                 Ok(ControlFlow::Continue(()))
@@ -201,8 +204,8 @@ pub async fn wait(
         Ok(result) => result?,
         Err(_) => {
             let seconds = time.as_secs_f64();
-            let seen = if waits_for.is_empty() { String::new() } else { format!(": {waits_for}") };
-            Err(Failure::Failed(format!("timed out after {seconds} s waiting for {what} of Election {election}{seen}")))
+            let why = waits_for.as_deref().unwrap_or("no controller has responded, check that one serves the namespace");
+            Err(Failure::Failed(format!("timed out after {seconds} s waiting for {what} of Election {election}: {why}")))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 
-use super::change::{How, attempt, gitops, patch, wait, waits_for};
+use super::change::{How, Progress, attempt, gitops, patch, wait, waits_for};
 use super::cluster::{Cluster, Fetched, is_ready};
 use super::console;
 use super::failure::Failure;
@@ -39,14 +39,12 @@ pub async fn run(cluster: &Cluster, name: &str, suspend: bool, how: How) -> Resu
 }
 
 /// Whether the controller has observed this generation. A resumed Election has a leader then.
-fn observed(election: &Fetched, generation: i64, suspend: bool) -> ControlFlow<Result<(), Failure>, String> {
+fn observed(election: &Fetched, generation: i64, suspend: bool) -> Progress {
     let status = election.status();
     match () {
-        () if status.observed_generation < generation => {
-            ControlFlow::Continue("the controller has not observed the change: check that one serves the namespace".into())
-        }
+        () if status.observed_generation < generation => ControlFlow::Continue(None),
         () if suspend || is_ready(&status) => ControlFlow::Break(Ok(())),
-        () => ControlFlow::Continue(waits_for(election).unwrap_or_default()),
+        () => ControlFlow::Continue(waits_for(election)),
     }
 }
 
@@ -73,6 +71,7 @@ mod tests {
             assert!(observed(&ready, 2, suspend).is_break());
         }
         assert!(observed(&waiting, 2, true).is_break());
-        assert_eq!(observed(&waiting, 2, false), ControlFlow::Continue("it waits".into()));
+        assert_eq!(observed(&waiting, 2, false), ControlFlow::Continue(Some("it waits".into())));
+        assert_eq!(observed(&old, 2, false), ControlFlow::Continue(None), "no controller has responded");
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 
-use super::change::{How, attempt, gitops, patch, wait, waits_for};
+use super::change::{How, Progress, attempt, gitops, patch, wait, waits_for};
 use super::cluster::{Cluster, Fetched, is_ready};
 use super::console;
 use super::failure::Failure;
@@ -103,16 +103,10 @@ async fn warn(cluster: &Cluster, election: &Fetched, to: Option<&str>) -> Result
 }
 
 /// Whether a new leader is labeled after this term.
-fn changed(election: &Fetched, term: i64, to: Option<&str>) -> ControlFlow<Result<(), Failure>, String> {
+fn changed(election: &Fetched, term: i64, to: Option<&str>) -> Progress {
     let status = election.status();
     let now = status.term.unwrap_or_default();
-    let waiting = || {
-        let message = waits_for(election).unwrap_or_default();
-        match now > term || message.contains("switchover") {
-            true => message,
-            false => "the controller has not acted on the request: check that one serves the namespace".into(),
-        }
-    };
+    let waiting = || waits_for(election).filter(|message| now > term || message.contains("switchover"));
     match &status.leader {
         Some(leader) if now > term && is_ready(&status) => match to {
             Some(to) if to != leader => ControlFlow::Break(Err(Failure::Failed(format!(
@@ -163,9 +157,8 @@ mod tests {
     fn waiting_switchover_says_for_what() {
         let ready = ("Ready", "True", "Pod a is the leader");
         let pending = ("Degraded", "True", "The switchover from a waits: there is no other candidate");
-        let ControlFlow::Continue(why) = changed(&election(10, Some("a"), &[ready, pending]), 10, None) else { panic!() };
-        assert_eq!(why, pending.2);
-        let ControlFlow::Continue(why) = changed(&election(10, Some("a"), &[ready]), 10, None) else { panic!() };
-        assert!(why.starts_with("the controller has not acted"), "{why}");
+        let waiting = |conditions: &[(&str, &str, &str)]| changed(&election(10, Some("a"), conditions), 10, None);
+        assert_eq!(waiting(&[ready, pending]), ControlFlow::Continue(Some(pending.2.into())));
+        assert_eq!(waiting(&[ready]), ControlFlow::Continue(None), "no controller has responded");
     }
 }
