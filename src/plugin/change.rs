@@ -117,9 +117,11 @@ pub async fn watch<T>(
     name: Option<&str>,
     mut see: impl FnMut(Seen) -> Result<ControlFlow<T>, Failure>,
 ) -> Result<T, Failure> {
-    let mut config = watcher::Config::default();
-    config.label_selector = selector.map(str::to_owned);
-    config.field_selector = name.map(|name| format!("metadata.name={name}"));
+    let config = watcher::Config {
+        label_selector: selector.map(str::to_owned),
+        field_selector: name.map(|name| format!("metadata.name={name}")),
+        ..watcher::Config::default()
+    };
     let namespace = (!all_namespaces).then_some(cluster.namespace.as_str());
     let request = Request { verb: "watch", resource: "elections", namespace, name };
     let mut events = pin!(watcher(cluster.elections(all_namespaces), config).default_backoff());

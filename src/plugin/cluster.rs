@@ -44,8 +44,7 @@ impl Cluster {
     pub async fn list(&self, all_namespaces: bool, selector: Option<&str>) -> Result<Vec<Fetched>, Failure> {
         let namespace = (!all_namespaces).then_some(self.namespace.as_str());
         let request = Request { verb: "list", resource: "elections", namespace, name: None };
-        let mut how = ListParams::default();
-        how.label_selector = selector.map(str::to_owned);
+        let how = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
         let list = request.send(self.elections(all_namespaces).list(&how)).await?;
         // The items of a list do not repeat its types.
         Ok(list.items.into_iter().map(Fetched::of).collect())
