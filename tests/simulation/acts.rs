@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, lock};
 use crate::controller::Controller;
 use crate::directed::Directed;
+use crate::electors;
 use crate::policies;
 use crate::schedule::Actor;
 use crate::steering;
 use crate::workload;
 
 /// Caller in the history.
-const WHO: &str = "director";
+pub const WHO: &str = "director";
 
 const ELECTION: &str = "e0";
 
@@ -42,6 +43,8 @@ pub enum Focus {
     Admission,
     /// Switchovers, priorities and preferences, and nodes that drain.
     Steering,
+    /// The Election follows a Lease, which changes hands.
+    Followed,
 }
 
 /// An event.
@@ -95,10 +98,16 @@ enum Act {
     Prioritize,
     /// A node begins or ceases to drain.
     Drain,
+    /// A pod acquires the followed Lease, or it is released.
+    Hold,
+    /// The followed Lease is renewed.
+    Renew,
+    /// The followed Lease is deleted, or edited by hand.
+    Tamper,
 }
 
 impl Focus {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Readiness,
         Self::Recreation,
         Self::LostLease,
@@ -107,6 +116,7 @@ impl Focus {
         Self::Selectors,
         Self::Admission,
         Self::Steering,
+        Self::Followed,
     ];
 
     /// Weights of the events.
@@ -179,6 +189,21 @@ impl Focus {
                 (Kill, 1),
                 (Stall, 2),
             ],
+            Self::Followed => &[
+                (Hold, 8),
+                (Renew, 2),
+                (Tamper, 2),
+                (DeleteLease, 1),
+                (Suspend, 1),
+                (Flip, 1),
+                (Recreate, 2),
+                (Delete, 1),
+                (Pause, 3),
+                (Kill, 1),
+                (Drop, 1),
+                (Compact, 1),
+                (Stall, 2),
+            ],
         }
     }
 
@@ -206,6 +231,9 @@ impl Act {
             | Self::LeaveHolder
             | Self::Switchover
             | Self::Tune
+            | Self::Hold
+            | Self::Renew
+            | Self::Tamper
             | Self::Admit => Actor::People,
             Self::Kill | Self::Pause | Self::Drop | Self::Compact | Self::Stall => Actor::Fate,
         }
@@ -285,6 +313,12 @@ impl Directed {
             Act::Reselect => return reselect(cluster, random),
             Act::Admit => return policies::come_or_go(cluster, random),
             Act::Switchover => return steering::request_switchover(cluster, WHO, ELECTION, random),
+            Act::Hold => {
+                let pod = Some(self.pick_pod(random)).filter(|_| random.permille(800));
+                return electors::hold(cluster, WHO, pod.as_deref());
+            }
+            Act::Renew => return electors::renew(cluster, WHO),
+            Act::Tamper => return electors::tamper(cluster, WHO, random),
             Act::Tune => return steering::tune(cluster, WHO, ELECTION, random),
             Act::ReselectAnew => {
                 reselect(cluster, random);

@@ -109,6 +109,10 @@ impl Cluster {
     /// Sends a request without delay.
     pub fn request(&self, caller: &str, request: &Request) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.serve(caller, request)
+    }
+
+    fn serve(&self, caller: &str, request: &Request) -> Answer {
         let (answer, before, after) = {
             let mut server = self.server();
             let before = server.revision();
@@ -133,6 +137,16 @@ impl Cluster {
     /// Sends a request without delay. Returns the object, unless the server rejects it.
     pub fn ask(&self, caller: &str, method: &str, (resource, name): (Resource, &str), body: Value) -> Option<Value> {
         self.ask_path(caller, method, resource.path(NAMESPACE, (method != "POST").then_some(name)), body)
+    }
+
+    /// Like [`Self::ask`], for requests that are not counted: others than the controllers may send any number.
+    pub fn ask_aside(&self, caller: &str, method: &str, (resource, name): (Resource, &str), body: Value) -> Option<Value> {
+        let path = resource.path(NAMESPACE, (method != "POST").then_some(name));
+        let request = Request { method: method.into(), path, query: BTreeMap::new(), body };
+        match self.serve(caller, &request) {
+            Answer::Json(..400, body) => Some(body),
+            _ => None,
+        }
     }
 
     /// Like [`Self::ask`], for the status.

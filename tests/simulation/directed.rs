@@ -13,6 +13,8 @@ use tokio::time::sleep;
 use crate::acts::{self, Focus};
 use crate::cluster::Cluster;
 use crate::controller::Controller;
+use crate::electors;
+use crate::followed_verdict;
 use crate::policies;
 use crate::schedule::{Actor, Lane, Schedule};
 use crate::steering;
@@ -44,6 +46,8 @@ pub struct Directed {
     pub followers: bool,
     /// Further settings of the Election.
     pub settings: Value,
+    /// Whoever holds the followed Lease at the end renews it.
+    pub renewed: bool,
 }
 
 impl Directed {
@@ -65,7 +69,12 @@ impl Directed {
             bursts: random.pick(&[0, 100, 400]).copied().unwrap_or(0),
             hold: random.permille(100),
             followers: random.permille(300),
-            settings: if focus == Focus::Steering { steering::settings(random) } else { Value::Null },
+            settings: match focus {
+                Focus::Steering => steering::settings(random),
+                Focus::Followed => followed_verdict::settings(),
+                _ => Value::Null,
+            },
+            renewed: focus == Focus::Followed && random.permille(600),
         }
     }
 
@@ -73,6 +82,9 @@ impl Directed {
     pub async fn play(&self, cluster: &Cluster, controllers: &mut [Controller], schedule: &Schedule, random: &mut Random) {
         for index in 0..self.pods {
             acts::create_pod(cluster, &acts::pod_name(index), random);
+        }
+        if self.focus == Focus::Followed && random.permille(800) {
+            electors::hold(cluster, acts::WHO, Some(&acts::pod_name(0)));
         }
         self.create_election(cluster);
         controllers.iter_mut().for_each(Controller::start);

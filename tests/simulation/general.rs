@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
 use crate::controller::Controller;
+use crate::electors::Electors;
 use crate::network::Weather;
 use crate::user::{self, People};
 use crate::workload::{self, Workload};
@@ -34,6 +35,8 @@ pub struct General {
     pub workload: Workload,
     /// The users.
     pub people: People,
+    /// The first Election follows the Lease on which these elect.
+    pub electors: Option<Electors>,
 }
 
 /// Draws the network faults. Each world has only some of them, or all worlds would be alike.
@@ -79,14 +82,24 @@ impl General {
                 forges: some(500, 300),
                 steers: some(500, 500),
                 pause: 100 + some(1000, 4_000),
+                follow: false,
             },
+            electors: None,
         }
+        .with(Electors::of(some))
+    }
+
+    /// The same with these electors.
+    fn with(self, electors: Option<Electors>) -> Self {
+        let people = People { follow: electors.is_some(), ..self.people };
+        Self { people, electors, ..self }
     }
 
     /// The same without faults: pods are only created, changed and deleted.
     pub fn fair(self) -> Self {
         let people = People { leases: 0, specs: 0, forges: 0, steers: 0, overlap: false, ..self.people };
-        Self { stops: 0, kills: 0, cuts: 0, jumps: 0, compactions: 0, stalls: 0, people, ..self }
+        let electors = self.electors.map(Electors::fair);
+        Self { stops: 0, kills: 0, cuts: 0, jumps: 0, compactions: 0, stalls: 0, people, electors, ..self }
     }
 
     /// Starts users and pods, until it is calm.
@@ -95,8 +108,11 @@ impl General {
         cluster: &Arc<Cluster>,
         actors: &mut JoinSet<()>,
         random: &mut Random,
-        calm: impl Fn() -> bool + Clone + Send + 'static,
+        calm: impl Fn() -> bool + Clone + Send + Sync + 'static,
     ) {
+        if let Some(electors) = &self.electors {
+            electors.begin(cluster, actors, (&self.workload.names, random), calm.clone());
+        }
         actors.spawn(workload::run(cluster.clone(), self.workload.clone(), random.child(), calm.clone()));
         actors.spawn(user::run(cluster.clone(), self.people.clone(), random.child(), calm));
     }

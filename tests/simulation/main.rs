@@ -11,6 +11,8 @@ mod cluster;
 mod collector;
 mod controller;
 mod directed;
+mod electors;
+mod followed_verdict;
 mod general;
 mod network;
 mod policies;

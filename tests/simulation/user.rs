@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, lock};
+use crate::followed_verdict::{self, follows};
 use crate::steering;
 
 /// Caller in the history.
@@ -34,6 +35,8 @@ pub struct People {
     pub steers: u64,
     /// Maximum pause between two actions, in milliseconds.
     pub pause: u64,
+    /// The first Election follows the Lease on which the pods elect.
+    pub follow: bool,
 }
 
 /// Runs until it is calm.
@@ -58,7 +61,7 @@ pub async fn run(cluster: Arc<Cluster>, people: People, mut random: Random, calm
         if random.permille(people.steers) {
             match random.between(0, 10) {
                 0..=5 => steering::request_switchover(&cluster, WHO, name, &mut random),
-                6 | 7 => steering::tune(&cluster, WHO, name, &mut random),
+                6 | 7 if !follows(&election) => steering::tune(&cluster, WHO, name, &mut random),
                 _ => steering::drain(&cluster, WHO, &mut random),
             }
         }
@@ -98,6 +101,9 @@ fn create(cluster: &Cluster, people: &People, index: usize, random: &mut Random)
     });
     if people.steers > 0 {
         spec.as_object_mut().into_iter().for_each(|spec| spec.extend(steered(random)));
+    }
+    if index == 0 && people.follow {
+        followed_verdict::follow(&mut spec);
     }
     if index == 2 {
         spec["leaseName"] = format!("{name}-lease").into();

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, lock};
 use crate::controller::OWN_LEASE;
+use crate::followed_verdict::{self, follows};
 use crate::user::lease_name;
 
 /// Prefix of a claim's annotation, before the Election's name.
@@ -48,6 +49,7 @@ pub fn broken(cluster: &Cluster) -> Vec<String> {
 pub fn unrest(cluster: &Cluster) -> Vec<String> {
     let (elections, leases, pods) = (cluster.all(Elections), cluster.all(Leases), cluster.all(Pods));
     let nodes = cluster.all(Nodes);
+    let named = followed_verdict::named(cluster);
     let mut found = Vec::new();
     for (name, election) in elections.iter().filter(|(_, election)| !election["metadata"]["deletionTimestamp"].is_string()) {
         let end = End {
@@ -57,6 +59,7 @@ pub fn unrest(cluster: &Cluster) -> Vec<String> {
             pods: &pods,
             nodes: &nodes,
             elections: &elections,
+            named: named.clone(),
         };
         if let Err(what) = end.judge() {
             found.push(format!("{name} does not come to rest: {what}"));
@@ -142,6 +145,8 @@ pub struct End<'a> {
     pub pods: &'a BTreeMap<String, Value>,
     pub nodes: &'a BTreeMap<String, Value>,
     elections: &'a BTreeMap<String, Value>,
+    /// The pod that a followed Lease names.
+    named: Option<String>,
 }
 
 impl End<'_> {
@@ -167,7 +172,7 @@ impl End<'_> {
         let labelled: Vec<&String> =
             self.pods.iter().filter(|(_, pod)| self.is_labelled(pod)).map(|(name, _)| name).collect();
         let eligible: Vec<&String> =
-            self.pods.iter().filter(|(_, pod)| self.is_eligible(pod)).map(|(name, _)| name).collect();
+            self.pods.iter().filter(|(name, pod)| self.may_lead(name, pod)).map(|(name, _)| name).collect();
         let seen = || format!("eligible {eligible:?}, labelled {labelled:?}, holder {holder:?}, term {term:?}, {status}");
         if let [leader] = labelled[..] {
             let pod = &self.pods[leader];
@@ -182,7 +187,7 @@ impl End<'_> {
             let held = self.election["spec"]["whenNoneEligible"] == "Retain" && eligible.is_empty();
             let fits = eligible.contains(&leader) || held && self.matches(pod) && pod["status"]["phase"] == "Running";
             (agreed && fits).then_some(()).ok_or_else(seen)?;
-            return self.judge_steering(leader, &eligible);
+            return if follows(self.election) { Ok(()) } else { self.judge_steering(leader, &eligible) };
         }
         // A vacancy: the Lease has no holder, or was never filled.
         let vacant = labelled.is_empty() && eligible.is_empty() && holder.is_none() && status["leader"].is_null();
@@ -264,13 +269,27 @@ impl End<'_> {
         pod["metadata"]["labels"][key] == value && (own || !others && (self.matches(pod) || claim.is_some()))
     }
 
+    /// Returns whether the pod should lead if it is the only such pod.
+    fn may_lead(&self, name: &str, pod: &Value) -> bool {
+        if !follows(self.election) {
+            return self.is_eligible(pod);
+        }
+        let has_ended = ["Failed", "Succeeded"].contains(&pod["status"]["phase"].as_str().unwrap_or_default());
+        self.named.as_deref() == Some(name) && !has_ended && self.is_free(pod)
+    }
+
     fn is_eligible(&self, pod: &Value) -> bool {
-        let (key, value) = self.label();
-        let label = &pod["metadata"]["labels"][key];
-        self.matches(pod)
+        self.is_free(pod)
             && pod["status"]["phase"] == "Running"
             && pod["status"]["conditions"][0]["status"] == "True"
             && !pod["metadata"]["deletionTimestamp"].is_string()
+    }
+
+    /// Returns whether the selector matches the pod, and neither users nor other clients withhold it.
+    fn is_free(&self, pod: &Value) -> bool {
+        let (key, value) = self.label();
+        let label = &pod["metadata"]["labels"][key];
+        self.matches(pod)
             && pod["metadata"]["annotations"]["podium.dev/candidate"] != "false"
             && (label.is_null() || label == value || *label == self.election["spec"]["label"]["followerValue"])
     }

@@ -14,6 +14,8 @@ use crate::cluster::Cluster;
 use crate::collector;
 use crate::controller::{Controller, OWN_LEASE};
 use crate::directed::Directed;
+use crate::electors::{self, LOCK};
+use crate::followed_verdict::unfollowed;
 use crate::general::{self, General};
 use crate::network::{Link, Weather};
 use crate::schedule::Schedule;
@@ -119,6 +121,9 @@ impl Plan {
         };
         let mut actors = JoinSet::new();
         actors.spawn(collector::run(cluster.clone(), random.child(), is_calm.clone()));
+        if matches!(&self.course, Course::Directed(directed) if directed.renewed) {
+            actors.spawn(electors::keep(cluster.clone(), is_calm.clone()));
+        }
         let schedule = matches!(self.course, Course::Directed(_)).then(|| Arc::new(Schedule::default()));
         let mut controllers: Vec<Controller> = (0..self.controllers)
             .map(|number| {
@@ -183,8 +188,11 @@ impl Plan {
             sleep(silence).await;
         }
         let history = cluster.server().history().to_vec();
-        let own = |revision: &Revision| revision.id.resource == Resource::Leases && revision.id.name == OWN_LEASE;
-        let noise = history.iter().filter(|revision| revision.number > settled && !own(revision));
+        // Leases that are renewed by others than the Elections' reconcilers.
+        let renewed = |revision: &Revision| {
+            revision.id.resource == Resource::Leases && [OWN_LEASE, LOCK].contains(&revision.id.name.as_str())
+        };
+        let noise = history.iter().filter(|revision| revision.number > settled && !renewed(revision));
         found.extend(noise.map(|revision| format!("written although all was at rest: revision {}", revision.number)));
         found.extend(
             controllers.iter().filter(|controller| controller.has_ended()).map(|_| "a controller ended by itself".into()),
@@ -194,6 +202,7 @@ impl Plan {
         }
         found.extend(unconfirmed(cluster));
         found.extend(unrequested(cluster));
+        found.extend(unfollowed(cluster));
         found.extend(broken(cluster));
         Outcome { history: cluster.history(), broken: found, revisions: history.len() }
     }
