@@ -36,12 +36,15 @@ impl FollowedLease {
         is_due.then_some("the followed Lease seems to have expired")
     }
 
-    /// Returns whether a controller found this version expired: `own`, the Election's Lease, is a vacancy for that reason, and
-    /// newer. So a controller that starts, or a second one, elects no holder that does not renew.
-    pub fn was_expired(&self, own: &Lease) -> bool {
-        let ended = |record: &Record| record.holder.is_none() && record.cause == Cause::LeaseExpired;
+    /// Returns whether a controller found this version expired, which names this pod: `own`, the Election's Lease, is newer, and
+    /// the vacancy that deposed the pod for that reason. So a controller that starts, or a second one, elects no holder that does
+    /// not renew. Another pod may have acquired the Lease just before the vacancy.
+    fn was_expired(&self, pod: &Pod, own: &Lease) -> bool {
+        let Content::Term(Record { holder: None, cause: Cause::LeaseExpired, unfenced, .. }) = &own.content else {
+            return false;
+        };
         let is_older = self.lease.as_ref().is_some_and(|lease| lease.resource_version < own.resource_version);
-        is_older && matches!(&own.content, Content::Term(record) if ended(record))
+        is_older && unfenced.contains(&pod.id.uid)
     }
 
     /// Returns whether its last version was observed. `own`: the Election's Lease.
@@ -56,7 +59,7 @@ impl FollowedLease {
     /// for one duration.
     pub fn named<'a>(&self, from: &LeaderFrom, snapshot: &'a Snapshot, own: &Lease, incumbent: Option<&Uid>) -> Named<'a> {
         let name = &from.lease;
-        let expired = self.confirmed_for >= self.duration() || self.was_expired(own);
+        let expired = self.confirmed_for >= self.duration();
         if !self.is_known(own) {
             return match incumbent.and_then(|uid| snapshot.pod(uid)).filter(|_| !expired) {
                 Some(pod) => Named::Pod(pod),
@@ -68,7 +71,9 @@ impl FollowedLease {
             return Named::Nobody(Some(Cause::LeaseReleased), format!("Lease {name} {state}"));
         };
         let shown = shortened(holder);
-        if expired {
+        let matching: Vec<&Pod> = snapshot.pods.iter().filter(|pod| pod.matches).collect();
+        let named: Vec<&Pod> = matching.iter().copied().filter(|pod| is_named(pod, holder, from.holder)).collect();
+        if expired || named.iter().any(|pod| self.was_expired(pod, own)) {
             let seconds = self.duration().as_secs();
             let why = match self.exists {
                 true => format!("Lease {name} expired: its holder {shown:?} has not renewed it for {seconds} s"),
@@ -76,8 +81,6 @@ impl FollowedLease {
             };
             return Named::Nobody(Some(Cause::LeaseExpired), why);
         }
-        let matching: Vec<&Pod> = snapshot.pods.iter().filter(|pod| pod.matches).collect();
-        let named: Vec<&Pod> = matching.iter().copied().filter(|pod| is_named(pod, holder, from.holder)).collect();
         match named.as_slice() {
             [pod] => Named::Pod(pod),
             [] => Named::Nobody(

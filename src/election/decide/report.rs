@@ -11,6 +11,7 @@ use crate::election::project::{Projection, Required, project};
 use crate::election::snapshot::{CONTEST_TIMEOUT, Contest, HEARTBEAT_GAP, Pod, RENEWAL_PAUSE, REPAIR_INTERVAL};
 use crate::election::status::{self, CurrentTerm, StatusInput};
 use crate::ids::{PodRef, Term};
+use crate::lease::cause::Cause;
 use crate::lease::record::{Lease, Record};
 
 impl<'a> Decision<'a> {
@@ -113,11 +114,12 @@ impl<'a> Decision<'a> {
         eligible.iter().filter(silent).filter_map(|pod| unreachable_in(pod, eligible, self.settings)).min()
     }
 
-    /// The time until the next look for a renewal of a followed Lease that a former controller found expired: renewals wake nobody.
+    /// The time until the next look for a renewal of a followed Lease that counts as expired only because a former controller found
+    /// it so: renewals wake nobody.
     fn renewal_in(&self) -> Option<SignedDuration> {
         let (_, followed) = self.snapshot.followed_by(self.settings)?;
-        let observes = followed.unchanged_for < followed.duration();
-        (observes && followed.was_expired(self.lease)).then_some(RENEWAL_PAUSE)
+        let expired = matches!(self.named, Some(Named::Nobody(Some(Cause::LeaseExpired), _)));
+        (expired && followed.unchanged_for < followed.duration()).then_some(RENEWAL_PAUSE)
     }
 
     /// The time until a contested label may be repaired again, or is no longer contested.

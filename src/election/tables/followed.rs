@@ -257,7 +257,7 @@ fn holder_that_a_former_controller_found_expired_leads_only_after_a_renewal() {
         let lease = Snapshot { followed: Some(lock("a_1", revision)), ..led("a") };
         lease.with(|world| {
             world.pods[0] = pod("a").term(90);
-            world.lease.as_mut().unwrap().content = held_by("", 90, []);
+            world.lease.as_mut().unwrap().content = held_by("", 90, ["a-uid"]);
             let Content::Term(record) = &mut world.lease.as_mut().unwrap().content else { panic!("a term") };
             record.cause = cause;
         })
@@ -269,6 +269,9 @@ fn holder_that_a_former_controller_found_expired_leads_only_after_a_renewal() {
     assert_eq!(observed.plan().then, Then::AwaitChange);
     assert_eq!(handed_over(&vacant(Cause::LeaseExpired, 101).plan()), ("a", Cause::HolderChanged), "it was renewed");
     assert_eq!(handed_over(&vacant(Cause::LeaseReleased, 101).plan()).0, "a");
+    let acquired = vacant(Cause::LeaseExpired, 99).with(|world| world.followed = Some(lock("b_1", 99)));
+    let read = acquired.followed_lease_read();
+    assert_eq!(handed_over(&read.plan()).0, "b", "it acquired the Lease just before the vacancy");
 }
 
 #[test]
