@@ -37,7 +37,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// Pause between two looks at an elector. A measurement is too long by at most this.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What happens to the elector that leads.
+/// A fault of the elector that leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// SIGTERM: it releases the Lease.

@@ -3,7 +3,7 @@
 //! `make bench ONLY=followed` takes about 15 minutes; `RUNS=5` is quick. `cost` measures the controller while 1,000 followed Leases
 //! are renewed, `faults` the time until the label follows an elector that ends in one of four ways.
 
-// Whether it is ready is of no interest here.
+// The time until it is ready is not measured here.
 #[allow(dead_code)]
 #[path = "../scale/controller.rs"]
 mod controller;
