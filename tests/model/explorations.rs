@@ -246,7 +246,7 @@ pub const EXPLORATIONS: [Exploration; 30] = [
     Exploration {
         name: "followed Lease expires, changes hands",
         protocol: || follows(Budget { lapse: 1, hold: 1, elect: 3, ..QUIET }),
-        states: 43_886,
+        states: 71_021,
         without: &[],
     },
     Exploration {
@@ -258,7 +258,7 @@ pub const EXPLORATIONS: [Exploration; 30] = [
     Exploration {
         name: "followed Lease deleted, changes hands",
         protocol: || follows(Budget { delete_followed: 1, hold: 1, elect: 3, ..QUIET }),
-        states: 20_848,
+        states: 20_860,
         without: &[],
     },
     Exploration {

@@ -155,14 +155,14 @@ impl World {
         followed.since = 0;
         *followed = followed.named();
         let Content::Term(Record { holder: after, expired, .. }) = after else { return };
-        // Only its next version names somebody again.
-        if expired && followed.lapsed {
-            followed.since = VACANT;
-        }
         let before = match self.lease.map(|lease| lease.content) {
             Some(Content::Term(record)) => record.holder,
             _ => None,
         };
+        // Only its next version names the deposed pod again.
+        if expired && followed.lapsed && followed.holder == before.map(name) {
+            followed.since = VACANT;
+        }
         if before == after {
             return;
         }
