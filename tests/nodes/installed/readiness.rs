@@ -45,9 +45,9 @@ async fn runs_on(world: &World, leader: &str) {
             let (is_leader, command) = (pod.name_any() == leader, get(&format!("{}:8080", ip(&pod)), "/healthz").await);
             let ready = get(&format!("{}:4040", ip(&pod)), "/readyz").await?;
             let line = if is_leader {
-                "leader: the command is ready\n"
+                "leader: the command is ready"
             } else {
-                "standby: this pod does not lead, and runs no command\n"
+                "standby: this pod does not lead, and runs no command"
             };
             if command.is_ok() != is_leader || ready != (200, line.into()) {
                 return Err(format!("{}: {command:?} {ready:?}", pod.name_any()));
