@@ -129,16 +129,20 @@ pub fn judge(answers: &[Answer], leads: &[Lead], cause: f64) -> Change {
     Change { label: new.since - cause, served: first - cause, gap: gap(&since), failed, followed: last - until }
 }
 
-/// Returns responses that no client should get.
+/// Returns responses that no client should get. `answers` are in the order of their arrival.
 pub fn wrong<'a>(answers: &'a [Answer], leads: &[Lead]) -> Vec<&'a Answer> {
     let mut wrong = Vec::new();
-    // The latest leader that has responded.
-    let mut reached = 0;
+    // The latest leader that has responded, and when its first response arrived.
+    let (mut reached, mut since) = (0, f64::NEG_INFINITY);
     for answer in answers {
         let Ok(from) = &answer.from else { continue };
         let due = |lead: &Lead| lead.pod == *from && lead.since <= answer.known + LATE;
+        // Two requests under way at once have no order.
+        let overlaps = || answer.asked < since && leads[..reached].iter().any(|lead| lead.pod == *from);
         match leads[reached..].iter().position(due) {
-            Some(further) => reached += further,
+            Some(0) => {}
+            Some(further) => (reached, since) = (reached + further, answer.known),
+            None if overlaps() => {}
             None => wrong.push(answer),
         }
     }
@@ -170,6 +174,9 @@ fn answers_are_judged_by_the_leader_of_that_time() {
     let good = [answer(100.0, "a"), answer(5050.0, "a"), answer(5200.0, "b"), answer(9050.0, "b"), answer(9100.0, "a")];
     assert_eq!(judged(&good), [0.0; 0], "late, but kube-proxy has not followed yet");
     assert_eq!(judged(&[answer(100.0, "a"), answer(5200.0, "b"), answer(5300.0, "a")]), [5300.0], "it was over");
+    let both = [answer(5200.0, "b"), answer(5200.5, "a")];
+    assert_eq!(judged(&both), [0.0; 0], "both were under way while kube-proxy followed");
+    assert_eq!(judged(&[both[0].clone(), answer(5201.5, "a")]), [5201.5], "asked after the successor's response");
     assert_eq!(judged(&[answer(100.0, "b")]), [100.0], "not yet");
     assert_eq!(judged(&[answer(100.0, "c")]), [100.0], "never");
     let change = judge(&[good[0].clone(), good[1].clone(), good[2].clone()], &leads[..2], 4900.0);
