@@ -67,7 +67,7 @@ where
         }
     }
 
-    /// Lists anew what is in doubt: a watch may be silent for a while, and two controllers that observe different nodes would
+    /// Lists again what is in doubt: a watch may be silent for a while, and two controllers that observe different nodes would
     /// change the leader or the status in turn.
     fn follow_doubt<S: ApiServer>(&mut self, shared: &Shared<S>) {
         if self.started.elapsed() >= LEAST_LIST && shared.world().nodes.take_doubt() {

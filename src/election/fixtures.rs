@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::cost::DeletionCost;
+use super::explain::as_read;
 use super::plan::{LabelChange, LeaseWrite, Outranking, Plan, PodWrite, StatusWrite, Then};
 use super::snapshot::{
     Election, FollowedLease, LeaderFrom, NodeHeartbeat, Pod, PodState, Revision, Settings, Snapshot, SwitchoverRequest,
@@ -252,17 +253,7 @@ impl Snapshot {
 
     /// The snapshot after reading pods, Election and Lease from the server: absent pods are gone.
     pub fn consulted(mut self) -> Self {
-        self.read_after = self.lease.as_ref().map(|lease| lease.resource_version);
-        self.election.verified = true;
-        if self.followed.is_some() {
-            self = self.followed_lease_read();
-        }
-        let mut former = BTreeSet::new();
-        if let Some(Lease { content: Content::Term(record), .. }) = &self.lease {
-            former.extend(record.unfenced.iter().chain(record.holder.iter().map(|holder| &holder.uid)).cloned());
-        }
-        self.gone.extend(former.into_iter().filter(|uid| self.pods.iter().all(|pod| pod.id.uid != *uid)));
-        self.pods.iter_mut().for_each(|pod| pod.verified = true);
+        as_read(&mut self);
         self
     }
 

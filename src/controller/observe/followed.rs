@@ -56,8 +56,9 @@ pub struct FollowedLeases {
 }
 
 impl FollowedLeases {
-    /// Notes which Lease the Election follows, and the cached version of that Lease.
-    pub fn follow(&mut self, election: &Key, lease: &str, cached: Option<&CachedLease>, now: Instant) {
+    /// Notes which Lease the Election follows, if it follows one, and the cached version of that Lease.
+    pub fn follow(&mut self, election: &Key, lease: Option<&str>, cached: Option<&CachedLease>, now: Instant) {
+        let Some(lease) = lease else { return self.forget(election) };
         if self.by_follower.get(election).is_some_and(|followed| followed == lease) {
             return;
         }
@@ -86,7 +87,7 @@ impl FollowedLeases {
     pub fn observe(&mut self, namespace: &str, name: &str, lease: &CachedLease) -> BTreeSet<String> {
         let Some(followed) = self.get_mut(namespace, name) else { return BTreeSet::new() };
         let is_renewal = followed.exists && followed.lease.as_ref().is_some_and(|before| is_renewal(before, &lease.lease));
-        // An Election that noted the expiry decides anew.
+        // An Election that noted the expiry decides again.
         let is_revival = followed.is_reported;
         followed.observe(lease);
         if is_renewal && !is_revival { BTreeSet::new() } else { followed.followers.clone() }

@@ -257,13 +257,9 @@ impl World {
             let heartbeats = settings.and_then(|settings| settings.node_timeout).map(|_| NodeWatch::Heartbeats);
             let key = Key { namespace: namespace.clone(), name: name.clone() };
             self.nodes.ask(&key, drains.into_iter().chain(heartbeats));
-            match settings.and_then(|settings| settings.leader_from.as_ref()) {
-                Some(from) => {
-                    let cached = cache.leases.get(&from.lease).map(|lease| &lease.value);
-                    self.followed.follow(&key, &from.lease, cached, Instant::now());
-                }
-                None => self.followed.forget(&key),
-            }
+            let followed = settings.and_then(|settings| settings.leader_from.as_ref()).map(|from| from.lease.as_str());
+            let cached = followed.and_then(|lease| cache.leases.get(lease)).map(|lease| &lease.value);
+            self.followed.follow(&key, followed, cached, Instant::now());
         }
         let following = match &object {
             Object::Lease(lease) => self.followed.observe(&namespace, &name, lease),

@@ -115,7 +115,7 @@ impl<'a> Decision<'a> {
     }
 
     /// The time until the next look for a renewal of a followed Lease that counts as expired only because a former controller found
-    /// it so: renewals wake nobody.
+    /// it so: renewals wake no Election.
     fn renewal_in(&self) -> Option<SignedDuration> {
         let (_, followed) = self.snapshot.followed_by(self.settings)?;
         let expired = matches!(self.named, Some(Named::Nobody(Some(Cause::LeaseExpired), _)));
